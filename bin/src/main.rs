@@ -1,0 +1,3 @@
+//! MetaStore.
+
+fn main() {}
