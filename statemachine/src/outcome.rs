@@ -1,0 +1,199 @@
+//! The answer to a command.
+
+use crate::generated;
+use crate::ids::Revision;
+use crate::row::{Row, RowError};
+use crate::wire::{Reader, Short, length_u32, length_usize};
+
+/// Length of the part that every outcome has.
+pub const OUTCOME_BASE_BYTES: usize = size_of::<generated::OutcomeBase>();
+
+const FLAG_NUMBER: u16 = 1;
+const FLAG_PREVIOUS: u16 = 2;
+
+/// What a command did. It is also the wire form of its answer; the answer to a batch is its commands' outcomes back
+/// to back.
+///
+/// ```text
+///      0        2        4                 8
+///    0 |  code  | flags  | previous length |   flags: 1 number is meant, 2 the previous row follows
+///    8 |             revision              |
+///   16 |              number               |   i64, a counter's value, else 0
+///   24 |      the previous row, if any ... |
+/// ```
+///
+/// Little-endian, at any byte offset, self-delimiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome<'a> {
+    /// What happened.
+    pub code: OutcomeCode,
+    /// `Done`: the revision that the key has now, which is the one the command took if it changed anything.
+    /// `Conflict`: the key's mod revision, 0 when it is absent. Otherwise the namespace's current revision.
+    pub revision: Revision,
+    /// The counter's value after the command.
+    pub number: Option<i64>,
+    /// The row as the command found it, if that was asked for and the key existed.
+    pub previous: Option<Row<'a>>,
+}
+
+/// How a command ended. Only `Done` may have changed anything.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OutcomeCode {
+    /// It did what it says.
+    Done = 0,
+    /// A delete found no key.
+    Absent = 1,
+    /// A condition on absence or revision did not hold.
+    Conflict = 2,
+    /// A counter command found a value that is not eight bytes long.
+    NotANumber = 3,
+    /// The sum does not fit an `i64`.
+    Overflow = 4,
+    /// The value would outgrow its limit.
+    TooLarge = 5,
+}
+
+/// Why bytes are not an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutcomeError {
+    /// The bytes end inside the outcome.
+    #[error("the outcome needs {needed} bytes, there are {available}")]
+    Truncated {
+        /// Bytes that the parts seen so far need.
+        needed: usize,
+        /// Bytes present.
+        available: usize,
+    },
+    /// The code is from a later version.
+    #[error("unknown outcome code {code}")]
+    UnknownCode {
+        /// The number found.
+        code: u16,
+    },
+    /// A flag is from a later version.
+    #[error("unknown outcome flags {flags:#06x}")]
+    UnknownFlags {
+        /// The unknown bits.
+        flags: u16,
+    },
+    /// The announced length of the previous row is not the row's own.
+    #[error("the previous row has {actual} bytes, {announced} were announced")]
+    PreviousLength {
+        /// Length in the outcome.
+        announced: usize,
+        /// Length of the row, zero where none is announced by the flags.
+        actual: usize,
+    },
+    /// A number where none is meant.
+    #[error("the number {number} is not announced by the flags")]
+    NumberNotAnnounced {
+        /// The number found.
+        number: i64,
+    },
+    /// The previous row is malformed.
+    #[error("the previous row: {0}")]
+    Previous(RowError),
+}
+
+impl<'a> Outcome<'a> {
+    /// Reads the outcome at the front of `bytes` and tells how many bytes it has.
+    ///
+    /// # Errors
+    /// Any [`OutcomeError`].
+    pub fn decode(bytes: &'a [u8]) -> Result<(Outcome<'a>, usize), OutcomeError> {
+        let mut reader = Reader::new(bytes);
+        let base = generated::OutcomeBase(reader.take_array()?);
+        let Some(code) = OutcomeCode::from_number(base.code()) else {
+            return Err(OutcomeError::UnknownCode { code: base.code() });
+        };
+        let unknown = base.flags() & !(FLAG_NUMBER | FLAG_PREVIOUS);
+        if unknown != 0 {
+            return Err(OutcomeError::UnknownFlags { flags: unknown });
+        }
+        let has_number = base.flags() & FLAG_NUMBER != 0;
+        if !has_number && base.number() != 0 {
+            return Err(OutcomeError::NumberNotAnnounced {
+                number: base.number(),
+            });
+        }
+        let announced = length_usize(base.previous_length());
+        let previous_bytes = reader.take(announced)?;
+        let (previous, actual) = if base.flags() & FLAG_PREVIOUS != 0 {
+            let (row, length) = Row::decode(previous_bytes).map_err(OutcomeError::Previous)?;
+            (Some(row), length)
+        } else {
+            (None, 0)
+        };
+        if actual != announced {
+            return Err(OutcomeError::PreviousLength { announced, actual });
+        }
+        let number = has_number.then_some(base.number());
+        let outcome = Outcome {
+            code,
+            revision: Revision(base.revision()),
+            number,
+            previous,
+        };
+        Ok((outcome, reader.position()))
+    }
+
+    /// Appends the outcome's bytes to `out`.
+    ///
+    /// # Panics
+    /// When a length does not fit 32 bits.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        let number_flag = if self.number.is_some() {
+            FLAG_NUMBER
+        } else {
+            0
+        };
+        let previous_flag = if self.previous.is_some() {
+            FLAG_PREVIOUS
+        } else {
+            0
+        };
+        let previous_bytes = self.previous.map_or(0, |row| row.encoded_len());
+        let base = generated::OutcomeBase::new(
+            self.code as u16,
+            number_flag | previous_flag,
+            length_u32(previous_bytes),
+            self.revision.0,
+            self.number.unwrap_or(0),
+        );
+        out.reserve(self.encoded_len());
+        out.extend_from_slice(&base.0);
+        if let Some(row) = self.previous {
+            row.encode_into(out);
+        }
+    }
+
+    /// Length of the outcome's bytes.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        OUTCOME_BASE_BYTES + self.previous.map_or(0, |row| row.encoded_len())
+    }
+}
+
+impl OutcomeCode {
+    fn from_number(number: u16) -> Option<OutcomeCode> {
+        match number {
+            0 => Some(OutcomeCode::Done),
+            1 => Some(OutcomeCode::Absent),
+            2 => Some(OutcomeCode::Conflict),
+            3 => Some(OutcomeCode::NotANumber),
+            4 => Some(OutcomeCode::Overflow),
+            5 => Some(OutcomeCode::TooLarge),
+            _ => None,
+        }
+    }
+}
+
+impl From<Short> for OutcomeError {
+    fn from(short: Short) -> OutcomeError {
+        OutcomeError::Truncated {
+            needed: short.needed,
+            available: short.available,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! One key as it is read.
+
+use crate::generated;
+use crate::ids::Revision;
+use crate::wire::{Reader, Short, length_u32, length_usize};
+
+/// Length of the part of a row before its key.
+pub const ROW_BASE_BYTES: usize = size_of::<generated::RowBase>();
+
+/// A key with its value and its history in numbers. In memory, on the wire and in files it has one form:
+///
+/// ```text
+///      0                 4                 8
+///    0 |   key length    |  value length   |
+///    8 |          create revision          |   revision at which the key came into being
+///   16 |            mod revision           |   revision of its last change
+///   24 |              version              |   changes since it came into being, 1 at its creation
+///   32 |               lease               |   0: none
+///   40 |  key, then value, unpadded   ...  |
+/// ```
+///
+/// Little-endian, at any byte offset, self-delimiting. A row of a query for keys only has an empty value; the
+/// asker knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// Revision at which the key came into being.
+    pub create_revision: Revision,
+    /// Revision of the key's last change.
+    pub mod_revision: Revision,
+    /// Changes since the key came into being; 1 at its creation.
+    pub version: u64,
+    /// The lease that the key hangs on, zero for none.
+    pub lease: u64,
+}
+
+/// Why bytes are not a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// The bytes end inside the row.
+    #[error("the row needs {needed} bytes, there are {available}")]
+    Truncated {
+        /// Bytes that the parts seen so far need.
+        needed: usize,
+        /// Bytes present.
+        available: usize,
+    },
+}
+
+impl<'a> Row<'a> {
+    /// Reads the row at the front of `bytes` and tells how many bytes it has.
+    ///
+    /// # Errors
+    /// [`RowError::Truncated`].
+    pub fn decode(bytes: &'a [u8]) -> Result<(Row<'a>, usize), RowError> {
+        let mut reader = Reader::new(bytes);
+        let base = generated::RowBase(reader.take_array()?);
+        let row = Row {
+            key: reader.take(length_usize(base.key_length()))?,
+            value: reader.take(length_usize(base.value_length()))?,
+            create_revision: Revision(base.create_revision()),
+            mod_revision: Revision(base.mod_revision()),
+            version: base.version(),
+            lease: base.lease(),
+        };
+        Ok((row, reader.position()))
+    }
+
+    /// Appends the row's bytes to `out`.
+    ///
+    /// # Panics
+    /// When a length does not fit 32 bits.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        let base = generated::RowBase::new(
+            length_u32(self.key.len()),
+            length_u32(self.value.len()),
+            self.create_revision.0,
+            self.mod_revision.0,
+            self.version,
+            self.lease,
+        );
+        out.reserve(self.encoded_len());
+        out.extend_from_slice(&base.0);
+        out.extend_from_slice(self.key);
+        out.extend_from_slice(self.value);
+    }
+
+    /// Length of the row's bytes.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        ROW_BASE_BYTES + self.key.len() + self.value.len()
+    }
+
+    /// The row without its value.
+    #[must_use]
+    pub fn without_value(self) -> Row<'a> {
+        Row { value: &[], ..self }
+    }
+}
+
+impl From<Short> for RowError {
+    fn from(short: Short) -> RowError {
+        RowError::Truncated {
+            needed: short.needed,
+            available: short.available,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The state of one shard: keys, their recent past, and the readers that hold it.
+
+mod apply;
+mod hash;
+mod history;
+mod key_map;
+mod pins;
+mod read;
+mod record;
+
+use std::collections::BTreeMap;
+
+pub use apply::ApplyError;
+use hash::StateHash;
+pub use history::ChangePosition;
+use history::History;
+use key_map::KeyMap;
+pub use pins::{Pin, PinLimits};
+use pins::{Pins, View};
+pub use read::{Change, SliceEnd, SliceLimit};
+
+use crate::ids::{NamespaceId, Revision, ShardTime};
+use crate::query::ReadError;
+
+/// Applies committed batches and answers reads.
+///
+/// Its methods, by kind:
+///
+/// - driven by the log, deterministic: [`apply`](StateMachine::apply);
+/// - reads of the present and the past: [`get`](StateMachine::get), [`range`](StateMachine::range),
+///   [`change`](StateMachine::change);
+/// - holding the past while reading on: [`pin`](StateMachine::pin), [`pin_at`](StateMachine::pin_at),
+///   [`unpin`](StateMachine::unpin), [`reclaim`](StateMachine::reclaim);
+/// - numbers: [`revision`](StateMachine::revision), [`oldest_revision`](StateMachine::oldest_revision),
+///   [`shard_time`](StateMachine::shard_time), [`key_count`](StateMachine::key_count),
+///   [`memory`](StateMachine::memory), [`state_hash`](StateMachine::state_hash).
+///
+/// Two things move apart from each other. The **floor** of the history, below which reads at a revision are refused,
+/// moves by the log alone and is the same on every replica. **Freeing** what lies below the floor waits for pins
+/// and is spread over later commands; it changes no answer.
+#[derive(Debug)]
+pub struct StateMachine {
+    parameters: Parameters,
+    shard_time: ShardTime,
+    namespaces: BTreeMap<NamespaceId, Namespace>,
+    history: History,
+    pins: Pins,
+    hash: StateHash,
+    key_count: u64,
+    /// Bytes of the live versions' records.
+    live_bytes: u64,
+    /// Where records are put together before they are allocated in their length.
+    scratch: Vec<u8>,
+}
+
+/// How far the history reaches and what values may grow to. It is part of the replicated state: replicas with
+/// different parameters diverge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// Changes of the shard that reads can go back.
+    pub history_revisions_max: u64,
+    /// Shard time that reads can go back.
+    pub history_age_ms_max: u64,
+    /// Bytes that the history may take.
+    pub history_bytes_max: u64,
+    /// Longest value that an append may make.
+    pub value_bytes_max: usize,
+}
+
+/// Where the memory is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Live keys and values, and the map over them.
+    pub state_bytes: u64,
+    /// Older versions and the list of changes, whether they still answer reads or wait to be freed.
+    pub history_bytes: u64,
+    /// The part of `history_bytes` that answers no read at a revision: held by pins, or about to be freed.
+    pub unanswering_bytes: u64,
+    /// Pins alive.
+    pub pin_count: usize,
+}
+
+/// One keyspace.
+#[derive(Debug)]
+struct Namespace {
+    keys: KeyMap,
+    /// Revision of the last change.
+    revision: Revision,
+    /// Revision of the last change below the history's floor: reads at it or above are answered.
+    oldest: Revision,
+}
+
+/// Entries freed with each command: more than one, so that freeing catches up after a pin is gone.
+const RECLAIM_ENTRIES_PER_COMMAND: usize = 16;
+
+impl StateMachine {
+    /// An empty shard.
+    #[must_use]
+    pub fn new(parameters: Parameters) -> StateMachine {
+        StateMachine {
+            parameters,
+            shard_time: ShardTime(0),
+            namespaces: BTreeMap::new(),
+            history: History::new(),
+            pins: Pins::new(PinLimits::default()),
+            hash: StateHash::new(),
+            key_count: 0,
+            live_bytes: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Revision of the namespace's last change; 0 if it has none.
+    #[must_use]
+    pub fn revision(&self, namespace: NamespaceId) -> Revision {
+        self.namespaces
+            .get(&namespace)
+            .map_or(Revision(0), |namespace| namespace.revision)
+    }
+
+    /// The oldest revision of the namespace at which reads are answered.
+    #[must_use]
+    pub fn oldest_revision(&self, namespace: NamespaceId) -> Revision {
+        self.namespaces
+            .get(&namespace)
+            .map_or(Revision(0), |namespace| namespace.oldest)
+    }
+
+    /// The time stamped on the last batch.
+    #[must_use]
+    pub fn shard_time(&self) -> ShardTime {
+        self.shard_time
+    }
+
+    /// Number of live keys in all namespaces.
+    #[must_use]
+    pub fn key_count(&self) -> u64 {
+        self.key_count
+    }
+
+    /// Where the memory is.
+    #[must_use]
+    pub fn memory(&self) -> MemoryUse {
+        let node_bytes: u64 = self
+            .namespaces
+            .values()
+            .map(|namespace| namespace.keys.node_bytes())
+            .sum();
+        let history_bytes = self.history.held_bytes();
+        MemoryUse {
+            state_bytes: self.live_bytes
+                + self.key_count * record::RECORD_OVERHEAD_BYTES
+                + node_bytes,
+            history_bytes,
+            unanswering_bytes: history_bytes - self.history.answering_bytes(),
+            pin_count: self.pins.count(),
+        }
+    }
+
+    /// A hash of everything applied so far. Replicas that applied the same batches have the same one.
+    #[must_use]
+    pub fn state_hash(&self) -> u64 {
+        self.hash.value()
+    }
+
+    /// Sets what pins may hold; the defaults are those of [`PinLimits`].
+    pub fn set_pin_limits(&mut self, limits: PinLimits) {
+        self.pins.set_limits(limits);
+    }
+
+    /// Fixes the present state for a reader that goes on later. Take the namespace's [`StateMachine::revision`] in
+    /// the same turn to know which revision it reads at.
+    #[must_use = "a pin that is not given back holds memory until it is too old"]
+    pub fn pin(&mut self) -> Pin {
+        let next = self.history.next();
+        self.pins.add(View::Before(next), next, self.shard_time)
+    }
+
+    /// Fixes the state of a namespace at a revision that the history still answers.
+    ///
+    /// # Errors
+    /// [`ReadError::Compacted`] and [`ReadError::Future`].
+    pub fn pin_at(&mut self, namespace: NamespaceId, revision: Revision) -> Result<Pin, ReadError> {
+        self.check_answered(namespace, revision)?;
+        let view = View::Upto(namespace, revision);
+        Ok(self.pins.add(view, self.history.floor(), self.shard_time))
+    }
+
+    /// Gives a pin back.
+    pub fn unpin(&mut self, pin: Pin) {
+        self.pins.remove(&pin);
+    }
+
+    /// Frees up to `entries_max` forgotten changes and returns how many it freed. Commands free some each; this is
+    /// for idle times.
+    pub fn reclaim(&mut self, entries_max: usize) -> usize {
+        let hold = self.pins.hold();
+        for freed in 0..entries_max {
+            let Some((position, entry)) = self.history.free_front(hold) else {
+                return freed;
+            };
+            if entry.after.is_none() {
+                self.forget_tombstone(&entry, position);
+            }
+        }
+        entries_max
+    }
+
+    /// Takes a deleted key out of the map, unless it was changed since.
+    fn forget_tombstone(&mut self, entry: &history::Entry, position: ChangePosition) {
+        let Some(namespace) = self.namespaces.get_mut(&entry.namespace) else {
+            panic!("the history names a namespace that does not exist");
+        };
+        let is_newest = namespace
+            .keys
+            .get(entry.key())
+            .is_some_and(|head| head.position() == position);
+        if is_newest {
+            namespace.keys.remove(entry.key());
+        }
+    }
+}
+
+impl Namespace {
+    fn new() -> Namespace {
+        Namespace {
+            keys: KeyMap::new(),
+            revision: Revision(0),
+            oldest: Revision(0),
+        }
+    }
+}
+
+impl Default for Parameters {
+    fn default() -> Parameters {
+        Parameters {
+            history_revisions_max: 100_000,
+            history_age_ms_max: 300_000,
+            history_bytes_max: 64 * 1024 * 1024,
+            value_bytes_max: 1536 * 1024,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The changes of the recent past, in order.
+
+use std::collections::VecDeque;
+
+use super::record::{RECORD_OVERHEAD_BYTES, Record};
+use crate::command::CommandKind;
+use crate::ids::{NamespaceId, Revision, ShardTime};
+
+/// The number of a change among all changes of the shard. The first is 1; 0 stands before all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChangePosition(pub u64);
+
+/// One change.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) namespace: NamespaceId,
+    pub(super) kind: CommandKind,
+    pub(super) revision: Revision,
+    pub(super) time: ShardTime,
+    /// What the change made of the key; `None` where it removed it. Shared with whoever holds the version now.
+    pub(super) after: Option<Record>,
+    /// What the change replaced; `None` where the key was absent. Nothing but this keeps that version alive.
+    pub(super) before: Option<Record>,
+    /// The change that made `before`, or removed the key before this change brought it back; 0 if there is none
+    /// or it was forgotten.
+    pub(super) before_position: ChangePosition,
+}
+
+/// All namespaces' changes in the order in which they were applied: older versions for reads in the past, and the
+/// log that watchers will read.
+///
+/// ```text
+///    front            floor                        next
+///      | held by pins   | answers reads at revisions |
+///      v                v                            v
+///      [ entry ][ entry ][ entry ][ entry ][ entry ]
+///                  ^        |before_position   ^
+///                  +--------+                  |position
+///                                         head in the map
+/// ```
+///
+/// A key's head in the map names its last change; each entry names the change before it. Following the links leads
+/// back in time. A link to a position before `front` ends the walk: no reader that is still allowed looks past it.
+///
+/// `floor` moves by the log alone, the same on every replica. `front` follows it when no pin needs the entries
+/// between. The entries lie in chunks, so that growing never moves them.
+#[derive(Debug)]
+pub(super) struct History {
+    /// Chunks of `CHUNK_ENTRIES`, the last one filling up. Freed entries of the first are left without records.
+    chunks: VecDeque<Vec<Entry>>,
+    /// Position of the first entry of the first chunk.
+    base: u64,
+    front: ChangePosition,
+    floor: ChangePosition,
+    next: ChangePosition,
+    /// Sum of [`Entry::held_bytes`] over [floor, next).
+    answering_bytes: u64,
+    /// Sum of [`Entry::held_bytes`] over [front, next).
+    held_bytes: u64,
+    /// The last chunk that was emptied, kept for the next that is needed.
+    spare: Option<Vec<Entry>>,
+}
+
+const CHUNK_ENTRIES: usize = 1024;
+
+/// What one entry counts for beyond what it replaced. A constant of the format of decisions, not of this host: the
+/// floor moves by it, and must move alike everywhere.
+const ENTRY_BYTES: u64 = 64;
+
+impl Entry {
+    /// The key.
+    pub(super) fn key(&self) -> &[u8] {
+        match self.after.as_ref().or(self.before.as_ref()) {
+            Some(record) => record.key(),
+            None => panic!("a change from nothing to nothing"),
+        }
+    }
+
+    /// What forgetting the entry gives back. The same on every replica.
+    pub(super) fn held_bytes(&self) -> u64 {
+        ENTRY_BYTES
+            + self
+                .before
+                .as_ref()
+                .map_or(0, |record| record.bytes_len() + RECORD_OVERHEAD_BYTES)
+    }
+}
+
+impl ChangePosition {
+    fn following(self) -> ChangePosition {
+        ChangePosition(self.0 + 1)
+    }
+}
+
+impl History {
+    pub(super) fn new() -> History {
+        let first = ChangePosition(1);
+        History {
+            chunks: VecDeque::new(),
+            base: first.0,
+            front: first,
+            floor: first,
+            next: first,
+            answering_bytes: 0,
+            held_bytes: 0,
+            spare: None,
+        }
+    }
+
+    /// The position that the next change takes.
+    pub(super) fn next(&self) -> ChangePosition {
+        self.next
+    }
+
+    /// The first position whose change can be undone for a read at a revision.
+    pub(super) fn floor(&self) -> ChangePosition {
+        self.floor
+    }
+
+    /// Number of changes at or above the floor.
+    pub(super) fn answering_count(&self) -> u64 {
+        self.next.0 - self.floor.0
+    }
+
+    /// Bytes held for the changes at or above the floor.
+    pub(super) fn answering_bytes(&self) -> u64 {
+        self.answering_bytes
+    }
+
+    /// Bytes held for all changes that are present.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.answering_bytes += entry.held_bytes();
+        self.held_bytes += entry.held_bytes();
+        self.next = self.next.following();
+        match self.chunks.back_mut() {
+            Some(chunk) if chunk.len() < CHUNK_ENTRIES => chunk.push(entry),
+            Some(_) | None => {
+                let mut chunk = self
+                    .spare
+                    .take()
+                    .unwrap_or_else(|| Vec::with_capacity(CHUNK_ENTRIES));
+                chunk.push(entry);
+                self.chunks.push_back(chunk);
+            }
+        }
+    }
+
+    /// The change at `position`, unless it was forgotten or has not happened.
+    pub(super) fn get(&self, position: ChangePosition) -> Option<&Entry> {
+        if position < self.front || position >= self.next {
+            return None;
+        }
+        let (chunk, offset) = self.place(position);
+        self.chunks.get(chunk)?.get(offset)
+    }
+
+    /// The entry that would leave the answering part next.
+    pub(super) fn oldest_answering(&self) -> Option<&Entry> {
+        self.get(self.floor)
+    }
+
+    /// Moves the floor past one entry.
+    ///
+    /// # Panics
+    /// When the floor is at the end.
+    pub(super) fn raise_floor(&mut self) {
+        let Some(entry) = self.get(self.floor) else {
+            panic!("the floor of the history is at its end");
+        };
+        self.answering_bytes -= entry.held_bytes();
+        self.floor = self.floor.following();
+    }
+
+    /// Takes the first entry out, if it lies below the floor and below `hold`.
+    pub(super) fn free_front(&mut self, hold: ChangePosition) -> Option<(ChangePosition, Entry)> {
+        if self.front >= self.floor || self.front >= hold {
+            return None;
+        }
+        let position = self.front;
+        let (chunk_index, offset) = self.place(position);
+        assert_eq!(chunk_index, 0, "entries are freed from the first chunk");
+        let chunk = &mut self.chunks[0];
+        let slot = &mut chunk[offset];
+        let husk = Entry {
+            after: None,
+            before: None,
+            ..*slot
+        };
+        let entry = std::mem::replace(slot, husk);
+        if offset + 1 == CHUNK_ENTRIES {
+            chunk.clear();
+            self.spare = self.chunks.pop_front();
+            self.base += CHUNK_ENTRIES as u64;
+        }
+        self.held_bytes -= entry.held_bytes();
+        self.front = position.following();
+        Some((position, entry))
+    }
+
+    fn place(&self, position: ChangePosition) -> (usize, usize) {
+        let distance = (position.0 - self.base) as usize;
+        (distance / CHUNK_ENTRIES, distance % CHUNK_ENTRIES)
+    }
+}
