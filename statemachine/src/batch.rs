@@ -272,6 +272,12 @@ impl BatchBuilder {
         self.bytes.len()
     }
 
+    /// The commands so far, back to back.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.bytes[BATCH_HEADER_BYTES..]
+    }
+
     /// Adds the bytes of exactly one command, which [`Command::check`] has accepted.
     pub fn push(&mut self, command: &[u8]) {
         debug_assert_eq!(
