@@ -597,3 +597,6 @@ impl From<Short> for CommandError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
