@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::CoreId;
 use crate::ids::{ConnectionId, RequestId};
 use crate::input::MeshBatch;
-use crate::request::Reply;
+use crate::request::{Reply, RequestKind};
 
 /// A range of bytes in the arena that belongs to the message that names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,6 +108,8 @@ pub enum Effect {
         connection: ConnectionId,
         /// Which request of it.
         request: RequestId,
+        /// Which kind of request.
+        kind: RequestKind,
         /// The answer.
         reply: Reply,
     },

@@ -33,7 +33,7 @@ pub use crate::effect::{Effect, Effects, HaltReason, Span};
 pub use crate::ids::{BootNonce, ConnectionId, RequestId, Time};
 pub use crate::input::{Input, MeshBatch, MeshMessage};
 pub use crate::replica::Role;
-pub use crate::request::{BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError};
+pub use crate::request::{BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind};
 pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot,
 };

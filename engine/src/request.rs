@@ -45,10 +45,45 @@ pub enum Request<'a> {
         /// Bytes of rows in one chunk; the core bounds it.
         chunk_bytes: usize,
     },
-    /// Ends the range that this connection opened with that request.
+    /// Ends the range that this connection opened with that request, unless it is complete already.
     Cancel(RequestId),
     /// What this core reports about itself.
     Status,
+}
+
+/// Which kind of request an answer belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// [`Request::Command`].
+    Command,
+    /// [`Request::Batch`].
+    Batch,
+    /// [`Request::Get`].
+    Get,
+    /// [`Request::GetMany`].
+    GetMany,
+    /// [`Request::Range`].
+    Range,
+    /// [`Request::Cancel`].
+    Cancel,
+    /// [`Request::Status`].
+    Status,
+}
+
+impl Request<'_> {
+    /// Which kind it is.
+    #[must_use]
+    pub fn kind(&self) -> RequestKind {
+        match self {
+            Request::Command { .. } => RequestKind::Command,
+            Request::Batch { .. } => RequestKind::Batch,
+            Request::Get(_) => RequestKind::Get,
+            Request::GetMany { .. } => RequestKind::GetMany,
+            Request::Range { .. } => RequestKind::Range,
+            Request::Cancel(_) => RequestKind::Cancel,
+            Request::Status => RequestKind::Status,
+        }
+    }
 }
 
 /// Whether a mutation that was answered with an error may have been carried out.
@@ -126,6 +161,9 @@ pub enum RequestError {
         /// Bytes of all segments.
         used_bytes: u64,
     },
+    /// The client ended the range.
+    #[error("the client ended the range")]
+    Cancelled,
     /// The process is stopping.
     #[error("the server is stopping")]
     ShuttingDown,
@@ -148,6 +186,7 @@ impl RequestError {
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired
             | RequestError::LogBudget { .. }
+            | RequestError::Cancelled
             | RequestError::ShuttingDown => Happened::NotDone,
         }
     }
@@ -200,6 +239,8 @@ pub enum Reply {
         /// What follows.
         end: ChunkEnd,
     },
+    /// The range, if there still was one, is over.
+    Cancelled,
     /// What the core reports about itself.
     Status(Box<CoreStatus>),
     /// No result.

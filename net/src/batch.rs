@@ -64,6 +64,11 @@ impl<'a> BatchRequest<'a> {
         })
     }
 
+    /// The commands as they came in, checked and back to back.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.commands
+    }
+
     pub(crate) fn encode_into(out: &mut Vec<u8>, commands: &[Command<'_>]) {
         out.extend_from_slice(&length_u32(commands.len()).to_le_bytes());
         for command in commands {

@@ -138,6 +138,11 @@ impl<'a> GetManyRequest<'a> {
         })
     }
 
+    /// The keys as they came in, checked: each a length and its bytes.
+    pub fn key_bytes(&self) -> &'a [u8] {
+        self.keys
+    }
+
     pub(crate) fn encode_into(
         out: &mut Vec<u8>,
         namespace: NamespaceId,

@@ -155,10 +155,11 @@ impl Driver {
             Effect::RemoveSegment { file } => {
                 glommio::spawn_local(Rc::clone(self).remove_segment(file)).detach();
             }
-            Effect::Reply { connection, request, reply } => {
-                let id = RequestId(request.0);
+            Effect::Reply { connection, request, kind, reply } => {
+                let subject = (RequestId(request.0), kind);
+                let count = self.connections.count();
                 self.connections.reply(to_net(connection), |out| {
-                    wire::append_reply(&self.facts, id, &reply, arena, out)
+                    wire::append_reply(&self.facts, count, subject, &reply, arena, out)
                 });
             }
             Effect::Forward { core, batch } => {

@@ -10,7 +10,7 @@ use crate::core::ranges::RangePartKey;
 use crate::effect::{Effect, Effects, Span};
 use crate::ids::{ConnectionId, RequestId};
 use crate::input::{MeshBatch, MeshMessage, PartChunk};
-use crate::request::{BatchItem, Reply, RequestError};
+use crate::request::{BatchItem, Reply, RequestError, RequestKind};
 
 /// What is waiting for an answer, on the core where the request arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Token {
         connection: ConnectionId,
         /// The request.
         request: RequestId,
+        /// Which kind of request.
+        kind: RequestKind,
     },
     /// One command of a batch whose answers are being gathered.
     BatchItem {
@@ -45,8 +47,8 @@ pub struct ReplyTo {
 /// The answers to a batch while some are missing.
 #[derive(Debug)]
 struct Gather {
-    connection: ConnectionId,
-    request: RequestId,
+    /// The batch's request, of a connection of this core.
+    reply_to: ReplyTo,
     missing: u32,
     items: Vec<BatchItem>,
     arena: Vec<u8>,
@@ -81,17 +83,12 @@ impl Answers {
     }
 
     /// Begins to gather the answers to a batch of `count` commands, at least one.
-    pub(crate) fn open_gather(
-        &mut self,
-        connection: ConnectionId,
-        request: RequestId,
-        count: u32,
-    ) -> u64 {
+    pub(crate) fn open_gather(&mut self, reply_to: ReplyTo, count: u32) -> u64 {
         assert!(count > 0, "an empty batch is answered at once");
         let gather = self.gather_next;
         self.gather_next += 1;
         let items = vec![BatchItem::Outcome(Span::default()); count as usize];
-        let state = Gather { connection, request, missing: count, items, arena: Vec::new() };
+        let state = Gather { reply_to, missing: count, items, arena: Vec::new() };
         self.gathers.insert(gather, state);
         gather
     }
@@ -110,11 +107,11 @@ impl Answers {
             return;
         }
         match to.token {
-            Token::Request { connection, request } => {
+            Token::Request { connection, request, kind } => {
                 let start = out.arena.len();
                 outcome.encode_into(&mut out.arena);
                 let reply = Reply::Outcome(Span::since(&out.arena, start));
-                out.queue.push(Effect::Reply { connection, request, reply });
+                out.queue.push(Effect::Reply { connection, request, kind, reply });
             }
             Token::BatchItem { gather, item } => {
                 let state = self.gathers.get_mut(&gather).expect("a batch waits for its answers");
@@ -143,16 +140,20 @@ impl Answers {
             return;
         }
         match to.token {
-            Token::Request { connection, request } => {
+            Token::Request { connection, request, kind } => {
                 let reply = copy_reply(reply, arena, &mut out.arena);
-                out.queue.push(Effect::Reply { connection, request, reply });
+                out.queue.push(Effect::Reply { connection, request, kind, reply });
             }
             Token::BatchItem { gather, item } => {
                 let state = self.gathers.get_mut(&gather).expect("a batch waits for its answers");
                 state.items[item as usize] = match reply {
                     Reply::Outcome(span) => BatchItem::Outcome(span.copied(arena, &mut state.arena)),
                     Reply::Error(error) => BatchItem::Error(error),
-                    Reply::Batch(_) | Reply::Rows { .. } | Reply::Chunk { .. } | Reply::Status(_) => {
+                    Reply::Batch(_)
+                    | Reply::Rows { .. }
+                    | Reply::Chunk { .. }
+                    | Reply::Cancelled
+                    | Reply::Status(_) => {
                         unreachable!("a command is answered with an outcome or an error")
                     }
                 };
@@ -165,8 +166,8 @@ impl Answers {
     /// Answers with a reply whose spans lie in the effects' own arena already.
     pub(crate) fn reply_in_place(&mut self, out: &mut Effects, to: ReplyTo, reply: Reply) {
         match to.token {
-            Token::Request { connection, request } if to.core == self.core => {
-                out.queue.push(Effect::Reply { connection, request, reply });
+            Token::Request { connection, request, kind } if to.core == self.core => {
+                out.queue.push(Effect::Reply { connection, request, kind, reply });
             }
             Token::Request { .. } | Token::BatchItem { .. } | Token::Nobody => {
                 let arena = std::mem::take(&mut out.arena);
@@ -183,12 +184,7 @@ impl Answers {
             return;
         }
         let state = self.gathers.remove(&gather).expect("it was there a moment ago");
-        let reply = copy_reply(Reply::Batch(state.items), &state.arena, &mut out.arena);
-        out.queue.push(Effect::Reply {
-            connection: state.connection,
-            request: state.request,
-            reply,
-        });
+        self.reply(out, state.reply_to, Reply::Batch(state.items), &state.arena);
     }
 
     /// Hands a chunk to the core that merges the range.
@@ -238,6 +234,6 @@ fn copy_reply(reply: Reply, from: &[u8], to: &mut Vec<u8>) -> Reply {
         Reply::Chunk { count, rows, end } => {
             Reply::Chunk { count, rows: rows.copied(from, to), end }
         }
-        Reply::Status(_) | Reply::Error(_) => reply,
+        Reply::Cancelled | Reply::Status(_) | Reply::Error(_) => reply,
     }
 }

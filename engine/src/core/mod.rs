@@ -184,6 +184,7 @@ impl Core {
         CoreStatus {
             core: self.id(),
             is_serving: self.is_serving(),
+            accepts_writes: self.log.space() == LogSpace::Ok,
             log: self.log.status(),
             counters: self.counters,
             stages: self.stages.summaries(),
@@ -250,7 +251,8 @@ impl Core {
         body: Request<'_>,
         out: &mut Effects,
     ) {
-        let reply_to = ReplyTo::request(self.id(), from.0, from.1);
+        let token = Token::Request { connection: from.0, request: from.1, kind: body.kind() };
+        let reply_to = ReplyTo { core: self.id(), token };
         if let Request::Status = body {
             let reply = Reply::Status(Box::new(self.status()));
             self.answers.reply(out, reply_to, reply, &[]);
@@ -265,7 +267,7 @@ impl Core {
                 self.route_command(now, &command, bytes, reply_to, deadline, out);
             }
             Request::Batch { count, commands } => {
-                self.on_batch(now, from, deadline, (count, commands), out);
+                self.on_batch(now, reply_to, deadline, (count, commands), out);
             }
             Request::Get(GetQuery { namespace, key, at }) => {
                 let mut keys = Vec::with_capacity(4 + key.len());
@@ -282,7 +284,10 @@ impl Core {
             Request::Range { query, chunk_bytes } => {
                 self.on_range(now, from, deadline, &query, chunk_bytes, out);
             }
-            Request::Cancel(range) => self.merges.cancel(out, self.id(), from.0, range),
+            Request::Cancel(range) => {
+                self.merges.cancel(out, self.id(), from.0, range);
+                self.answers.reply(out, reply_to, Reply::Cancelled, &[]);
+            }
             Request::Status => unreachable!("it was answered above"),
         }
     }
@@ -295,12 +300,11 @@ impl Core {
     fn on_batch(
         &mut self,
         now: Time,
-        from: (ConnectionId, RequestId),
+        reply_to: ReplyTo,
         deadline: Time,
         (count, mut commands): (u32, &[u8]),
         out: &mut Effects,
     ) {
-        let reply_to = ReplyTo::request(self.id(), from.0, from.1);
         if self.answers.gathers() >= self.config.settings.gathers_max {
             self.refuse(out, reply_to, RequestError::Overloaded { retry_after_ms: 20 });
             return;
@@ -309,7 +313,7 @@ impl Core {
             self.answers.reply(out, reply_to, Reply::Batch(Vec::new()), &[]);
             return;
         }
-        let gather = self.answers.open_gather(from.0, from.1, count);
+        let gather = self.answers.open_gather(reply_to, count);
         for item in 0..count {
             let (command, length) = Command::decode(commands).expect("the edge checked the batch");
             let (bytes, rest) = commands.split_at(length);

@@ -10,11 +10,10 @@ use metastore_statemachine::{
 use metastore_wal::ShardId;
 
 use crate::CoreId;
-use crate::core::answers::{ReplyTo, Token};
 use crate::effect::{Effect, Effects, Span};
 use crate::ids::{ConnectionId, RequestId};
 use crate::input::{PartChunk, PartEnd};
-use crate::request::{ChunkEnd, Reply, RequestError};
+use crate::request::{ChunkEnd, Reply, RequestError, RequestKind};
 
 /// One shard's part of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,9 +194,7 @@ impl Merges {
             PartEnd::Last => PartState::Last,
             PartEnd::Failed(error) => {
                 part.state = PartState::Last;
-                let reply = Reply::Error(error);
-                let (connection, request) = (merge.connection, merge.request);
-                out.queue.push(Effect::Reply { connection, request, reply });
+                refuse(out, merge.connection, merge.request, error);
                 self.close(key.home, key.merge);
                 return;
             }
@@ -225,21 +222,19 @@ impl Merges {
         }
     }
 
-    /// The client does not want the rest of its range. It is told that the range is over.
+    /// The client does not want the rest of its range: the range is answered, then the request to end it.
     pub(crate) fn cancel(
         &mut self,
         out: &mut Effects,
         home: CoreId,
         connection: ConnectionId,
-        request: RequestId,
+        range: RequestId,
     ) {
         let found = self.of_connection(connection).into_iter().find(|merge| {
-            self.merges.get(merge).is_some_and(|state| state.request == request)
+            self.merges.get(merge).is_some_and(|state| state.request == range)
         });
         if let Some(merge) = found {
-            let end = ChunkEnd::Last(self.merges[&merge].revisions());
-            let reply = Reply::Chunk { count: 0, rows: Span::default(), end };
-            out.queue.push(Effect::Reply { connection, request, reply });
+            refuse(out, connection, range, RequestError::Cancelled);
             self.close(home, merge);
         }
     }
@@ -281,12 +276,12 @@ impl Merges {
         if state.is_over() {
             let end = ChunkEnd::Last(state.revisions());
             let reply = Reply::Chunk { count, rows, end };
-            out.queue.push(Effect::Reply { connection, request, reply });
+            out.queue.push(Effect::Reply { connection, request, kind: RequestKind::Range, reply });
             self.close(home, merge);
         } else if count > 0 {
             state.awaits_drain = true;
             let reply = Reply::Chunk { count, rows, end: ChunkEnd::More };
-            out.queue.push(Effect::Reply { connection, request, reply });
+            out.queue.push(Effect::Reply { connection, request, kind: RequestKind::Range, reply });
         }
     }
 }
@@ -345,19 +340,13 @@ impl Merge {
     }
 }
 
-impl ReplyTo {
-    /// A request of a connection of `core`.
-    pub(crate) fn request(core: CoreId, connection: ConnectionId, request: RequestId) -> ReplyTo {
-        ReplyTo { core, token: Token::Request { connection, request } }
-    }
-}
-
-/// The answer to a range that cannot be opened.
+/// Answers a range with an error.
 pub(crate) fn refuse(
     out: &mut Effects,
     connection: ConnectionId,
     request: RequestId,
     error: RequestError,
 ) {
-    out.queue.push(Effect::Reply { connection, request, reply: Reply::Error(error) });
+    let (kind, reply) = (RequestKind::Range, Reply::Error(error));
+    out.queue.push(Effect::Reply { connection, request, kind, reply });
 }

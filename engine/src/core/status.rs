@@ -13,6 +13,8 @@ pub struct CoreStatus {
     pub core: CoreId,
     /// Whether every replica here leads and answers.
     pub is_serving: bool,
+    /// Whether the log has room for commands.
+    pub accepts_writes: bool,
     /// Its log.
     pub log: LogStatus,
     /// Its counters since the start of the process.
