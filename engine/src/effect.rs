@@ -1,6 +1,7 @@
 //! What the core asks of its driver.
 
-use metastore_wal::{FileNumber, LogBuffer, MarkSlot, Ticket};
+use metastore_wal::format::MarkSlot;
+use metastore_wal::{FileNumber, LogBuffer, Ticket};
 use thiserror::Error;
 
 use crate::CoreId;
@@ -22,7 +23,10 @@ impl Span {
     #[must_use]
     pub fn since(arena: &[u8], start: usize) -> Span {
         let narrow = |bytes: usize| u32::try_from(bytes).expect("an arena stays below 4 GiB");
-        Span { start: narrow(start), length: narrow(arena.len() - start) }
+        Span {
+            start: narrow(start),
+            length: narrow(arena.len() - start),
+        }
     }
 
     /// The bytes of the span.
@@ -56,7 +60,9 @@ pub enum HaltReason {
         cause: String,
     },
     /// A committed entry is of a kind that this version does not know.
-    #[error("replica {replica}: committed entry {index} is of a kind that this version does not know")]
+    #[error(
+        "replica {replica}: committed entry {index} is of a kind that this version does not know"
+    )]
     EntryKind {
         /// The replica.
         replica: u64,

@@ -12,7 +12,10 @@ impl Time {
     /// The time `milliseconds` later; it saturates instead of wrapping.
     #[must_use]
     pub const fn plus_ms(self, milliseconds: u64) -> Time {
-        Time(self.0.saturating_add(milliseconds.saturating_mul(1_000_000)))
+        Time(
+            self.0
+                .saturating_add(milliseconds.saturating_mul(1_000_000)),
+        )
     }
 
     /// Nanoseconds from `earlier` to this time, zero when `earlier` is later.

@@ -93,7 +93,7 @@ impl MeshBatch {
 
 /// One message between cores. Spans lie in the arena of its [`MeshBatch`].
 #[derive(Debug)]
-pub enum MeshMessage {
+pub(crate) enum MeshMessage {
     /// A checked command for a shard of the receiver.
     Command {
         /// Who gets the answer.
@@ -155,7 +155,7 @@ pub enum MeshMessage {
 
 /// The fixed part of a read; its keys are beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadOp {
+pub(crate) struct ReadOp {
     pub(crate) shape: ReadShape,
     pub(crate) namespace: NamespaceId,
     pub(crate) at: Option<Revision>,
@@ -164,7 +164,7 @@ pub struct ReadOp {
 
 /// A chunk of one shard's part of a range.
 #[derive(Debug)]
-pub struct PartChunk {
+pub(crate) struct PartChunk {
     pub(crate) rows: Vec<u8>,
     pub(crate) revision: Revision,
     pub(crate) end: PartEnd,
@@ -172,7 +172,7 @@ pub struct PartChunk {
 
 /// How a chunk of a part ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PartEnd {
+pub(crate) enum PartEnd {
     /// More may follow.
     More,
     /// The part has no more rows.

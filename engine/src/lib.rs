@@ -31,11 +31,13 @@ pub use crate::core::{Core, CoreBuilder, CoreConfig, LogHistory, StartError};
 pub use crate::core::{CoreCounters, CoreStatus, ReplicaStatus};
 pub use crate::effect::{Effect, Effects, HaltReason, Span};
 pub use crate::ids::{BootNonce, ConnectionId, RequestId, Time};
-pub use crate::input::{Input, MeshBatch, MeshMessage};
+pub use crate::input::{Input, MeshBatch};
 pub use crate::replica::Role;
-pub use crate::request::{BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind};
+pub use crate::request::{
+    BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
+};
 pub use crate::router::{
-    NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot,
+    NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
 pub use crate::settings::{BatchSettings, RaftSettings, Settings, SettingsError};
 pub use crate::stages::{Stage, StageSummary, Stages};

@@ -66,7 +66,10 @@ impl NamespaceRule {
             (NamespaceRule::Prefix { length }, _) if prefix.len() >= length => {
                 Some(&prefix[..length])
             }
-            (NamespaceRule::Directory { .. } | NamespaceRule::Key | NamespaceRule::Prefix { .. }, _) => None,
+            (
+                NamespaceRule::Directory { .. } | NamespaceRule::Key | NamespaceRule::Prefix { .. },
+                _,
+            ) => None,
         }
     }
 }
@@ -92,7 +95,9 @@ impl Default for Namespaces {
     /// The default namespace alone, which keeps directories together.
     fn default() -> Self {
         let default_rule = NamespaceRule::Directory { separator: b'/' };
-        Namespaces { rules: BTreeMap::from([(NamespaceId::DEFAULT, default_rule)]) }
+        Namespaces {
+            rules: BTreeMap::from([(NamespaceId::DEFAULT, default_rule)]),
+        }
     }
 }
 
@@ -153,12 +158,18 @@ impl ShardMap {
             return Err(ShardMapError::Empty);
         }
         if shards.len() > SLOT_COUNT {
-            return Err(ShardMapError::TooManyShards { shards: shards.len() });
+            return Err(ShardMapError::TooManyShards {
+                shards: shards.len(),
+            });
         }
         let slots = (0..SLOT_COUNT)
             .map(|slot| shards[slot * shards.len() / SLOT_COUNT].shard)
             .collect();
-        Ok(ShardMap { epoch: 1, slots, shards })
+        Ok(ShardMap {
+            epoch: 1,
+            slots,
+            shards,
+        })
     }
 
     /// The map's epoch; it grows with every change.
@@ -182,7 +193,10 @@ impl ShardMap {
     /// The core that holds `shard`, `None` when the map does not know it.
     #[must_use]
     pub fn core_of(&self, shard: ShardId) -> Option<CoreId> {
-        let index = self.shards.binary_search_by_key(&shard, |location| location.shard).ok()?;
+        let index = self
+            .shards
+            .binary_search_by_key(&shard, |location| location.shard)
+            .ok()?;
         Some(self.shards[index].core)
     }
 
@@ -190,7 +204,12 @@ impl ShardMap {
     #[must_use]
     pub fn slot_ranges(&self, shard: ShardId) -> Vec<(Slot, Slot)> {
         let mut ranges: Vec<(Slot, Slot)> = Vec::new();
-        for (index, _) in self.slots.iter().enumerate().filter(|&(_, owner)| *owner == shard) {
+        for (index, _) in self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|&(_, owner)| *owner == shard)
+        {
             let slot = Slot(u16::try_from(index).expect("a slot fits into 16 bits"));
             match ranges.last_mut() {
                 Some((_, last)) if last.0 + 1 == slot.0 => *last = slot,
@@ -219,37 +238,56 @@ mod tests {
     #[test]
     fn a_range_of_children_has_one_routing_part_where_its_keys_have() {
         let children = Scope::Children { separator: b'/' };
-        assert_eq!(DIRECTORY.shared_routing_part(b"/a/", children), Some(&b"/a/"[..]));
-        assert_eq!(DIRECTORY.shared_routing_part(b"/a/b", children), Some(&b"/a/"[..]));
+        assert_eq!(
+            DIRECTORY.shared_routing_part(b"/a/", children),
+            Some(&b"/a/"[..])
+        );
+        assert_eq!(
+            DIRECTORY.shared_routing_part(b"/a/b", children),
+            Some(&b"/a/"[..])
+        );
         assert_eq!(DIRECTORY.shared_routing_part(b"", children), None);
         assert_eq!(DIRECTORY.shared_routing_part(b"/a/", Scope::Subtree), None);
         let other = Scope::Children { separator: b'.' };
         assert_eq!(DIRECTORY.shared_routing_part(b"/a/", other), None);
         let prefix = NamespaceRule::Prefix { length: 2 };
-        assert_eq!(prefix.shared_routing_part(b"abc", Scope::Subtree), Some(&b"ab"[..]));
+        assert_eq!(
+            prefix.shared_routing_part(b"abc", Scope::Subtree),
+            Some(&b"ab"[..])
+        );
         assert_eq!(prefix.shared_routing_part(b"a", Scope::Subtree), None);
-        assert_eq!(NamespaceRule::Single.shared_routing_part(b"", Scope::Subtree), Some(&b""[..]));
-        assert_eq!(NamespaceRule::Key.shared_routing_part(b"abc", Scope::Subtree), None);
+        assert_eq!(
+            NamespaceRule::Single.shared_routing_part(b"", Scope::Subtree),
+            Some(&b""[..])
+        );
+        assert_eq!(
+            NamespaceRule::Key.shared_routing_part(b"abc", Scope::Subtree),
+            None
+        );
     }
 
     /// These vectors stand in docs/PROTOCOL.md: a client that computes slots must get the same.
     #[test]
     fn golden_slots() {
         let vectors: [(u32, NamespaceRule, &[u8], u16); 10] = [
-            (1, DIRECTORY, b"/a/b", 0),
-            (1, DIRECTORY, b"/a/c", 0),
-            (1, DIRECTORY, b"/a/b/c", 0),
-            (1, DIRECTORY, b"plain", 0),
-            (1, DIRECTORY, b"/", 0),
-            (2, NamespaceRule::Single, b"anything", 0),
-            (3, NamespaceRule::Key, b"/a/b", 0),
-            (4, NamespaceRule::Prefix { length: 4 }, b"user:1", 0),
-            (4, NamespaceRule::Prefix { length: 4 }, b"us", 0),
-            (0xFFFF_FFFF, NamespaceRule::Key, b"\x00\xff", 0),
+            (1, DIRECTORY, b"/a/b", 8897),
+            (1, DIRECTORY, b"/a/c", 8897),
+            (1, DIRECTORY, b"/a/b/c", 5296),
+            (1, DIRECTORY, b"plain", 5957),
+            (1, DIRECTORY, b"/", 9481),
+            (2, NamespaceRule::Single, b"anything", 3017),
+            (3, NamespaceRule::Key, b"/a/b", 8038),
+            (4, NamespaceRule::Prefix { length: 4 }, b"user:1", 9282),
+            (4, NamespaceRule::Prefix { length: 4 }, b"us", 9509),
+            (0xFFFF_FFFF, NamespaceRule::Key, b"\x00\xff", 13709),
         ];
         for (namespace, rule, key, expected) in vectors {
             let slot = slot_of(NamespaceId(namespace), rule.routing_part(key));
-            assert_eq!(slot, Slot(expected), "namespace {namespace}, {rule:?}, key {key:?}");
+            assert_eq!(
+                slot,
+                Slot(expected),
+                "namespace {namespace}, {rule:?}, key {key:?}"
+            );
         }
     }
 
@@ -269,7 +307,10 @@ mod tests {
                 assert_eq!(ranges.len(), 1);
                 let owned = usize::from(ranges[0].1.0 - ranges[0].0.0) + 1;
                 let fair = SLOT_COUNT / count as usize;
-                assert!(owned == fair || owned == fair + 1, "shard {shard} of {count}: {owned}");
+                assert!(
+                    owned == fair || owned == fair + 1,
+                    "shard {shard} of {count}: {owned}"
+                );
             }
         }
     }

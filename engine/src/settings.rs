@@ -141,19 +141,59 @@ impl Settings {
     pub fn validate(&self, record_bytes: usize) -> Result<(), SettingsError> {
         let raft = &self.raft;
         let bounds = [
-            ("batch.max_commands", self.batch.commands_max as u64, 1, 65_536),
-            ("batch.max_bytes", self.batch.bytes_max as u64, 4 << 10, 2 << 20),
+            (
+                "batch.max_commands",
+                self.batch.commands_max as u64,
+                1,
+                65_536,
+            ),
+            (
+                "batch.max_bytes",
+                self.batch.bytes_max as u64,
+                4 << 10,
+                2 << 20,
+            ),
             ("raft.tick_interval", raft.tick_interval_ms, 1, 10_000),
             ("raft.election_tick", raft.election_ticks as u64, 2, 1_000),
-            ("raft.heartbeat_tick", raft.heartbeat_ticks as u64, 1, raft.election_ticks as u64 - 1),
-            ("raft.max_inflight_msgs", raft.inflight_messages_max as u64, 1, 65_536),
-            ("raft.max_size_per_msg", raft.message_bytes_max, 64 << 10, 8 << 20),
-            ("raft.max_uncommitted_size", raft.uncommitted_bytes_max, 8 << 20, 1 << 30),
-            ("deadline.default", self.deadline_default_ms, 1, self.deadline_max_ms),
+            (
+                "raft.heartbeat_tick",
+                raft.heartbeat_ticks as u64,
+                1,
+                raft.election_ticks as u64 - 1,
+            ),
+            (
+                "raft.max_inflight_msgs",
+                raft.inflight_messages_max as u64,
+                1,
+                65_536,
+            ),
+            (
+                "raft.max_size_per_msg",
+                raft.message_bytes_max,
+                64 << 10,
+                8 << 20,
+            ),
+            (
+                "raft.max_uncommitted_size",
+                raft.uncommitted_bytes_max,
+                8 << 20,
+                1 << 30,
+            ),
+            (
+                "deadline.default",
+                self.deadline_default_ms,
+                1,
+                self.deadline_max_ms,
+            ),
         ];
         for (name, actual, min, max) in bounds {
             if actual < min || actual > max {
-                return Err(SettingsError::OutOfRange { name, actual, min, max });
+                return Err(SettingsError::OutOfRange {
+                    name,
+                    actual,
+                    min,
+                    max,
+                });
             }
         }
         let largest = self.command_bytes_max.max(self.batch.bytes_max);
@@ -187,8 +227,13 @@ mod tests {
         let mut settings = Settings::default();
         settings.batch.commands_max = 0;
         let refused = settings.validate(4 << 20);
-        assert!(
-            matches!(refused, Err(SettingsError::OutOfRange { name: "batch.max_commands", actual: 0, .. }))
-        );
+        assert!(matches!(
+            refused,
+            Err(SettingsError::OutOfRange {
+                name: "batch.max_commands",
+                actual: 0,
+                ..
+            })
+        ));
     }
 }

@@ -21,8 +21,14 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order in which a command passes them.
-    pub const ALL: [Stage; 6] =
-        [Stage::Queue, Stage::Propose, Stage::Flush, Stage::Commit, Stage::Apply, Stage::Reply];
+    pub const ALL: [Stage; 6] = [
+        Stage::Queue,
+        Stage::Propose,
+        Stage::Flush,
+        Stage::Commit,
+        Stage::Apply,
+        Stage::Reply,
+    ];
 
     /// The name in status reports.
     #[must_use]
@@ -93,7 +99,11 @@ impl Stages {
                     p50_ns: histogram.value_at_quantile(0.5),
                     p99_ns: histogram.value_at_quantile(0.99),
                     max_ns: histogram.max(),
-                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean lies between 0 and a minute")]
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "a mean lies between 0 and a minute"
+                    )]
                     mean_ns: histogram.mean() as u64,
                 }
             })
@@ -113,7 +123,11 @@ mod tests {
         let flush = stages.summaries()[Stage::Flush as usize];
         assert_eq!(flush.stage, Stage::Flush);
         assert_eq!(flush.count, 65);
-        assert!((79_000..=81_000).contains(&flush.p50_ns), "{}", flush.p50_ns);
+        assert!(
+            (79_000..=81_000).contains(&flush.p50_ns),
+            "{}",
+            flush.p50_ns
+        );
         assert!(flush.max_ns >= LONGEST_NS);
         assert_eq!(stages.summaries()[Stage::Queue as usize].count, 0);
     }

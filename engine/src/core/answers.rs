@@ -14,7 +14,7 @@ use crate::request::{BatchItem, Reply, RequestError, RequestKind};
 
 /// What is waiting for an answer, on the core where the request arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Token {
+pub(crate) enum Token {
     /// A request of a connection.
     Request {
         /// The connection.
@@ -37,7 +37,7 @@ pub enum Token {
 
 /// Where an answer goes. It travels with the request, so no core keeps a table of what it sent away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReplyTo {
+pub(crate) struct ReplyTo {
     /// The core where the request arrived.
     pub(crate) core: CoreId,
     /// What waits there.
@@ -88,7 +88,12 @@ impl Answers {
         let gather = self.gather_next;
         self.gather_next += 1;
         let items = vec![BatchItem::Outcome(Span::default()); count as usize];
-        let state = Gather { reply_to, missing: count, items, arena: Vec::new() };
+        let state = Gather {
+            reply_to,
+            missing: count,
+            items,
+            arena: Vec::new(),
+        };
         self.gathers.insert(gather, state);
         gather
     }
@@ -103,18 +108,33 @@ impl Answers {
             let start = batch.arena.len();
             outcome.encode_into(&mut batch.arena);
             let reply = Reply::Outcome(Span::since(&batch.arena, start));
-            batch.messages.push(MeshMessage::Answer { token: to.token, reply });
+            batch.messages.push(MeshMessage::Answer {
+                token: to.token,
+                reply,
+            });
             return;
         }
         match to.token {
-            Token::Request { connection, request, kind } => {
+            Token::Request {
+                connection,
+                request,
+                kind,
+            } => {
                 let start = out.arena.len();
                 outcome.encode_into(&mut out.arena);
                 let reply = Reply::Outcome(Span::since(&out.arena, start));
-                out.queue.push(Effect::Reply { connection, request, kind, reply });
+                out.queue.push(Effect::Reply {
+                    connection,
+                    request,
+                    kind,
+                    reply,
+                });
             }
             Token::BatchItem { gather, item } => {
-                let state = self.gathers.get_mut(&gather).expect("a batch waits for its answers");
+                let state = self
+                    .gathers
+                    .get_mut(&gather)
+                    .expect("a batch waits for its answers");
                 let start = state.arena.len();
                 outcome.encode_into(&mut state.arena);
                 state.items[item as usize] = BatchItem::Outcome(Span::since(&state.arena, start));
@@ -135,19 +155,36 @@ impl Answers {
             if to.token != Token::Nobody {
                 let batch = self.mesh(to.core);
                 let reply = copy_reply(reply, arena, &mut batch.arena);
-                batch.messages.push(MeshMessage::Answer { token: to.token, reply });
+                batch.messages.push(MeshMessage::Answer {
+                    token: to.token,
+                    reply,
+                });
             }
             return;
         }
         match to.token {
-            Token::Request { connection, request, kind } => {
+            Token::Request {
+                connection,
+                request,
+                kind,
+            } => {
                 let reply = copy_reply(reply, arena, &mut out.arena);
-                out.queue.push(Effect::Reply { connection, request, kind, reply });
+                out.queue.push(Effect::Reply {
+                    connection,
+                    request,
+                    kind,
+                    reply,
+                });
             }
             Token::BatchItem { gather, item } => {
-                let state = self.gathers.get_mut(&gather).expect("a batch waits for its answers");
+                let state = self
+                    .gathers
+                    .get_mut(&gather)
+                    .expect("a batch waits for its answers");
                 state.items[item as usize] = match reply {
-                    Reply::Outcome(span) => BatchItem::Outcome(span.copied(arena, &mut state.arena)),
+                    Reply::Outcome(span) => {
+                        BatchItem::Outcome(span.copied(arena, &mut state.arena))
+                    }
                     Reply::Error(error) => BatchItem::Error(error),
                     Reply::Batch(_)
                     | Reply::Rows { .. }
@@ -166,8 +203,17 @@ impl Answers {
     /// Answers with a reply whose spans lie in the effects' own arena already.
     pub(crate) fn reply_in_place(&mut self, out: &mut Effects, to: ReplyTo, reply: Reply) {
         match to.token {
-            Token::Request { connection, request, kind } if to.core == self.core => {
-                out.queue.push(Effect::Reply { connection, request, kind, reply });
+            Token::Request {
+                connection,
+                request,
+                kind,
+            } if to.core == self.core => {
+                out.queue.push(Effect::Reply {
+                    connection,
+                    request,
+                    kind,
+                    reply,
+                });
             }
             Token::Request { .. } | Token::BatchItem { .. } | Token::Nobody => {
                 let arena = std::mem::take(&mut out.arena);
@@ -178,12 +224,18 @@ impl Answers {
     }
 
     fn count_item(&mut self, out: &mut Effects, gather: u64) {
-        let state = self.gathers.get_mut(&gather).expect("a batch waits for its answers");
+        let state = self
+            .gathers
+            .get_mut(&gather)
+            .expect("a batch waits for its answers");
         state.missing -= 1;
         if state.missing > 0 {
             return;
         }
-        let state = self.gathers.remove(&gather).expect("it was there a moment ago");
+        let state = self
+            .gathers
+            .remove(&gather)
+            .expect("it was there a moment ago");
         self.reply(out, state.reply_to, Reply::Batch(state.items), &state.arena);
     }
 
@@ -192,7 +244,9 @@ impl Answers {
         if part.home == self.core {
             self.chunks.push((part, chunk));
         } else {
-            self.mesh(part.home).messages.push(MeshMessage::PartChunk { part, chunk });
+            self.mesh(part.home)
+                .messages
+                .push(MeshMessage::PartChunk { part, chunk });
         }
     }
 
@@ -206,7 +260,10 @@ impl Answers {
     pub(crate) fn flush_mesh(&mut self, out: &mut Effects) {
         for (core, batch) in (0..).map(CoreId).zip(&mut self.outgoing) {
             if !batch.is_empty() {
-                out.queue.push(Effect::Forward { core, batch: std::mem::take(batch) });
+                out.queue.push(Effect::Forward {
+                    core,
+                    batch: std::mem::take(batch),
+                });
             }
         }
     }
@@ -224,16 +281,24 @@ fn copy_reply(reply: Reply, from: &[u8], to: &mut Vec<u8>) -> Reply {
             }
             Reply::Batch(items)
         }
-        Reply::Rows { shape, shard, revision, found, rows } => Reply::Rows {
+        Reply::Rows {
+            shape,
+            shard,
+            revision,
+            found,
+            rows,
+        } => Reply::Rows {
             shape,
             shard,
             revision,
             found: found.copied(from, to),
             rows: rows.copied(from, to),
         },
-        Reply::Chunk { count, rows, end } => {
-            Reply::Chunk { count, rows: rows.copied(from, to), end }
-        }
+        Reply::Chunk { count, rows, end } => Reply::Chunk {
+            count,
+            rows: rows.copied(from, to),
+            end,
+        },
         Reply::Cancelled | Reply::Status(_) | Reply::Error(_) => reply,
     }
 }

@@ -97,7 +97,11 @@ impl CoreBuilder {
             config.replicas.windows(2).all(|pair| pair[0].1 < pair[1].1),
             "replicas come in the order of their shards"
         );
-        Ok(CoreBuilder { config, recovering: BTreeMap::new(), failed: None })
+        Ok(CoreBuilder {
+            config,
+            recovering: BTreeMap::new(),
+            failed: None,
+        })
     }
 
     /// Takes the next event of the replay. After an error the rest is ignored; [`CoreBuilder::build`] reports it.
@@ -113,13 +117,27 @@ impl CoreBuilder {
         match event {
             // Says nothing that the records themselves do not say.
             ReplayEvent::Checkpoint { .. } => Ok(()),
-            ReplayEvent::Append { replica, shard, hard_state, first_index, entries } => {
+            ReplayEvent::Append {
+                replica,
+                shard,
+                hard_state,
+                first_index,
+                entries,
+            } => {
                 let recovering = self.recovering(replica, shard)?;
                 recovering
                     .on_append(hard_state, first_index, entries)
                     .map_err(|cause| StartError::Replay { replica, cause })
             }
-            ReplayEvent::Snapshot { replica, shard, hard_state, index, term, members } => {
+            ReplayEvent::Snapshot {
+                replica,
+                shard,
+                hard_state,
+                index,
+                term,
+                members,
+                ..
+            } => {
                 let recovering = self.recovering(replica, shard)?;
                 recovering
                     .on_snapshot(hard_state, index, term, members)
@@ -180,6 +198,13 @@ impl CoreBuilder {
                 .map_err(|cause| StartError::Replay { replica, cause })?;
             replicas.push(started);
         }
-        Ok(Core::assemble(now, CoreParts { config: self.config, log, replicas }))
+        Ok(Core::assemble(
+            now,
+            CoreParts {
+                config: self.config,
+                log,
+                replicas,
+            },
+        ))
     }
 }

@@ -10,11 +10,10 @@ use std::collections::VecDeque;
 use metastore_statemachine::{Command, GetQuery, NamespaceId, RangeQuery, Scope};
 use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, LogSpace, Position, ShardId, Ticket};
 
-pub(crate) use self::answers::Answers;
-pub use self::answers::{ReplyTo, Token};
+pub(crate) use self::answers::{Answers, ReplyTo, Token};
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 use self::ranges::{Merges, PartRequest, refuse};
-pub use self::ranges::{RangePartKey, RangePlan};
+pub(crate) use self::ranges::{RangePartKey, RangePlan};
 pub use self::status::{CoreCounters, CoreStatus, ReplicaStatus};
 
 use crate::effect::{Effect, Effects, Span};
@@ -117,17 +116,25 @@ macro_rules! turn {
 
 impl Core {
     fn assemble(now: Time, parts: CoreParts) -> Core {
-        let CoreParts { config, log, replicas } = parts;
+        let CoreParts {
+            config,
+            log,
+            replicas,
+        } = parts;
         let routes = (0..SLOT_COUNT)
             .map(|slot| {
                 let slot = Slot(u16::try_from(slot).expect("a slot fits into 16 bits"));
                 let shard = config.shard_map.shard_of(slot);
-                let core = config.shard_map.core_of(shard).expect("the map knows its shards");
+                let core = config
+                    .shard_map
+                    .core_of(shard)
+                    .expect("the map knows its shards");
                 let replica = replicas.iter().position(|replica| replica.shard() == shard);
                 Route {
                     core,
                     shard,
-                    replica: replica.map_or(u32::MAX, |at| u32::try_from(at).expect("few replicas")),
+                    replica: replica
+                        .map_or(u32::MAX, |at| u32::try_from(at).expect("few replicas")),
                 }
             })
             .collect();
@@ -135,7 +142,10 @@ impl Core {
             answers: Answers::new(config.identity.core, config.cores),
             routes,
             merges: Merges::default(),
-            dirty: Dirty { queue: Vec::new(), is_queued: vec![false; replicas.len()] },
+            dirty: Dirty {
+                queue: Vec::new(),
+                is_queued: vec![false; replicas.len()],
+            },
             awaiting_log: VecDeque::new(),
             write_started: now,
             last_write_ended: now,
@@ -198,7 +208,10 @@ impl Core {
         if self.has_work() {
             return Some(self.turn_ended);
         }
-        let mark = self.log.needs_mark().then(|| self.last_write_ended.plus_ms(IDLE_BEFORE_MARK_MS));
+        let mark = self
+            .log
+            .needs_mark()
+            .then(|| self.last_write_ended.plus_ms(IDLE_BEFORE_MARK_MS));
         Some(mark.map_or(self.next_tick, |mark| mark.min(self.next_tick)))
     }
 
@@ -216,7 +229,12 @@ impl Core {
     pub fn step(&mut self, now: Time, input: Input<'_>, out: &mut Effects) {
         match input {
             Input::Tick => {}
-            Input::Request { connection, request, deadline_ms, body } => {
+            Input::Request {
+                connection,
+                request,
+                deadline_ms,
+                body,
+            } => {
                 self.counters.requests += 1;
                 let deadline = self.deadline(now, deadline_ms);
                 self.on_request(now, (connection, request), deadline, body, out);
@@ -251,8 +269,15 @@ impl Core {
         body: Request<'_>,
         out: &mut Effects,
     ) {
-        let token = Token::Request { connection: from.0, request: from.1, kind: body.kind() };
-        let reply_to = ReplyTo { core: self.id(), token };
+        let token = Token::Request {
+            connection: from.0,
+            request: from.1,
+            kind: body.kind(),
+        };
+        let reply_to = ReplyTo {
+            core: self.id(),
+            token,
+        };
         if let Request::Status = body {
             let reply = Reply::Status(Box::new(self.status()));
             self.answers.reply(out, reply_to, reply, &[]);
@@ -274,11 +299,26 @@ impl Core {
                 let length = u32::try_from(key.len()).expect("a checked key is short");
                 keys.extend_from_slice(&length.to_le_bytes());
                 keys.extend_from_slice(key);
-                let op = ReadOp { shape: ReadShape::One, namespace, at, count: 1 };
+                let op = ReadOp {
+                    shape: ReadShape::One,
+                    namespace,
+                    at,
+                    count: 1,
+                };
                 self.route_read(now, op, &keys, reply_to, deadline, out);
             }
-            Request::GetMany { namespace, at, count, keys } => {
-                let op = ReadOp { shape: ReadShape::Many, namespace, at, count };
+            Request::GetMany {
+                namespace,
+                at,
+                count,
+                keys,
+            } => {
+                let op = ReadOp {
+                    shape: ReadShape::Many,
+                    namespace,
+                    at,
+                    count,
+                };
                 self.route_read(now, op, keys, reply_to, deadline, out);
             }
             Request::Range { query, chunk_bytes } => {
@@ -306,11 +346,16 @@ impl Core {
         out: &mut Effects,
     ) {
         if self.answers.gathers() >= self.config.settings.gathers_max {
-            self.refuse(out, reply_to, RequestError::Overloaded { retry_after_ms: 20 });
+            self.refuse(
+                out,
+                reply_to,
+                RequestError::Overloaded { retry_after_ms: 20 },
+            );
             return;
         }
         if count == 0 {
-            self.answers.reply(out, reply_to, Reply::Batch(Vec::new()), &[]);
+            self.answers
+                .reply(out, reply_to, Reply::Batch(Vec::new()), &[]);
             return;
         }
         let gather = self.answers.open_gather(reply_to, count);
@@ -318,7 +363,10 @@ impl Core {
             let (command, length) = Command::decode(commands).expect("the edge checked the batch");
             let (bytes, rest) = commands.split_at(length);
             commands = rest;
-            let reply_to = ReplyTo { core: self.id(), token: Token::BatchItem { gather, item } };
+            let reply_to = ReplyTo {
+                core: self.id(),
+                token: Token::BatchItem { gather, item },
+            };
             self.route_command(now, &command, bytes, reply_to, deadline, out);
         }
         assert!(commands.is_empty(), "the edge checked the batch");
@@ -334,7 +382,11 @@ impl Core {
         out: &mut Effects,
     ) {
         let Some(route) = self.route(command.namespace, command.key) else {
-            self.refuse(out, reply_to, RequestError::UnknownNamespace(command.namespace));
+            self.refuse(
+                out,
+                reply_to,
+                RequestError::UnknownNamespace(command.namespace),
+            );
             return;
         };
         if route.core == self.id() {
@@ -347,7 +399,12 @@ impl Core {
         batch.arena.extend_from_slice(bytes);
         let command = Span::since(&batch.arena, start);
         let shard = route.shard;
-        batch.messages.push(MeshMessage::Command { reply_to, deadline, shard, command });
+        batch.messages.push(MeshMessage::Command {
+            reply_to,
+            deadline,
+            shard,
+            command,
+        });
     }
 
     fn submit_command(
@@ -361,8 +418,18 @@ impl Core {
     ) {
         match self.log.space() {
             LogSpace::Ok => {}
-            LogSpace::Exhausted { budget_bytes, used_bytes } => {
-                self.refuse(out, reply_to, RequestError::LogBudget { budget_bytes, used_bytes });
+            LogSpace::Exhausted {
+                budget_bytes,
+                used_bytes,
+            } => {
+                self.refuse(
+                    out,
+                    reply_to,
+                    RequestError::LogBudget {
+                        budget_bytes,
+                        used_bytes,
+                    },
+                );
                 return;
             }
             // A segment is being prepared, or the disk is full and the driver tries again.
@@ -395,7 +462,10 @@ impl Core {
             self.refuse(out, reply_to, RequestError::UnknownNamespace(op.namespace));
             return;
         };
-        let same_shard = |key| self.route(op.namespace, key).is_some_and(|other| other.shard == route.shard);
+        let same_shard = |key| {
+            self.route(op.namespace, key)
+                .is_some_and(|other| other.shard == route.shard)
+        };
         if !list.all(same_shard) {
             self.refuse(out, reply_to, RequestError::CrossShard);
             return;
@@ -413,7 +483,13 @@ impl Core {
         batch.arena.extend_from_slice(keys);
         let keys = Span::since(&batch.arena, start);
         let shard = route.shard;
-        batch.messages.push(MeshMessage::Read { reply_to, deadline, shard, read: op, keys });
+        batch.messages.push(MeshMessage::Read {
+            reply_to,
+            deadline,
+            shard,
+            read: op,
+            keys,
+        });
     }
 
     fn on_range(
@@ -426,7 +502,12 @@ impl Core {
         out: &mut Effects,
     ) {
         let Some(shards) = self.shards_of_range(query.namespace, query.prefix, query.scope) else {
-            refuse(out, connection, request, RequestError::UnknownNamespace(query.namespace));
+            refuse(
+                out,
+                connection,
+                request,
+                RequestError::UnknownNamespace(query.namespace),
+            );
             return;
         };
         if query.at.is_some() && shards.len() > 1 {
@@ -435,18 +516,32 @@ impl Core {
             return;
         }
         if self.merges.len() >= self.config.settings.ranges_max {
-            refuse(out, connection, request, RequestError::Overloaded { retry_after_ms: 20 });
+            refuse(
+                out,
+                connection,
+                request,
+                RequestError::Overloaded { retry_after_ms: 20 },
+            );
             return;
         }
         let plan = RangePlan::new(query, chunk_bytes);
         let home = self.id();
-        let parts = self.merges.open(home, (connection, request), &plan, &shards);
+        let parts = self
+            .merges
+            .open(home, (connection, request), &plan, &shards);
         for ((_, core), part) in shards.into_iter().zip(parts) {
             let plan = Box::new(plan.clone());
             if core == home {
                 self.open_part(now, part, deadline, plan, out);
             } else {
-                self.answers.mesh(core).messages.push(MeshMessage::RangeOpen { part, deadline, plan });
+                self.answers
+                    .mesh(core)
+                    .messages
+                    .push(MeshMessage::RangeOpen {
+                        part,
+                        deadline,
+                        plan,
+                    });
             }
         }
     }
@@ -486,19 +581,37 @@ impl Core {
         let MeshBatch { messages, arena } = batch;
         for message in messages.drain(..) {
             match message {
-                MeshMessage::Command { reply_to, deadline, shard, command } => {
+                MeshMessage::Command {
+                    reply_to,
+                    deadline,
+                    shard,
+                    command,
+                } => {
                     let replica = self.replica_of(shard);
                     self.submit_command(now, replica, command.of(arena), reply_to, deadline, out);
                 }
-                MeshMessage::Read { reply_to, deadline, shard, read, keys } => {
+                MeshMessage::Read {
+                    reply_to,
+                    deadline,
+                    shard,
+                    read,
+                    keys,
+                } => {
                     let replica = self.replica_of(shard);
                     let mut turn = turn!(self, now, out);
                     let keys = keys.of(arena);
                     self.replicas[replica].submit_read(&mut turn, read, keys, reply_to, deadline);
                     self.dirty.mark(replica);
                 }
-                MeshMessage::RangeOpen { part, deadline, plan } => {
-                    assert_eq!(part.home, from, "a part is opened by the core that merges it");
+                MeshMessage::RangeOpen {
+                    part,
+                    deadline,
+                    plan,
+                } => {
+                    assert_eq!(
+                        part.home, from,
+                        "a part is opened by the core that merges it"
+                    );
                     self.open_part(now, part, deadline, plan, out);
                 }
                 MeshMessage::RangeNext { part } => {
@@ -508,7 +621,10 @@ impl Core {
                     self.on_part_request(now, part, PartRequest::Close, out);
                 }
                 MeshMessage::Answer { token, reply } => {
-                    let reply_to = ReplyTo { core: self.id(), token };
+                    let reply_to = ReplyTo {
+                        core: self.id(),
+                        token,
+                    };
                     self.answers.reply(out, reply_to, reply, arena);
                 }
                 MeshMessage::PartChunk { part, chunk } => self.merges.on_chunk(out, part, chunk),
@@ -522,7 +638,10 @@ impl Core {
         let Some(durable) = self.log.on_written(ticket, buffer) else {
             return;
         };
-        let times = WriteTimes { started: self.write_started, ended: now };
+        let times = WriteTimes {
+            started: self.write_started,
+            ended: now,
+        };
         while let Some(&(position, replica)) = self.awaiting_log.front() {
             if position > durable {
                 break;
@@ -561,7 +680,11 @@ impl Core {
         if let Some(committed_at) = applied.committed_at {
             let apply = self.turn_ended.nanos_since(committed_at);
             self.stages.record(Stage::Apply, apply, applied.commands);
-            self.stages.record(Stage::Reply, now.nanos_since(self.turn_ended), applied.commands);
+            self.stages.record(
+                Stage::Reply,
+                now.nanos_since(self.turn_ended),
+                applied.commands,
+            );
         }
     }
 
@@ -604,13 +727,29 @@ impl Core {
     fn drive_log(&mut self, now: Time, out: &mut Effects) {
         while let Some(effect) = self.log.next_effect() {
             out.queue.push(match effect {
-                LogEffect::Write { ticket, file, offset, buffer } => {
+                LogEffect::Write {
+                    ticket,
+                    file,
+                    offset,
+                    buffer,
+                } => {
                     self.write_started = now;
-                    Effect::WriteLog { ticket, file, offset, buffer }
+                    Effect::WriteLog {
+                        ticket,
+                        file,
+                        offset,
+                        buffer,
+                    }
                 }
-                LogEffect::WriteMark { ticket, slot, buffer } => {
-                    Effect::WriteMark { ticket, slot, buffer }
-                }
+                LogEffect::WriteMark {
+                    ticket,
+                    slot,
+                    buffer,
+                } => Effect::WriteMark {
+                    ticket,
+                    slot,
+                    buffer,
+                },
                 LogEffect::PrepareSegment { file, bytes } => Effect::PrepareSegment { file, bytes },
                 LogEffect::RemoveSegment { file } => Effect::RemoveSegment { file },
             });
@@ -660,7 +799,10 @@ impl Core {
             }
             None => {
                 let shards = self.config.shard_map.shards();
-                shards.iter().map(|location| (location.shard, location.core)).collect()
+                shards
+                    .iter()
+                    .map(|location| (location.shard, location.core))
+                    .collect()
             }
         })
     }

@@ -17,7 +17,7 @@ use crate::request::{ChunkEnd, Reply, RequestError, RequestKind};
 
 /// One shard's part of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RangePartKey {
+pub(crate) struct RangePartKey {
     /// The core that merges.
     pub(crate) home: CoreId,
     /// The range there.
@@ -28,7 +28,7 @@ pub struct RangePartKey {
 
 /// What a part reads; it outlives the request's buffer.
 #[derive(Debug, Clone)]
-pub struct RangePlan {
+pub(crate) struct RangePlan {
     pub(crate) namespace: NamespaceId,
     prefix: Vec<u8>,
     start: Vec<u8>,
@@ -175,7 +175,10 @@ impl Merges {
             awaits_drain: false,
         };
         self.merges.insert(merge, state);
-        shards.iter().map(|&(shard, _)| RangePartKey { home, merge, shard }).collect()
+        shards
+            .iter()
+            .map(|&(shard, _)| RangePartKey { home, merge, shard })
+            .collect()
     }
 
     /// Takes a chunk of a part. One that belongs to a range which is over is dropped.
@@ -188,7 +191,11 @@ impl Merges {
             .iter_mut()
             .find(|part| part.shard == key.shard)
             .expect("a range has the parts that it was opened with");
-        assert_eq!(part.state, PartState::Waiting, "a chunk comes when it is asked for");
+        assert_eq!(
+            part.state,
+            PartState::Waiting,
+            "a chunk comes when it is asked for"
+        );
         part.state = match chunk.end {
             PartEnd::More => PartState::More,
             PartEnd::Last => PartState::Last,
@@ -231,7 +238,9 @@ impl Merges {
         range: RequestId,
     ) {
         let found = self.of_connection(connection).into_iter().find(|merge| {
-            self.merges.get(merge).is_some_and(|state| state.request == range)
+            self.merges
+                .get(merge)
+                .is_some_and(|state| state.request == range)
         });
         if let Some(merge) = found {
             refuse(out, connection, range, RequestError::Cancelled);
@@ -240,7 +249,10 @@ impl Merges {
     }
 
     fn of_connection(&self, connection: ConnectionId) -> Vec<u64> {
-        let mine = self.merges.iter().filter(|(_, merge)| merge.connection == connection);
+        let mine = self
+            .merges
+            .iter()
+            .filter(|(_, merge)| merge.connection == connection);
         mine.map(|(&merge, _)| merge).collect()
     }
 
@@ -248,8 +260,16 @@ impl Merges {
         let Some(state) = self.merges.remove(&merge) else {
             return;
         };
-        for part in state.parts.iter().filter(|part| part.state != PartState::Last) {
-            let key = RangePartKey { home, merge, shard: part.shard };
+        for part in state
+            .parts
+            .iter()
+            .filter(|part| part.state != PartState::Last)
+        {
+            let key = RangePartKey {
+                home,
+                merge,
+                shard: part.shard,
+            };
             self.requests.push((part.core, key, PartRequest::Close));
         }
     }
@@ -268,7 +288,11 @@ impl Merges {
         for part in &mut state.parts {
             if part.is_empty() && part.state == PartState::More {
                 part.state = PartState::Waiting;
-                let key = RangePartKey { home, merge, shard: part.shard };
+                let key = RangePartKey {
+                    home,
+                    merge,
+                    shard: part.shard,
+                };
                 self.requests.push((part.core, key, PartRequest::Next));
             }
         }
@@ -276,12 +300,26 @@ impl Merges {
         if state.is_over() {
             let end = ChunkEnd::Last(state.revisions());
             let reply = Reply::Chunk { count, rows, end };
-            out.queue.push(Effect::Reply { connection, request, kind: RequestKind::Range, reply });
+            out.queue.push(Effect::Reply {
+                connection,
+                request,
+                kind: RequestKind::Range,
+                reply,
+            });
             self.close(home, merge);
         } else if count > 0 {
             state.awaits_drain = true;
-            let reply = Reply::Chunk { count, rows, end: ChunkEnd::More };
-            out.queue.push(Effect::Reply { connection, request, kind: RequestKind::Range, reply });
+            let reply = Reply::Chunk {
+                count,
+                rows,
+                end: ChunkEnd::More,
+            };
+            out.queue.push(Effect::Reply {
+                connection,
+                request,
+                kind: RequestKind::Range,
+                reply,
+            });
         }
     }
 }
@@ -332,11 +370,17 @@ impl Merge {
 
     fn is_over(&self) -> bool {
         self.rows_left == Some(0)
-            || self.parts.iter().all(|part| part.is_empty() && part.state == PartState::Last)
+            || self
+                .parts
+                .iter()
+                .all(|part| part.is_empty() && part.state == PartState::Last)
     }
 
     fn revisions(&self) -> Vec<(ShardId, Revision)> {
-        self.parts.iter().map(|part| (part.shard, part.revision)).collect()
+        self.parts
+            .iter()
+            .map(|part| (part.shard, part.revision))
+            .collect()
     }
 }
 
@@ -348,5 +392,10 @@ pub(crate) fn refuse(
     error: RequestError,
 ) {
     let (kind, reply) = (RequestKind::Range, Reply::Error(error));
-    out.queue.push(Effect::Reply { connection, request, kind, reply });
+    out.queue.push(Effect::Reply {
+        connection,
+        request,
+        kind,
+        reply,
+    });
 }

@@ -61,14 +61,22 @@ impl OpenBatch {
             self.opened_at = now;
         }
         self.builder.push(command);
-        self.ends.push(u32::try_from(self.builder.bytes_len()).expect("a batch is far below 4 GiB"));
-        self.deadline_first =
-            Some(self.deadline_first.map_or(pending.deadline, |first| first.min(pending.deadline)));
+        self.ends
+            .push(u32::try_from(self.builder.bytes_len()).expect("a batch is far below 4 GiB"));
+        self.deadline_first = Some(
+            self.deadline_first
+                .map_or(pending.deadline, |first| first.min(pending.deadline)),
+        );
         self.pending.push(pending);
     }
 
     /// Takes the batch, stamped with the leader's time and term. `spare` is an empty vector whose memory is used again.
-    pub(super) fn seal(&mut self, time: ShardTime, term: u64, spare: Vec<PendingCommand>) -> SealedBatch {
+    pub(super) fn seal(
+        &mut self,
+        time: ShardTime,
+        term: u64,
+        spare: Vec<PendingCommand>,
+    ) -> SealedBatch {
         assert!(!self.is_empty(), "an empty batch is not proposed");
         self.ends.clear();
         SealedBatch {
@@ -148,7 +156,11 @@ impl Proposals {
     }
 
     /// Notes that everything up to `index` is durable here.
-    pub(super) fn on_durable(&mut self, index: u64, now: Time) -> impl Iterator<Item = &ProposedBatch> {
+    pub(super) fn on_durable(
+        &mut self,
+        index: u64,
+        now: Time,
+    ) -> impl Iterator<Item = &ProposedBatch> {
         self.queue
             .iter_mut()
             .take_while(move |batch| batch.index <= index)
@@ -223,7 +235,11 @@ const PENALTY_MAX: u32 = 1024;
 
 impl Default for Compressor {
     fn default() -> Self {
-        Compressor { encoder: snap::raw::Encoder::new(), skip: 0, penalty: 1 }
+        Compressor {
+            encoder: snap::raw::Encoder::new(),
+            skip: 0,
+            penalty: 1,
+        }
     }
 }
 
@@ -241,7 +257,10 @@ impl Compressor {
         let mut compressed = vec![0; BATCH_HEADER_BYTES + snap::raw::max_compress_len(body)];
         let written = self
             .encoder
-            .compress(&data[BATCH_HEADER_BYTES..], &mut compressed[BATCH_HEADER_BYTES..])
+            .compress(
+                &data[BATCH_HEADER_BYTES..],
+                &mut compressed[BATCH_HEADER_BYTES..],
+            )
             .expect("the output has the length that the encoder asks for");
         if written * WORTH_DENOMINATOR > body * WORTH_NUMERATOR {
             self.skip = self.penalty;

@@ -35,14 +35,18 @@ pub(crate) fn encode(members: &ConfState) -> Bytes {
 
 /// Decodes a membership, `None` when the bytes are not one.
 pub(crate) fn decode(bytes: &[u8]) -> Option<ConfState> {
-    let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
+    let word =
+        |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
     let (voters, learners) = (word(0)?, word(4)?);
     let (ids, rest) = bytes.get(HEAD_BYTES..)?.as_chunks::<ID_BYTES>();
     if !rest.is_empty() || ids.len() != voters.checked_add(learners)? {
         return None;
     }
     let ids: Vec<u64> = ids.iter().map(|id| u64::from_le_bytes(*id)).collect();
-    Some(ConfState::from((ids[..voters].to_vec(), ids[voters..].to_vec())))
+    Some(ConfState::from((
+        ids[..voters].to_vec(),
+        ids[voters..].to_vec(),
+    )))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use metastore_wal::{
 use raft::eraftpb::{Entry, EntryType};
 use raft::{RawNode, StateRole};
 
-use self::commands::{Compressor, OpenBatch, PendingCommand, ProposedBatch, Proposals};
+use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::parts::RangeParts;
 use self::reads::{PendingRange, PendingRead, ReadRound, Reads};
 use self::tail::EntryTail;
@@ -165,7 +165,8 @@ impl Replica {
         if self.open.is_full_for(command.len(), &turn.settings.batch) && self.is_serving() {
             self.propose(turn);
         }
-        self.open.push(turn.now, command, PendingCommand { reply_to, deadline });
+        self.open
+            .push(turn.now, command, PendingCommand { reply_to, deadline });
     }
 
     fn admit(&self, settings: &Settings, command_bytes: usize) -> Result<(), RequestError> {
@@ -183,7 +184,9 @@ impl Replica {
         let batch_is_stuck =
             !self.is_serving() && self.open.is_full_for(command_bytes, &settings.batch);
         if waiting as u64 > settings.raft.uncommitted_bytes_max || batch_is_stuck {
-            return Err(RequestError::Overloaded { retry_after_ms: OVERLOADED_RETRY_MS });
+            return Err(RequestError::Overloaded {
+                retry_after_ms: OVERLOADED_RETRY_MS,
+            });
         }
         Ok(())
     }
@@ -205,7 +208,12 @@ impl Replica {
         let start = open.arena.len();
         open.arena.extend_from_slice(keys);
         let keys = Span::since(&open.arena, start);
-        open.reads.push(PendingRead { reply_to, deadline, op, keys });
+        open.reads.push(PendingRead {
+            reply_to,
+            deadline,
+            op,
+            keys,
+        });
     }
 
     /// Takes the opening of a part of a range into the next round.
@@ -217,7 +225,11 @@ impl Replica {
         plan: Box<RangePlan>,
     ) {
         match self.admit_read(turn.settings, plan.bytes()) {
-            Ok(()) => self.reads.open().ranges.push(PendingRange { part, deadline, plan }),
+            Ok(()) => self.reads.open().ranges.push(PendingRange {
+                part,
+                deadline,
+                plan,
+            }),
             Err(error) => turn.answers.part_chunk(part, reads::failed_chunk(error)),
         }
     }
@@ -230,14 +242,17 @@ impl Replica {
         if waiting >= settings.reads_waiting_max
             || waiting_bytes + bytes > settings.reads_waiting_bytes_max
         {
-            return Err(RequestError::Overloaded { retry_after_ms: OVERLOADED_RETRY_MS });
+            return Err(RequestError::Overloaded {
+                retry_after_ms: OVERLOADED_RETRY_MS,
+            });
         }
         Ok(())
     }
 
     /// Produces the next chunk of a part of a range.
     pub(crate) fn next_part_chunk(&mut self, turn: &mut Turn<'_>, part: RangePartKey) {
-        self.parts.produce(&mut self.state, turn.now, part, turn.answers);
+        self.parts
+            .produce(&mut self.state, turn.now, part, turn.answers);
     }
 
     /// Ends a part of a range.
@@ -282,7 +297,9 @@ impl Replica {
     /// A sole voter needs nobody's vote and waits for nobody's death.
     pub(crate) fn campaign_if_alone(&mut self) {
         if self.is_sole_voter() {
-            self.node.campaign().expect("a voter of its group may campaign");
+            self.node
+                .campaign()
+                .expect("a voter of its group may campaign");
             self.seed_election_timeout();
         }
     }
@@ -329,8 +346,14 @@ impl Replica {
         let spare = self.spare_pending.pop().unwrap_or_default();
         let sealed = self.open.seal(stamp, term, spare);
         let commands = sealed.pending.len() as u64;
-        turn.stages.record(Stage::Queue, turn.now.nanos_since(sealed.opened_at), commands);
-        let data = self.compressor.compress(sealed.data, turn.settings.batch.compress_bytes_min);
+        turn.stages.record(
+            Stage::Queue,
+            turn.now.nanos_since(sealed.opened_at),
+            commands,
+        );
+        let data = self
+            .compressor
+            .compress(sealed.data, turn.settings.batch.compress_bytes_min);
         let bytes = data.len();
         match self.node.propose(Vec::new(), data) {
             Ok(()) => self.proposals.push(ProposedBatch {
@@ -343,7 +366,9 @@ impl Replica {
                 durable_at: None,
             }),
             Err(_dropped) => {
-                let error = RequestError::Overloaded { retry_after_ms: OVERLOADED_RETRY_MS };
+                let error = RequestError::Overloaded {
+                    retry_after_ms: OVERLOADED_RETRY_MS,
+                };
                 fail_commands(sealed.pending, &error, turn);
             }
         }
@@ -352,7 +377,12 @@ impl Replica {
     fn start_read_round(&mut self, now: Time) {
         self.read_contexts += 1;
         let mut context = Vec::with_capacity(32);
-        for part in [self.id.0, self.boot.0, self.node.raft.term, self.read_contexts] {
+        for part in [
+            self.id.0,
+            self.boot.0,
+            self.node.raft.term,
+            self.read_contexts,
+        ] {
             context.extend_from_slice(&part.to_le_bytes());
         }
         self.reads.start_round(now, context.clone());
@@ -366,7 +396,10 @@ impl Replica {
             ready.messages().is_empty() && ready.persisted_messages().is_empty(),
             "a sole voter sends no messages"
         );
-        assert!(ready.snapshot().is_empty(), "a sole voter receives no snapshot");
+        assert!(
+            ready.snapshot().is_empty(),
+            "a sole voter receives no snapshot"
+        );
         let before = self.node.store().hard_state();
         let promises_changed = ready
             .hs()
@@ -395,7 +428,11 @@ impl Replica {
     /// Makes new entries readable for raft and stages them, with term and vote, for the next record.
     fn stage(&mut self, turn: &mut Turn<'_>, entries: Vec<Entry>, ready_number: u64) {
         let store = self.node.store();
-        let first_index = LogIndex(entries.first().map_or(store.last() + 1, |entry| entry.index));
+        let first_index = LogIndex(
+            entries
+                .first()
+                .map_or(store.last() + 1, |entry| entry.index),
+        );
         let log_entries = entries.iter().map(to_log_entry).collect();
         for entry in entries {
             self.node.mut_store().append(entry);
@@ -405,10 +442,17 @@ impl Replica {
             replica: self.id,
             shard: self.shard,
             hard_state: to_log_hard_state(store.hard_state()),
-            body: PartBody::Append { first_index, entries: log_entries },
+            body: PartBody::Append {
+                first_index,
+                entries: log_entries,
+            },
         });
         let last_index = store.last();
-        self.unpersisted.push_back(Unpersisted { position, ready_number, last_index });
+        self.unpersisted.push_back(Unpersisted {
+            position,
+            ready_number,
+            last_index,
+        });
     }
 
     fn take_committed(&mut self, now: Time, entries: Vec<Entry>) {
@@ -451,7 +495,11 @@ impl Replica {
         times: WriteTimes,
     ) -> bool {
         let mut newest: Option<Unpersisted> = None;
-        while self.unpersisted.front().is_some_and(|front| front.position <= position) {
+        while self
+            .unpersisted
+            .front()
+            .is_some_and(|front| front.position <= position)
+        {
             newest = self.unpersisted.pop_front();
         }
         let Some(newest) = newest else {
@@ -461,7 +509,11 @@ impl Replica {
             let commands = batch.pending.len() as u64;
             let waited = times.started.nanos_since(batch.proposed_at);
             stages.record(Stage::Propose, waited, commands);
-            stages.record(Stage::Flush, times.ended.nanos_since(times.started), commands);
+            stages.record(
+                Stage::Flush,
+                times.ended.nanos_since(times.started),
+                commands,
+            );
         }
         self.node.on_persist_ready(newest.ready_number);
         self.seed_election_timeout();
@@ -497,11 +549,17 @@ impl Replica {
         let shard = self.shard;
         let mine = self.proposals.take(entry.index, entry.term, |lost| {
             // Another leader's entry took its index, so this one can never be committed.
-            let error = RequestError::Unavailable { shard, happened: Happened::NotDone };
+            let error = RequestError::Unavailable {
+                shard,
+                happened: Happened::NotDone,
+            };
             fail_commands(lost.pending, &error, turn);
         });
         if entry.get_entry_type() != EntryType::EntryNormal {
-            return Err(HaltReason::EntryKind { replica: self.id.0, index: entry.index });
+            return Err(HaltReason::EntryKind {
+                replica: self.id.0,
+                index: entry.index,
+            });
         }
         if entry.data.is_empty() {
             // The empty entry with which a leader begins its term.
@@ -513,16 +571,29 @@ impl Replica {
         let pending = mine.as_ref().map_or(&[][..], |batch| &batch.pending);
         let mut waiting = pending.iter();
         let (answers, out) = (&mut *turn.answers, &mut *turn.out);
-        let commands = apply_batch(&mut self.state, &entry.data, &mut self.decompressed, |outcome| {
-            if let Some(command) = waiting.next() {
-                answers.outcome(out, command.reply_to, &outcome);
-            }
-        })
-        .map_err(|cause| HaltReason::Apply { replica: self.id.0, index: entry.index, cause })?;
+        let commands = apply_batch(
+            &mut self.state,
+            &entry.data,
+            &mut self.decompressed,
+            |outcome| {
+                if let Some(command) = waiting.next() {
+                    answers.outcome(out, command.reply_to, &outcome);
+                }
+            },
+        )
+        .map_err(|cause| HaltReason::Apply {
+            replica: self.id.0,
+            index: entry.index,
+            cause,
+        })?;
         self.applied_commands += commands;
         if let Some(mut batch) = mine {
             let durable_at = batch.durable_at.unwrap_or(committed_at);
-            turn.stages.record(Stage::Commit, committed_at.nanos_since(durable_at), commands);
+            turn.stages.record(
+                Stage::Commit,
+                committed_at.nanos_since(durable_at),
+                commands,
+            );
             applied.note(committed_at, commands);
             batch.pending.clear();
             self.spare_pending.push(batch.pending);
@@ -533,7 +604,10 @@ impl Replica {
     fn begin_serving(&mut self, now: Time) {
         self.serving_term = Some(self.node.raft.term);
         // Everything of earlier terms is applied by now, so no stamp in the log is later than the state's.
-        self.clock = ShardClock { stamp: self.state.shard_time(), stamped_at: now };
+        self.clock = ShardClock {
+            stamp: self.state.shard_time(),
+            stamped_at: now,
+        };
     }
 
     fn answer_reads(&mut self, turn: &mut Turn<'_>) {
@@ -549,18 +623,26 @@ impl Replica {
             self.answer_read(turn, read, read.keys.of(&round.arena));
         }
         for range in round.ranges.drain(..) {
-            self.parts.open(&mut self.state, turn.now, range, turn.answers);
+            self.parts
+                .open(&mut self.state, turn.now, range, turn.answers);
         }
     }
 
     fn answer_read(&self, turn: &mut Turn<'_>, read: &PendingRead, keys: &[u8]) {
-        let revision = read.op.at.unwrap_or_else(|| self.state.revision(read.op.namespace));
+        let revision = read
+            .op
+            .at
+            .unwrap_or_else(|| self.state.revision(read.op.namespace));
         let arena = &mut turn.out.arena;
         let found_start = arena.len();
         arena.resize(found_start + read.op.count as usize, 0);
         let rows_start = arena.len();
         for (position, key) in KeyList(keys).enumerate() {
-            let query = GetQuery { namespace: read.op.namespace, key, at: read.op.at };
+            let query = GetQuery {
+                namespace: read.op.namespace,
+                key,
+                at: read.op.at,
+            };
             match self.state.get(&query) {
                 Ok(Some(row)) => {
                     arena[found_start + position] = 1;
@@ -569,15 +651,21 @@ impl Replica {
                 Ok(None) => {}
                 Err(error) => {
                     arena.truncate(found_start);
-                    turn.answers.error(turn.out, read.reply_to, read_error(error));
+                    turn.answers
+                        .error(turn.out, read.reply_to, read_error(error));
                     return;
                 }
             }
         }
         let found = Span::since(&arena[..rows_start], found_start);
         let rows = Span::since(arena, rows_start);
-        let reply =
-            Reply::Rows { shape: read.op.shape, shard: self.shard, revision, found, rows };
+        let reply = Reply::Rows {
+            shape: read.op.shape,
+            shard: self.shard,
+            revision,
+            found,
+            rows,
+        };
         turn.answers.reply_in_place(turn.out, read.reply_to, reply);
     }
 
@@ -625,7 +713,8 @@ impl Applied {
 fn fail_commands(pending: Vec<PendingCommand>, error: &RequestError, turn: &mut Turn<'_>) {
     for command in pending {
         if command.reply_to.token != Token::Nobody {
-            turn.answers.error(turn.out, command.reply_to, error.clone());
+            turn.answers
+                .error(turn.out, command.reply_to, error.clone());
         }
     }
 }
@@ -642,16 +731,22 @@ fn apply_batch(
         let expected = batch.body_bytes;
         let stated = snap::raw::decompress_len(batch.body).map_err(|error| error.to_string())?;
         if stated != expected {
-            return Err(format!("the body says {stated} bytes, the header {expected}"));
+            return Err(format!(
+                "the body says {stated} bytes, the header {expected}"
+            ));
         }
         decompressed.resize(expected, 0);
         snap::raw::Decoder::new()
             .decompress(batch.body, decompressed)
             .map_err(|error| error.to_string())?;
-        batch = batch.with_body(decompressed).map_err(|error| error.to_string())?;
+        batch = batch
+            .with_body(decompressed)
+            .map_err(|error| error.to_string())?;
     }
     let commands = u64::from(batch.count);
-    state.apply(&batch, &mut on_outcome).map_err(|error| error.to_string())?;
+    state
+        .apply(&batch, &mut on_outcome)
+        .map_err(|error| error.to_string())?;
     Ok(commands)
 }
 
@@ -682,7 +777,11 @@ fn to_log_entry(entry: &Entry) -> LogEntry {
         EntryType::EntryNormal => EntryKind::Normal,
         EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => EntryKind::ConfChange,
     };
-    LogEntry { term: Term(entry.term), kind, data: entry.data.clone() }
+    LogEntry {
+        term: Term(entry.term),
+        kind,
+        data: entry.data.clone(),
+    }
 }
 
 fn to_log_hard_state(hard_state: &raft::eraftpb::HardState) -> HardState {

@@ -102,8 +102,12 @@ impl RangeParts {
 
     pub(super) fn expire(&mut self, state: &mut StateMachine, now: Time) {
         let idle = |part: &Part| now.millis_since(part.asked_at) > PART_IDLE_MS_MAX;
-        let expired: Vec<RangePartKey> =
-            self.parts.iter().filter(|(_, part)| idle(part)).map(|(&key, _)| key).collect();
+        let expired: Vec<RangePartKey> = self
+            .parts
+            .iter()
+            .filter(|(_, part)| idle(part))
+            .map(|(&key, _)| key)
+            .collect();
         for key in expired {
             self.close(state, key);
         }
@@ -113,17 +117,25 @@ impl RangeParts {
 impl Part {
     fn next_chunk(&mut self, state: &StateMachine) -> PartChunk {
         let limit = SliceLimit {
-            rows: self.rows_left.map_or(SLICE_ROWS_MAX, |left| left.min(SLICE_ROWS_MAX)),
+            rows: self
+                .rows_left
+                .map_or(SLICE_ROWS_MAX, |left| left.min(SLICE_ROWS_MAX)),
             bytes: self.plan.chunk_bytes as u64,
             visits: SLICE_VISITS_MAX,
         };
         let mut rows = Vec::new();
         let mut count = 0;
         let resume_after = self.resume_after.as_deref();
-        let end = state.range(&self.plan.query(), Some(&self.pin), resume_after, limit, &mut |row| {
-            row.encode_into(&mut rows);
-            count += 1;
-        });
+        let end = state.range(
+            &self.plan.query(),
+            Some(&self.pin),
+            resume_after,
+            limit,
+            &mut |row| {
+                row.encode_into(&mut rows);
+                count += 1;
+            },
+        );
         if let Some(left) = &mut self.rows_left {
             *left -= count;
         }
@@ -136,6 +148,10 @@ impl Part {
                 PartEnd::More
             }
         };
-        PartChunk { rows, revision: self.revision, end }
+        PartChunk {
+            rows,
+            revision: self.revision,
+            end,
+        }
     }
 }

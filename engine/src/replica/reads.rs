@@ -61,7 +61,9 @@ impl ReadRound {
 
     /// Answers those whose deadline has passed and forgets them.
     fn expire(&mut self, now: Time, answers: &mut Answers, out: &mut Effects) {
-        let error = RequestError::Deadline { happened: Happened::NotDone };
+        let error = RequestError::Deadline {
+            happened: Happened::NotDone,
+        };
         self.reads.retain(|read| {
             let expired = read.deadline <= now;
             if expired {
@@ -122,9 +124,12 @@ impl Reads {
     pub(super) fn waiting(&self) -> (usize, usize) {
         let in_flight = self.in_flight.iter().map(|in_flight| &in_flight.round);
         let confirmed = self.confirmed.iter().map(|(_, round)| round);
-        in_flight.chain(confirmed).chain([&self.open]).fold((0, 0), |(reads, bytes), round| {
-            (reads + round.len(), bytes + round.arena.len())
-        })
+        in_flight
+            .chain(confirmed)
+            .chain([&self.open])
+            .fold((0, 0), |(reads, bytes), round| {
+                (reads + round.len(), bytes + round.arena.len())
+            })
     }
 
     /// The round that the next confirmation will cover.
@@ -141,13 +146,21 @@ impl Reads {
     pub(super) fn start_round(&mut self, now: Time, context: Vec<u8>) {
         assert!(self.wants_round(), "one round at a time");
         let round = std::mem::replace(&mut self.open, std::mem::take(&mut self.spare));
-        self.in_flight = Some(InFlight { context, started_at: now, round });
+        self.in_flight = Some(InFlight {
+            context,
+            started_at: now,
+            round,
+        });
     }
 
     /// Takes raft's word that reads under `context` may be answered once `index` is applied. An answer to a round that
     /// was given up is ignored: its reads are in a later one.
     pub(super) fn on_confirmed(&mut self, context: &[u8], index: u64) {
-        if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.context == context) {
+        if self
+            .in_flight
+            .as_ref()
+            .is_some_and(|in_flight| in_flight.context == context)
+        {
             let in_flight = self.in_flight.take().expect("it is there");
             self.confirmed.push_back((index, in_flight.round));
         }
@@ -156,7 +169,9 @@ impl Reads {
     /// Takes the next round that may be answered now that `applied` is applied.
     pub(super) fn take_answerable(&mut self, applied: u64) -> Option<ReadRound> {
         match self.confirmed.front() {
-            Some((index, _)) if *index <= applied => self.confirmed.pop_front().map(|(_, round)| round),
+            Some((index, _)) if *index <= applied => {
+                self.confirmed.pop_front().map(|(_, round)| round)
+            }
             _ => None,
         }
     }
@@ -194,7 +209,12 @@ impl Reads {
     }
 
     /// Answers everybody with an error: a confirmation from an earlier role or term is worth nothing.
-    pub(super) fn fail_all(&mut self, error: &RequestError, answers: &mut Answers, out: &mut Effects) {
+    pub(super) fn fail_all(
+        &mut self,
+        error: &RequestError,
+        answers: &mut Answers,
+        out: &mut Effects,
+    ) {
         self.open.fail(error, answers, out);
         if let Some(mut in_flight) = self.in_flight.take() {
             in_flight.round.fail(error, answers, out);

@@ -41,7 +41,9 @@ pub enum ReplayError {
         last_index: LogIndex,
     },
     /// Entries that would replace what is committed.
-    #[error("entries from index {first_index} on would replace index {committed}, which is committed")]
+    #[error(
+        "entries from index {first_index} on would replace index {committed}, which is committed"
+    )]
     ReplacesCommitted {
         /// First index of the entries.
         first_index: LogIndex,
@@ -49,7 +51,9 @@ pub enum ReplayError {
         committed: LogIndex,
     },
     /// The commit index lies behind the end: entries were lost.
-    #[error("index {committed} is committed, but the log ends at {last_index}: committed entries are lost")]
+    #[error(
+        "index {committed} is committed, but the log ends at {last_index}: committed entries are lost"
+    )]
     CommitAboveLast {
         /// The commit index.
         committed: LogIndex,
@@ -165,11 +169,17 @@ impl RecoveringReplica {
         for (index, entry) in (first_index.0..).zip(entries) {
             if index > tail.last() + 1 {
                 let last_index = LogIndex(tail.last());
-                return Err(ReplayError::Hole { first_index, last_index });
+                return Err(ReplayError::Hole {
+                    first_index,
+                    last_index,
+                });
             }
             if index <= self.applied {
                 let committed = LogIndex(self.applied);
-                return Err(ReplayError::ReplacesCommitted { first_index, committed });
+                return Err(ReplayError::ReplacesCommitted {
+                    first_index,
+                    committed,
+                });
             }
             tail.append(to_raft_entry(index, &entry));
         }
@@ -194,13 +204,19 @@ impl RecoveringReplica {
         tail.set_hard_state(raft_state);
         while self.applied < committed {
             let index = self.applied + 1;
-            let entry = tail.entry(index).expect("an entry that is not applied is in memory");
+            let entry = tail
+                .entry(index)
+                .expect("an entry that is not applied is in memory");
             if entry.get_entry_type() != EntryType::EntryNormal {
                 return Err(ReplayError::UnknownKind);
             }
             if !entry.data.is_empty() {
-                apply_batch(&mut self.state, &entry.data, &mut self.decompressed, |_| {})
-                    .map_err(|cause| ReplayError::Apply { index: LogIndex(index), cause })?;
+                apply_batch(&mut self.state, &entry.data, &mut self.decompressed, |_| {}).map_err(
+                    |cause| ReplayError::Apply {
+                        index: LogIndex(index),
+                        cause,
+                    },
+                )?;
             }
             self.applied = index;
         }
@@ -234,7 +250,10 @@ impl RecoveringReplica {
             id: self.id,
             shard: self.shard,
             node,
-            clock: ShardClock { stamp: ShardTime(0), stamped_at: now },
+            clock: ShardClock {
+                stamp: ShardTime(0),
+                stamped_at: now,
+            },
             state: self.state,
             election_seed: config.seed,
             boot: config.boot,

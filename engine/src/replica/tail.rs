@@ -85,7 +85,8 @@ impl EntryTail {
         if index < first {
             return None;
         }
-        self.entries.get(usize::try_from(index - first).expect("a count of entries in memory"))
+        self.entries
+            .get(usize::try_from(index - first).expect("a count of entries in memory"))
     }
 
     /// Appends an entry; entries from its index on that are there already are dropped first.
@@ -95,7 +96,10 @@ impl EntryTail {
         }
         assert_eq!(entry.index, self.last_index + 1, "a log has no holes");
         if self.runs.last().is_none_or(|run| run.term != entry.term) {
-            self.runs.push(TermRun { first_index: entry.index, term: entry.term });
+            self.runs.push(TermRun {
+                first_index: entry.index,
+                term: entry.term,
+            });
         }
         self.last_index = entry.index;
         self.entries_bytes += entry_bytes(&entry);
@@ -139,7 +143,10 @@ fn entry_bytes(entry: &Entry) -> usize {
 
 impl Storage for EntryTail {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        Ok(RaftState::new(self.hard_state.clone(), self.members.clone()))
+        Ok(RaftState::new(
+            self.hard_state.clone(),
+            self.members.clone(),
+        ))
     }
 
     fn entries(
@@ -152,10 +159,16 @@ impl Storage for EntryTail {
         if low <= self.snapshot_index {
             return Err(StorageError::Compacted.into());
         }
-        assert!(high <= self.last_index + 1, "raft asks for entries that exist");
+        assert!(
+            high <= self.last_index + 1,
+            "raft asks for entries that exist"
+        );
         let first = self.first_in_memory();
         if low < first {
-            assert!(context.can_async(), "entries above the applied index are in memory");
+            assert!(
+                context.can_async(),
+                "entries above the applied index are in memory"
+            );
             return Err(StorageError::LogTemporarilyUnavailable.into());
         }
         let bytes_max = max_size.into().unwrap_or(u64::MAX);
@@ -231,7 +244,9 @@ mod tests {
             tail.append(entry(index, term, 10));
         }
         tail.release_applied(5);
-        let terms: Vec<u64> = (1..=5).map(|index| tail.term(index).expect("known")).collect();
+        let terms: Vec<u64> = (1..=5)
+            .map(|index| tail.term(index).expect("known"))
+            .collect();
         assert_eq!(terms, [1, 1, 2, 2, 4]);
         assert!(tail.term(0).is_err());
         assert!(tail.term(6).is_err());
@@ -257,9 +272,13 @@ mod tests {
         for index in 2..=4 {
             tail.append(entry(index, 1, 1000));
         }
-        let one = tail.entries(2, 5, Some(1), synchronous()).expect("in memory");
+        let one = tail
+            .entries(2, 5, Some(1), synchronous())
+            .expect("in memory");
         assert_eq!(indexes(&one), [2]);
-        let two = tail.entries(2, 5, Some(2200), synchronous()).expect("in memory");
+        let two = tail
+            .entries(2, 5, Some(2200), synchronous())
+            .expect("in memory");
         assert_eq!(indexes(&two), [2, 3]);
     }
 
@@ -278,6 +297,9 @@ mod tests {
             missing,
             Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable))
         ));
-        assert_eq!(indexes(&tail.entries(4, 6, None, synchronous()).expect("in memory")), [4, 5]);
+        assert_eq!(
+            indexes(&tail.entries(4, 6, None, synchronous()).expect("in memory")),
+            [4, 5]
+        );
     }
 }
