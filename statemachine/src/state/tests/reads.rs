@@ -246,6 +246,20 @@ fn a_subtree_is_passed_over_in_one_step() {
 }
 
 #[test]
+fn a_subtree_with_nothing_past_it_ends_the_walk() {
+    let mut shard = Shard::new();
+    for key in [&b"\x01"[..], b"\xff", b"\xff\x01", b"\xff\xff\x01"] {
+        shard.put(key, b"");
+    }
+    let query = RangeQuery {
+        scope: Scope::Children { separator: 0xff },
+        ..ALL
+    };
+    let (found, end) = slice(&shard, &query, None, SliceLimit { visits: 2, ..WHOLE }).unwrap();
+    assert_eq!((found, end), (vec![b"\x01".to_vec()], SliceEnd::Finished));
+}
+
+#[test]
 fn a_slice_that_finds_nothing_ends_too() {
     let mut shard = Shard::new();
     for number in 0..100_u8 {
