@@ -1,6 +1,7 @@
 //! The state of one shard: keys, their recent past, and the readers that hold it.
 
 mod apply;
+mod decide;
 mod hash;
 mod history;
 mod key_map;
@@ -152,7 +153,7 @@ impl StateMachine {
                 + self.key_count * record::RECORD_OVERHEAD_BYTES
                 + node_bytes,
             history_bytes,
-            unanswering_bytes: history_bytes - self.history.answering_bytes(),
+            unanswering_bytes: self.unanswering_bytes(),
             pin_count: self.pins.count(),
         }
     }
@@ -206,6 +207,11 @@ impl StateMachine {
         entries_max
     }
 
+    /// Bytes of the history that answer no read at a revision.
+    fn unanswering_bytes(&self) -> u64 {
+        self.history.held_bytes() - self.history.answering_bytes()
+    }
+
     /// Takes a deleted key out of the map, unless it was changed since.
     fn forget_tombstone(&mut self, entry: &history::Entry, position: ChangePosition) {
         let Some(namespace) = self.namespaces.get_mut(&entry.namespace) else {
@@ -241,3 +247,6 @@ impl Default for Parameters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
