@@ -14,7 +14,7 @@ mod task;
 
 pub use bind::{BindError, bind, bind_socket};
 pub use connections::{ConnectionId, Connections, Teardown};
-pub use listener::adopt_listener;
+pub use listener::{adopt_listener, adopt_stream};
 pub use serve::serve;
 
 use crate::frame::RequestId;
