@@ -177,7 +177,8 @@ impl StateMachine {
         self.pins.add(View::Before(next), next, self.shard_time)
     }
 
-    /// Fixes the state of a namespace at a revision that the history still answers.
+    /// Fixes the state of a namespace at a revision that the history still answers. Other namespaces are read as they
+    /// are by then. It holds the whole of the present history, so give it back soon.
     ///
     /// # Errors
     /// [`ReadError::Compacted`] and [`ReadError::Future`].

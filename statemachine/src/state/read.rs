@@ -165,6 +165,7 @@ impl StateMachine {
         })
     }
 
+    /// Whether the history answers reads at a revision.
     pub(super) fn check_answered(
         &self,
         namespace: NamespaceId,
@@ -181,6 +182,7 @@ impl StateMachine {
         Ok(())
     }
 
+    /// What a read sees, by its revision and pin. A revision that is named counts for more than a pin.
     fn choose_view(
         &self,
         namespace: NamespaceId,
