@@ -22,6 +22,15 @@ fn get(key: &[u8]) -> Request<'_> {
     })
 }
 
+fn get_three(keys: &[u8]) -> Request<'_> {
+    Request::GetMany {
+        namespace: NAMESPACE,
+        at: None,
+        count: 3,
+        keys,
+    }
+}
+
 fn subtree(prefix: &[u8]) -> Request<'_> {
     let query = RangeQuery {
         namespace: NAMESPACE,
@@ -188,15 +197,9 @@ fn several_keys_are_read_at_once_from_one_shard_only() {
         }
         keys
     };
-    let many = |keys| Request::GetMany {
-        namespace: NAMESPACE,
-        at: None,
-        count: 3,
-        keys,
-    };
-    node.request(0, 1, many(&list(&["/a/1", "/a/2", "/a/3"])));
+    node.request(0, 1, get_three(&list(&["/a/1", "/a/2", "/a/3"])));
     // The shards of these directories differ: /a/ and /a/b/ are in different halves of the slots.
-    node.request(0, 2, many(&list(&["/a/1", "/a/b/1", "/a/3"])));
+    node.request(0, 2, get_three(&list(&["/a/1", "/a/b/1", "/a/3"])));
     node.turn();
     let mut answers = node.take_answers();
     answers.sort_by_key(|(request, _)| *request);

@@ -81,6 +81,13 @@ pub struct TestCore {
     pub files: Files,
     effects: Effects,
     writes: VecDeque<Write>,
+    was_prepared: bool,
+}
+
+impl TestCore {
+    fn needs_turn(&mut self) -> bool {
+        std::mem::take(&mut self.was_prepared) || self.core.has_work()
+    }
 }
 
 /// A node in virtual time.
@@ -150,6 +157,7 @@ pub fn start(
         files,
         effects: Effects::default(),
         writes: VecDeque::new(),
+        was_prepared: false,
     })
 }
 
@@ -226,7 +234,7 @@ impl TestNode {
             let mut is_busy = false;
             for index in 0..self.cores.len() {
                 let mut forwarded = self.turn_of(index);
-                is_busy |= !forwarded.is_empty() || self.cores[index].core.has_work();
+                is_busy |= !forwarded.is_empty() || self.cores[index].needs_turn();
                 mesh.extend(forwarded.drain(..).map(|(to, batch)| (index, to, batch)));
             }
             for (from, to, mut batch) in mesh {
@@ -301,6 +309,7 @@ impl TestNode {
             }
         }
         test.core.on_turn_executed(self.now);
+        test.was_prepared |= !prepared.is_empty();
         for file in prepared {
             test.core
                 .step(self.now, Input::SegmentPrepared { file }, &mut test.effects);
