@@ -1,0 +1,311 @@
+//! Which segment holds which entries, as far as it is durable: what keeps a segment alive.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{LogIndex, ReplicaId, SegmentSequence};
+
+/// A change of what the segments hold. It counts once its record is durable, because until then
+/// what it replaces is still needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Entries at the end, which replace what was there.
+    Append {
+        replica: ReplicaId,
+        first: LogIndex,
+        last: LogIndex,
+    },
+    /// Entries written again.
+    Rewrite {
+        replica: ReplicaId,
+        first: LogIndex,
+        last: LogIndex,
+    },
+    /// A snapshot, after which only the entries from `first` to `last` remain.
+    Snapshot {
+        replica: ReplicaId,
+        index: LogIndex,
+        first: LogIndex,
+        last: LogIndex,
+    },
+    /// The replica is gone.
+    Tombstone { replica: ReplicaId },
+}
+
+/// Entries that follow each other in one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    first: LogIndex,
+    last: LogIndex,
+    segment: SegmentSequence,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Placement {
+    /// In the order of their indexes, without overlap.
+    runs: Vec<Run>,
+    snapshot_index: LogIndex,
+}
+
+/// Which segment holds the newest durable copy of each entry of each replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Placements {
+    replicas: BTreeMap<ReplicaId, Placement>,
+}
+
+impl Placements {
+    /// A replica whose snapshot is known from a checkpoint.
+    pub(crate) fn insert(&mut self, replica: ReplicaId, snapshot_index: LogIndex) {
+        self.replicas.insert(
+            replica,
+            Placement {
+                runs: Vec::new(),
+                snapshot_index,
+            },
+        );
+    }
+
+    /// A record of `segment` with this change is durable.
+    pub(crate) fn apply(&mut self, segment: SegmentSequence, change: Change) {
+        match change {
+            Change::Append {
+                replica,
+                first,
+                last,
+            } => {
+                let placement = self.replicas.entry(replica).or_default();
+                placement.truncate(first);
+                placement.push(Run {
+                    first,
+                    last,
+                    segment,
+                });
+            }
+            Change::Rewrite {
+                replica,
+                first,
+                last,
+            } => {
+                self.replicas.entry(replica).or_default().replace(Run {
+                    first,
+                    last,
+                    segment,
+                });
+            }
+            Change::Snapshot {
+                replica,
+                index,
+                first,
+                last,
+            } => {
+                let placement = self.replicas.entry(replica).or_default();
+                placement.snapshot_index = index;
+                placement.truncate(last.next());
+                placement.drop_below(first);
+            }
+            Change::Tombstone { replica } => {
+                self.replicas.remove(&replica);
+            }
+        }
+    }
+
+    /// Entries of `replica` below `first_needed` are not needed any more.
+    pub(crate) fn set_first_index(&mut self, replica: ReplicaId, first_needed: LogIndex) {
+        let Some(placement) = self.replicas.get_mut(&replica) else {
+            return;
+        };
+        assert!(
+            first_needed <= placement.snapshot_index.next(),
+            "entries are given up only below a durable snapshot"
+        );
+        placement.drop_below(first_needed);
+    }
+
+    /// The replicas that need entries in `segment`, each with the first and last of them.
+    pub(crate) fn holders(&self, segment: SegmentSequence) -> Vec<(ReplicaId, LogIndex, LogIndex)> {
+        let of_replica = |(&replica, placement): (&ReplicaId, &Placement)| {
+            let mut runs = placement.runs.iter().filter(|run| run.segment == segment);
+            let first = runs.next()?;
+            let last = runs.next_back().unwrap_or(first);
+            Some((replica, first.first, last.last))
+        };
+        self.replicas.iter().filter_map(of_replica).collect()
+    }
+
+    /// Whether no replica needs anything in `segment`.
+    pub(crate) fn is_free(&self, segment: SegmentSequence) -> bool {
+        self.replicas
+            .values()
+            .all(|placement| placement.runs.iter().all(|run| run.segment != segment))
+    }
+
+    /// The first index from which on every entry up to `last` is held; `last + 1` when `last` itself is not.
+    pub(crate) fn first_contiguous(&self, replica: ReplicaId, last: LogIndex) -> LogIndex {
+        let mut first = last.next();
+        let runs = self
+            .replicas
+            .get(&replica)
+            .map_or(&[][..], |placement| &placement.runs);
+        for run in runs.iter().rev() {
+            if run.last.next() != first {
+                break;
+            }
+            first = run.first;
+        }
+        first
+    }
+}
+
+impl Placement {
+    fn truncate(&mut self, first: LogIndex) {
+        self.runs.retain(|run| run.first < first);
+        if let Some(run) = self.runs.last_mut()
+            && run.last >= first
+        {
+            run.last = LogIndex(first.0 - 1);
+        }
+    }
+
+    fn drop_below(&mut self, first_needed: LogIndex) {
+        self.runs.retain(|run| run.last >= first_needed);
+        if let Some(run) = self.runs.first_mut() {
+            run.first = run.first.max(first_needed);
+        }
+    }
+
+    fn push(&mut self, run: Run) {
+        match self.runs.last_mut() {
+            Some(last) if last.segment == run.segment && last.last.next() == run.first => {
+                last.last = run.last
+            }
+            _ => self.runs.push(run),
+        }
+    }
+
+    /// Puts `new` in the place of whatever covered its indexes.
+    fn replace(&mut self, new: Run) {
+        let mut runs = Vec::with_capacity(self.runs.len() + 2);
+        for run in self.runs.drain(..) {
+            if run.first < new.first {
+                runs.push(Run {
+                    last: run.last.min(LogIndex(new.first.0 - 1)),
+                    ..run
+                });
+            }
+            if run.last > new.last {
+                runs.push(Run {
+                    first: run.first.max(new.last.next()),
+                    ..run
+                });
+            }
+        }
+        let place = runs.partition_point(|run| run.first < new.first);
+        runs.insert(place, new);
+        self.runs = runs;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPLICA: ReplicaId = ReplicaId(1);
+
+    fn append(placements: &mut Placements, segment: u64, first: u64, last: u64) {
+        let change = Change::Append {
+            replica: REPLICA,
+            first: LogIndex(first),
+            last: LogIndex(last),
+        };
+        placements.apply(SegmentSequence(segment), change);
+    }
+
+    fn held(placements: &Placements, segment: u64) -> Option<(u64, u64)> {
+        placements
+            .holders(SegmentSequence(segment))
+            .first()
+            .map(|&(_, first, last)| (first.0, last.0))
+    }
+
+    #[test]
+    fn an_append_takes_over_what_it_replaces() {
+        let mut placements = Placements::default();
+        append(&mut placements, 1, 1, 10);
+        append(&mut placements, 2, 6, 7);
+        assert_eq!(
+            (held(&placements, 1), held(&placements, 2)),
+            (Some((1, 5)), Some((6, 7)))
+        );
+        append(&mut placements, 3, 1, 3);
+        assert!(placements.is_free(SegmentSequence(1)) && placements.is_free(SegmentSequence(2)));
+        assert_eq!(
+            placements.first_contiguous(REPLICA, LogIndex(3)),
+            LogIndex(1)
+        );
+    }
+
+    #[test]
+    fn a_rewrite_in_the_middle_leaves_both_ends_where_they_were() {
+        let mut placements = Placements::default();
+        append(&mut placements, 1, 1, 10);
+        let change = Change::Rewrite {
+            replica: REPLICA,
+            first: LogIndex(4),
+            last: LogIndex(6),
+        };
+        placements.apply(SegmentSequence(2), change);
+        assert_eq!(
+            (held(&placements, 1), held(&placements, 2)),
+            (Some((1, 10)), Some((4, 6)))
+        );
+        assert_eq!(
+            placements.first_contiguous(REPLICA, LogIndex(10)),
+            LogIndex(1)
+        );
+        append(&mut placements, 3, 5, 5);
+        assert_eq!(
+            (
+                held(&placements, 1),
+                held(&placements, 2),
+                held(&placements, 3)
+            ),
+            (Some((1, 3)), Some((4, 4)), Some((5, 5)))
+        );
+    }
+
+    #[test]
+    fn a_snapshot_that_replaces_the_log_frees_every_segment() {
+        let mut placements = Placements::default();
+        append(&mut placements, 1, 1, 10);
+        let change = Change::Snapshot {
+            replica: REPLICA,
+            index: LogIndex(8),
+            first: LogIndex(9),
+            last: LogIndex(8),
+        };
+        placements.apply(SegmentSequence(2), change);
+        assert!(placements.is_free(SegmentSequence(1)));
+    }
+
+    #[test]
+    #[should_panic(expected = "below a durable snapshot")]
+    fn entries_are_not_given_up_before_a_snapshot_covers_them() {
+        let mut placements = Placements::default();
+        append(&mut placements, 1, 1, 10);
+        placements.set_first_index(REPLICA, LogIndex(2));
+    }
+
+    #[test]
+    fn a_hole_ends_what_is_contiguous() {
+        let mut placements = Placements::default();
+        append(&mut placements, 1, 1, 3);
+        append(&mut placements, 1, 6, 8);
+        assert_eq!(
+            placements.first_contiguous(REPLICA, LogIndex(8)),
+            LogIndex(6)
+        );
+        assert_eq!(
+            placements.first_contiguous(REPLICA, LogIndex(9)),
+            LogIndex(10)
+        );
+    }
+}
