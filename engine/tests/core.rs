@@ -448,7 +448,15 @@ fn too_much_waiting_work_is_refused_and_the_rest_goes_on() {
         config.settings.raft.uncommitted_bytes_max = 8 << 20;
         config
     });
-    let value = vec![1; 15 << 10];
+    // What compresses away does not wait.
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let value: Vec<u8> = (0..15 << 10).map(|_| noise()).collect();
     for request in 0..600 {
         node.command(0, request, &Command::put(NAMESPACE, b"/a", &value));
     }

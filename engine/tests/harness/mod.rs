@@ -13,7 +13,7 @@ use metastore_wal::{FileNumber, LogBuffer, LogOptions, SegmentFile};
 
 /// What a test sees of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// An outcome: its code, revision and number.
     Outcome(OutcomeCode, Revision, Option<i64>),
     /// The answers to a batch.
@@ -30,7 +30,7 @@ pub enum Answer {
 
 /// The files of a core as a device holds them: only what was completed.
 #[derive(Debug, Default, Clone)]
-pub struct Files {
+pub(crate) struct Files {
     segments: BTreeMap<FileNumber, Vec<u8>>,
     marks: [Option<Vec<u8>>; 2],
 }
@@ -76,9 +76,9 @@ enum Write {
 }
 
 /// One core and its devices.
-pub struct TestCore {
-    pub core: Core,
-    pub files: Files,
+pub(crate) struct TestCore {
+    pub(crate) core: Core,
+    pub(crate) files: Files,
     effects: Effects,
     writes: VecDeque<Write>,
     was_prepared: bool,
@@ -91,14 +91,14 @@ impl TestCore {
 }
 
 /// A node in virtual time.
-pub struct TestNode {
-    pub cores: Vec<TestCore>,
-    pub now: Time,
-    pub answers: Vec<(ConnectionId, RequestId, Answer)>,
+pub(crate) struct TestNode {
+    pub(crate) cores: Vec<TestCore>,
+    pub(crate) now: Time,
+    pub(crate) answers: Vec<(ConnectionId, RequestId, Answer)>,
 }
 
 /// The configuration of a core of a node with `cores` cores and `shards` shards, shard s on core s mod cores.
-pub fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
+pub(crate) fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
     let core_of = |shard: u32| CoreId(u16::try_from(shard as usize % cores).expect("few cores"));
     let location = |shard| ShardLocation {
         shard: ShardId(shard),
@@ -139,7 +139,7 @@ pub fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
 }
 
 /// Starts a core from what its files hold.
-pub fn start(
+pub(crate) fn start(
     config: CoreConfig,
     files: Files,
     now: Time,
@@ -163,12 +163,12 @@ pub fn start(
 
 impl TestNode {
     /// A new node whose cores have written what they write at their first start.
-    pub fn new(cores: usize, shards: u32) -> TestNode {
+    pub(crate) fn new(cores: usize, shards: u32) -> TestNode {
         TestNode::with(cores, |core| config(core, cores, shards))
     }
 
     /// A new node with the given configuration of each core.
-    pub fn with(cores: usize, config: impl Fn(usize) -> CoreConfig) -> TestNode {
+    pub(crate) fn with(cores: usize, config: impl Fn(usize) -> CoreConfig) -> TestNode {
         let now = Time(1_000_000_000);
         let start_core =
             |core| start(config(core), Files::default(), now, LogHistory::New).expect("new data");
@@ -183,18 +183,18 @@ impl TestNode {
     }
 
     /// Gives a core an input without ending its turn.
-    pub fn step(&mut self, core: usize, input: Input<'_>) {
+    pub(crate) fn step(&mut self, core: usize, input: Input<'_>) {
         let TestCore { core, effects, .. } = &mut self.cores[core];
         core.step(self.now, input, effects);
     }
 
     /// A request of connection 1.
-    pub fn request(&mut self, core: usize, request: u64, body: Request<'_>) {
+    pub(crate) fn request(&mut self, core: usize, request: u64, body: Request<'_>) {
         self.request_within(core, request, 0, body);
     }
 
     /// A request of connection 1 with a deadline.
-    pub fn request_within(
+    pub(crate) fn request_within(
         &mut self,
         core: usize,
         request: u64,
@@ -214,7 +214,7 @@ impl TestNode {
     }
 
     /// A command of connection 1.
-    pub fn command(&mut self, core: usize, request: u64, command: &Command<'_>) {
+    pub(crate) fn command(&mut self, core: usize, request: u64, command: &Command<'_>) {
         let mut bytes = Vec::new();
         command.encode_into(&mut bytes);
         self.request(
@@ -228,7 +228,7 @@ impl TestNode {
     }
 
     /// Ends the turn of every core and carries out everything but log writes, until nothing is left to do.
-    pub fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         for _ in 0..1_000 {
             let mut mesh: Vec<(usize, CoreId, MeshBatch)> = Vec::new();
             let mut is_busy = false;
@@ -318,7 +318,7 @@ impl TestNode {
     }
 
     /// Completes the oldest write of a core; `false` when there is none.
-    pub fn complete_write(&mut self, core: usize) -> bool {
+    pub(crate) fn complete_write(&mut self, core: usize) -> bool {
         let test = &mut self.cores[core];
         let input = match test.writes.pop_front() {
             None => return false,
@@ -347,13 +347,13 @@ impl TestNode {
     }
 
     /// Log writes of a core that are under way.
-    pub fn writes_in_flight(&self, core: usize) -> usize {
+    pub(crate) fn writes_in_flight(&self, core: usize) -> usize {
         let is_log = |write: &&Write| matches!(write, Write::Log { .. });
         self.cores[core].writes.iter().filter(is_log).count()
     }
 
     /// Turns and completions until nothing is left to do.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             self.turn();
             let completed = (0..self.cores.len())
@@ -367,7 +367,7 @@ impl TestNode {
     }
 
     /// Lets time pass; every core gets its tick.
-    pub fn pass_ms(&mut self, milliseconds: u64) {
+    pub(crate) fn pass_ms(&mut self, milliseconds: u64) {
         self.now = self.now.plus_ms(milliseconds);
         for core in 0..self.cores.len() {
             self.step(core, Input::Tick);
@@ -375,7 +375,7 @@ impl TestNode {
     }
 
     /// Takes the answers so far, with their requests.
-    pub fn take_answers(&mut self) -> Vec<(u64, Answer)> {
+    pub(crate) fn take_answers(&mut self) -> Vec<(u64, Answer)> {
         std::mem::take(&mut self.answers)
             .into_iter()
             .map(|(_, request, answer)| (request.0, answer))
@@ -383,7 +383,7 @@ impl TestNode {
     }
 
     /// Puts a key and waits for the answer.
-    pub fn put(&mut self, key: &str, value: &str) -> Answer {
+    pub(crate) fn put(&mut self, key: &str, value: &str) -> Answer {
         let command = Command::put(
             metastore_statemachine::NamespaceId::DEFAULT,
             key.as_bytes(),
