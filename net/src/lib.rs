@@ -16,6 +16,7 @@ mod body;
 mod body_error;
 mod client;
 mod frame;
+pub mod fuzz;
 mod generated;
 mod hello;
 mod range;

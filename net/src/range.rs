@@ -210,6 +210,13 @@ impl<'a> RangeChunk<'a> {
             (base.revisions() as usize).saturating_mul(size_of::<WireShardRevision>());
         let revisions = body.take(revisions_bytes)?;
         body.finish()?;
+        let (layouts, _) = revisions.as_chunks();
+        if layouts
+            .iter()
+            .any(|bytes| WireShardRevision(*bytes).zero_32() != 0)
+        {
+            return Err(BodyError::ReservedNotZero);
+        }
         Ok(RangeChunk {
             count: base.rows(),
             is_last: end == ChunkKind::Last,

@@ -386,3 +386,6 @@ fn clear_buffer(buffer: &mut Vec<u8>) {
         buffer.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;
