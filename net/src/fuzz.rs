@@ -10,11 +10,12 @@ use crate::frame::{
     frame_length,
 };
 use crate::hello::HelloInfo;
+use crate::outbox::{ConnectionLimits, Outbox};
 use crate::range::{ChunkEnd, ChunkWriter};
 use crate::read::{GetManyRequest, GetManyWriter};
 use crate::request::{Request, RequestLimits, encode_cancel};
 use crate::response::Response;
-use crate::server_connection::{ConnectionLimits, Outbox, ServerConnection};
+use crate::server_connection::ServerConnection;
 use metastore_statemachine::Command;
 use std::cell::RefCell;
 

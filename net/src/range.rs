@@ -237,6 +237,8 @@ pub(crate) enum ChunkKind {
 #[derive(Debug)]
 pub struct ChunkWriter<'a> {
     out: &'a mut Vec<u8>,
+    /// Where the first row begins.
+    rows_start: usize,
     count: u32,
 }
 
@@ -252,7 +254,12 @@ impl<'a> ChunkWriter<'a> {
         };
         let start = out.len();
         out.extend_from_slice(&ChunkBase::new(0, 0).0);
-        let mut writer = ChunkWriter { out, count: 0 };
+        let rows_start = out.len();
+        let mut writer = ChunkWriter {
+            out,
+            rows_start,
+            count: 0,
+        };
         write(&mut writer);
         let count = writer.count;
         for place in revisions {
@@ -261,6 +268,11 @@ impl<'a> ChunkWriter<'a> {
         }
         let base = ChunkBase::new(count, length_u32(revisions.len()));
         out[start..start + base.0.len()].copy_from_slice(&base.0);
+    }
+
+    /// Bytes of the rows written so far, for whoever cuts chunks by size.
+    pub fn rows_bytes(&self) -> usize {
+        self.out.len() - self.rows_start
     }
 
     /// The next row.

@@ -162,7 +162,9 @@ fn chunks_come_out_as_they_went_in() {
     sample_row().encode_into(&mut row_bytes);
     let bytes = written(|out| {
         append_chunk(out, ID, ChunkEnd::Last(&revisions), |rows| {
+            assert_eq!(rows.rows_bytes(), 0);
             rows.row_bytes(2, &row_bytes);
+            assert_eq!(rows.rows_bytes(), row_bytes.len());
         });
     });
     let Response::Range(chunk) = response_of(&bytes) else {
