@@ -22,6 +22,7 @@
 mod directory;
 mod error;
 mod fault;
+mod file_ref;
 mod files;
 mod flush_counter;
 mod flush_probe;
@@ -39,10 +40,11 @@ pub use directory::{
 };
 pub use error::{Deed, DeviceError, Errno, RingRefusal};
 pub use fault::{DiskFailure, Fault};
+pub use file_ref::FileRef;
 pub use files::{create_marks, open_marks, open_segment, prepare_segment, remove_segment};
 pub use flush_counter::{BlockDeviceFlushes, WriteCache};
 pub use flush_probe::{FlushProbe, FlushTimings, probe_flush_method};
 pub use pace::{Pace, PauseSwitch};
-pub use ring::{Completion, FileRef, FlushMethod, Ring, RingOptions, RingStatus};
+pub use ring::{Completion, FlushMethod, Ring, RingOptions, RingStatus};
 pub use ring_probe::probe_io_uring;
 pub use source::DirectorySource;

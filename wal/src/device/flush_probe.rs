@@ -1,16 +1,17 @@
 //! Which way of making a write durable is faster here: found out once, when a directory is formatted.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::directory::open_unnamed;
 use super::error::{Deed, DeviceError};
-use super::ring::{FileRef, FlushMethod, Ring, RingOptions};
+use super::file_ref::FileRef;
+use super::ring::{FlushMethod, Ring, RingOptions};
 use super::system;
 use crate::buffer::LogBuffer;
 use crate::format::BLOCK_BYTES;
 use crate::ids::Ticket;
-use std::os::unix::fs::FileExt;
 
 /// Writes of each kind that are measured.
 const ROUNDS: usize = 64;

@@ -8,6 +8,7 @@ use super::super::fault::DiskFailure;
 use super::super::test_directory::TestDirectory;
 use super::super::{Pace, create_marks, mark_path, open_segment, prepare_segment, segment_path};
 use super::*;
+use crate::ids::FileNumber;
 
 const SEGMENT_BYTES: usize = 1024 * 1024;
 const BUFFER_BYTES: usize = 16 * BLOCK_BYTES;
@@ -266,6 +267,33 @@ fn a_failed_write_is_final_and_wakes() {
             assert!(completions.is_empty(), "what failed never completes");
             assert_eq!(bench.blocks()[..4], [1, 0, 0, 0]);
         }
+    }
+}
+
+#[test]
+fn a_torn_write_leaves_a_part() {
+    for method in BOTH {
+        let fault = Some(Fault::TornWrite {
+            nth: 1,
+            bytes: 10_000,
+            failure: DiskFailure::InputOutput,
+        });
+        let mut bench = Bench::new(
+            "a_torn_write",
+            RingOptions {
+                fault,
+                ..RingOptions::new(method)
+            },
+        );
+        bench.write(1, SEGMENT, 0, 4, 1);
+        let expected = DeviceError::Write {
+            file: SEGMENT,
+            offset: 0,
+            bytes: 4 * 4096,
+            errno: Errno(libc::EIO),
+        };
+        assert_eq!(bench.finish(), Err(expected));
+        assert_eq!(bench.blocks()[..4], [1, 1, 0, 0]);
     }
 }
 
