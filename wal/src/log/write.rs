@@ -7,7 +7,7 @@ use crate::format::{
     RECORD_HEADER_BYTES, RecordEncoder, RecordFields, RecordKind, SUB_HEADER_BYTES, SubHeader,
     SubHeaderKind, round_up_to_blocks,
 };
-use crate::ids::{LogIndex, RecordSequence, ReplicaId, Ticket};
+use crate::ids::{LogIndex, ReplicaId, Ticket};
 use crate::part::{HardState, Part, PartBody, Position};
 use crate::replica::{ReplicaState, SnapshotPoint};
 
@@ -197,19 +197,21 @@ impl Log {
                 first_index,
                 entries,
             } => {
-                if !entries.is_empty() {
-                    let last = LogIndex(first_index.0 + entries.len() as u64 - 1);
-                    for (offset, entry) in (0..).zip(entries) {
-                        let known = state.term_of(LogIndex(first_index.0 + offset));
-                        assert_eq!(
-                            known,
-                            Some(entry.term),
-                            "a rewrite repeats what the replica holds"
-                        );
-                    }
+                let last = LogIndex((first_index.0 + entries.len() as u64).saturating_sub(1));
+                // Entries may have been given up since the part was staged.
+                let first = state.first_index.max(*first_index);
+                for (offset, entry) in (0..).zip(entries) {
+                    let index = LogIndex(first_index.0 + offset);
+                    let is_same = state.term_of(index) == Some(entry.term);
+                    assert!(
+                        index < first || is_same,
+                        "a rewrite repeats what the replica holds"
+                    );
+                }
+                if first <= last {
                     changes.push(Change::Rewrite {
                         replica,
-                        first: *first_index,
+                        first,
                         last,
                     });
                 }

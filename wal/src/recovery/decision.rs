@@ -287,6 +287,8 @@ impl<'a> Walk<'a> {
         let first_bad = match self.gaps.first() {
             _ if self.has_contradiction => FirstBad::Contradiction,
             None => FirstBad::None,
+            // Whoever named the oldest live segment knew that its checkpoint was durable.
+            Some(_) if last.is_none() && self.oldest_live.0 > 0 => FirstBad::AtOrBelowWatermark,
             Some(gap) if gap.first <= self.watermark => FirstBad::AtOrBelowWatermark,
             Some(_) => FirstBad::AboveWatermark,
         };
@@ -340,7 +342,7 @@ impl<'a> Walk<'a> {
                 .count();
             let found = self.candidates[rest..rest + group].to_vec();
             rest += group;
-            if sequence > expected && previous.is_some() | (self.oldest_live.0 > 0) {
+            if sequence > expected {
                 self.miss(
                     previous,
                     expected,
@@ -391,12 +393,16 @@ impl<'a> Walk<'a> {
             return Some(index);
         }
         let index = found[0];
-        let what = match self.scan.records[index].fault {
-            Some(fault) => DamageKind::Body { sequence, fault },
-            None => DamageKind::Misplaced { sequence },
-        };
-        self.push_gap(index, what);
-        Some(index)
+        match self.scan.records[index].fault {
+            Some(fault) => {
+                self.push_gap(index, DamageKind::Body { sequence, fault });
+                Some(index)
+            }
+            None => {
+                self.push_gap(index, DamageKind::Misplaced { sequence });
+                None
+            }
+        }
     }
 
     /// Whether the record begins where the one before it says, or begins a later segment.
@@ -450,7 +456,7 @@ impl<'a> Walk<'a> {
     ) {
         let (file, offset) = self.locate(previous, first, next);
         let has_remains = file.is_some_and(|file| self.scan.has_remains_at(file, offset).is_some());
-        let what = if has_remains || first == last && file.is_some() {
+        let what = if has_remains {
             DamageKind::HeaderUnreadable { sequence: first }
         } else {
             DamageKind::RecordsMissing { first, last }

@@ -17,6 +17,8 @@ use crate::replica::{ReplicaState, SnapshotPoint};
 pub(super) struct Replayed {
     pub(super) replicas: BTreeMap<ReplicaId, ReplicaState>,
     pub(super) placements: Placements,
+    /// Whether the checkpoint of the oldest segment has been read.
+    has_base: bool,
 }
 
 /// Reads the surviving records again and hands them out.
@@ -83,7 +85,7 @@ fn replay_checkpoint<E>(
     body: &RecordBody<'_>,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<(), RecoveryError<E>> {
-    let is_first = replayed.replicas.is_empty();
+    let is_first = !std::mem::replace(&mut replayed.has_base, true);
     let mut recorded = BTreeMap::new();
     for (sub_header, members) in body.parts() {
         recorded.insert(
