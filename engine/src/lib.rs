@@ -1,1 +1,47 @@
-//! The sans-IO core.
+//! The sans-IO core of MetaStore: every raft replica of one processor core, over the one log they share.
+//!
+//! A driver feeds [`Core`] with inputs ([`Core::step`]), closes the turn ([`Core::finish_turn`]) and carries out the
+//! effects that come back: write the log, answer a connection, hand a message to another core. Everything that decides
+//! about consensus or durability is in here, so that a simulator and a production server run the same code.
+//!
+//! What this crate does not do: it opens no file and no socket, reads no clock, draws no random number, starts no
+//! thread and knows no executor. Time is an argument, randomness is a pure function of a seed that the driver gives.
+//!
+//! # How to drive it
+//!
+//! 1. Recover: hand every event of [`metastore_wal::recovery::recover`] to a [`CoreBuilder`], then
+//!    [`CoreBuilder::build`] the core.
+//! 2. Feed inputs with [`Core::step`], as many as are there, then call [`Core::finish_turn`] once.
+//! 3. Carry out the [`Effects`] in order. A log write that completed comes back as [`Input::LogWritten`]; one that
+//!    failed does not come back at all: the process halts.
+//! 4. Call [`Core::on_turn_executed`] when the effects are carried out, and again from 2 when something arrived or
+//!    [`Core::next_deadline`] has passed.
+
+mod core;
+mod effect;
+mod ids;
+mod input;
+mod replica;
+mod request;
+mod router;
+mod settings;
+mod stages;
+
+pub use crate::core::{Core, CoreBuilder, CoreConfig, LogHistory, StartError};
+pub use crate::core::{CoreCounters, CoreStatus, ReplicaStatus};
+pub use crate::effect::{Effect, Effects, HaltReason, Span};
+pub use crate::ids::{BootNonce, ConnectionId, RequestId, Time};
+pub use crate::input::{Input, MeshBatch};
+pub use crate::replica::Role;
+pub use crate::request::{
+    BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
+};
+pub use crate::router::{
+    NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
+};
+pub use crate::settings::{BatchSettings, RaftSettings, Settings, SettingsError};
+pub use crate::stages::{Stage, StageSummary, Stages};
+
+pub use metastore_wal::{
+    ClusterId, CoreId, Identity, LogIndex, NodeId, ReplicaId, ShardId, Term, Ticket,
+};

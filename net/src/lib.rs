@@ -1,1 +1,56 @@
-//! The client protocol.
+//! The client protocol: frames, schemas, and connections.
+//!
+//! Without features it is pure code over bytes: [`cut_frame`] and [`append_frame`] for frames, [`Request`] and
+//! [`Response`] for what they carry, and the two ends of a connection without input or output:
+//! [`ClientConnection`] and [`ServerConnection`]. Feature `blocking` adds a client over a plain socket, feature
+//! `server` a listener that drives the connections of one core. `docs/PROTOCOL.md` specifies every byte.
+//!
+//! It does **not** know what a shard, a log or raft is, routes nothing, stores nothing and reads no clock outside
+//! the feature-gated drivers. Commands, outcomes and rows are laid out by the state machine's crate and pass through
+//! as bytes; the types that flatc generates stay private.
+
+mod batch;
+#[cfg(feature = "blocking")]
+pub mod blocking;
+mod body;
+mod body_error;
+mod client;
+mod frame;
+mod generated;
+mod hello;
+mod range;
+mod read;
+mod request;
+mod response;
+#[cfg(test)]
+mod samples;
+#[cfg(feature = "server")]
+pub mod server;
+mod server_connection;
+mod shard_map;
+mod status;
+mod table;
+mod wire_error;
+
+pub use batch::{BatchReply, BatchReplyWriter, BatchRequest, BatchResult, CheckedCommand};
+pub use body_error::{BodyError, TableFault};
+pub use client::{ClientConnection, ClientOptions, Lost, ProtocolError};
+pub use frame::{
+    FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES, Frame, FrameError, FrameFlags, FrameHeader,
+    FrameKind, MAGIC, PROTOCOL_VERSION, RequestId, append_frame, cut_frame, frame_length,
+};
+pub use hello::{HelloInfo, HelloReply, HelloRequest, ServerLimits};
+pub use range::{ChunkEnd, ChunkWriter, RangeChunk, RangeRequest, ShardRevision};
+pub use read::{
+    Consistency, GetManyReply, GetManyRequest, GetManyWriter, GetReply, GetRequest, ReadPosition,
+};
+pub use request::{Request, RequestLimits};
+pub use response::{
+    Response, append_batch, append_cancelled, append_chunk, append_error, append_get,
+    append_get_many, append_hello, append_outcome, append_outcome_bytes, append_pong,
+    append_shard_map, append_status,
+};
+pub use server_connection::{Answered, ConnectionLimits, Intake, Outbox, ServerConnection};
+pub use shard_map::{ShardMapReply, ShardPlace, SlotRange};
+pub use status::{Counter, LogStatus, ReplicaRole, ReplicaStatus, StageStatus, StatusReply};
+pub use wire_error::{ErrorCode, Happened, WireError};

@@ -305,7 +305,11 @@ impl BatchBuilder {
             0,
         );
         self.bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header.0);
-        std::mem::take(self).bytes
+        // The next batch will be about as long: growing to it step by step would copy it several times.
+        let mut next = Vec::with_capacity(self.bytes.len());
+        next.resize(BATCH_HEADER_BYTES, 0);
+        self.count = 0;
+        std::mem::replace(&mut self.bytes, next)
     }
 
     /// Forgets the commands and keeps the memory.
@@ -339,3 +343,6 @@ impl From<Short> for BatchError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

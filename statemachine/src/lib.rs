@@ -14,6 +14,7 @@
 
 mod batch;
 mod command;
+pub mod fuzz;
 mod generated;
 mod ids;
 mod outcome;

@@ -197,3 +197,135 @@ impl From<Short> for OutcomeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: Row<'static> = Row {
+        key: b"k",
+        value: b"v",
+        create_revision: Revision(5),
+        mod_revision: Revision(6),
+        version: 2,
+        lease: 0,
+    };
+
+    fn encoded(outcome: &Outcome<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        outcome.encode_into(&mut bytes);
+        assert_eq!(bytes.len(), outcome.encoded_len());
+        bytes
+    }
+
+    #[test]
+    fn an_outcome_without_parts_is_the_bytes_of_the_format() {
+        let golden: &[u8] = &[
+            2, 0, 0, 0, 0, 0, 0, 0, // code, flags, previous length
+            0x11, 0x22, 0, 0, 0, 0, 0, 0, // revision
+            0, 0, 0, 0, 0, 0, 0, 0, // number
+        ];
+        let outcome = Outcome {
+            code: OutcomeCode::Conflict,
+            revision: Revision(0x2211),
+            number: None,
+            previous: None,
+        };
+        assert_eq!(encoded(&outcome), golden);
+        assert_eq!(Outcome::decode(golden), Ok((outcome, golden.len())));
+    }
+
+    #[test]
+    fn an_outcome_with_every_part_is_the_bytes_of_the_format() {
+        let golden: &[u8] = &[
+            0, 0, 3, 0, 42, 0, 0, 0, // code, flags, previous length
+            7, 0, 0, 0, 0, 0, 0, 0, // revision
+            0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, // number
+            1, 0, 0, 0, 1, 0, 0, 0, // the row: key length, value length
+            5, 0, 0, 0, 0, 0, 0, 0, // create revision
+            6, 0, 0, 0, 0, 0, 0, 0, // mod revision
+            2, 0, 0, 0, 0, 0, 0, 0, // version
+            0, 0, 0, 0, 0, 0, 0, 0, // lease
+            b'k', b'v',
+        ];
+        let outcome = Outcome {
+            code: OutcomeCode::Done,
+            revision: Revision(7),
+            number: Some(-2),
+            previous: Some(ROW),
+        };
+        assert_eq!(encoded(&outcome), golden);
+        assert_eq!(Outcome::decode(golden), Ok((outcome, golden.len())));
+    }
+
+    #[test]
+    fn every_code_has_its_number() {
+        let codes = [
+            OutcomeCode::Done,
+            OutcomeCode::Absent,
+            OutcomeCode::Conflict,
+            OutcomeCode::NotANumber,
+            OutcomeCode::Overflow,
+            OutcomeCode::TooLarge,
+        ];
+        for (number, code) in (0..).zip(codes) {
+            let outcome = Outcome {
+                code,
+                revision: Revision(1),
+                number: None,
+                previous: None,
+            };
+            let bytes = encoded(&outcome);
+            assert_eq!(bytes[0], number);
+            assert_eq!(Outcome::decode(&bytes), Ok((outcome, bytes.len())));
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let outcome = Outcome {
+            code: OutcomeCode::Done,
+            revision: Revision(7),
+            number: Some(1),
+            previous: Some(ROW),
+        };
+        let bytes = encoded(&outcome);
+        let changed = |index: usize, value: u8| {
+            let mut bytes = bytes.clone();
+            bytes[index] = value;
+            Outcome::decode(&bytes).map(|_| ())
+        };
+        assert_eq!(changed(0, 6), Err(OutcomeError::UnknownCode { code: 6 }));
+        assert_eq!(changed(2, 7), Err(OutcomeError::UnknownFlags { flags: 4 }));
+        assert_eq!(
+            changed(2, 2),
+            Err(OutcomeError::NumberNotAnnounced { number: 1 })
+        );
+        assert_eq!(
+            changed(2, 1),
+            Err(OutcomeError::PreviousLength {
+                announced: 42,
+                actual: 0
+            })
+        );
+        assert_eq!(
+            changed(4, 43),
+            Err(OutcomeError::Truncated {
+                needed: 67,
+                available: 66
+            })
+        );
+        assert_eq!(
+            changed(28, 0),
+            Err(OutcomeError::PreviousLength {
+                announced: 42,
+                actual: 41
+            })
+        );
+        let short = RowError::Truncated {
+            needed: 43,
+            available: 42,
+        };
+        assert_eq!(changed(28, 2), Err(OutcomeError::Previous(short)));
+    }
+}

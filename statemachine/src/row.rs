@@ -109,3 +109,42 @@ impl From<Short> for RowError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_the_bytes_of_the_format() {
+        let golden: &[u8] = &[
+            2, 0, 0, 0, 3, 0, 0, 0, // key length, value length
+            0x11, 0, 0, 0, 0, 0, 0, 0, // create revision
+            0x22, 0x01, 0, 0, 0, 0, 0, 0, // mod revision
+            0x33, 0, 0, 0, 0, 0, 0, 0, // version
+            0x44, 0, 0, 0, 0, 0, 0, 0x80, // lease
+            b'/', b'k', b'v', b'a', b'l',
+        ];
+        let row = Row {
+            key: b"/k",
+            value: b"val",
+            create_revision: Revision(0x11),
+            mod_revision: Revision(0x122),
+            version: 0x33,
+            lease: 0x8000_0000_0000_0044,
+        };
+        let mut bytes = Vec::new();
+        row.encode_into(&mut bytes);
+        assert_eq!(bytes, golden);
+        assert_eq!(bytes.len(), row.encoded_len());
+        bytes.push(0);
+        assert_eq!(Row::decode(&bytes), Ok((row, golden.len())));
+        assert_eq!(
+            Row::decode(&golden[..44]),
+            Err(RowError::Truncated {
+                needed: 45,
+                available: 44
+            })
+        );
+        assert_eq!(row.without_value().encoded_len(), 42);
+    }
+}

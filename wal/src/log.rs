@@ -393,6 +393,18 @@ impl Log {
             && !self.marks.is_in_flight()
     }
 
+    /// Whether no record is on its way and none waits: what is staged now is written at once. Marks do not count.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.queue.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// The position of the newest part that was staged.
+    #[must_use]
+    pub fn staged_position(&self) -> Position {
+        self.queue.newest()
+    }
+
     /// Whether a mark would say more than the newest one: a reason to call [`Log::on_idle`] after 10 ms without a write.
     #[must_use]
     pub fn needs_mark(&self) -> bool {

@@ -226,3 +226,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

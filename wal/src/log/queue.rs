@@ -32,6 +32,10 @@ impl Queue {
         }
     }
 
+    pub(super) fn newest(&self) -> Position {
+        self.newest
+    }
+
     pub(super) fn push(&mut self, part: Part) -> Position {
         let stored_bytes = part.stored_bytes();
         self.newest = Position(self.newest.0 + 1);

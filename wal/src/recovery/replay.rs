@@ -157,9 +157,8 @@ fn replay_part(
         .replicas
         .entry(replica)
         .or_insert_with(|| ReplicaState::new(replica, shard));
-    // Several parts of a replica in one record all name the record before it.
-    let follows = state.previous_sequence == sub_header.previous_sequence
-        || state.previous_sequence == sequence;
+    // The second part of a replica in a record names the record itself.
+    let follows = state.previous_sequence == sub_header.previous_sequence;
     if !follows || state.shard != shard {
         return Err(DamageKind::HoleInReplica { sequence, replica });
     }

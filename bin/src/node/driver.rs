@@ -1,0 +1,327 @@
+//! The driver of a core: it joins sockets, ring and clock to [`metastore_engine::Core`] and decides nothing.
+//!
+//! A turn: connection tasks hand every complete frame of what they read to the core; then the turn task lets the core
+//! finish, carries out its effects and wakes the connections that have answers. A completed log write runs a turn of
+//! its own at once, so that the device gets its next record without delay.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use glommio::net::UnixStream;
+use glommio::timer::Timer;
+use metastore_engine::{
+    ConnectionId, Core, CoreId, Effect, Effects, Input, MeshBatch, RequestId as EngineRequestId, Time,
+};
+use metastore_net::server::{self, Connections, Service};
+use metastore_net::{HelloInfo, Request, RequestId};
+use metastore_wal::FileNumber;
+use metastore_wal::device::{self, Completion, DeviceError, FileRef, Ring};
+
+use super::clock::Clock;
+use super::event::Event;
+use super::halt::halt;
+use super::wire::{self, CoreFacts};
+
+/// How long to wait before a segment is tried again after the disk had no room for it.
+const PREPARE_RETRY: Duration = Duration::from_secs(1);
+
+/// Where messages to another core go.
+pub(crate) trait MeshSender {
+    /// Hands over the messages, or gives them back when the channel is full.
+    fn try_send(&self, core: CoreId, batch: MeshBatch) -> Result<(), MeshBatch>;
+}
+
+/// What a driver is made of.
+pub(crate) struct DriverParts {
+    pub(crate) core: Core,
+    pub(crate) ring: Ring,
+    pub(crate) log_directory: PathBuf,
+    pub(crate) clock: Clock,
+    pub(crate) facts: CoreFacts,
+    pub(crate) mesh: Option<Box<dyn MeshSender>>,
+}
+
+/// One core's driver. Everything runs on the core's own thread; the cells are never borrowed across an await.
+pub(crate) struct Driver {
+    core: RefCell<Core>,
+    effects: RefCell<Effects>,
+    ring: RefCell<Ring>,
+    completions: RefCell<Vec<Completion>>,
+    log_directory: PathBuf,
+    clock: Clock,
+    facts: CoreFacts,
+    connections: Connections,
+    mesh: Option<Box<dyn MeshSender>>,
+    /// Messages that found their channel full, in order.
+    mesh_waiting: RefCell<VecDeque<(CoreId, MeshBatch)>>,
+    turn_wanted: Event,
+    /// The alarm is set to this; an earlier deadline sets it anew.
+    alarm: Cell<Time>,
+    alarm_moved: Event,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: DriverParts) -> Driver {
+        let DriverParts { core, ring, log_directory, clock, facts, mesh } = parts;
+        Driver {
+            core: RefCell::new(core),
+            effects: RefCell::default(),
+            ring: RefCell::new(ring),
+            completions: RefCell::default(),
+            log_directory,
+            clock,
+            facts,
+            connections: Connections::default(),
+            mesh,
+            mesh_waiting: RefCell::default(),
+            turn_wanted: Event::default(),
+            alarm: Cell::new(Time(u64::MAX)),
+            alarm_moved: Event::default(),
+        }
+    }
+
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        self.core.borrow().is_serving()
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.core.borrow().is_drained()
+    }
+
+    /// Accepts nothing new from now on and finishes what was accepted.
+    pub(crate) fn drain(self: &Rc<Self>) {
+        self.step(Input::Drain);
+        self.run_turn();
+    }
+
+    fn step(&self, input: Input<'_>) {
+        let now = self.clock.now();
+        self.core.borrow_mut().step(now, input, &mut self.effects.borrow_mut());
+    }
+
+    // ---- The turn ----
+
+    /// Runs a turn whenever somebody wants one.
+    pub(crate) async fn drive_turns(self: Rc<Self>) {
+        loop {
+            self.turn_wanted.wait().await;
+            self.run_turn();
+        }
+    }
+
+    /// Finishes the turn and carries out its effects.
+    pub(crate) fn run_turn(self: &Rc<Self>) {
+        let mut effects = self.effects.take();
+        self.core.borrow_mut().finish_turn(self.clock.now(), &mut effects);
+        for effect in effects.queue.drain(..) {
+            self.carry_out(effect, &effects.arena);
+        }
+        self.ring_result(self.ring.borrow_mut().submit());
+        self.flush_mesh();
+        self.connections.flush();
+        effects.clear();
+        // Nothing may have been added meanwhile: effects come from steps, and none ran since the take.
+        self.effects.replace(effects);
+        let mut core = self.core.borrow_mut();
+        core.on_turn_executed(self.clock.now());
+        if core.has_work() {
+            self.turn_wanted.set();
+        }
+        if core.next_deadline().is_some_and(|deadline| deadline < self.alarm.get()) {
+            self.alarm_moved.set();
+        }
+    }
+
+    fn carry_out(self: &Rc<Self>, effect: Effect, arena: &[u8]) {
+        match effect {
+            Effect::WriteLog { ticket, file, offset, buffer } => {
+                let file = FileRef::Segment(file);
+                self.ring.borrow_mut().submit_write(ticket, file, offset, buffer);
+            }
+            Effect::WriteMark { ticket, slot, buffer } => {
+                let offset = slot.offset();
+                self.ring.borrow_mut().submit_write(ticket, FileRef::Mark, offset, buffer);
+            }
+            Effect::PrepareSegment { file, bytes } => {
+                glommio::spawn_local(Rc::clone(self).prepare_segment(file, bytes)).detach();
+            }
+            Effect::RemoveSegment { file } => {
+                glommio::spawn_local(Rc::clone(self).remove_segment(file)).detach();
+            }
+            Effect::Reply { connection, request, kind, reply } => {
+                let subject = (RequestId(request.0), kind);
+                let count = self.connections.count();
+                self.connections.reply(to_net(connection), |out| {
+                    wire::append_reply(&self.facts, count, subject, &reply, arena, out)
+                });
+            }
+            Effect::Forward { core, batch } => {
+                self.mesh_waiting.borrow_mut().push_back((core, batch));
+            }
+            Effect::Halt(reason) => halt(&reason),
+        }
+    }
+
+    // ---- The log ----
+
+    /// Takes completions of the ring. A byte on `wake` says that there is one.
+    pub(crate) async fn drive_log(self: Rc<Self>, mut wake: UnixStream) {
+        let mut signals = [0; 64];
+        loop {
+            match futures_lite::AsyncReadExt::read(&mut wake, &mut signals).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => halt(&format!("the log's wake-up channel failed: {error}")),
+            }
+            self.reap();
+        }
+    }
+
+    fn reap(self: &Rc<Self>) {
+        let mut completions = self.completions.take();
+        self.ring_result(self.ring.borrow_mut().reap(&mut completions));
+        for Completion { ticket, file, buffer } in completions.drain(..) {
+            self.step(match file {
+                FileRef::Segment(_) => Input::LogWritten { ticket, buffer },
+                FileRef::Mark => Input::MarkWritten { ticket, buffer },
+            });
+        }
+        self.completions.replace(completions);
+        self.run_turn();
+    }
+
+    /// A write or flush that failed is never tried again: after it nobody knows what the disk holds.
+    fn ring_result(&self, result: Result<(), DeviceError>) {
+        if let Err(error) = result {
+            halt(&format!("the log of {} cannot be written: {error}", self.log_directory.display()));
+        }
+    }
+
+    async fn prepare_segment(self: Rc<Self>, file: FileNumber, bytes: u64) {
+        loop {
+            let directory = self.log_directory.clone();
+            let prepared = glommio::executor()
+                .spawn_blocking(move || device::prepare_segment(&directory, file, bytes, device::Pace::default()))
+                .await;
+            match prepared {
+                Ok(opened) => {
+                    self.ring_result(self.ring.borrow_mut().add_file(FileRef::Segment(file), opened));
+                    self.step(Input::SegmentPrepared { file });
+                    self.turn_wanted.set();
+                    return;
+                }
+                Err(error) if error.is_disk_full() => {
+                    eprintln!("metastore: no room for a log segment of {bytes} bytes: {error}; trying again");
+                    Timer::new(PREPARE_RETRY).await;
+                }
+                Err(error) => halt(&format!("a log segment cannot be prepared: {error}")),
+            }
+        }
+    }
+
+    async fn remove_segment(self: Rc<Self>, file: FileNumber) {
+        self.ring_result(self.ring.borrow_mut().remove_file(FileRef::Segment(file)));
+        let directory = self.log_directory.clone();
+        let removed = glommio::executor()
+            .spawn_blocking(move || device::remove_segment(&directory, file))
+            .await;
+        if let Err(error) = removed {
+            halt(&format!("a log segment cannot be removed: {error}"));
+        }
+        self.step(Input::SegmentRemoved { file });
+        self.turn_wanted.set();
+    }
+
+    // ---- Time ----
+
+    /// Wakes the core when its next deadline has come.
+    pub(crate) async fn drive_time(self: Rc<Self>) {
+        loop {
+            let deadline = self.core.borrow().next_deadline().unwrap_or(Time(u64::MAX));
+            self.alarm.set(deadline);
+            let wait = Duration::from_nanos(deadline.nanos_since(self.clock.now()));
+            futures_lite::future::or(
+                async {
+                    Timer::new(wait).await;
+                },
+                self.alarm_moved.wait(),
+            )
+            .await;
+            if self.clock.now() >= deadline {
+                self.step(Input::Tick);
+                self.run_turn();
+            }
+        }
+    }
+
+    // ---- The mesh ----
+
+    /// Takes messages that another core sent.
+    pub(crate) fn on_mesh(&self, from: CoreId, mut batch: MeshBatch) {
+        self.step(Input::Mesh { from, batch: &mut batch });
+        self.turn_wanted.set();
+    }
+
+    fn flush_mesh(&self) {
+        let mut waiting = self.mesh_waiting.borrow_mut();
+        while let Some((core, batch)) = waiting.pop_front() {
+            let mesh = self.mesh.as_ref().expect("only a node of several cores forwards");
+            if let Err(batch) = mesh.try_send(core, batch) {
+                // Full: what is behind must wait too, or messages would overtake each other.
+                waiting.push_front((core, batch));
+                self.turn_wanted.set();
+                return;
+            }
+        }
+    }
+}
+
+fn to_net(connection: ConnectionId) -> server::ConnectionId {
+    server::ConnectionId(connection.0)
+}
+
+impl Service for Driver {
+    fn hello(&self) -> HelloInfo {
+        self.facts.hello()
+    }
+
+    fn on_request(
+        &self,
+        connection: server::ConnectionId,
+        id: RequestId,
+        deadline_ms: u32,
+        request: Request<'_>,
+    ) {
+        let Some(body) = wire::to_engine(&request) else {
+            self.connections.reply(connection, |out| wire::append_shard_map(&self.facts, id, out));
+            return;
+        };
+        self.step(Input::Request {
+            connection: ConnectionId(connection.0),
+            request: EngineRequestId(id.0),
+            deadline_ms,
+            body,
+        });
+    }
+
+    fn on_read_end(&self) {
+        self.turn_wanted.set();
+    }
+
+    fn on_drained(&self, connection: server::ConnectionId) {
+        self.step(Input::ConnectionDrained { connection: ConnectionId(connection.0) });
+        self.turn_wanted.set();
+    }
+
+    fn on_closed(&self, connection: server::ConnectionId) {
+        self.step(Input::ConnectionClosed { connection: ConnectionId(connection.0) });
+        self.turn_wanted.set();
+    }
+}

@@ -1,0 +1,237 @@
+//! `node.toml`: what a data directory is, fixed when it is formatted.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, ShardId};
+use metastore_wal::device::FlushMethod;
+use serde::{Deserialize, Serialize};
+
+use super::StartError;
+
+/// Version of the directory's layout that this program writes and reads.
+const FORMAT: u32 = 1;
+/// The file's name in the data directory.
+pub(crate) const FILE_NAME: &str = "node.toml";
+
+/// What a data directory is.
+///
+/// After a crash the file is either the old or the new one: it is written beside, synced and renamed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeFile {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) state: NodeState,
+    pub(crate) flush_method: FlushMethod,
+    pub(crate) cores: usize,
+    pub(crate) segment_bytes: u64,
+    pub(crate) record_bytes_max: usize,
+    /// Ascending by shard.
+    pub(crate) replicas: Vec<ReplicaPlace>,
+}
+
+/// Whether the data may be incomplete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NodeState {
+    /// Formatted; no client was ever answered, so logs may lack anything.
+    Formatted,
+    /// It has served: every log must be there.
+    Serving,
+}
+
+/// Where a replica lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReplicaPlace {
+    pub(crate) replica: ReplicaId,
+    pub(crate) shard: ShardId,
+    pub(crate) core: CoreId,
+}
+
+/// The file as it is written, so that the types of other crates need not know about TOML.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    format: u32,
+    cluster: String,
+    node: u32,
+    state: NodeState,
+    flush_method: FlushMethodName,
+    cores: usize,
+    segment_bytes: u64,
+    record_bytes_max: usize,
+    replica: Vec<ReplicaEntry>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FlushMethodName {
+    Dsync,
+    WriteThenSync,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplicaEntry {
+    replica: u64,
+    shard: u32,
+    core: u16,
+}
+
+/// Only the version, for files that a newer program wrote.
+#[derive(Debug, Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+impl NodeFile {
+    /// Reads the file, `None` when there is none.
+    pub(crate) fn read(directory: &Path) -> Result<Option<NodeFile>, StartError> {
+        let path = directory.join(FILE_NAME);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StartError::File { path, source }),
+        };
+        let bad = |error: toml::de::Error| StartError::NodeFile {
+            path: path.clone(),
+            cause: error.message().to_owned(),
+        };
+        let format = toml::from_str::<FormatOnly>(&text).map_err(bad)?.format;
+        if format != FORMAT {
+            return Err(StartError::NodeFileFormat { path, found: format, supported: FORMAT });
+        }
+        let document: Document = toml::from_str(&text).map_err(bad)?;
+        let cluster = u128::from_str_radix(&document.cluster, 16).map_err(|_| {
+            let cause = format!("cluster \"{}\" is not a hexadecimal number", document.cluster);
+            StartError::NodeFile { path: path.clone(), cause }
+        })?;
+        let mut replicas: Vec<ReplicaPlace> = document
+            .replica
+            .iter()
+            .map(|entry| ReplicaPlace {
+                replica: ReplicaId(entry.replica),
+                shard: ShardId(entry.shard),
+                core: CoreId(entry.core),
+            })
+            .collect();
+        replicas.sort_by_key(|place| place.shard);
+        let stray = replicas.iter().find(|place| usize::from(place.core.0) >= document.cores);
+        if let Some(place) = stray {
+            let cause = format!("shard {} is on core {}, of {}", place.shard, place.core, document.cores);
+            return Err(StartError::NodeFile { path, cause });
+        }
+        if replicas.is_empty() || replicas.windows(2).any(|pair| pair[0].shard == pair[1].shard) {
+            let cause = "every shard has one replica, and there is at least one".to_owned();
+            return Err(StartError::NodeFile { path, cause });
+        }
+        Ok(Some(NodeFile {
+            cluster: ClusterId(cluster),
+            node: NodeId(document.node),
+            state: document.state,
+            flush_method: match document.flush_method {
+                FlushMethodName::Dsync => FlushMethod::Dsync,
+                FlushMethodName::WriteThenSync => FlushMethod::WriteThenSync,
+            },
+            cores: document.cores,
+            segment_bytes: document.segment_bytes,
+            record_bytes_max: document.record_bytes_max,
+            replicas,
+        }))
+    }
+
+    /// Replaces the file atomically; it is durable when this returns.
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), StartError> {
+        let document = Document {
+            format: FORMAT,
+            cluster: format!("{:032x}", self.cluster.0),
+            node: self.node.0,
+            state: self.state,
+            flush_method: match self.flush_method {
+                FlushMethod::Dsync => FlushMethodName::Dsync,
+                FlushMethod::WriteThenSync => FlushMethodName::WriteThenSync,
+            },
+            cores: self.cores,
+            segment_bytes: self.segment_bytes,
+            record_bytes_max: self.record_bytes_max,
+            replica: self
+                .replicas
+                .iter()
+                .map(|place| ReplicaEntry {
+                    replica: place.replica.0,
+                    shard: place.shard.0,
+                    core: place.core.0,
+                })
+                .collect(),
+        };
+        let text = toml::to_string(&document).expect("plain data can be written as TOML");
+        let path = directory.join(FILE_NAME);
+        replace(directory, &path, text.as_bytes())
+            .map_err(|source| StartError::File { path, source })
+    }
+}
+
+/// Write beside, sync, rename, sync the directory: whatever crashes in between, one whole file is found.
+fn replace(directory: &Path, path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("toml.new");
+    let mut file = File::create(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_directory::TestDirectory;
+
+    fn example() -> NodeFile {
+        let place = |shard: u32| ReplicaPlace {
+            replica: ReplicaId(u64::from(shard) + 1),
+            shard: ShardId(shard),
+            core: CoreId(u16::try_from(shard % 2).expect("small")),
+        };
+        NodeFile {
+            cluster: ClusterId(0xABCD),
+            node: NodeId(1),
+            state: NodeState::Formatted,
+            flush_method: FlushMethod::WriteThenSync,
+            cores: 2,
+            segment_bytes: 64 << 20,
+            record_bytes_max: 4 << 20,
+            replicas: (0..3).map(place).collect(),
+        }
+    }
+
+    #[test]
+    fn a_file_survives_the_round_trip_and_is_replaced_whole() {
+        let directory = TestDirectory::new("node-file");
+        assert_eq!(NodeFile::read(directory.path()).expect("no file is fine"), None);
+        let mut file = example();
+        file.write(directory.path()).expect("writes");
+        file.state = NodeState::Serving;
+        file.write(directory.path()).expect("writes again");
+        assert_eq!(NodeFile::read(directory.path()).expect("reads"), Some(file));
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        let directory = TestDirectory::new("node-file-newer");
+        fs::write(directory.path().join(FILE_NAME), "format = 99\nnew_key = 1\n").expect("writes");
+        let error = NodeFile::read(directory.path()).expect_err("newer");
+        assert!(matches!(error, StartError::NodeFileFormat { found: 99, .. }), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let directory = TestDirectory::new("node-file-key");
+        example().write(directory.path()).expect("writes");
+        let path = directory.path().join(FILE_NAME);
+        let text = fs::read_to_string(&path).expect("reads");
+        fs::write(&path, format!("surprise = 1\n{text}")).expect("writes");
+        let error = NodeFile::read(directory.path()).expect_err("unknown key").to_string();
+        assert!(error.contains("surprise"), "{error}");
+    }
+}

@@ -1,0 +1,308 @@
+//! Between the protocol's messages and the core's: no type of either passes to the other side.
+
+use metastore_engine::{
+    BatchItem, ChunkEnd, CoreStatus, Happened, LogIndex, NodeId, ReadShape, ReplicaStatus, Reply,
+    Request as EngineRequest, RequestError, RequestId as EngineRequestId, RequestKind, Role, ShardMap, StageSummary,
+};
+use metastore_net::Answered;
+use metastore_net::{
+    self as net, Counter, ErrorCode, FrameKind, HelloInfo, LogStatus, ReadPosition, ReplicaRole,
+    Request, RequestId, ShardMapReply, ShardPlace, ShardRevision, SlotRange, StageStatus,
+    StatusReply, WireError,
+};
+use metastore_statemachine::{Revision, Row};
+
+use super::clock::Clock;
+
+/// What a core tells about itself beside what [`metastore_engine::Core`] knows.
+#[derive(Debug, Clone)]
+pub(crate) struct CoreFacts {
+    pub(crate) hello: HelloInfo,
+    pub(crate) shard_map: ShardMapReply,
+    pub(crate) flush_method: &'static str,
+    pub(crate) budget_bytes: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) clock: Clock,
+}
+
+impl CoreFacts {
+    pub(crate) fn hello(&self) -> HelloInfo {
+        self.hello.clone()
+    }
+}
+
+/// The shard map as clients see it.
+pub(crate) fn shard_map_reply(node: NodeId, map: &ShardMap) -> ShardMapReply {
+    let places = map.shards().iter().map(|location| ShardPlace {
+        shard: location.shard.0,
+        slots: map
+            .slot_ranges(location.shard)
+            .into_iter()
+            .map(|(first, last)| SlotRange { first: first.0, last: last.0 })
+            .collect(),
+        node_id: node.0,
+        core_index: location.core.0,
+        address: location.address.clone(),
+    });
+    ShardMapReply {
+        epoch: map.epoch(),
+        slot_count: u32::try_from(metastore_engine::SLOT_COUNT).expect("a small constant"),
+        shards: places.collect(),
+    }
+}
+
+/// The core's form of a request; `None` for the shard map, which the driver answers itself.
+pub(crate) fn to_engine<'a>(request: &Request<'a>) -> Option<EngineRequest<'a>> {
+    Some(match *request {
+        Request::Command(checked) => {
+            EngineRequest::Command { command: checked.command, bytes: checked.bytes }
+        }
+        Request::Batch(batch) => {
+            EngineRequest::Batch { count: batch.count, commands: batch.bytes() }
+        }
+        Request::Get(get) => EngineRequest::Get(get.query),
+        Request::GetMany(many) => EngineRequest::GetMany {
+            namespace: many.namespace,
+            at: many.at,
+            count: many.count,
+            keys: many.key_bytes(),
+        },
+        Request::Range(range) => EngineRequest::Range {
+            query: range.query,
+            chunk_bytes: match range.chunk_bytes {
+                0 => CHUNK_BYTES_DEFAULT,
+                asked => asked as usize,
+            },
+        },
+        Request::Cancel { range } => EngineRequest::Cancel(EngineRequestId(range.0)),
+        Request::Status => EngineRequest::Status,
+        Request::ShardMap => return None,
+        Request::Hello(_) | Request::Ping => unreachable!("the connection answers these itself"),
+    })
+}
+
+/// Bytes of rows in a chunk when the client leaves it to us.
+const CHUNK_BYTES_DEFAULT: usize = 64 << 10;
+
+/// Appends the answer to a request for the shard map.
+pub(crate) fn append_shard_map(facts: &CoreFacts, id: RequestId, out: &mut Vec<u8>) -> Answered {
+    net::append_shard_map(out, id, &facts.shard_map);
+    Answered::Last
+}
+
+/// Appends the frame of a reply, whose spans lie in `arena`.
+pub(crate) fn append_reply(
+    facts: &CoreFacts,
+    connections: usize,
+    (id, kind): (RequestId, RequestKind),
+    reply: &Reply,
+    arena: &[u8],
+    out: &mut Vec<u8>,
+) -> Answered {
+    match reply {
+        Reply::Outcome(outcome) => net::append_outcome_bytes(out, id, outcome.of(arena)),
+        Reply::Batch(items) => net::append_batch(out, id, |writer| {
+            for item in items {
+                match item {
+                    BatchItem::Outcome(outcome) => writer.outcome_bytes(outcome.of(arena)),
+                    BatchItem::Error(error) => writer.error(&to_wire_error(error)),
+                }
+            }
+        }),
+        Reply::Rows { shape, shard, revision, found, rows } => {
+            let position = ReadPosition { shard: shard.0, revision: *revision };
+            append_rows(id, *shape, position, found.of(arena), rows.of(arena), out);
+        }
+        Reply::Chunk { count, rows, end } => {
+            return append_chunk(id, *count, rows.of(arena), end, out);
+        }
+        Reply::Cancelled => net::append_cancelled(out, id),
+        Reply::Status(status) => {
+            let reply = status_reply(facts, connections, status);
+            net::append_status(out, id, &reply);
+        }
+        Reply::Error(error) => {
+            net::append_error(out, to_frame_kind(kind), id, &to_wire_error(error));
+        }
+    }
+    Answered::Last
+}
+
+fn to_frame_kind(kind: RequestKind) -> FrameKind {
+    match kind {
+        RequestKind::Command => FrameKind::Command,
+        RequestKind::Batch => FrameKind::Batch,
+        RequestKind::Get => FrameKind::Get,
+        RequestKind::GetMany => FrameKind::GetMany,
+        RequestKind::Range => FrameKind::Range,
+        RequestKind::Cancel => FrameKind::Cancel,
+        RequestKind::Status => FrameKind::Status,
+    }
+}
+
+fn append_rows(
+    id: RequestId,
+    shape: ReadShape,
+    position: ReadPosition,
+    found: &[u8],
+    mut rows: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let mut next_row = || {
+        let (row, length) = Row::decode(rows).expect("the core encodes its rows");
+        let (bytes, rest) = rows.split_at(length);
+        rows = rest;
+        (row, bytes)
+    };
+    match shape {
+        ReadShape::One => {
+            let row = (found == [1]).then(|| next_row().0);
+            net::append_get(out, id, position, row);
+        }
+        ReadShape::Many => net::append_get_many(out, id, position, |writer| {
+            for exists in found {
+                writer.row_bytes(if *exists == 1 { next_row().1 } else { &[] });
+            }
+        }),
+    }
+}
+
+fn append_chunk(
+    id: RequestId,
+    count: u32,
+    rows: &[u8],
+    end: &ChunkEnd,
+    out: &mut Vec<u8>,
+) -> Answered {
+    match end {
+        ChunkEnd::More => {
+            net::append_chunk(out, id, net::ChunkEnd::More, |chunk| chunk.row_bytes(count, rows));
+            Answered::More
+        }
+        ChunkEnd::Last(revisions) => {
+            let revisions: Vec<ShardRevision> = revisions
+                .iter()
+                .map(|&(shard, revision)| ShardRevision { shard: shard.0, revision })
+                .collect();
+            let end = net::ChunkEnd::Last(&revisions);
+            net::append_chunk(out, id, end, |chunk| chunk.row_bytes(count, rows));
+            Answered::Last
+        }
+    }
+}
+
+fn to_wire_error(error: &RequestError) -> WireError {
+    let new = WireError::new;
+    let mut wire = match error {
+        RequestError::UnknownNamespace(_) => new(ErrorCode::NamespaceUnknown),
+        RequestError::NotLeader { .. } => new(ErrorCode::NotLeader),
+        RequestError::Unavailable { .. } => new(ErrorCode::Unavailable),
+        RequestError::Overloaded { retry_after_ms } => {
+            WireError { retry_after_ms: *retry_after_ms, ..new(ErrorCode::Overloaded) }
+        }
+        RequestError::TooLarge { limit, actual } => {
+            WireError { limit: *limit, actual: *actual, ..new(ErrorCode::TooLarge) }
+        }
+        RequestError::CrossShard => new(ErrorCode::CrossShard),
+        RequestError::Compacted { oldest } => with_revision(ErrorCode::Compacted, *oldest),
+        RequestError::FutureRevision { current } => {
+            with_revision(ErrorCode::FutureRevision, *current)
+        }
+        RequestError::RangeExpired => new(ErrorCode::PinLost),
+        RequestError::Deadline { .. } => new(ErrorCode::Deadline),
+        RequestError::LogBudget { budget_bytes, used_bytes } => {
+            WireError { limit: *budget_bytes, actual: *used_bytes, ..new(ErrorCode::ReadOnly) }
+        }
+        RequestError::Cancelled => new(ErrorCode::Cancelled),
+        RequestError::ShuttingDown => new(ErrorCode::ShuttingDown),
+    };
+    wire.happened = match error.happened() {
+        Happened::NotDone => net::Happened::NotDone,
+        Happened::Unknown => net::Happened::Unknown,
+    };
+    wire.with_message(error.to_string())
+}
+
+fn with_revision(code: ErrorCode, revision: Revision) -> WireError {
+    WireError { revision, ..WireError::new(code) }
+}
+
+fn status_reply(facts: &CoreFacts, connections: usize, status: &CoreStatus) -> StatusReply {
+    let log = &status.log;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let used_bytes = log.files as u64 * facts.segment_bytes;
+    StatusReply {
+        cluster_id: facts.hello.cluster_id,
+        node_id: facts.hello.node_id,
+        version: facts.hello.server_version.clone(),
+        uptime_ms: facts.clock.now().0 / 1_000_000,
+        core_index: status.core.0,
+        shards: count(status.replicas.len()),
+        connections: count(connections),
+        log: LogStatus {
+            durable_writes: log.durable_writes,
+            marks: log.marks,
+            record_bytes: log.record_bytes,
+            entry_bytes: log.entry_bytes,
+            segments: count(log.segments_live),
+            spares: count(log.spares),
+            watermark: log.watermark.0,
+            epoch: log.epoch.0,
+            budget_bytes: facts.budget_bytes,
+            used_bytes,
+            space_state: if status.accepts_writes { "ok" } else { "full" }.to_owned(),
+            flush_method: facts.flush_method.to_owned(),
+        },
+        counters: counters(status),
+        stages: status.stages.iter().map(stage_status).collect(),
+        replicas: status.replicas.iter().map(replica_status).collect(),
+    }
+}
+
+fn counters(status: &CoreStatus) -> Vec<Counter> {
+    let counters = &status.counters;
+    let commands = status.replicas.iter().map(|replica| replica.applied_commands).sum();
+    [
+        ("turns", counters.turns),
+        ("requests", counters.requests),
+        ("forwarded", counters.forwarded),
+        ("refused", counters.refused),
+        ("commands_applied", commands),
+        ("padding_bytes", status.log.padding_bytes),
+    ]
+    .into_iter()
+    .map(|(name, value)| Counter { name: name.to_owned(), value })
+    .collect()
+}
+
+fn stage_status(summary: &StageSummary) -> StageStatus {
+    StageStatus {
+        name: summary.stage.name().to_owned(),
+        count: summary.count,
+        p50_ns: summary.p50_ns,
+        p99_ns: summary.p99_ns,
+        max_ns: summary.max_ns,
+        mean_ns: summary.mean_ns,
+    }
+}
+
+fn replica_status(replica: &ReplicaStatus) -> net::ReplicaStatus {
+    let LogIndex(commit) = replica.committed;
+    net::ReplicaStatus {
+        shard: replica.shard.0,
+        replica: replica.replica.0,
+        role: match replica.role {
+            Role::Leader => ReplicaRole::Leader,
+            Role::Candidate => ReplicaRole::Candidate,
+            Role::Follower => ReplicaRole::Follower,
+        },
+        term: replica.term.0,
+        commit,
+        applied: replica.applied.0,
+        last: replica.last.0,
+        keys: replica.keys,
+        state_bytes: replica.state_bytes,
+        history_bytes: replica.history_bytes,
+        revision: replica.revision.0,
+    }
+}

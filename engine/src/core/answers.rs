@@ -1,0 +1,304 @@
+//! Bringing each answer to whoever asked: a connection of this core, one of another core, or a batch that is being
+//! gathered.
+
+use std::collections::BTreeMap;
+
+use metastore_statemachine::Outcome;
+
+use crate::CoreId;
+use crate::core::ranges::RangePartKey;
+use crate::effect::{Effect, Effects, Span};
+use crate::ids::{ConnectionId, RequestId};
+use crate::input::{MeshBatch, MeshMessage, PartChunk};
+use crate::request::{BatchItem, Reply, RequestError, RequestKind};
+
+/// What is waiting for an answer, on the core where the request arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// A request of a connection.
+    Request {
+        /// The connection.
+        connection: ConnectionId,
+        /// The request.
+        request: RequestId,
+        /// Which kind of request.
+        kind: RequestKind,
+    },
+    /// One command of a batch whose answers are being gathered.
+    BatchItem {
+        /// The batch.
+        gather: u64,
+        /// Position in the batch.
+        item: u32,
+    },
+    /// Nobody any more: it was answered already, with an error.
+    Nobody,
+}
+
+/// Where an answer goes. It travels with the request, so no core keeps a table of what it sent away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReplyTo {
+    /// The core where the request arrived.
+    pub(crate) core: CoreId,
+    /// What waits there.
+    pub(crate) token: Token,
+}
+
+/// The answers to a batch while some are missing.
+#[derive(Debug)]
+struct Gather {
+    /// The batch's request, of a connection of this core.
+    reply_to: ReplyTo,
+    missing: u32,
+    items: Vec<BatchItem>,
+    arena: Vec<u8>,
+}
+
+/// The answers of a core on their way.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    core: CoreId,
+    gathers: BTreeMap<u64, Gather>,
+    gather_next: u64,
+    /// One batch for each core of the node, our own stays empty.
+    outgoing: Vec<MeshBatch>,
+    /// Chunks for ranges that were opened on this core.
+    pub(crate) chunks: Vec<(RangePartKey, PartChunk)>,
+}
+
+impl Answers {
+    pub(crate) fn new(core: CoreId, cores: usize) -> Answers {
+        Answers {
+            core,
+            gathers: BTreeMap::new(),
+            gather_next: 0,
+            outgoing: (0..cores).map(|_| MeshBatch::default()).collect(),
+            chunks: Vec::new(),
+        }
+    }
+
+    /// Batches whose answers are not complete.
+    pub(crate) fn gathers(&self) -> usize {
+        self.gathers.len()
+    }
+
+    /// Begins to gather the answers to a batch of `count` commands, at least one.
+    pub(crate) fn open_gather(&mut self, reply_to: ReplyTo, count: u32) -> u64 {
+        assert!(count > 0, "an empty batch is answered at once");
+        let gather = self.gather_next;
+        self.gather_next += 1;
+        let items = vec![BatchItem::Outcome(Span::default()); count as usize];
+        let state = Gather {
+            reply_to,
+            missing: count,
+            items,
+            arena: Vec::new(),
+        };
+        self.gathers.insert(gather, state);
+        gather
+    }
+
+    /// Answers a command with its outcome.
+    pub(crate) fn outcome(&mut self, out: &mut Effects, to: ReplyTo, outcome: &Outcome<'_>) {
+        if to.core != self.core {
+            if to.token == Token::Nobody {
+                return;
+            }
+            let batch = self.mesh(to.core);
+            let start = batch.arena.len();
+            outcome.encode_into(&mut batch.arena);
+            let reply = Reply::Outcome(Span::since(&batch.arena, start));
+            batch.messages.push(MeshMessage::Answer {
+                token: to.token,
+                reply,
+            });
+            return;
+        }
+        match to.token {
+            Token::Request {
+                connection,
+                request,
+                kind,
+            } => {
+                let start = out.arena.len();
+                outcome.encode_into(&mut out.arena);
+                let reply = Reply::Outcome(Span::since(&out.arena, start));
+                out.queue.push(Effect::Reply {
+                    connection,
+                    request,
+                    kind,
+                    reply,
+                });
+            }
+            Token::BatchItem { gather, item } => {
+                let state = self
+                    .gathers
+                    .get_mut(&gather)
+                    .expect("a batch waits for its answers");
+                let start = state.arena.len();
+                outcome.encode_into(&mut state.arena);
+                state.items[item as usize] = BatchItem::Outcome(Span::since(&state.arena, start));
+                self.count_item(out, gather);
+            }
+            Token::Nobody => {}
+        }
+    }
+
+    /// Answers with an error.
+    pub(crate) fn error(&mut self, out: &mut Effects, to: ReplyTo, error: RequestError) {
+        self.reply(out, to, Reply::Error(error), &[]);
+    }
+
+    /// Answers with a reply whose spans lie in `arena`.
+    pub(crate) fn reply(&mut self, out: &mut Effects, to: ReplyTo, reply: Reply, arena: &[u8]) {
+        if to.core != self.core {
+            if to.token != Token::Nobody {
+                let batch = self.mesh(to.core);
+                let reply = copy_reply(reply, arena, &mut batch.arena);
+                batch.messages.push(MeshMessage::Answer {
+                    token: to.token,
+                    reply,
+                });
+            }
+            return;
+        }
+        match to.token {
+            Token::Request {
+                connection,
+                request,
+                kind,
+            } => {
+                let reply = copy_reply(reply, arena, &mut out.arena);
+                out.queue.push(Effect::Reply {
+                    connection,
+                    request,
+                    kind,
+                    reply,
+                });
+            }
+            Token::BatchItem { gather, item } => {
+                let state = self
+                    .gathers
+                    .get_mut(&gather)
+                    .expect("a batch waits for its answers");
+                state.items[item as usize] = match reply {
+                    Reply::Outcome(span) => {
+                        BatchItem::Outcome(span.copied(arena, &mut state.arena))
+                    }
+                    Reply::Error(error) => BatchItem::Error(error),
+                    Reply::Batch(_)
+                    | Reply::Rows { .. }
+                    | Reply::Chunk { .. }
+                    | Reply::Cancelled
+                    | Reply::Status(_) => {
+                        unreachable!("a command is answered with an outcome or an error")
+                    }
+                };
+                self.count_item(out, gather);
+            }
+            Token::Nobody => {}
+        }
+    }
+
+    /// Answers with a reply whose spans lie in the effects' own arena already.
+    pub(crate) fn reply_in_place(&mut self, out: &mut Effects, to: ReplyTo, reply: Reply) {
+        match to.token {
+            Token::Request {
+                connection,
+                request,
+                kind,
+            } if to.core == self.core => {
+                out.queue.push(Effect::Reply {
+                    connection,
+                    request,
+                    kind,
+                    reply,
+                });
+            }
+            Token::Request { .. } | Token::BatchItem { .. } | Token::Nobody => {
+                let arena = std::mem::take(&mut out.arena);
+                self.reply(out, to, reply, &arena);
+                out.arena = arena;
+            }
+        }
+    }
+
+    fn count_item(&mut self, out: &mut Effects, gather: u64) {
+        let state = self
+            .gathers
+            .get_mut(&gather)
+            .expect("a batch waits for its answers");
+        state.missing -= 1;
+        if state.missing > 0 {
+            return;
+        }
+        let state = self
+            .gathers
+            .remove(&gather)
+            .expect("it was there a moment ago");
+        self.reply(out, state.reply_to, Reply::Batch(state.items), &state.arena);
+    }
+
+    /// Hands a chunk to the core that merges the range.
+    pub(crate) fn part_chunk(&mut self, part: RangePartKey, chunk: PartChunk) {
+        if part.home == self.core {
+            self.chunks.push((part, chunk));
+        } else {
+            self.mesh(part.home)
+                .messages
+                .push(MeshMessage::PartChunk { part, chunk });
+        }
+    }
+
+    /// What goes to `core` at the end of the turn.
+    pub(crate) fn mesh(&mut self, core: CoreId) -> &mut MeshBatch {
+        assert_ne!(core, self.core, "a core sends nothing to itself");
+        &mut self.outgoing[usize::from(core.0)]
+    }
+
+    /// Turns everything that goes to other cores into effects.
+    pub(crate) fn flush_mesh(&mut self, out: &mut Effects) {
+        for (core, batch) in (0..).map(CoreId).zip(&mut self.outgoing) {
+            if !batch.is_empty() {
+                out.queue.push(Effect::Forward {
+                    core,
+                    batch: std::mem::take(batch),
+                });
+            }
+        }
+    }
+}
+
+/// The same reply with its bytes in another arena.
+fn copy_reply(reply: Reply, from: &[u8], to: &mut Vec<u8>) -> Reply {
+    match reply {
+        Reply::Outcome(span) => Reply::Outcome(span.copied(from, to)),
+        Reply::Batch(mut items) => {
+            for item in &mut items {
+                if let BatchItem::Outcome(span) = item {
+                    *span = span.copied(from, to);
+                }
+            }
+            Reply::Batch(items)
+        }
+        Reply::Rows {
+            shape,
+            shard,
+            revision,
+            found,
+            rows,
+        } => Reply::Rows {
+            shape,
+            shard,
+            revision,
+            found: found.copied(from, to),
+            rows: rows.copied(from, to),
+        },
+        Reply::Chunk { count, rows, end } => Reply::Chunk {
+            count,
+            rows: rows.copied(from, to),
+            end,
+        },
+        Reply::Cancelled | Reply::Status(_) | Reply::Error(_) => reply,
+    }
+}

@@ -1,0 +1,401 @@
+//! Ranges over one shard or several: each shard streams its part in order, the core where the request arrived merges
+//! them by key.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use metastore_statemachine::{
+    Direction, NamespaceId, Projection, RangeQuery, Revision, Row, Scope,
+};
+use metastore_wal::ShardId;
+
+use crate::CoreId;
+use crate::effect::{Effect, Effects, Span};
+use crate::ids::{ConnectionId, RequestId};
+use crate::input::{PartChunk, PartEnd};
+use crate::request::{ChunkEnd, Reply, RequestError, RequestKind};
+
+/// One shard's part of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RangePartKey {
+    /// The core that merges.
+    pub(crate) home: CoreId,
+    /// The range there.
+    pub(crate) merge: u64,
+    /// The shard that reads.
+    pub(crate) shard: ShardId,
+}
+
+/// What a part reads; it outlives the request's buffer.
+#[derive(Debug, Clone)]
+pub(crate) struct RangePlan {
+    pub(crate) namespace: NamespaceId,
+    prefix: Vec<u8>,
+    start: Vec<u8>,
+    end: Vec<u8>,
+    scope: Scope,
+    direction: Direction,
+    projection: Projection,
+    pub(crate) at: Option<Revision>,
+    pub(crate) limit: u64,
+    pub(crate) chunk_bytes: usize,
+}
+
+/// Bytes of rows in a chunk: what a client may ask for.
+const CHUNK_BYTES_MIN: usize = 4 << 10;
+const CHUNK_BYTES_MAX: usize = 256 << 10;
+
+impl RangePlan {
+    pub(crate) fn new(query: &RangeQuery<'_>, chunk_bytes: usize) -> RangePlan {
+        RangePlan {
+            namespace: query.namespace,
+            prefix: query.prefix.to_vec(),
+            start: query.start.to_vec(),
+            end: query.end.to_vec(),
+            scope: query.scope,
+            direction: query.direction,
+            projection: query.projection,
+            at: query.at,
+            limit: query.limit,
+            chunk_bytes: chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
+        }
+    }
+
+    pub(crate) fn query(&self) -> RangeQuery<'_> {
+        RangeQuery {
+            namespace: self.namespace,
+            prefix: &self.prefix,
+            start: &self.start,
+            end: &self.end,
+            scope: self.scope,
+            direction: self.direction,
+            projection: self.projection,
+            at: self.at,
+            limit: self.limit,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.prefix.len() + self.start.len() + self.end.len()
+    }
+}
+
+/// A part as the merging core sees it.
+#[derive(Debug)]
+struct MergePart {
+    shard: ShardId,
+    core: CoreId,
+    rows: Vec<u8>,
+    position: usize,
+    revision: Revision,
+    state: PartState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PartState {
+    /// A chunk was asked for and is not here.
+    Waiting,
+    /// More can be asked for.
+    More,
+    /// What is here is the last of it.
+    Last,
+}
+
+impl MergePart {
+    fn is_empty(&self) -> bool {
+        self.position == self.rows.len()
+    }
+
+    /// The next row, with its encoded length.
+    fn front(&self) -> Option<(Row<'_>, usize)> {
+        let rest = &self.rows[self.position..];
+        (!rest.is_empty()).then(|| Row::decode(rest).expect("a part encodes its rows"))
+    }
+}
+
+/// A range on the core where it was asked for.
+#[derive(Debug)]
+struct Merge {
+    connection: ConnectionId,
+    request: RequestId,
+    direction: Direction,
+    chunk_bytes: usize,
+    rows_left: Option<u64>,
+    parts: Vec<MergePart>,
+    /// A chunk was handed to the connection and has not left yet: a slow reader holds one chunk, not the range.
+    awaits_drain: bool,
+}
+
+/// What a part is asked for next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartRequest {
+    Next,
+    Close,
+}
+
+/// The ranges that were asked for on this core.
+#[derive(Debug, Default)]
+pub(crate) struct Merges {
+    merges: BTreeMap<u64, Merge>,
+    next: u64,
+    /// What goes out to parts, for the core to deliver.
+    pub(crate) requests: Vec<(CoreId, RangePartKey, PartRequest)>,
+}
+
+impl Merges {
+    pub(crate) fn len(&self) -> usize {
+        self.merges.len()
+    }
+
+    /// Begins to merge the parts of a range; their first chunks are on their way.
+    pub(crate) fn open(
+        &mut self,
+        home: CoreId,
+        reply_to: (ConnectionId, RequestId),
+        plan: &RangePlan,
+        shards: &[(ShardId, CoreId)],
+    ) -> Vec<RangePartKey> {
+        let merge = self.next;
+        self.next += 1;
+        let parts = shards.iter().map(|&(shard, core)| MergePart {
+            shard,
+            core,
+            rows: Vec::new(),
+            position: 0,
+            revision: Revision(0),
+            state: PartState::Waiting,
+        });
+        let state = Merge {
+            connection: reply_to.0,
+            request: reply_to.1,
+            direction: plan.direction,
+            chunk_bytes: plan.chunk_bytes,
+            rows_left: (plan.limit > 0).then_some(plan.limit),
+            parts: parts.collect(),
+            awaits_drain: false,
+        };
+        self.merges.insert(merge, state);
+        shards
+            .iter()
+            .map(|&(shard, _)| RangePartKey { home, merge, shard })
+            .collect()
+    }
+
+    /// Takes a chunk of a part. One that belongs to a range which is over is dropped.
+    pub(crate) fn on_chunk(&mut self, out: &mut Effects, key: RangePartKey, chunk: PartChunk) {
+        let Some(merge) = self.merges.get_mut(&key.merge) else {
+            return;
+        };
+        let part = merge
+            .parts
+            .iter_mut()
+            .find(|part| part.shard == key.shard)
+            .expect("a range has the parts that it was opened with");
+        assert_eq!(
+            part.state,
+            PartState::Waiting,
+            "a chunk comes when it is asked for"
+        );
+        part.state = match chunk.end {
+            PartEnd::More => PartState::More,
+            PartEnd::Last => PartState::Last,
+            PartEnd::Failed(error) => {
+                part.state = PartState::Last;
+                refuse(out, merge.connection, merge.request, error);
+                self.close(key.home, key.merge);
+                return;
+            }
+        };
+        part.rows = chunk.rows;
+        part.position = 0;
+        part.revision = chunk.revision;
+        self.advance(out, key.home, key.merge);
+    }
+
+    /// Everything sent to the connection has left: its ranges go on.
+    pub(crate) fn on_drained(&mut self, out: &mut Effects, home: CoreId, connection: ConnectionId) {
+        for merge in self.of_connection(connection) {
+            if let Some(state) = self.merges.get_mut(&merge) {
+                state.awaits_drain = false;
+            }
+            self.advance(out, home, merge);
+        }
+    }
+
+    /// The connection is gone: so are its ranges.
+    pub(crate) fn on_closed(&mut self, home: CoreId, connection: ConnectionId) {
+        for merge in self.of_connection(connection) {
+            self.close(home, merge);
+        }
+    }
+
+    /// The client does not want the rest of its range: the range is answered, then the request to end it.
+    pub(crate) fn cancel(
+        &mut self,
+        out: &mut Effects,
+        home: CoreId,
+        connection: ConnectionId,
+        range: RequestId,
+    ) {
+        let found = self.of_connection(connection).into_iter().find(|merge| {
+            self.merges
+                .get(merge)
+                .is_some_and(|state| state.request == range)
+        });
+        if let Some(merge) = found {
+            refuse(out, connection, range, RequestError::Cancelled);
+            self.close(home, merge);
+        }
+    }
+
+    fn of_connection(&self, connection: ConnectionId) -> Vec<u64> {
+        let mine = self
+            .merges
+            .iter()
+            .filter(|(_, merge)| merge.connection == connection);
+        mine.map(|(&merge, _)| merge).collect()
+    }
+
+    fn close(&mut self, home: CoreId, merge: u64) {
+        let Some(state) = self.merges.remove(&merge) else {
+            return;
+        };
+        for part in state
+            .parts
+            .iter()
+            .filter(|part| part.state != PartState::Last)
+        {
+            let key = RangePartKey {
+                home,
+                merge,
+                shard: part.shard,
+            };
+            self.requests.push((part.core, key, PartRequest::Close));
+        }
+    }
+
+    /// Merges what is there into one chunk, and asks for what is missing.
+    fn advance(&mut self, out: &mut Effects, home: CoreId, merge: u64) {
+        let Some(state) = self.merges.get_mut(&merge) else {
+            return;
+        };
+        if state.awaits_drain {
+            return;
+        }
+        let start = out.arena.len();
+        let count = state.fill_chunk(&mut out.arena, start);
+        let rows = Span::since(&out.arena, start);
+        for part in &mut state.parts {
+            if part.is_empty() && part.state == PartState::More {
+                part.state = PartState::Waiting;
+                let key = RangePartKey {
+                    home,
+                    merge,
+                    shard: part.shard,
+                };
+                self.requests.push((part.core, key, PartRequest::Next));
+            }
+        }
+        let (connection, request) = (state.connection, state.request);
+        if state.is_over() {
+            let end = ChunkEnd::Last(state.revisions());
+            let reply = Reply::Chunk { count, rows, end };
+            out.queue.push(Effect::Reply {
+                connection,
+                request,
+                kind: RequestKind::Range,
+                reply,
+            });
+            self.close(home, merge);
+        } else if count > 0 {
+            state.awaits_drain = true;
+            let reply = Reply::Chunk {
+                count,
+                rows,
+                end: ChunkEnd::More,
+            };
+            out.queue.push(Effect::Reply {
+                connection,
+                request,
+                kind: RequestKind::Range,
+                reply,
+            });
+        }
+    }
+}
+
+impl Merge {
+    /// Copies rows in order until the chunk is full or the next row of some part is not known.
+    fn fill_chunk(&mut self, arena: &mut Vec<u8>, start: usize) -> u32 {
+        let mut count = 0;
+        while arena.len() - start < self.chunk_bytes && self.rows_left != Some(0) {
+            let Some(next) = self.choose_part() else {
+                break;
+            };
+            let part = &mut self.parts[next];
+            let (_, length) = part.front().expect("the chosen part has a row");
+            arena.extend_from_slice(&part.rows[part.position..part.position + length]);
+            part.position += length;
+            count += 1;
+            if let Some(left) = &mut self.rows_left {
+                *left -= 1;
+            }
+        }
+        count
+    }
+
+    /// The part with the next row, `None` when there is none, or when a part's next row is not here yet.
+    fn choose_part(&self) -> Option<usize> {
+        let mut chosen: Option<(usize, &[u8])> = None;
+        for (index, part) in self.parts.iter().enumerate() {
+            let Some((row, _)) = part.front() else {
+                match part.state {
+                    PartState::Last => continue,
+                    PartState::Waiting | PartState::More => return None,
+                }
+            };
+            let comes_first = chosen.is_none_or(|(_, key)| {
+                let order = row.key.cmp(key);
+                match self.direction {
+                    Direction::Forward => order == Ordering::Less,
+                    Direction::Reverse => order == Ordering::Greater,
+                }
+            });
+            if comes_first {
+                chosen = Some((index, row.key));
+            }
+        }
+        chosen.map(|(index, _)| index)
+    }
+
+    fn is_over(&self) -> bool {
+        self.rows_left == Some(0)
+            || self
+                .parts
+                .iter()
+                .all(|part| part.is_empty() && part.state == PartState::Last)
+    }
+
+    fn revisions(&self) -> Vec<(ShardId, Revision)> {
+        self.parts
+            .iter()
+            .map(|part| (part.shard, part.revision))
+            .collect()
+    }
+}
+
+/// Answers a range with an error.
+pub(crate) fn refuse(
+    out: &mut Effects,
+    connection: ConnectionId,
+    request: RequestId,
+    error: RequestError,
+) {
+    let (kind, reply) = (RequestKind::Range, Reply::Error(error));
+    out.queue.push(Effect::Reply {
+        connection,
+        request,
+        kind,
+        reply,
+    });
+}

@@ -1,0 +1,70 @@
+//! What a core reports about itself.
+
+use metastore_statemachine::Revision;
+use metastore_wal::{CoreId, LogIndex, LogStatus, ReplicaId, ShardId, Term};
+
+use crate::replica::Role;
+use crate::stages::StageSummary;
+
+/// What one core reports about itself.
+#[derive(Debug, Clone)]
+pub struct CoreStatus {
+    /// The core.
+    pub core: CoreId,
+    /// Whether every replica here leads and answers.
+    pub is_serving: bool,
+    /// Whether the log has room for commands.
+    pub accepts_writes: bool,
+    /// Its log.
+    pub log: LogStatus,
+    /// Its counters since the start of the process.
+    pub counters: CoreCounters,
+    /// Where the time of commands goes.
+    pub stages: Vec<StageSummary>,
+    /// Its replicas, in the order of their shards.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// Counters since the start of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CoreCounters {
+    /// Turns.
+    pub turns: u64,
+    /// Requests of connections of this core.
+    pub requests: u64,
+    /// Requests handed to another core because it holds the shard.
+    pub forwarded: u64,
+    /// Requests refused with an error before they were tried.
+    pub refused: u64,
+}
+
+/// What one replica reports about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its id.
+    pub replica: ReplicaId,
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Its commit index.
+    pub committed: LogIndex,
+    /// The last entry it has applied.
+    pub applied: LogIndex,
+    /// The last entry of its log.
+    pub last: LogIndex,
+    /// Keys it holds.
+    pub keys: u64,
+    /// The revision of the default namespace.
+    pub revision: Revision,
+    /// Bytes of keys and values with what it costs to keep them.
+    pub state_bytes: u64,
+    /// Bytes of older versions.
+    pub history_bytes: u64,
+    /// Hash of everything applied.
+    pub state_hash: u64,
+    /// Commands applied since the start, those of the log's replay left out.
+    pub applied_commands: u64,
+}

@@ -1,0 +1,148 @@
+//! What the core asks of its driver.
+
+use metastore_wal::format::MarkSlot;
+use metastore_wal::{FileNumber, LogBuffer, Ticket};
+use thiserror::Error;
+
+use crate::CoreId;
+use crate::ids::{ConnectionId, RequestId};
+use crate::input::MeshBatch;
+use crate::request::{Reply, RequestKind};
+
+/// A range of bytes in the arena that belongs to the message that names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// Number of bytes.
+    pub length: u32,
+}
+
+impl Span {
+    /// The span of everything that was added to `arena` since it had `start` bytes.
+    #[must_use]
+    pub fn since(arena: &[u8], start: usize) -> Span {
+        let narrow = |bytes: usize| u32::try_from(bytes).expect("an arena stays below 4 GiB");
+        Span {
+            start: narrow(start),
+            length: narrow(arena.len() - start),
+        }
+    }
+
+    /// The bytes of the span.
+    ///
+    /// # Panics
+    /// When the span does not lie in `arena`.
+    #[must_use]
+    pub fn of<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
+        &arena[self.start as usize..][..self.length as usize]
+    }
+
+    /// Copies the span's bytes from one arena to the end of another and returns where they are now.
+    pub(crate) fn copied(self, from: &[u8], to: &mut Vec<u8>) -> Span {
+        let start = to.len();
+        to.extend_from_slice(self.of(from));
+        Span::since(to, start)
+    }
+}
+
+/// Why the process must stop at once.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HaltReason {
+    /// A committed entry cannot be applied.
+    #[error("replica {replica} cannot apply its committed entry {index}: {cause}")]
+    Apply {
+        /// The replica.
+        replica: u64,
+        /// The entry's index.
+        index: u64,
+        /// What the state machine says.
+        cause: String,
+    },
+    /// A committed entry is of a kind that this version does not know.
+    #[error(
+        "replica {replica}: committed entry {index} is of a kind that this version does not know"
+    )]
+    EntryKind {
+        /// The replica.
+        replica: u64,
+        /// The entry's index.
+        index: u64,
+    },
+}
+
+/// Something that the driver must do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write the buffer's bytes durably; answer with [`Input::LogWritten`](crate::Input::LogWritten). A write that fails, or is
+    /// short and cannot be completed, halts the process.
+    WriteLog {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// The segment's file.
+        file: FileNumber,
+        /// Offset in the file, aligned.
+        offset: u64,
+        /// What to write; comes back with the completion.
+        buffer: LogBuffer,
+    },
+    /// Write a mark block durably; answer with [`Input::MarkWritten`](crate::Input::MarkWritten).
+    WriteMark {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// Which of the two blocks.
+        slot: MarkSlot,
+        /// What to write; comes back with the completion.
+        buffer: LogBuffer,
+    },
+    /// Create a segment file, fill it with zeros and sync it, in the background; answer with
+    /// [`Input::SegmentPrepared`](crate::Input::SegmentPrepared). Where there is no space, try again later.
+    PrepareSegment {
+        /// The file.
+        file: FileNumber,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Remove a segment file; answer with [`Input::SegmentRemoved`](crate::Input::SegmentRemoved).
+    RemoveSegment {
+        /// The file.
+        file: FileNumber,
+    },
+    /// Answer a request. Spans lie in [`Effects::arena`].
+    Reply {
+        /// Whose.
+        connection: ConnectionId,
+        /// Which request of it.
+        request: RequestId,
+        /// Which kind of request.
+        kind: RequestKind,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Hand messages to another core of this node; they arrive there as [`Input::Mesh`](crate::Input::Mesh).
+    Forward {
+        /// The core.
+        core: CoreId,
+        /// The messages.
+        batch: MeshBatch,
+    },
+    /// Stop the process now, without cleaning up.
+    Halt(HaltReason),
+}
+
+/// The effects of a turn, in the order in which they must be carried out, and the bytes they refer to.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// What to do.
+    pub queue: Vec<Effect>,
+    /// The bytes of replies.
+    pub arena: Vec<u8>,
+}
+
+impl Effects {
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+        self.arena.clear();
+    }
+}

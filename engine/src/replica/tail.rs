@@ -1,0 +1,305 @@
+//! The newest part of a replica's log in memory, as raft reads it.
+
+use std::collections::VecDeque;
+
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+
+/// What an entry costs in memory beyond its data; also keeps entries without data from being free.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// A run of entries of one term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TermRun {
+    first_index: u64,
+    term: u64,
+}
+
+/// The log as raft sees it: everything above the applied index, the terms of all of it, and what came before as a
+/// snapshot's index and term.
+///
+/// ```text
+///   snapshot   | only in the log on disk        | entries in memory                   |
+///   index,term | terms known through the runs   | ... applied | committed | appended  | last_index
+/// ```
+///
+/// Invariant: every entry above the applied index is in memory, so only reads for a slow follower, which raft can wait
+/// for, may find one missing.
+#[derive(Debug)]
+pub(crate) struct EntryTail {
+    snapshot_index: u64,
+    snapshot_term: u64,
+    runs: Vec<TermRun>,
+    entries: VecDeque<Entry>,
+    entries_bytes: usize,
+    entries_bytes_max: usize,
+    last_index: u64,
+    hard_state: HardState,
+    members: ConfState,
+}
+
+impl EntryTail {
+    /// A log that begins behind a snapshot.
+    pub(crate) fn after_snapshot(
+        snapshot_index: u64,
+        snapshot_term: u64,
+        members: ConfState,
+        entries_bytes_max: usize,
+    ) -> EntryTail {
+        let mut hard_state = HardState::default();
+        hard_state.set_term(snapshot_term);
+        hard_state.set_commit(snapshot_index);
+        EntryTail {
+            snapshot_index,
+            snapshot_term,
+            runs: Vec::new(),
+            entries: VecDeque::new(),
+            entries_bytes: 0,
+            entries_bytes_max,
+            last_index: snapshot_index,
+            hard_state,
+            members,
+        }
+    }
+
+    pub(crate) fn hard_state(&self) -> &HardState {
+        &self.hard_state
+    }
+
+    pub(crate) fn set_hard_state(&mut self, hard_state: HardState) {
+        self.hard_state = hard_state;
+    }
+
+    pub(crate) fn members(&self) -> &ConfState {
+        &self.members
+    }
+
+    /// Index of the last entry.
+    pub(crate) fn last(&self) -> u64 {
+        self.last_index
+    }
+
+    /// The entry at `index`, when it is in memory.
+    pub(crate) fn entry(&self, index: u64) -> Option<&Entry> {
+        let first = self.first_in_memory();
+        if index < first {
+            return None;
+        }
+        self.entries
+            .get(usize::try_from(index - first).expect("a count of entries in memory"))
+    }
+
+    /// Appends an entry; entries from its index on that are there already are dropped first.
+    pub(crate) fn append(&mut self, entry: Entry) {
+        if entry.index <= self.last_index {
+            self.truncate_from(entry.index);
+        }
+        assert_eq!(entry.index, self.last_index + 1, "a log has no holes");
+        if self.runs.last().is_none_or(|run| run.term != entry.term) {
+            self.runs.push(TermRun {
+                first_index: entry.index,
+                term: entry.term,
+            });
+        }
+        self.last_index = entry.index;
+        self.entries_bytes += entry_bytes(&entry);
+        self.entries.push_back(entry);
+    }
+
+    fn truncate_from(&mut self, index: u64) {
+        assert!(
+            index >= self.first_in_memory() && index > self.snapshot_index,
+            "entries that were applied are never truncated"
+        );
+        while self.last_index >= index {
+            let dropped = self.entries.pop_back().expect("it is in memory");
+            self.entries_bytes -= entry_bytes(&dropped);
+            self.last_index -= 1;
+        }
+        self.runs.retain(|run| run.first_index < index);
+    }
+
+    /// Tells that everything up to `applied` is applied: beyond the byte budget, the oldest of it leaves the memory.
+    pub(crate) fn release_applied(&mut self, applied: u64) {
+        while self.entries_bytes > self.entries_bytes_max {
+            match self.entries.front() {
+                Some(entry) if entry.index <= applied => {
+                    self.entries_bytes -= entry_bytes(entry);
+                    self.entries.pop_front();
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn first_in_memory(&self) -> u64 {
+        self.last_index + 1 - self.entries.len() as u64
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + ENTRY_OVERHEAD_BYTES
+}
+
+impl Storage for EntryTail {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(
+            self.hard_state.clone(),
+            self.members.clone(),
+        ))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low <= self.snapshot_index {
+            return Err(StorageError::Compacted.into());
+        }
+        assert!(
+            high <= self.last_index + 1,
+            "raft asks for entries that exist"
+        );
+        let first = self.first_in_memory();
+        if low < first {
+            assert!(
+                context.can_async(),
+                "entries above the applied index are in memory"
+            );
+            return Err(StorageError::LogTemporarilyUnavailable.into());
+        }
+        let bytes_max = max_size.into().unwrap_or(u64::MAX);
+        let position = |index: u64| usize::try_from(index - first).expect("a count in memory");
+        let mut bytes = 0;
+        let mut entries = Vec::new();
+        for entry in self.entries.range(position(low)..position(high)) {
+            bytes += entry_bytes(entry) as u64;
+            // One entry is always given, however large, or raft would make no progress.
+            if bytes > bytes_max && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry.clone());
+        }
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.snapshot_index {
+            return Ok(self.snapshot_term);
+        }
+        if index < self.snapshot_index {
+            return Err(StorageError::Compacted.into());
+        }
+        if index > self.last_index {
+            return Err(StorageError::Unavailable.into());
+        }
+        let run = self.runs.partition_point(|run| run.first_index <= index);
+        Ok(self.runs[run - 1].term)
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.snapshot_index + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last_index)
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64, term: u64, bytes: usize) -> Entry {
+        let mut entry = Entry::default();
+        entry.set_index(index);
+        entry.set_term(term);
+        entry.set_data(vec![7; bytes].into());
+        entry
+    }
+
+    fn tail(bytes_max: usize) -> EntryTail {
+        EntryTail::after_snapshot(1, 1, ConfState::from((vec![1], vec![])), bytes_max)
+    }
+
+    fn indexes(entries: &[Entry]) -> Vec<u64> {
+        entries.iter().map(|entry| entry.index).collect()
+    }
+
+    fn synchronous() -> GetEntriesContext {
+        GetEntriesContext::empty(false)
+    }
+
+    #[test]
+    fn terms_are_known_from_the_snapshot_on() {
+        let mut tail = tail(0);
+        for (index, term) in [(2, 1), (3, 2), (4, 2), (5, 4)] {
+            tail.append(entry(index, term, 10));
+        }
+        tail.release_applied(5);
+        let terms: Vec<u64> = (1..=5)
+            .map(|index| tail.term(index).expect("known"))
+            .collect();
+        assert_eq!(terms, [1, 1, 2, 2, 4]);
+        assert!(tail.term(0).is_err());
+        assert!(tail.term(6).is_err());
+    }
+
+    #[test]
+    fn appending_at_an_index_that_exists_drops_what_follows() {
+        let mut tail = tail(1 << 20);
+        for index in 2..=6 {
+            tail.append(entry(index, 1, 10));
+        }
+        tail.append(entry(4, 3, 10));
+        assert_eq!(tail.last(), 4);
+        assert_eq!(tail.term(4).expect("known"), 3);
+        assert_eq!(tail.term(3).expect("known"), 1);
+        let all = tail.entries(2, 5, None, synchronous()).expect("in memory");
+        assert_eq!(indexes(&all), [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_size_limit_still_gives_one_entry() {
+        let mut tail = tail(1 << 20);
+        for index in 2..=4 {
+            tail.append(entry(index, 1, 1000));
+        }
+        let one = tail
+            .entries(2, 5, Some(1), synchronous())
+            .expect("in memory");
+        assert_eq!(indexes(&one), [2]);
+        let two = tail
+            .entries(2, 5, Some(2200), synchronous())
+            .expect("in memory");
+        assert_eq!(indexes(&two), [2, 3]);
+    }
+
+    #[test]
+    fn only_applied_entries_leave_the_memory() {
+        let mut tail = tail(0);
+        for index in 2..=5 {
+            tail.append(entry(index, 1, 10));
+        }
+        tail.release_applied(3);
+        assert!(tail.entry(3).is_none());
+        assert!(tail.entry(4).is_some());
+        let asynchronous = GetEntriesContext::empty(true);
+        let missing = tail.entries(2, 5, None, asynchronous);
+        assert!(matches!(
+            missing,
+            Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable))
+        ));
+        assert_eq!(
+            indexes(&tail.entries(4, 6, None, synchronous()).expect("in memory")),
+            [4, 5]
+        );
+    }
+}

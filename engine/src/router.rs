@@ -1,0 +1,317 @@
+//! Where a key lives: namespace and key -> slot -> shard -> core.
+
+use std::collections::BTreeMap;
+
+use metastore_statemachine::{NamespaceId, Scope};
+use thiserror::Error;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{CoreId, ShardId};
+
+/// Number of hash slots of a cluster; the shard map assigns each to a shard.
+pub const SLOT_COUNT: usize = 16_384;
+
+/// One of [`SLOT_COUNT`] hash slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u16);
+
+/// Which part of a key decides about its slot. A namespace's rule never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamespaceRule {
+    /// Nothing: the whole namespace is in one slot, with one revision and one order.
+    Single,
+    /// The key up to and including its last separator, so that the children of a directory stay together; a key
+    /// without a separator stands for itself.
+    Directory {
+        /// The byte between the names of a path.
+        separator: u8,
+    },
+    /// The whole key.
+    Key,
+    /// The first bytes of the key, or all of a shorter one.
+    Prefix {
+        /// How many bytes.
+        length: usize,
+    },
+}
+
+impl NamespaceRule {
+    /// The part of `key` that is hashed.
+    #[must_use]
+    pub fn routing_part<'k>(&self, key: &'k [u8]) -> &'k [u8] {
+        match *self {
+            NamespaceRule::Single => &[],
+            NamespaceRule::Directory { separator } => {
+                match key.iter().rposition(|&byte| byte == separator) {
+                    Some(last) => &key[..=last],
+                    None => key,
+                }
+            }
+            NamespaceRule::Key => key,
+            NamespaceRule::Prefix { length } => &key[..key.len().min(length)],
+        }
+    }
+
+    /// The routing part that all keys of a range share, or `None` where they may differ.
+    #[must_use]
+    pub fn shared_routing_part<'k>(&self, prefix: &'k [u8], scope: Scope) -> Option<&'k [u8]> {
+        match (*self, scope) {
+            (NamespaceRule::Single, _) => Some(&[]),
+            // Below the prefix there are no more separators, so the last one of the prefix is the last one of each key.
+            (NamespaceRule::Directory { separator }, Scope::Children { separator: asked })
+                if separator == asked && prefix.contains(&separator) =>
+            {
+                Some(self.routing_part(prefix))
+            }
+            (NamespaceRule::Prefix { length }, _) if prefix.len() >= length => {
+                Some(&prefix[..length])
+            }
+            (
+                NamespaceRule::Directory { .. } | NamespaceRule::Key | NamespaceRule::Prefix { .. },
+                _,
+            ) => None,
+        }
+    }
+}
+
+/// The slot of a routing part: XXH3-64 with seed 0 over the namespace id (little-endian) and the routing part, low 14
+/// bits.
+#[must_use]
+pub fn slot_of(namespace: NamespaceId, routing_part: &[u8]) -> Slot {
+    let mut hasher = Xxh3::new();
+    hasher.update(&namespace.0.to_le_bytes());
+    hasher.update(routing_part);
+    let low_bits = hasher.digest() % SLOT_COUNT as u64;
+    Slot(u16::try_from(low_bits).expect("14 bits fit into 16"))
+}
+
+/// The namespaces of a cluster and their rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespaces {
+    rules: BTreeMap<NamespaceId, NamespaceRule>,
+}
+
+impl Default for Namespaces {
+    /// The default namespace alone, which keeps directories together.
+    fn default() -> Self {
+        let default_rule = NamespaceRule::Directory { separator: b'/' };
+        Namespaces {
+            rules: BTreeMap::from([(NamespaceId::DEFAULT, default_rule)]),
+        }
+    }
+}
+
+impl Namespaces {
+    /// The namespaces with these rules.
+    #[must_use]
+    pub fn new(rules: BTreeMap<NamespaceId, NamespaceRule>) -> Self {
+        Namespaces { rules }
+    }
+
+    /// The rule of a namespace, `None` when there is no such namespace.
+    #[must_use]
+    pub fn rule(&self, namespace: NamespaceId) -> Option<NamespaceRule> {
+        self.rules.get(&namespace).copied()
+    }
+}
+
+/// Where a shard is led from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardLocation {
+    /// The shard.
+    pub shard: ShardId,
+    /// The core of this node that holds it.
+    pub core: CoreId,
+    /// Where clients reach that core, as `host:port`.
+    pub address: String,
+}
+
+/// The assignment of slots to shards and of shards to cores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardMap {
+    epoch: u64,
+    slots: Vec<ShardId>,
+    shards: Vec<ShardLocation>,
+}
+
+/// Why a shard map is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ShardMapError {
+    /// No shard at all.
+    #[error("a shard map needs at least one shard")]
+    Empty,
+    /// More shards than slots: some shard would own nothing.
+    #[error("{shards} shards cannot share {SLOT_COUNT} slots")]
+    TooManyShards {
+        /// How many were asked for.
+        shards: usize,
+    },
+}
+
+impl ShardMap {
+    /// Splits the slots evenly over `shards`, in order: the initial map of a cluster.
+    ///
+    /// # Errors
+    /// Refuses no shards and more shards than slots.
+    pub fn split_evenly(shards: Vec<ShardLocation>) -> Result<ShardMap, ShardMapError> {
+        if shards.is_empty() {
+            return Err(ShardMapError::Empty);
+        }
+        if shards.len() > SLOT_COUNT {
+            return Err(ShardMapError::TooManyShards {
+                shards: shards.len(),
+            });
+        }
+        let slots = (0..SLOT_COUNT)
+            .map(|slot| shards[slot * shards.len() / SLOT_COUNT].shard)
+            .collect();
+        Ok(ShardMap {
+            epoch: 1,
+            slots,
+            shards,
+        })
+    }
+
+    /// The map's epoch; it grows with every change.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The shards in ascending order.
+    #[must_use]
+    pub fn shards(&self) -> &[ShardLocation] {
+        &self.shards
+    }
+
+    /// The shard that owns `slot`.
+    #[must_use]
+    pub fn shard_of(&self, slot: Slot) -> ShardId {
+        self.slots[usize::from(slot.0)]
+    }
+
+    /// The core that holds `shard`, `None` when the map does not know it.
+    #[must_use]
+    pub fn core_of(&self, shard: ShardId) -> Option<CoreId> {
+        let index = self
+            .shards
+            .binary_search_by_key(&shard, |location| location.shard)
+            .ok()?;
+        Some(self.shards[index].core)
+    }
+
+    /// The slots of `shard` as ranges of first and last slot.
+    #[must_use]
+    pub fn slot_ranges(&self, shard: ShardId) -> Vec<(Slot, Slot)> {
+        let mut ranges: Vec<(Slot, Slot)> = Vec::new();
+        for (index, _) in self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|&(_, owner)| *owner == shard)
+        {
+            let slot = Slot(u16::try_from(index).expect("a slot fits into 16 bits"));
+            match ranges.last_mut() {
+                Some((_, last)) if last.0 + 1 == slot.0 => *last = slot,
+                _ => ranges.push((slot, slot)),
+            }
+        }
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIRECTORY: NamespaceRule = NamespaceRule::Directory { separator: b'/' };
+
+    #[test]
+    fn children_of_a_directory_share_a_routing_part() {
+        assert_eq!(DIRECTORY.routing_part(b"/a/b"), b"/a/");
+        assert_eq!(DIRECTORY.routing_part(b"/a/c"), b"/a/");
+        assert_eq!(DIRECTORY.routing_part(b"/a/b/c"), b"/a/b/");
+        assert_eq!(DIRECTORY.routing_part(b"/a/b/"), b"/a/b/");
+        assert_eq!(DIRECTORY.routing_part(b"plain"), b"plain");
+    }
+
+    #[test]
+    fn a_range_of_children_has_one_routing_part_where_its_keys_have() {
+        let children = Scope::Children { separator: b'/' };
+        assert_eq!(
+            DIRECTORY.shared_routing_part(b"/a/", children),
+            Some(&b"/a/"[..])
+        );
+        assert_eq!(
+            DIRECTORY.shared_routing_part(b"/a/b", children),
+            Some(&b"/a/"[..])
+        );
+        assert_eq!(DIRECTORY.shared_routing_part(b"", children), None);
+        assert_eq!(DIRECTORY.shared_routing_part(b"/a/", Scope::Subtree), None);
+        let other = Scope::Children { separator: b'.' };
+        assert_eq!(DIRECTORY.shared_routing_part(b"/a/", other), None);
+        let prefix = NamespaceRule::Prefix { length: 2 };
+        assert_eq!(
+            prefix.shared_routing_part(b"abc", Scope::Subtree),
+            Some(&b"ab"[..])
+        );
+        assert_eq!(prefix.shared_routing_part(b"a", Scope::Subtree), None);
+        assert_eq!(
+            NamespaceRule::Single.shared_routing_part(b"", Scope::Subtree),
+            Some(&b""[..])
+        );
+        assert_eq!(
+            NamespaceRule::Key.shared_routing_part(b"abc", Scope::Subtree),
+            None
+        );
+    }
+
+    /// These vectors stand in docs/PROTOCOL.md: a client that computes slots must get the same.
+    #[test]
+    fn golden_slots() {
+        let vectors: [(u32, NamespaceRule, &[u8], u16); 10] = [
+            (1, DIRECTORY, b"/a/b", 8897),
+            (1, DIRECTORY, b"/a/c", 8897),
+            (1, DIRECTORY, b"/a/b/c", 5296),
+            (1, DIRECTORY, b"plain", 5957),
+            (1, DIRECTORY, b"/", 9481),
+            (2, NamespaceRule::Single, b"anything", 3017),
+            (3, NamespaceRule::Key, b"/a/b", 8038),
+            (4, NamespaceRule::Prefix { length: 4 }, b"user:1", 9282),
+            (4, NamespaceRule::Prefix { length: 4 }, b"us", 9509),
+            (0xFFFF_FFFF, NamespaceRule::Key, b"\x00\xff", 13709),
+        ];
+        for (namespace, rule, key, expected) in vectors {
+            let slot = slot_of(NamespaceId(namespace), rule.routing_part(key));
+            assert_eq!(
+                slot,
+                Slot(expected),
+                "namespace {namespace}, {rule:?}, key {key:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_slot_has_an_owner_and_the_split_is_even() {
+        for count in [1, 2, 3, 7, 64] {
+            let shards = (0..count)
+                .map(|shard| ShardLocation {
+                    shard: ShardId(shard),
+                    core: CoreId(0),
+                    address: String::new(),
+                })
+                .collect();
+            let map = ShardMap::split_evenly(shards).expect("a valid map");
+            for shard in 0..count {
+                let ranges = map.slot_ranges(ShardId(shard));
+                assert_eq!(ranges.len(), 1);
+                let owned = usize::from(ranges[0].1.0 - ranges[0].0.0) + 1;
+                let fair = SLOT_COUNT / count as usize;
+                assert!(
+                    owned == fair || owned == fair + 1,
+                    "shard {shard} of {count}: {owned}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! One frame of every kind in both directions, for the golden file, the round trips and the fuzzers' corpus.
+
+use crate::*;
+use metastore_statemachine::{
+    Command, Direction, GetQuery, NamespaceId, Outcome, OutcomeCode, Projection, RangeQuery,
+    Revision, Row, Scope,
+};
+
+/// A frame with the name that it has in the golden file.
+pub(crate) struct Sample {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: Vec<u8>,
+}
+
+pub(crate) const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;
+pub(crate) const CLUSTER: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
+
+pub(crate) fn sample_row() -> Row<'static> {
+    Row {
+        key: b"/jobs/1",
+        value: b"running",
+        create_revision: Revision(3),
+        mod_revision: Revision(9),
+        version: 2,
+        lease: 0,
+    }
+}
+
+pub(crate) fn sample_outcome() -> Outcome<'static> {
+    Outcome {
+        code: OutcomeCode::Done,
+        revision: Revision(10),
+        number: Some(-7),
+        previous: Some(sample_row()),
+    }
+}
+
+pub(crate) fn sample_hello_info() -> HelloInfo {
+    HelloInfo {
+        cluster_id: CLUSTER,
+        node_id: 1,
+        core_index: 2,
+        core_count: 4,
+        first_port: 7400,
+        map_epoch: 5,
+        server_version: "0.1.0".to_owned(),
+    }
+}
+
+pub(crate) fn sample_error() -> WireError {
+    WireError {
+        code: ErrorCode::Conflict,
+        happened: Happened::Unknown,
+        message: "changed".to_owned(),
+        limit: 1,
+        actual: 2,
+        retry_after_ms: 3,
+        revision: Revision(4),
+        epoch: 5,
+        hint: "10.0.0.1:7400".to_owned(),
+        keys: vec![b"/a".to_vec(), b"\xff".to_vec()],
+    }
+}
+
+pub(crate) fn sample_status() -> StatusReply {
+    StatusReply {
+        cluster_id: CLUSTER,
+        node_id: 1,
+        version: "0.1.0".to_owned(),
+        uptime_ms: 1234,
+        core_index: 2,
+        shards: 1,
+        connections: 3,
+        log: LogStatus {
+            durable_writes: 1,
+            marks: 2,
+            record_bytes: 3,
+            entry_bytes: 4,
+            segments: 5,
+            spares: 6,
+            watermark: 7,
+            epoch: 8,
+            budget_bytes: 9,
+            used_bytes: 10,
+            space_state: "ok".to_owned(),
+            flush_method: "dsync".to_owned(),
+        },
+        counters: vec![Counter {
+            name: "requests".to_owned(),
+            value: 11,
+        }],
+        stages: vec![StageStatus {
+            name: "flush".to_owned(),
+            count: 1,
+            p50_ns: 2,
+            p99_ns: 3,
+            max_ns: 4,
+            mean_ns: 5,
+        }],
+        replicas: vec![ReplicaStatus {
+            shard: 1,
+            replica: 2,
+            role: ReplicaRole::Leader,
+            term: 3,
+            commit: 4,
+            applied: 5,
+            last: 6,
+            keys: 7,
+            state_bytes: 8,
+            history_bytes: 9,
+            revision: 10,
+        }],
+    }
+}
+
+pub(crate) fn sample_shard_map() -> ShardMapReply {
+    let place = |shard, first, last| ShardPlace {
+        shard,
+        slots: vec![SlotRange { first, last }],
+        node_id: 1,
+        core_index: shard as u16,
+        address: format!("127.0.0.1:{}", 7400 + shard),
+    };
+    ShardMapReply {
+        epoch: 5,
+        slot_count: 16384,
+        shards: vec![place(0, 0, 8191), place(1, 8192, 16383)],
+    }
+}
+
+pub(crate) fn sample_range() -> RangeRequest<'static> {
+    RangeRequest {
+        query: RangeQuery {
+            namespace: NAMESPACE,
+            prefix: b"/jobs/",
+            start: b"/jobs/1",
+            end: b"/jobs/9",
+            scope: Scope::Children { separator: b'/' },
+            direction: Direction::Reverse,
+            projection: Projection::KeysOnly,
+            at: Some(Revision(9)),
+            limit: 100,
+        },
+        chunk_bytes: 65536,
+    }
+}
+
+pub(crate) fn sample_get() -> GetRequest<'static> {
+    GetRequest {
+        query: GetQuery {
+            namespace: NAMESPACE,
+            key: b"/jobs/1",
+            at: Some(Revision(9)),
+        },
+        consistency: Consistency::Stale,
+    }
+}
+
+/// One request of every kind, each from a connection of its own, so that all have the first id.
+pub(crate) fn requests() -> Vec<Sample> {
+    let sample = |name, send: &dyn Fn(&mut ClientConnection)| {
+        let mut connection = ClientConnection::new(&ClientOptions {
+            deadline_ms: 250,
+            ..ClientOptions::default()
+        });
+        send(&mut connection);
+        Sample {
+            name,
+            bytes: std::mem::take(connection.outbound()),
+        }
+    };
+    vec![
+        sample("hello", &|client| {
+            client.hello(&HelloRequest::new("test", Some(CLUSTER)));
+        }),
+        sample("ping", &|client| {
+            client.ping();
+        }),
+        sample("get", &|client| {
+            client.get(&sample_get());
+        }),
+        sample("get_many", &|client| {
+            let keys: [&[u8]; 2] = [b"/a", b"/bc"];
+            client.get_many(NAMESPACE, None, Consistency::Linearizable, &keys);
+        }),
+        sample("put", &|client| {
+            client.put(NAMESPACE, b"/jobs/1", b"running");
+        }),
+        sample("delete", &|client| {
+            client.delete(NAMESPACE, b"/jobs/1");
+        }),
+        sample("command", &|client| {
+            let command = Command::put(NAMESPACE, b"/jobs/1", b"done");
+            let command = command.with_expected_revision(Revision(9));
+            client.command(&command.with_return_previous());
+        }),
+        sample("batch", &|client| {
+            let add = 5_i64.to_le_bytes();
+            client.batch(&[
+                Command::add_i64(NAMESPACE, b"/n", &add),
+                Command::append(NAMESPACE, b"/log", b"x"),
+            ]);
+        }),
+        sample("range", &|client| {
+            client.range(&sample_range());
+        }),
+        sample("cancel", &|client| {
+            client.cancel(RequestId(42));
+        }),
+        sample("status", &|client| {
+            client.status();
+        }),
+        sample("shard_map", &|client| {
+            client.shard_map();
+        }),
+    ]
+}
+
+/// One response of every kind, to the first id of a connection.
+pub(crate) fn responses() -> Vec<Sample> {
+    let id = RequestId(1 << 32);
+    let position = ReadPosition {
+        shard: 6,
+        revision: Revision(12),
+    };
+    let sample = |name, write: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        Sample { name, bytes }
+    };
+    vec![
+        sample("hello", &|out| {
+            let reply = HelloReply {
+                version: PROTOCOL_VERSION,
+                info: sample_hello_info(),
+                limits: ServerLimits::default(),
+            };
+            append_hello(out, id, &reply);
+        }),
+        sample("pong", &|out| append_pong(out, id)),
+        sample("get", &|out| {
+            append_get(out, id, position, Some(sample_row()));
+        }),
+        sample("get-absent", &|out| append_get(out, id, position, None)),
+        sample("get_many", &|out| {
+            append_get_many(out, id, position, |rows| {
+                rows.row(Some(&sample_row()));
+                rows.row(None);
+            });
+        }),
+        sample("command", &|out| {
+            append_outcome(out, id, &sample_outcome());
+        }),
+        sample("batch", &|out| {
+            append_batch(out, id, |items| {
+                items.outcome(&sample_outcome());
+                items.error(&WireError::too_large(8, 9));
+            });
+        }),
+        sample("range-more", &|out| {
+            append_chunk(out, id, ChunkEnd::More, |rows| rows.row(&sample_row()));
+        }),
+        sample("range-last", &|out| {
+            let revisions = [ShardRevision {
+                shard: 6,
+                revision: Revision(12),
+            }];
+            append_chunk(out, id, ChunkEnd::Last(&revisions), |rows| {
+                rows.row(&sample_row());
+                rows.row(&sample_row());
+            });
+        }),
+        sample("cancel", &|out| append_cancelled(out, id)),
+        sample("status", &|out| append_status(out, id, &sample_status())),
+        sample("shard_map", &|out| {
+            append_shard_map(out, id, &sample_shard_map());
+        }),
+        sample("error", &|out| {
+            append_error(out, FrameKind::Command, id, &sample_error());
+        }),
+    ]
+}
