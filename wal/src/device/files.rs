@@ -1,6 +1,7 @@
 //! The files of a log: making, opening and removing them. Everything here blocks.
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
@@ -72,14 +73,18 @@ pub fn open_marks(directory: &Path) -> Result<File, DeviceError> {
     open_segment(&mark_path(directory))
 }
 
-/// Removes a segment's file and makes that durable.
+/// Removes a segment's file and makes that durable. A file that is not there is removed already.
 ///
 /// # Errors
 /// When the file cannot be removed, or the directory cannot be flushed.
 pub fn remove_segment(directory: &Path, number: FileNumber) -> Result<(), DeviceError> {
     let path = segment_path(directory, number);
-    fs::remove_file(&path).map_err(|error| DeviceError::file(Deed::Remove, &path, &error))?;
-    sync_directory(directory)
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DeviceError::file(Deed::Remove, &path, &error))
+        }
+        _ => sync_directory(directory),
+    }
 }
 
 fn create_zeroed(
@@ -170,6 +175,7 @@ mod tests {
         open_segment(&path).expect("it opens for direct I/O");
         remove_segment(directory.path(), FileNumber(1)).expect("it is removed");
         assert!(!path.exists());
+        remove_segment(directory.path(), FileNumber(1)).expect("it is removed already");
     }
 
     #[test]

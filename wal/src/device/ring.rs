@@ -126,7 +126,8 @@ impl Ring {
 
     // ---- Files ----
 
-    /// Registers a file, which has been opened by [`super::open_segment`] or [`super::open_marks`].
+    /// Registers a file, which has been opened by [`super::open_segment`] or [`super::open_marks`]. The kernel keeps it
+    /// open from here on.
     ///
     /// # Errors
     /// When the table is full or the kernel refuses. This one does not concern what was written: the process may go on.
@@ -145,7 +146,6 @@ impl Ring {
             })?;
         self.files[slot] = Some(OpenFile {
             name,
-            file,
             is_syncing: false,
             pretended: None,
         });
@@ -153,22 +153,24 @@ impl Ring {
         Ok(())
     }
 
-    /// Forgets a file to which no write is under way, and returns it.
+    /// Forgets and closes a file to which no write is under way. A file that is not registered, since it was never
+    /// ready to be written, is forgotten already.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn remove_file(&mut self, name: FileRef) -> Result<File, DeviceError> {
-        let slot = self.slots.remove(&name).expect("the file is registered");
+    pub fn remove_file(&mut self, name: FileRef) -> Result<(), DeviceError> {
+        let Some(slot) = self.slots.remove(&name) else {
+            return Ok(());
+        };
         let is_written = self.writes.iter().flatten().any(|write| write.slot == slot);
         assert!(!is_written, "{name} is not removed while it is written");
-        let open = self.files[slot].take().expect("the file is registered");
+        self.files[slot] = None;
         self.queue
             .clear_file(index(slot))
             .map_err(|error| DeviceError::Register {
                 file: name,
                 errno: Errno::of(&error),
-            })?;
-        Ok(open.file)
+            })
     }
 
     /// Whether a file is registered.

@@ -1,7 +1,5 @@
 //! What happens to a write between its submission and its completion.
 
-use std::fs::File;
-
 use super::super::error::{DeviceError, Errno};
 use super::super::file_ref::FileRef;
 use super::super::queue::{Durability, Finished, QueuedWrite};
@@ -34,7 +32,6 @@ pub(super) struct Write {
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) name: FileRef,
-    pub(super) file: File,
     pub(super) is_syncing: bool,
     pub(super) pretended: Option<i32>,
 }

@@ -502,6 +502,11 @@ fn files_come_and_go() {
     bench.ring.add_file(other, open()).expect("a slot is free");
     bench.write(1, other, 0, 1, 6);
     assert_eq!(bench.finish(), Ok(vec![1]));
+    assert_eq!(
+        bench.ring.remove_file(SEGMENT),
+        Ok(()),
+        "it is forgotten already"
+    );
     assert_eq!(bench.blocks()[0], 0, "the slot names the new file");
     assert_eq!(
         fs::read(segment_path(&directory, FileNumber(2))).expect("it can be read")[0],
