@@ -129,6 +129,16 @@ pub enum DeviceError {
         /// What the process may have.
         limit_bytes: u64,
     },
+    /// The ring's table of files is larger than what the process may open.
+    #[error(
+        "the log needs {needed} open files, and RLIMIT_NOFILE allows {limit}: raise it (ulimit -n, LimitNOFILE=)"
+    )]
+    OpenFiles {
+        /// What the ring needs.
+        needed: u64,
+        /// What the process may have.
+        limit: u64,
+    },
     /// The ring's table of files is full.
     #[error("the ring's table of {files_max} files is full")]
     FileTableFull {

@@ -25,6 +25,7 @@ pub enum WriteCache {
 ///
 /// Flushes are counted for a whole disk, of all its partitions and users. A durable write that the disk takes with its
 /// force-unit-access bit ([`BlockDeviceFlushes::has_forced_writes`]) needs no flush and is not counted.
+/// A stacked device (device mapper, md) passes flushes on and may not count them itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockDeviceFlushes {
     /// The disk's directory in the kernel's device tree.

@@ -86,11 +86,24 @@ pub fn probe_flush_method(directory: &Path) -> Result<FlushProbe, DeviceError> {
         }
     }
     let [dsync, write_then_sync] = [0, 1].map(|bench| timings(&mut benches[bench].2));
-    Ok(FlushProbe {
-        method: choose_method(dsync.median, write_then_sync.median),
-        dsync,
-        write_then_sync,
-    })
+    Ok(FlushProbe::of(dsync, write_then_sync))
+}
+
+impl FlushProbe {
+    /// One request is simpler than two: two must be faster by a tenth.
+    fn of(dsync: FlushTimings, write_then_sync: FlushTimings) -> Self {
+        let is_clearly_faster = write_then_sync.median * 10 < dsync.median * 9;
+        let method = if is_clearly_faster {
+            FlushMethod::WriteThenSync
+        } else {
+            FlushMethod::Dsync
+        };
+        Self {
+            method,
+            dsync,
+            write_then_sync,
+        }
+    }
 }
 
 /// One durable write of the only block in `blocks`.
@@ -119,15 +132,6 @@ fn timings(times: &mut [Duration]) -> FlushTimings {
     }
 }
 
-/// One request is simpler than two: two must be faster by a tenth.
-fn choose_method(dsync_median: Duration, write_then_sync_median: Duration) -> FlushMethod {
-    if write_then_sync_median * 10 < dsync_median * 9 {
-        FlushMethod::WriteThenSync
-    } else {
-        FlushMethod::Dsync
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -137,10 +141,14 @@ mod tests {
 
     #[test]
     fn two_requests_must_be_clearly_faster_than_one() {
-        let us = Duration::from_micros;
-        assert_eq!(choose_method(us(100), us(89)), FlushMethod::WriteThenSync);
-        assert_eq!(choose_method(us(100), us(90)), FlushMethod::Dsync);
-        assert_eq!(choose_method(us(100), us(400)), FlushMethod::Dsync);
+        let choice = |[dsync_us, write_then_sync_us]: [u64; 2]| {
+            let [dsync, write_then_sync] =
+                [dsync_us, write_then_sync_us].map(|us| timings(&mut [Duration::from_micros(us)]));
+            FlushProbe::of(dsync, write_then_sync).method
+        };
+        assert_eq!(choice([100, 89]), FlushMethod::WriteThenSync);
+        assert_eq!(choice([100, 90]), FlushMethod::Dsync);
+        assert_eq!(choice([100, 400]), FlushMethod::Dsync);
     }
 
     #[test]
@@ -153,10 +161,7 @@ mod tests {
                 && !probe.dsync.median.is_zero()
                 && !probe.write_then_sync.median.is_zero()
         );
-        assert_eq!(
-            probe.method,
-            choose_method(probe.dsync.median, probe.write_then_sync.median)
-        );
+        assert_eq!(probe, FlushProbe::of(probe.dsync, probe.write_then_sync));
         assert_eq!(
             fs::read_dir(directory.path()).expect("it exists").count(),
             0

@@ -324,7 +324,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // What is queued is handed over, too: a chain that is cut off in the middle of the table would be less clear.
+        // Entering hands over what was only queued, so that everything busy is under way and completes.
         while self.buffers.iter().any(|place| place.is_busy) {
             if self.enter(1).is_err() {
                 // The kernel may still read these buffers: rather lose the memory than give it to somebody else.

@@ -100,7 +100,7 @@ impl Ring {
     ///
     /// # Errors
     /// [`DeviceError::NoRing`] when the kernel refuses, [`DeviceError::LockedMemory`] when the process may not lock
-    /// that much memory.
+    /// that much memory, [`DeviceError::OpenFiles`] when it may not have that many files.
     pub fn new(options: RingOptions, buffers: &[LogBuffer]) -> Result<Self, DeviceError> {
         let RingOptions {
             flush_method,
@@ -110,7 +110,7 @@ impl Ring {
         } = options;
         let delay = fault.and_then(Fault::write_delay);
         let queue = Queue::new(buffers, files_max, wake, delay)
-            .map_err(|error| build_error(&error, buffers))?;
+            .map_err(|error| build_error(&error, buffers, files_max))?;
         Ok(Self {
             queue,
             flush_method,
@@ -213,12 +213,18 @@ impl Ring {
         self.start_write(number);
     }
 
-    /// Hands everything queued to the kernel. Does not wait.
+    /// Hands everything queued to the kernel. Does not wait, and does nothing when nothing is queued.
     ///
     /// # Errors
     /// The process must halt.
     pub fn submit(&mut self) -> Result<(), DeviceError> {
-        self.checked(|ring| ring.enter(0))
+        self.checked(|ring| {
+            if ring.queue.is_dirty() {
+                ring.enter(0)
+            } else {
+                Ok(())
+            }
+        })
     }
 
     /// Takes what is over and goes on with what is not: appends durable writes to `out`. Does not wait.
@@ -279,12 +285,18 @@ impl fmt::Debug for Ring {
     }
 }
 
-fn build_error(error: &BuildError, buffers: &[LogBuffer]) -> DeviceError {
+fn build_error(error: &BuildError, buffers: &[LogBuffer], files_max: u32) -> DeviceError {
     match error {
         BuildError::Buffers(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
             DeviceError::LockedMemory {
                 needed_bytes: buffers.iter().map(|buffer| buffer.capacity() as u64).sum(),
                 limit_bytes: system::locked_memory_limit().unwrap_or(0),
+            }
+        }
+        BuildError::Files(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+            DeviceError::OpenFiles {
+                needed: u64::from(files_max) + 1,
+                limit: system::open_files_limit().unwrap_or(0),
             }
         }
         BuildError::Ring(error) | BuildError::Files(error) | BuildError::Buffers(error) => {

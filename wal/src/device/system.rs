@@ -106,6 +106,17 @@ pub(super) fn locked_memory_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// How many files the process may open.
+pub(super) fn open_files_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live `rlimit`.
+    checked(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    Ok(limit.rlim_cur)
+}
+
 /// The driver's and the device's number in a file's device number.
 pub(super) fn device_numbers(device: u64) -> (u32, u32) {
     (libc::major(device), libc::minor(device))

@@ -529,10 +529,24 @@ fn memory_that_may_not_be_locked_is_counted() {
         .map(|number| LogBuffer::new(number, BUFFER_BYTES))
         .collect();
     let refused = BuildError::Buffers(std::io::Error::from_raw_os_error(libc::ENOMEM));
-    let error = build_error(&refused, &buffers);
+    let error = build_error(&refused, &buffers, 8);
     let DeviceError::LockedMemory { needed_bytes, .. } = error else {
         panic!("{error}");
     };
     assert_eq!(needed_bytes, 2 * BUFFER_BYTES as u64);
     assert!(error.to_string().contains("RLIMIT_MEMLOCK"));
+}
+
+#[test]
+fn a_table_beyond_the_limit_of_open_files_is_counted() {
+    // No process may open so many.
+    let options = RingOptions {
+        files_max: 1 << 30,
+        ..RingOptions::new(FlushMethod::Dsync)
+    };
+    let error = Ring::new(options, &[]).expect_err("it is refused");
+    let DeviceError::OpenFiles { needed, limit } = error else {
+        panic!("{error}");
+    };
+    assert!(needed == (1 << 30) + 1 && limit < needed);
 }
