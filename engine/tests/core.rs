@@ -407,6 +407,9 @@ fn a_mark_follows_when_the_log_is_idle() {
     );
     node.now = deadline;
     node.step(0, Input::Tick);
+    node.turn();
+    let next = node.cores[0].core.next_deadline().expect("a tick is due");
+    assert!(next > node.now, "a mark on its way needs no alarm");
     node.settle();
     assert_eq!(node.cores[0].core.status().log.marks, marks + 1);
 }

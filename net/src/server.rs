@@ -19,8 +19,8 @@ pub use serve::serve;
 
 use crate::frame::RequestId;
 use crate::hello::HelloInfo;
+use crate::outbox::ConnectionLimits;
 use crate::request::Request;
-use crate::server_connection::ConnectionLimits;
 use std::time::Duration;
 
 /// How a core treats its connections.

@@ -353,7 +353,7 @@ impl Model {
                     .retain(|&index, _| first_index.0 <= index && index <= last_index.0);
             }
             ReplayEvent::Tombstone { replica, .. } => {
-                self.replicas.remove(replica).unwrap();
+                self.replicas.remove(replica);
             }
         }
     }

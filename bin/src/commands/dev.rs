@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use metastore_wal::device::FlushMethod;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::arguments::DevArguments;
-use crate::commands::exit::Exit;
+use super::exit::Exit;
+use crate::arguments::{DevArguments, FlushChoice};
 use crate::node::{self, NodeOptions, NodeSummary};
 
 /// Starts the store and runs it until SIGTERM or SIGINT.
@@ -14,12 +15,15 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
     let options = NodeOptions {
         data: arguments.data.clone(),
         port: arguments.port,
-        cores: arguments.cores,
-        shards: arguments.shards,
+        cores: arguments.cores.map(usize::from),
+        shards: arguments.shards.map(|shards| shards as usize),
         cpus: arguments.cpus.clone(),
         segment_bytes: arguments.segment_bytes,
         wal_budget_bytes: arguments.wal_budget,
-        flush_method: arguments.flush,
+        flush_method: arguments.flush.map(|choice| match choice {
+            FlushChoice::Dsync => FlushMethod::Dsync,
+            FlushChoice::WriteThenSync => FlushMethod::WriteThenSync,
+        }),
     };
     // Signals are taken from the very beginning, so that none is lost while the log is recovered.
     let mut signals = match Signals::new([SIGTERM, SIGINT]) {
@@ -43,7 +47,7 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
     // A second signal does not wait.
     std::thread::spawn(move || {
         signals.forever().next();
-        std::process::exit(Exit::Unavailable.code());
+        std::process::exit(i32::from(Exit::Unavailable.code()));
     });
     node.stop();
     Exit::Done
@@ -53,7 +57,9 @@ fn greet(summary: &NodeSummary) {
     for warning in &summary.warnings {
         eprintln!("metastore: warning: {warning}");
     }
-    let program = std::env::args_os().next().unwrap_or_else(|| "metastore".into());
+    let program = std::env::args_os()
+        .next()
+        .unwrap_or_else(|| "metastore".into());
     let program = Path::new(&program).display();
     let connect = match summary.cores.first() {
         Some((address, _)) if address.port() != 7400 => format!(" --connect {address}"),

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use glommio::timer::Timer;
-use metastore_engine::{Core, CoreBuilder, CoreConfig, LogHistory};
+use metastore_engine::{CoreBuilder, CoreConfig, LogHistory};
 use metastore_net::server::{self, ServerOptions, Teardown};
 use metastore_wal::device::{self, DirectorySource, FileRef, FlushMethod, Ring, RingOptions};
 use metastore_wal::recovery::{self, Recovered};
@@ -103,7 +103,10 @@ pub(crate) async fn run(mut setup: CoreSetup) {
         None => (None, Vec::new()),
     };
     let started = listener
-        .map_err(|source| StartError::File { path: setup.data.clone(), source })
+        .map_err(|source| StartError::File {
+            path: setup.data.clone(),
+            source,
+        })
         .and_then(|listener| Ok((listener, start(setup, mesh)?)));
     let (listener, (driver, wake, report)) = match started {
         Ok(started) => started,
@@ -155,9 +158,22 @@ type Started = (Rc<Driver>, glommio::net::UnixStream, CoreReport);
 
 /// Recovers the log and builds the driver. It blocks its thread: nobody is answered yet.
 fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started, StartError> {
-    let CoreSetup { config, history, data, log_directory, flush_method, facts, clock, .. } = setup;
+    let CoreSetup {
+        config,
+        history,
+        data,
+        log_directory,
+        flush_method,
+        facts,
+        clock,
+        ..
+    } = setup;
     let core = config.identity.core.0;
-    let failed = |cause: String| StartError::Recovery { core, data: data.clone(), cause };
+    let failed = |cause: String| StartError::Recovery {
+        core,
+        data: data.clone(),
+        cause,
+    };
     let log_options = config.log.clone();
     let identity = config.identity;
     let mut source = DirectorySource::open(&log_directory)?;
@@ -168,18 +184,33 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
     })
     .map_err(|error| failed(error.to_string()))?;
     drop(source);
-    let report = CoreReport { warning: describe_torn(&log_directory, &recovered) };
-    let mut buffers = log_options.new_buffers();
-    let (signal, wake) = StdUnixStream::pair()
-        .map_err(|source| StartError::File { path: log_directory.clone(), source })?;
-    let mut ring = Ring::new(RingOptions { flush_method, wake: Some(signal.into()), ..RingOptions::default() }, &mut buffers)?;
-    register_files(&mut ring, &log_directory)?;
+    let report = CoreReport {
+        warning: describe_torn(&log_directory, &recovered),
+    };
+    let buffers = log_options.new_buffers();
+    let (signal, wake) = StdUnixStream::pair().map_err(|source| StartError::File {
+        path: log_directory.clone(),
+        source,
+    })?;
+    let ring_options = RingOptions {
+        wake: Some(signal.into()),
+        ..RingOptions::new(flush_method)
+    };
+    let mut ring = Ring::new(ring_options, &buffers)?;
+    register_files(&mut ring, &log_directory, log_options.segment_bytes)?;
     let core = builder
         .into_inner()
         .build(clock.now(), recovered, buffers, history)
         .map_err(|error| failed(error.to_string()))?;
-    let driver = Driver::new(DriverParts { core, ring, log_directory, clock, facts, mesh });
-    Ok((Rc::new(driver), adopt_stream(wake), report))
+    let driver = Driver::new(DriverParts {
+        core,
+        ring,
+        log_directory,
+        clock,
+        facts,
+        mesh,
+    });
+    Ok((Rc::new(driver), server::adopt_stream(wake), report))
 }
 
 fn describe_torn(log_directory: &Path, recovered: &Recovered) -> Option<String> {
@@ -192,4 +223,29 @@ fn describe_torn(log_directory: &Path, recovered: &Recovered) -> Option<String> 
             torn.shards().iter().map(|shard| shard.0).collect::<Vec<_>>(),
         )
     })
+}
+
+/// Opens the marks and every segment: the log may write into any of them that it finds fit to be used again.
+fn register_files(
+    ring: &mut Ring,
+    log_directory: &Path,
+    segment_bytes: u64,
+) -> Result<(), StartError> {
+    ring.add_file(FileRef::Mark, device::open_marks(log_directory)?)?;
+    let failed = |source| StartError::File {
+        path: log_directory.to_owned(),
+        source,
+    };
+    for entry in std::fs::read_dir(log_directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(number) = name.and_then(device::segment_number) else {
+            continue;
+        };
+        // A shorter file is half prepared: it is filled again and registered then.
+        if path.metadata().map_err(failed)?.len() == segment_bytes {
+            ring.add_file(FileRef::Segment(number), device::open_segment(&path)?)?;
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, SLOT_COUNT, ShardId};
-use metastore_wal::device::{self, FlushMethod};
+use metastore_wal::device;
 
 use super::node_file::{FILE_NAME, NodeFile, NodeState, ReplicaPlace};
 use super::{NodeOptions, StartError};
@@ -41,7 +41,10 @@ impl DataDirectory {
         device::check_directory(&path)?;
         let is_strange = NodeFile::read(&path)?.is_none() && holds_other_files(&path)?;
         if is_strange {
-            return Err(StartError::NotOurs { path, file: FILE_NAME });
+            return Err(StartError::NotOurs {
+                path,
+                file: FILE_NAME,
+            });
         }
         let lock = lock(&path)?;
         // Read again under the lock: another process may have formatted it meanwhile.
@@ -52,7 +55,11 @@ impl DataDirectory {
         if node.state == NodeState::Formatted {
             make_core_directories(&path, node.cores)?;
         }
-        Ok(DataDirectory { path, node, _lock: lock })
+        Ok(DataDirectory {
+            path,
+            node,
+            _lock: lock,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -75,7 +82,10 @@ pub(crate) fn log_directory(data: &Path, core: CoreId) -> PathBuf {
 
 fn lock(directory: &Path) -> Result<File, StartError> {
     let path = directory.join(LOCK_NAME);
-    let failed = |source| StartError::File { path: path.clone(), source };
+    let failed = |source| StartError::File {
+        path: path.clone(),
+        source,
+    };
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -92,7 +102,10 @@ fn lock(directory: &Path) -> Result<File, StartError> {
 /// Whether the directory has files that formatting would not expect. The lock and what an interrupted formatting left
 /// behind are our own.
 fn holds_other_files(directory: &Path) -> Result<bool, StartError> {
-    let failed = |source| StartError::File { path: directory.to_owned(), source };
+    let failed = |source| StartError::File {
+        path: directory.to_owned(),
+        source,
+    };
     for entry in fs::read_dir(directory).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let is_ours = name == LOCK_NAME || name == "node.toml.new" || name == "lost+found";
@@ -105,14 +118,26 @@ fn holds_other_files(directory: &Path) -> Result<bool, StartError> {
 
 fn check(node: NodeFile, options: &NodeOptions) -> Result<NodeFile, StartError> {
     if let Some(asked) = options.cores.filter(|&asked| asked != node.cores) {
-        return Err(StartError::CoreCount { data: node.cores, asked });
+        return Err(StartError::CoreCount {
+            data: node.cores,
+            asked,
+        });
     }
     let shards = node.replicas.len();
     if let Some(asked) = options.shards.filter(|&asked| asked != shards) {
-        return Err(StartError::ShardCount { data: shards, asked });
+        return Err(StartError::ShardCount {
+            data: shards,
+            asked,
+        });
     }
-    if let Some(asked) = options.segment_bytes.filter(|&asked| asked != node.segment_bytes) {
-        return Err(StartError::SegmentBytes { data: node.segment_bytes, asked });
+    if let Some(asked) = options
+        .segment_bytes
+        .filter(|&asked| asked != node.segment_bytes)
+    {
+        return Err(StartError::SegmentBytes {
+            data: node.segment_bytes,
+            asked,
+        });
     }
     Ok(node)
 }
@@ -120,7 +145,10 @@ fn check(node: NodeFile, options: &NodeOptions) -> Result<NodeFile, StartError> 
 fn format(path: &Path, options: &NodeOptions, cpus: usize) -> Result<NodeFile, StartError> {
     let cores = options.cores.unwrap_or(cpus);
     let shards = options.shards.unwrap_or(cores);
-    for (name, actual, max) in [("--cores", cores, CORES_MAX), ("--shards", shards, SLOT_COUNT)] {
+    for (name, actual, max) in [
+        ("--cores", cores, CORES_MAX),
+        ("--shards", shards, SLOT_COUNT),
+    ] {
         if actual == 0 || actual > max {
             return Err(StartError::Count { name, actual, max });
         }
@@ -151,9 +179,14 @@ fn format(path: &Path, options: &NodeOptions, cpus: usize) -> Result<NodeFile, S
 /// The directories of the cores with empty marks. Formatting may have been interrupted, so what is there is kept.
 fn make_core_directories(path: &Path, cores: usize) -> Result<(), StartError> {
     for core in 0..cores {
-        let directory = log_directory(path, CoreId(u16::try_from(core).expect("cores were counted")));
-        fs::create_dir_all(&directory)
-            .map_err(|source| StartError::File { path: directory.clone(), source })?;
+        let directory = log_directory(
+            path,
+            CoreId(u16::try_from(core).expect("cores were counted")),
+        );
+        fs::create_dir_all(&directory).map_err(|source| StartError::File {
+            path: directory.clone(),
+            source,
+        })?;
         if !device::mark_path(&directory).exists() {
             device::create_marks(&directory)?;
         }
@@ -185,13 +218,4 @@ fn read_random(bytes: &mut [u8]) -> Result<(), StartError> {
 /// The lock file's path, for tools that must not read the data of a running store.
 pub(crate) fn lock_path(data: &Path) -> PathBuf {
     data.join(LOCK_NAME)
-}
-
-/// Which way to flush, as an option is written.
-pub(crate) fn parse_flush_method(text: &str) -> Option<FlushMethod> {
-    match text {
-        "dsync" => Some(FlushMethod::Dsync),
-        "write-then-sync" => Some(FlushMethod::WriteThenSync),
-        _ => None,
-    }
 }

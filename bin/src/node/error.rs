@@ -27,7 +27,9 @@ pub(crate) enum StartError {
         path: PathBuf,
     },
     /// The directory holds something else.
-    #[error("{path} is not empty and holds no {file}: choose an empty directory, or the data of a store")]
+    #[error(
+        "{path} is not empty and holds no {file}: choose an empty directory, or the data of a store"
+    )]
     NotOurs {
         /// The directory.
         path: PathBuf,
@@ -43,7 +45,9 @@ pub(crate) enum StartError {
         cause: String,
     },
     /// The data was written by another version.
-    #[error("{path} has format {found}, this program reads format {supported}: use the version that wrote it, or newer")]
+    #[error(
+        "{path} has format {found}, this program reads format {supported}: use the version that wrote it, or newer"
+    )]
     NodeFileFormat {
         /// The file.
         path: PathBuf,
@@ -53,7 +57,9 @@ pub(crate) enum StartError {
         supported: u32,
     },
     /// The data belongs to another number of cores.
-    #[error("the data is laid out for {data} cores, but {asked} were asked for: start with --cores {data}")]
+    #[error(
+        "the data is laid out for {data} cores, but {asked} were asked for: start with --cores {data}"
+    )]
     CoreCount {
         /// What the data says.
         data: usize,
@@ -69,7 +75,9 @@ pub(crate) enum StartError {
         asked: usize,
     },
     /// The data has segments of another size.
-    #[error("the data has segments of {data} bytes, but {asked} were asked for: leave --segment-bytes out")]
+    #[error(
+        "the data has segments of {data} bytes, but {asked} were asked for: leave --segment-bytes out"
+    )]
     SegmentBytes {
         /// What the data says.
         data: u64,

@@ -44,7 +44,9 @@ pub(crate) struct Mesh {
 
 impl MeshSender for Mesh {
     fn try_send(&self, core: CoreId, batch: MeshBatch) -> Result<(), MeshBatch> {
-        let sender = self.senders[usize::from(core.0)].as_ref().expect("a channel to every other core");
+        let sender = self.senders[usize::from(core.0)]
+            .as_ref()
+            .expect("a channel to every other core");
         sender.try_send(batch).map_err(|error| match error {
             glommio::GlommioError::WouldBlock(glommio::ResourceType::Channel(batch))
             | glommio::GlommioError::Closed(glommio::ResourceType::Channel(batch)) => batch,
@@ -57,13 +59,19 @@ impl MeshSender for Mesh {
 pub(crate) async fn join(ends: MeshEnds) -> (Mesh, Vec<(CoreId, ConnectedReceiver<MeshBatch>)>) {
     // Each connects in a task of its own: an end waits for its peer, whose core may be waiting for another of ours.
     let connect_sender = |sender: SharedSender<MeshBatch>| glommio::spawn_local(sender.connect());
-    let connecting: Vec<_> =
-        ends.senders.into_iter().map(|sender| sender.map(connect_sender)).collect();
+    let connecting: Vec<_> = ends
+        .senders
+        .into_iter()
+        .map(|sender| sender.map(connect_sender))
+        .collect();
     let connect_receiver =
         |receiver: SharedReceiver<MeshBatch>| glommio::spawn_local(receiver.connect());
     let mut receivers = Vec::new();
-    let listening: Vec<_> =
-        ends.receivers.into_iter().map(|receiver| receiver.map(connect_receiver)).collect();
+    let listening: Vec<_> = ends
+        .receivers
+        .into_iter()
+        .map(|receiver| receiver.map(connect_receiver))
+        .collect();
     let mut senders = Vec::new();
     for sender in connecting {
         senders.push(match sender {
@@ -80,7 +88,11 @@ pub(crate) async fn join(ends: MeshEnds) -> (Mesh, Vec<(CoreId, ConnectedReceive
 }
 
 /// Hands everything that arrives from one core to the driver.
-pub(crate) async fn drive(driver: Rc<Driver>, from: CoreId, receiver: ConnectedReceiver<MeshBatch>) {
+pub(crate) async fn drive(
+    driver: Rc<Driver>,
+    from: CoreId,
+    receiver: ConnectedReceiver<MeshBatch>,
+) {
     while let Some(batch) = receiver.recv().await {
         driver.on_mesh(from, batch);
     }

@@ -46,10 +46,12 @@ pub(crate) struct NodeOptions {
     pub(crate) shards: Option<usize>,
     pub(crate) cpus: Option<String>,
     pub(crate) segment_bytes: Option<u64>,
-    pub(crate) wal_budget_bytes: u64,
+    pub(crate) wal_budget_bytes: Option<u64>,
     pub(crate) flush_method: Option<FlushMethod>,
 }
 
+/// What the log of a core may take.
+const WAL_BUDGET_BYTES_DEFAULT: u64 = 8 << 30;
 /// Bytes of glommio's own registered memory for each core: the log has a ring of its own, so this stays unused.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
 /// A core that has not ended this long after it was told to stop is left behind.
@@ -92,11 +94,19 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
     let mut node = data.node().clone();
     let cores = node.cores;
     let addresses = addresses(options.port, cores)?;
-    let listeners =
-        addresses.iter().map(|&address| bind_socket(address)).collect::<Result<Vec<_>, _>>()?;
+    let listeners = addresses
+        .iter()
+        .map(|&address| bind_socket(address))
+        .collect::<Result<Vec<_>, _>>()?;
     halt::halt_on_panic();
 
-    let setups = Setups { options, node: &node, data: &data, addresses: &addresses }.build()?;
+    let setups = Setups {
+        options,
+        node: &node,
+        data: &data,
+        addresses: &addresses,
+    }
+    .build()?;
     let phase = NodePhase::new();
     let (ready, reports) = mpsc::channel();
     let mut meshes: Vec<Option<MeshEnds>> = match cores {
@@ -148,7 +158,12 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
             .collect(),
         warnings,
     };
-    Ok(RunningNode { phase, reports, _data: data, summary })
+    Ok(RunningNode {
+        phase,
+        reports,
+        _data: data,
+        summary,
+    })
 }
 
 impl RunningNode {
@@ -162,7 +177,9 @@ impl RunningNode {
                 return;
             }
         }
-        eprintln!("metastore: some requests were not finished in time; their clients do not know the outcome");
+        eprintln!(
+            "metastore: some requests were not finished in time; their clients do not know the outcome"
+        );
     }
 }
 
@@ -172,7 +189,10 @@ fn choose_cpus(options: &NodeOptions, allowed: &[usize]) -> Result<Vec<usize>, S
     };
     let cpus = cpus::parse_list(list).ok_or_else(|| StartError::CpuList { list: list.clone() })?;
     match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-        Some(&cpu) => Err(StartError::CpuNotAllowed { cpu, allowed: allowed.to_vec() }),
+        Some(&cpu) => Err(StartError::CpuNotAllowed {
+            cpu,
+            allowed: allowed.to_vec(),
+        }),
         None => Ok(cpus),
     }
 }
@@ -180,7 +200,9 @@ fn choose_cpus(options: &NodeOptions, allowed: &[usize]) -> Result<Vec<usize>, S
 fn addresses(port: u16, cores: usize) -> Result<Vec<SocketAddr>, StartError> {
     (0..cores)
         .map(|core| {
-            let port = u16::try_from(core).ok().and_then(|core| port.checked_add(core));
+            let port = u16::try_from(core)
+                .ok()
+                .and_then(|core| port.checked_add(core));
             port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         })
         .collect::<Option<Vec<_>>>()
@@ -217,6 +239,10 @@ impl Setups<'_> {
     fn build(&self) -> Result<BuiltSetups, StartError> {
         let node = self.node;
         let clock = Clock::start();
+        let budget_bytes = self
+            .options
+            .wal_budget_bytes
+            .unwrap_or(WAL_BUDGET_BYTES_DEFAULT);
         let flush_method = self.options.flush_method.unwrap_or(node.flush_method);
         let locations = node.replicas.iter().map(|place| ShardLocation {
             shard: place.shard,
@@ -238,18 +264,22 @@ impl Setups<'_> {
             hello,
             shard_map: wire::shard_map_reply(node.node, &shard_map),
             flush_method: flush_name(flush_method),
-            budget_bytes: self.options.wal_budget_bytes,
+            budget_bytes,
             segment_bytes: node.segment_bytes,
             clock,
         });
         let (seed, boot) = (data::random_u64()?, BootNonce(data::random_u64()?));
         let configs = (0..node.cores).map(|core| {
             let core = CoreId(u16::try_from(core).expect("cores were counted"));
-            let identity = Identity { cluster: node.cluster, node: node.node, core };
+            let identity = Identity {
+                cluster: node.cluster,
+                node: node.node,
+                core,
+            };
             let log = LogOptions {
                 segment_bytes: node.segment_bytes,
                 record_bytes_max: node.record_bytes_max,
-                budget_bytes: self.options.wal_budget_bytes,
+                budget_bytes,
                 ..LogOptions::new(identity)
             };
             log.validate()?;
@@ -280,7 +310,10 @@ impl Setups<'_> {
     }
 
     fn bad_node_file(&self, cause: String) -> StartError {
-        StartError::NodeFile { path: self.data.path().join(node_file::FILE_NAME), cause }
+        StartError::NodeFile {
+            path: self.data.path().join(node_file::FILE_NAME),
+            cause,
+        }
     }
 }
 
@@ -299,14 +332,19 @@ fn spawn(core: CoreId, cpu: usize, setup: CoreSetup) -> Result<(), StartError> {
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .spawn(move || core_thread::run(setup))
         .map(|_thread| ())
-        .map_err(|error| StartError::Executor { core: core.0, cause: error.to_string() })
+        .map_err(|error| StartError::Executor {
+            core: core.0,
+            cause: error.to_string(),
+        })
 }
 
 fn await_ready(reports: &Reports, cores: usize) -> Result<Vec<String>, StartError> {
     let mut warnings = Vec::new();
     for reported in 0..cores {
         let missing = u16::try_from(reported).expect("cores were counted");
-        let (_, report) = reports.recv().map_err(|_| StartError::CoreEnded { core: missing })?;
+        let (_, report) = reports
+            .recv()
+            .map_err(|_| StartError::CoreEnded { core: missing })?;
         warnings.extend(report?.warning);
     }
     Ok(warnings)

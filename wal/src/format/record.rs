@@ -186,8 +186,7 @@ impl<'a> RecordBody<'a> {
                 );
                 is_checkpoint == (header.kind == RecordKind::Checkpoint)
                     && sub_header.is_consistent()
-                    // Equal for a part that follows another one of its replica in this record.
-                    && sub_header.previous_sequence <= header.sequence
+                    && sub_header.previous_sequence < header.sequence
                     && (carries_bytes || Entries::check(payload, sub_header.entry_count).is_some())
             })
     }

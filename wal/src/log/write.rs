@@ -85,6 +85,12 @@ impl Log {
         for piece in &pieces {
             sub_headers.push(self.apply(&piece.part, &mut changes));
         }
+        for piece in &pieces {
+            // Only now: all parts of a replica in this record name the record before it.
+            if let Some(state) = self.replicas.get_mut(&piece.part.replica) {
+                state.previous_sequence = self.next_sequence;
+            }
+        }
         let fields = self.record_fields(RecordKind::Parts, segment);
         let mut encoder = RecordEncoder::new(self.take_buffer(), fields, &sub_headers);
         for piece in &pieces {
@@ -156,7 +162,6 @@ impl Log {
 
     /// Moves the replica past `part` and says so in a sub-header. Asserts what a consensus protocol must never ask for.
     fn apply(&mut self, part: &Part, changes: &mut Vec<Change>) -> SubHeader {
-        let sequence = self.next_sequence;
         let replica = part.replica;
         let state = self
             .replicas
@@ -269,7 +274,6 @@ impl Log {
             }
         };
         let payload_bytes = u32::try_from(part.body.payload_bytes()).expect("a part fits a record");
-        state.previous_sequence = sequence;
         if matches!(part.body, PartBody::Tombstone) {
             self.replicas.remove(&replica);
         }

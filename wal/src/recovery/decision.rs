@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::DamageKind;
 use super::replay::Replayed;
 use super::scan::{FoundRecord, Scan};
-use crate::format::{MarkSlot, MarkState, RecordKind};
+use crate::format::{BodyFault, MarkSlot, MarkState, RecordKind};
 use crate::ids::{FileNumber, RecordSequence, RecoveryEpoch, SegmentSequence};
 use crate::log::{LogStart, MarksStart, Segment, SegmentFile, SegmentsStart};
 
@@ -35,8 +35,8 @@ const FINDINGS_MAX: usize = 64;
 /// * **F, G** The last write did not complete. The bad record and everything after it are void, intact or not: what
 ///   was written later was never acknowledged either, because only a prefix without gaps counts.
 /// * **H** Something that was durable is not there any more. It is never cut, because it may have been acknowledged.
-/// * **I** Records are intact and yet not those that were written one after the other. No crash does that, wherever
-///   the watermark is.
+/// * **I** Records are intact and yet not those that were written one after the other, or their contents make no
+///   sense. No crash does that, wherever the watermark is.
 ///
 /// An intact record is no evidence for the records before it beyond its own watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -394,6 +394,11 @@ impl<'a> Walk<'a> {
         }
         let index = found[0];
         match self.scan.records[index].fault {
+            // The checksums are right: no crash made it so, wherever the watermark is.
+            Some(fault @ BodyFault::Malformed) => {
+                self.contradict(index, DamageKind::Body { sequence, fault });
+                Some(index)
+            }
             Some(fault) => {
                 self.push_gap(index, DamageKind::Body { sequence, fault });
                 Some(index)
@@ -410,7 +415,9 @@ impl<'a> Walk<'a> {
         let record = &self.scan.records[index];
         let begins_segment = record.offset == 0 && record.header.kind == RecordKind::Checkpoint;
         let Some(previous) = previous.map(|index| &self.scan.records[index]) else {
-            return begins_segment && record.header.segment == self.oldest_live;
+            // When the first checkpoint itself is lost, whatever else there is comes after a gap.
+            return begins_segment && record.header.segment == self.oldest_live
+                || !self.gaps.is_empty();
         };
         let is_adjacent = previous.file == record.file && previous.end() == record.offset;
         let is_consecutive = previous.header.sequence.next() == record.header.sequence;

@@ -75,6 +75,12 @@ fn replay_record<E>(
         replay_part(replayed, found, sub_header, payload, on_event)
             .map_err(|what| corrupt(found, what, vec![sub_header.shard]))?;
     }
+    for (sub_header, _) in body.parts() {
+        // Only now: all parts of a replica in one record name the record before it.
+        if let Some(state) = replayed.replicas.get_mut(&sub_header.replica) {
+            state.previous_sequence = sequence;
+        }
+    }
     Ok(())
 }
 
@@ -157,7 +163,6 @@ fn replay_part(
         .replicas
         .entry(replica)
         .or_insert_with(|| ReplicaState::new(replica, shard));
-    // The second part of a replica in a record names the record itself.
     let follows = state.previous_sequence == sub_header.previous_sequence;
     if !follows || state.shard != shard {
         return Err(DamageKind::HoleInReplica { sequence, replica });
@@ -253,7 +258,6 @@ fn replay_part(
     if state.last_index != sub_header.last_index {
         return Err(DamageKind::HoleInReplica { sequence, replica });
     }
-    state.previous_sequence = sequence;
     if sub_header.kind == SubHeaderKind::Tombstone {
         replayed.replicas.remove(&replica);
     }
