@@ -10,6 +10,8 @@
 //! as bytes; the types that flatc generates stay private.
 
 mod batch;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod body;
 mod body_error;
 mod client;
@@ -22,6 +24,8 @@ mod request;
 mod response;
 #[cfg(test)]
 mod samples;
+#[cfg(feature = "server")]
+pub mod server;
 mod server_connection;
 mod shard_map;
 mod status;

@@ -76,6 +76,8 @@ pub struct Outbox {
     sent_bytes: usize,
     /// Requests handed out without a last answer.
     in_flight: u32,
+    /// Whether a hello was ever accepted.
+    was_greeted: bool,
 }
 
 impl Outbox {
@@ -87,6 +89,7 @@ impl Outbox {
             bytes: Vec::new(),
             sent_bytes: 0,
             in_flight: 0,
+            was_greeted: false,
         }
     }
 
@@ -131,9 +134,9 @@ impl Outbox {
         self.in_flight
     }
 
-    /// Whether a hello has been accepted.
-    pub fn is_greeted(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Draining)
+    /// Whether a hello was accepted at any time.
+    pub fn was_greeted(&self) -> bool {
+        self.was_greeted
     }
 
     /// Whether more requests may come in at present.
@@ -178,7 +181,7 @@ pub enum Intake {
     /// Read on.
     Reading,
     /// A limit is reached: read nothing until [`Outbox::is_paused`] is over, then call
-    /// [`ServerConnection::on_bytes`] again, at first without bytes.
+    /// [`ServerConnection::on_bytes`] without bytes as long as [`ServerConnection::is_holding`].
     Paused,
     /// Read no more; send what is in the outbox and close.
     Closing,
@@ -192,6 +195,8 @@ pub struct ServerConnection {
     /// What came in behind the last whole frame that was handed out. It grows with the bytes that arrive, not with
     /// the length that a header claims.
     inbound: Vec<u8>,
+    /// Whether a limit kept back what may be a whole request.
+    is_holding: bool,
 }
 
 impl ServerConnection {
@@ -201,7 +206,13 @@ impl ServerConnection {
             limits: *limits,
             request_limits: RequestLimits::from(&limits.announced),
             inbound: Vec::new(),
+            is_holding: false,
         }
+    }
+
+    /// Whether requests that have arrived may be waiting for a limit.
+    pub fn is_holding(&self) -> bool {
+        self.is_holding
     }
 
     /// Takes bytes as they were received and hands out every request that is complete with them, until a limit is
@@ -230,10 +241,12 @@ impl ServerConnection {
             self.inbound = inbound;
         }
         let outbox = outbox.borrow();
+        self.is_holding = false;
         if outbox.is_closing() {
             self.inbound = Vec::new();
             Intake::Closing
         } else if outbox.is_paused() {
+            self.is_holding = !self.inbound.is_empty();
             Intake::Paused
         } else {
             Intake::Reading
@@ -294,6 +307,7 @@ impl ServerConnection {
                 Ok(reply) => {
                     append_hello(&mut outbox.bytes, id, &reply);
                     outbox.phase = Phase::Open;
+                    outbox.was_greeted = true;
                 }
                 Err(error) => {
                     append_error_of(&mut outbox.bytes, header.kind, id, &error);
