@@ -5,6 +5,7 @@
 
 mod arguments;
 mod commands;
+mod node;
 #[cfg(test)]
 mod test_directory;
 

@@ -14,13 +14,13 @@ mod task;
 
 pub use bind::{BindError, bind, bind_socket};
 pub use connections::{ConnectionId, Connections, Teardown};
-pub use listener::adopt_listener;
+pub use listener::{adopt_listener, adopt_stream};
 pub use serve::serve;
 
 use crate::frame::RequestId;
 use crate::hello::HelloInfo;
+use crate::outbox::ConnectionLimits;
 use crate::request::Request;
-use crate::server_connection::ConnectionLimits;
 use std::time::Duration;
 
 /// How a core treats its connections.

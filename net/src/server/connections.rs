@@ -1,6 +1,6 @@
 //! The live connections of one core.
 
-use crate::server_connection::{Answered, Outbox};
+use crate::outbox::{Answered, Outbox};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;

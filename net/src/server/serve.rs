@@ -1,10 +1,10 @@
 //! Accepting connections, and ending those that have gone quiet.
 
+use crate::outbox::Outbox;
 use crate::response::append_refusal;
 use crate::server::connections::{Connections, Slot, Teardown};
 use crate::server::task::{ConnectionTask, new_read_buffer};
 use crate::server::{ServerOptions, Service};
-use crate::server_connection::Outbox;
 use crate::wire_error::{ErrorCode, WireError};
 use futures_io::AsyncWrite;
 use glommio::net::{TcpListener, TcpStream};

@@ -23,10 +23,11 @@ fn last_word(mut stream: TcpStream) -> WireError {
     stream.read_to_end(&mut bytes).unwrap();
     let frame = cut_frame(&bytes, FRAME_BYTES_MAX_DEFAULT).unwrap().unwrap();
     assert_eq!(frame.consumed_bytes, bytes.len());
-    match Response::decode(&frame.header, frame.body).unwrap() {
-        Response::Error(error) => error,
-        other => panic!("{other:?}"),
-    }
+    let response = Response::decode(&frame.header, frame.body).unwrap();
+    let Response::Error(error) = response else {
+        panic!("{response:?}");
+    };
+    error
 }
 
 #[test]

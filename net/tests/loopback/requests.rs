@@ -162,9 +162,8 @@ fn a_mutation_without_an_answer_has_an_unknown_outcome() {
     let mut client = server.connect();
     client.set_timeout(Duration::from_millis(50)).unwrap();
     let error = client.put(NAMESPACE, b"hold", b"").unwrap_err();
-    let cause = match error {
-        ClientError::OutcomeUnknown { cause } => cause,
-        other => panic!("{other}"),
+    let ClientError::OutcomeUnknown { cause } = error else {
+        panic!("{error}");
     };
     assert!(matches!(cause, ConnectionFault::Timeout), "{cause}");
     let after = client.put(NAMESPACE, b"a", b"").unwrap_err();
