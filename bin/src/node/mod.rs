@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 use metastore_engine::{
     BootNonce, CoreConfig, CoreId, Identity, LogHistory, Namespaces, Settings, ShardLocation,
     ShardMap,
@@ -54,6 +54,8 @@ pub(crate) struct NodeOptions {
 const WAL_BUDGET_BYTES_DEFAULT: u64 = 8 << 30;
 /// Bytes of glommio's own registered memory for each core: the log has a ring of its own, so this stays unused.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
+/// How long a busy core may go without looking for events.
+const CORE_LATENCY: Duration = Duration::from_millis(1);
 /// A core that has not ended this long after it was told to stop is left behind.
 const STOP_LIMIT: Duration = Duration::from_millis(4_900);
 
@@ -330,7 +332,15 @@ fn spawn(core: CoreId, cpu: usize, setup: CoreSetup) -> Result<(), StartError> {
         .io_memory(EXECUTOR_IO_MEMORY_BYTES)
         // The default would pin the threads that prepare segments to the core's own processor.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .spawn(move || core_thread::run(setup))
+        .spawn(move || async move {
+            // Sockets and the ring wake tasks from outside: in a queue to which latency does not matter that can
+            // take tens of milliseconds.
+            let latency = Latency::Matters(CORE_LATENCY);
+            let queue = glommio::executor().create_task_queue(Shares::default(), latency, "core");
+            glommio::spawn_local_into(core_thread::run(setup), queue)
+                .expect("the queue was just made")
+                .await;
+        })
         .map(|_thread| ())
         .map_err(|error| StartError::Executor {
             core: core.0,
