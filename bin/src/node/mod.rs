@@ -30,7 +30,7 @@ use metastore_wal::device::{FlushMethod, probe_io_uring};
 
 use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup, NodePhase, Phase};
-pub(crate) use self::data::DataDirectory;
+pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
 pub(crate) use self::error::StartError;
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
