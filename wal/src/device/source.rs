@@ -11,7 +11,7 @@ use super::prepare::{mark_path, segment_number, segment_path, sync_directory};
 use crate::format::{BLOCK_BYTES, MarkSlot};
 use crate::ids::FileNumber;
 use crate::log::SegmentFile;
-use crate::recovery::SegmentSource;
+use crate::recovery::{MarkBlocks, SegmentSource};
 
 /// Reads the segments and marks of one directory. It writes nothing, but flushes everything before the first read:
 /// what a killed process wrote last may be readable and yet sit in the device's cache only.
@@ -87,7 +87,7 @@ impl SegmentSource for DirectorySource {
         })
     }
 
-    fn marks(&mut self) -> Result<[Option<Box<[u8]>>; 2], DeviceError> {
+    fn marks(&mut self) -> Result<MarkBlocks, DeviceError> {
         let mut blocks = [None, None];
         let Some(file) = &self.mark else {
             return Ok(blocks);
