@@ -1,3 +1,28 @@
-//! MetaStore.
+//! The `metastore` program: the server and the commands that talk to it.
+//!
+//! This package joins the other crates to a command line, to sockets and to files. It does **not** decide about
+//! consensus or durability, and the client commands know no more of a server than the protocol says.
 
-fn main() {}
+mod arguments;
+mod commands;
+mod node;
+#[cfg(test)]
+mod test_directory;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+use commands::Exit;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let exit = match Arguments::try_parse() {
+        Ok(arguments) => commands::run(&arguments.command),
+        Err(error) => commands::report_usage(&error),
+    };
+    exit.into()
+}

@@ -12,7 +12,9 @@ impl TestDirectory {
     pub(crate) fn new(name: &str) -> TestDirectory {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let unique = format!("{name}-{}-{number}", std::process::id());
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-data").join(unique);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../target/test-data")
+            .join(unique);
         std::fs::create_dir_all(&path).expect("the build's directory can be written");
         TestDirectory(path)
     }

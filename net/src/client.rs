@@ -330,3 +330,6 @@ fn happened_when_lost(kind: FrameKind) -> Happened {
         | FrameKind::ShardMap => Happened::NotDone,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,11 @@ impl FrameFlags {
         FrameFlags(self.0 | other.0)
     }
 
+    /// The flags as they stand on the wire.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
     /// Whether every flag of `other` is set.
     pub const fn has(self, other: FrameFlags) -> bool {
         self.0 & other.0 == other.0

@@ -10,18 +10,24 @@
 //! as bytes; the types that flatc generates stay private.
 
 mod batch;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod body;
 mod body_error;
 mod client;
 mod frame;
+pub mod fuzz;
 mod generated;
 mod hello;
+mod outbox;
 mod range;
 mod read;
 mod request;
 mod response;
 #[cfg(test)]
 mod samples;
+#[cfg(feature = "server")]
+pub mod server;
 mod server_connection;
 mod shard_map;
 mod status;
@@ -36,6 +42,7 @@ pub use frame::{
     FrameKind, MAGIC, PROTOCOL_VERSION, RequestId, append_frame, cut_frame, frame_length,
 };
 pub use hello::{HelloInfo, HelloReply, HelloRequest, ServerLimits};
+pub use outbox::{Answered, ConnectionLimits, Outbox};
 pub use range::{ChunkEnd, ChunkWriter, RangeChunk, RangeRequest, ShardRevision};
 pub use read::{
     Consistency, GetManyReply, GetManyRequest, GetManyWriter, GetReply, GetRequest, ReadPosition,
@@ -46,7 +53,7 @@ pub use response::{
     append_get_many, append_hello, append_outcome, append_outcome_bytes, append_pong,
     append_shard_map, append_status,
 };
-pub use server_connection::{Answered, ConnectionLimits, Intake, Outbox, ServerConnection};
+pub use server_connection::{Intake, ServerConnection};
 pub use shard_map::{ShardMapReply, ShardPlace, SlotRange};
 pub use status::{Counter, LogStatus, ReplicaRole, ReplicaStatus, StageStatus, StatusReply};
 pub use wire_error::{ErrorCode, Happened, WireError};

@@ -210,6 +210,13 @@ impl<'a> RangeChunk<'a> {
             (base.revisions() as usize).saturating_mul(size_of::<WireShardRevision>());
         let revisions = body.take(revisions_bytes)?;
         body.finish()?;
+        let (layouts, _) = revisions.as_chunks();
+        if layouts
+            .iter()
+            .any(|bytes| WireShardRevision(*bytes).zero_32() != 0)
+        {
+            return Err(BodyError::ReservedNotZero);
+        }
         Ok(RangeChunk {
             count: base.rows(),
             is_last: end == ChunkKind::Last,
@@ -230,6 +237,8 @@ pub(crate) enum ChunkKind {
 #[derive(Debug)]
 pub struct ChunkWriter<'a> {
     out: &'a mut Vec<u8>,
+    /// Where the first row begins.
+    rows_start: usize,
     count: u32,
 }
 
@@ -245,7 +254,12 @@ impl<'a> ChunkWriter<'a> {
         };
         let start = out.len();
         out.extend_from_slice(&ChunkBase::new(0, 0).0);
-        let mut writer = ChunkWriter { out, count: 0 };
+        let rows_start = out.len();
+        let mut writer = ChunkWriter {
+            out,
+            rows_start,
+            count: 0,
+        };
         write(&mut writer);
         let count = writer.count;
         for place in revisions {
@@ -254,6 +268,11 @@ impl<'a> ChunkWriter<'a> {
         }
         let base = ChunkBase::new(count, length_u32(revisions.len()));
         out[start..start + base.0.len()].copy_from_slice(&base.0);
+    }
+
+    /// Bytes of the rows written so far, for whoever cuts chunks by size.
+    pub fn rows_bytes(&self) -> usize {
+        self.out.len() - self.rows_start
     }
 
     /// The next row.

@@ -139,3 +139,6 @@ fn empty<'a>(body: &[u8], request: Request<'a>) -> Result<Request<'a>, BodyError
 pub(crate) fn encode_cancel(range: RequestId, out: &mut Vec<u8>) {
     out.extend_from_slice(&CancelBase::new(range.0).0);
 }
+
+#[cfg(test)]
+mod tests;

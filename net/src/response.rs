@@ -184,3 +184,6 @@ pub fn append_shard_map(out: &mut Vec<u8>, id: RequestId, reply: &ShardMapReply)
         reply.encode_into(body);
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,174 +3,14 @@
 //! It is two objects, because a request is handed out while it borrows the bytes received, and the answer may come
 //! before the call returns: [`ServerConnection`] takes bytes in, [`Outbox`] gathers what goes out and knows how much
 //! is under way. The driver owns the first and shares the second.
-//!
-//! ```text
-//!             hello accepted             bad frame, refused hello
-//!  Greeting ------------------> Open --------------------------+
-//!     |                          |                             v
-//!     |                          +-- begin_drain --> Draining  |
-//!     |                                                 |      |
-//!     +-- bad frame, no hello, refused hello ------> Closing <-+
-//!                                                       ^
-//!                        nothing under way -------------+ (from Draining)
-//! ```
 
 use crate::frame::{Frame, FrameError, FrameFlags, PROTOCOL_VERSION, RequestId, cut_frame};
-use crate::hello::{HelloInfo, HelloReply, HelloRequest, ServerLimits};
+use crate::hello::{HelloInfo, HelloReply, HelloRequest};
+use crate::outbox::{ConnectionLimits, Outbox, Phase, clear_buffer};
 use crate::request::{Request, RequestLimits};
-use crate::response::{append_error_of, append_hello, append_pong, append_refusal};
+use crate::response::{append_error_of, append_hello, append_pong};
 use crate::wire_error::{ErrorCode, WireError};
 use std::cell::RefCell;
-
-/// A buffer that grew beyond this is given back once it is empty, so that one large frame does not hold its memory
-/// for the life of the connection.
-const BUFFER_BYTES_KEPT: usize = 64 * 1024;
-
-/// What one connection may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectionLimits {
-    /// What the client is told in the answer to its hello.
-    pub announced: ServerLimits,
-    /// With this much waiting to be sent the connection is not read.
-    pub outbound_bytes_max: usize,
-    /// With this much waiting to be sent the connection is closed: requests already under way may answer beyond
-    /// `outbound_bytes_max`, and a client that does not read must not hold all of it.
-    pub outbound_bytes_close: usize,
-}
-
-impl Default for ConnectionLimits {
-    fn default() -> ConnectionLimits {
-        ConnectionLimits {
-            announced: ServerLimits::default(),
-            outbound_bytes_max: 4 * 1024 * 1024,
-            outbound_bytes_close: 64 * 1024 * 1024,
-        }
-    }
-}
-
-/// Where a connection is in its life; see the figure above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Greeting,
-    Open,
-    Draining,
-    Closing,
-}
-
-/// Whether a reply was the last one to its request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answered {
-    /// The request is done.
-    Last,
-    /// More frames to the same request follow.
-    More,
-}
-
-/// What goes out on one connection, and how much is under way.
-#[derive(Debug)]
-pub struct Outbox {
-    limits: ConnectionLimits,
-    phase: Phase,
-    bytes: Vec<u8>,
-    /// How many of `bytes` the socket has taken.
-    sent_bytes: usize,
-    /// Requests handed out without a last answer.
-    in_flight: u32,
-}
-
-impl Outbox {
-    /// An outbox of a connection that has not said hello.
-    pub fn new(limits: &ConnectionLimits) -> Outbox {
-        Outbox {
-            limits: *limits,
-            phase: Phase::Greeting,
-            bytes: Vec::new(),
-            sent_bytes: 0,
-            in_flight: 0,
-        }
-    }
-
-    /// Appends the frames that `encode` writes.
-    ///
-    /// # Panics
-    /// When a last answer has no request under way.
-    pub fn reply(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Answered) {
-        match encode(&mut self.bytes) {
-            Answered::More => {}
-            Answered::Last => {
-                assert!(self.in_flight > 0, "an answer without a request");
-                self.in_flight -= 1;
-            }
-        }
-    }
-
-    /// What the socket shall take.
-    pub fn unsent(&self) -> &[u8] {
-        &self.bytes[self.sent_bytes..]
-    }
-
-    /// The socket took `count` bytes.
-    pub fn on_sent(&mut self, count: usize) {
-        self.sent_bytes += count;
-        assert!(
-            self.sent_bytes <= self.bytes.len(),
-            "sent more than there is"
-        );
-        if self.sent_bytes == self.bytes.len() {
-            self.sent_bytes = 0;
-            clear_buffer(&mut self.bytes);
-        } else if self.sent_bytes >= BUFFER_BYTES_KEPT && self.sent_bytes * 2 >= self.bytes.len() {
-            // A connection that never quite empties its outbox must not keep all that it ever sent.
-            self.bytes.drain(..self.sent_bytes);
-            self.sent_bytes = 0;
-        }
-    }
-
-    /// Requests handed out without a last answer.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight
-    }
-
-    /// Whether a hello has been accepted.
-    pub fn is_greeted(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Draining)
-    }
-
-    /// Whether more requests may come in at present.
-    pub fn is_paused(&self) -> bool {
-        self.in_flight >= self.limits.announced.commands_in_flight
-            || self.unsent().len() >= self.limits.outbound_bytes_max
-    }
-
-    /// Whether so much is waiting that the connection must be cut.
-    pub fn is_overfull(&self) -> bool {
-        self.unsent().len() > self.limits.outbound_bytes_close
-    }
-
-    /// From now on requests are answered with `ShuttingDown`, and the connection closes when nothing is under way.
-    pub fn begin_drain(&mut self) {
-        match self.phase {
-            Phase::Greeting => self.phase = Phase::Closing,
-            Phase::Open => self.phase = Phase::Draining,
-            Phase::Draining | Phase::Closing => {}
-        }
-    }
-
-    /// Whether the connection ends once [`Outbox::unsent`] is sent: nothing more will come.
-    pub fn is_closing(&self) -> bool {
-        match self.phase {
-            Phase::Greeting | Phase::Open => false,
-            Phase::Draining => self.in_flight == 0,
-            Phase::Closing => true,
-        }
-    }
-
-    /// Gives the connection up with a last word.
-    fn refuse(&mut self, error: &WireError) {
-        append_refusal(&mut self.bytes, error);
-        self.phase = Phase::Closing;
-    }
-}
 
 /// What the driver does after bytes were taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +18,7 @@ pub enum Intake {
     /// Read on.
     Reading,
     /// A limit is reached: read nothing until [`Outbox::is_paused`] is over, then call
-    /// [`ServerConnection::on_bytes`] again, at first without bytes.
+    /// [`ServerConnection::on_bytes`] without bytes as long as [`ServerConnection::is_holding`].
     Paused,
     /// Read no more; send what is in the outbox and close.
     Closing,
@@ -192,6 +32,8 @@ pub struct ServerConnection {
     /// What came in behind the last whole frame that was handed out. It grows with the bytes that arrive, not with
     /// the length that a header claims.
     inbound: Vec<u8>,
+    /// Whether a limit kept back what may be a whole request.
+    is_holding: bool,
 }
 
 impl ServerConnection {
@@ -201,7 +43,13 @@ impl ServerConnection {
             limits: *limits,
             request_limits: RequestLimits::from(&limits.announced),
             inbound: Vec::new(),
+            is_holding: false,
         }
+    }
+
+    /// Whether requests that have arrived may be waiting for a limit.
+    pub fn is_holding(&self) -> bool {
+        self.is_holding
     }
 
     /// Takes bytes as they were received and hands out every request that is complete with them, until a limit is
@@ -230,10 +78,12 @@ impl ServerConnection {
             self.inbound = inbound;
         }
         let outbox = outbox.borrow();
+        self.is_holding = false;
         if outbox.is_closing() {
             self.inbound = Vec::new();
             Intake::Closing
         } else if outbox.is_paused() {
+            self.is_holding = !self.inbound.is_empty();
             Intake::Paused
         } else {
             Intake::Reading
@@ -266,7 +116,7 @@ impl ServerConnection {
             let Some(request) = self.admit(&frame, &mut open, hello) else {
                 continue;
             };
-            open.in_flight += 1;
+            open.on_request();
             drop(open);
             on_request(frame.header.request_id, frame.header.deadline_ms, request);
         }
@@ -288,16 +138,16 @@ impl ServerConnection {
             return None;
         }
         let decoded = Request::decode(header, frame.body, &self.request_limits);
-        if outbox.phase == Phase::Greeting {
+        if outbox.phase() == Phase::Greeting {
             let reply = decoded.and_then(|request| self.greet(&request, hello));
             match reply {
                 Ok(reply) => {
-                    append_hello(&mut outbox.bytes, id, &reply);
-                    outbox.phase = Phase::Open;
+                    outbox.push(|out| append_hello(out, id, &reply));
+                    outbox.open();
                 }
                 Err(error) => {
-                    append_error_of(&mut outbox.bytes, header.kind, id, &error);
-                    outbox.phase = Phase::Closing;
+                    outbox.push(|out| append_error_of(out, header.kind, id, &error));
+                    outbox.close();
                 }
             }
             return None;
@@ -305,16 +155,16 @@ impl ServerConnection {
         let refused = match decoded {
             Err(error) => error,
             Ok(Request::Ping) => {
-                append_pong(&mut outbox.bytes, id);
+                outbox.push(|out| append_pong(out, id));
                 return None;
             }
             Ok(Request::Hello(_)) => {
                 WireError::new(ErrorCode::BadRequest).with_message("hello was said before")
             }
-            Ok(_) if outbox.phase == Phase::Draining => WireError::new(ErrorCode::ShuttingDown),
+            Ok(_) if outbox.phase() == Phase::Draining => WireError::new(ErrorCode::ShuttingDown),
             Ok(request) => return Some(request),
         };
-        append_error_of(&mut outbox.bytes, header.kind, id, &refused);
+        outbox.push(|out| append_error_of(out, header.kind, id, &refused));
         None
     }
 
@@ -364,11 +214,5 @@ fn refusal_of(error: &FrameError) -> WireError {
     refusal.with_message(error.to_string())
 }
 
-/// Empties a buffer and gives its memory back if it had grown.
-fn clear_buffer(buffer: &mut Vec<u8>) {
-    if buffer.capacity() > BUFFER_BYTES_KEPT {
-        *buffer = Vec::new();
-    } else {
-        buffer.clear();
-    }
-}
+#[cfg(test)]
+mod tests;

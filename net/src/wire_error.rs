@@ -339,3 +339,6 @@ impl std::fmt::Display for WireError {
 fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,53 @@
-//! Load generator.
+//! Load generator and measurements for a store: what a put, a get and a flush cost, beside what the disk and the
+//! socket cost by themselves.
+//!
+//! It does **not** judge a build by absolute numbers, which say little about another machine: it prints ratios of
+//! one run and costs an operation, with the conditions under which they were measured. It checks no answer beyond
+//! what makes a measurement void, and it never retries.
+//!
+//! Exit codes: 0 measured, 1 measured but at least one measurement is void, 2 usage, 3 not measured.
 
-fn main() {}
+#![allow(
+    clippy::result_large_err,
+    reason = "an error ends the program, and the store's own errors carry data"
+)]
+
+mod arguments;
+mod conditions;
+mod error;
+mod keys;
+mod latency;
+mod load;
+mod measurement;
+mod operation;
+mod output;
+mod preload;
+mod process;
+mod random;
+mod run;
+mod store;
+mod workload;
+mod zipfian;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use error::Verdict;
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+    };
+    match result {
+        Ok(Verdict::Valid) => ExitCode::SUCCESS,
+        Ok(Verdict::Invalid) => ExitCode::from(1),
+        Err(error) => {
+            // There is nobody left to tell when standard error is closed too.
+            let _told = writeln!(io::stderr(), "metastore-perf: {error}");
+            ExitCode::from(3)
+        }
+    }
+}

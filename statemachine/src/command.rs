@@ -1,8 +1,14 @@
 //! One client mutation, as it stands on the wire, in the log, and at apply.
 
+mod error;
+mod flags;
+
+pub use error::{CommandError, Feature};
+pub use flags::CommandFlags;
+
 use crate::generated;
 use crate::ids::{NamespaceId, Revision};
-use crate::wire::{Reader, Short, length_u32, length_usize};
+use crate::wire::{Reader, length_u32, length_usize};
 
 /// Length of the part that every command has.
 pub const COMMAND_BASE_BYTES: usize = size_of::<generated::CommandBase>();
@@ -66,10 +72,6 @@ pub enum CommandKind {
     Append = 6,
 }
 
-/// Conditions and requests of a command, as bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct CommandFlags(u16);
-
 /// Names a command for exactly-once retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionStamp {
@@ -90,100 +92,6 @@ pub struct CommandLimits {
     pub key_bytes_max: usize,
     /// Longest value of one command.
     pub value_bytes_max: usize,
-}
-
-/// Something the format has room for and this version does not do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feature {
-    /// Keys that vanish with their lease.
-    Lease,
-    /// Exactly-once retries.
-    Session,
-}
-
-/// Why bytes are not a command, or not an acceptable one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommandError {
-    /// The bytes end inside the command.
-    #[error("the command needs {needed} bytes, there are {available}")]
-    Truncated {
-        /// Bytes that the parts seen so far need.
-        needed: usize,
-        /// Bytes present.
-        available: usize,
-    },
-    /// The kind is reserved or from a later version.
-    #[error("unknown command kind {kind}")]
-    UnknownKind {
-        /// The number found.
-        kind: u16,
-    },
-    /// A flag is from a later version; what it would add cannot be skipped.
-    #[error("unknown command flags {flags:#06x}")]
-    UnknownFlags {
-        /// The unknown bits.
-        flags: u16,
-    },
-    /// The flag has no meaning for the kind.
-    #[error("{kind:?} does not take the flag {flag:?}")]
-    FlagNotAllowed {
-        /// The command's kind.
-        kind: CommandKind,
-        /// The flag in question.
-        flag: CommandFlags,
-    },
-    /// A key has at least one byte.
-    #[error("the key is empty")]
-    KeyEmpty,
-    /// The key is longer than the limit.
-    #[error("the key has {actual} bytes, at most {limit} are allowed")]
-    KeyTooLarge {
-        /// Allowed bytes.
-        limit: usize,
-        /// Bytes found.
-        actual: usize,
-    },
-    /// The value is longer than the limit.
-    #[error("the value has {actual} bytes, at most {limit} are allowed")]
-    ValueTooLarge {
-        /// Allowed bytes.
-        limit: usize,
-        /// Bytes found.
-        actual: usize,
-    },
-    /// A delete has no value.
-    #[error("{kind:?} does not take a value")]
-    ValueNotAllowed {
-        /// The command's kind.
-        kind: CommandKind,
-    },
-    /// A counter's operand is exactly eight bytes.
-    #[error("the operand has {length} bytes instead of 8")]
-    OperandNotI64 {
-        /// Bytes found.
-        length: usize,
-    },
-    /// Both "must be absent" and "must have this revision".
-    #[error("IF_ABSENT and EXPECTED_REVISION contradict each other")]
-    Contradiction,
-    /// Accepting it would promise what does not happen.
-    #[error("{feature:?} is not supported by this version")]
-    NotSupported {
-        /// What was asked for.
-        feature: Feature,
-    },
-    /// More bytes than the one command that was expected.
-    #[error("{count} bytes follow the command")]
-    TrailingBytes {
-        /// Bytes too many.
-        count: usize,
-    },
-    /// The namespace is not for clients.
-    #[error("namespace {namespace} is reserved")]
-    NamespaceReserved {
-        /// The namespace named.
-        namespace: NamespaceId,
-    },
 }
 
 impl<'a> Command<'a> {
@@ -449,7 +357,7 @@ impl<'a> Command<'a> {
         );
         let base = generated::CommandBase::new(
             self.kind as u16,
-            self.flags.0,
+            self.flags.bits(),
             self.namespace.0,
             length_u32(self.key.len()),
             length_u32(self.value.len()),
@@ -514,52 +422,6 @@ impl CommandKind {
     }
 }
 
-impl CommandFlags {
-    /// No flag.
-    pub const NONE: CommandFlags = CommandFlags(0);
-    /// The command carries a lease.
-    pub const LEASE: CommandFlags = CommandFlags(1);
-    /// The command carries an expected revision.
-    pub const EXPECTED_REVISION: CommandFlags = CommandFlags(2);
-    /// The command carries a session stamp.
-    pub const SESSION: CommandFlags = CommandFlags(4);
-    /// Act only if the key is absent.
-    pub const IF_ABSENT: CommandFlags = CommandFlags(8);
-    /// Answer with the row as the command found it.
-    pub const RETURN_PREVIOUS: CommandFlags = CommandFlags(16);
-
-    const ALL: u16 = 0b1_1111;
-
-    /// The flags that `bits` name.
-    ///
-    /// # Errors
-    /// [`CommandError::UnknownFlags`] with the bits that mean nothing.
-    pub fn from_bits(bits: u16) -> Result<CommandFlags, CommandError> {
-        match bits & !CommandFlags::ALL {
-            0 => Ok(CommandFlags(bits)),
-            unknown => Err(CommandError::UnknownFlags { flags: unknown }),
-        }
-    }
-
-    /// The flags as bits.
-    #[must_use]
-    pub fn bits(self) -> u16 {
-        self.0
-    }
-
-    /// Whether every flag of `other` is set.
-    #[must_use]
-    pub fn contains(self, other: CommandFlags) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// These flags and those of `other`.
-    #[must_use]
-    pub fn with(self, other: CommandFlags) -> CommandFlags {
-        CommandFlags(self.0 | other.0)
-    }
-}
-
 impl SessionStamp {
     fn from_wire(wire: generated::SessionStamp) -> SessionStamp {
         SessionStamp {
@@ -585,15 +447,6 @@ impl Default for CommandLimits {
         CommandLimits {
             key_bytes_max: 4096,
             value_bytes_max: 1536 * 1024,
-        }
-    }
-}
-
-impl From<Short> for CommandError {
-    fn from(short: Short) -> CommandError {
-        CommandError::Truncated {
-            needed: short.needed,
-            available: short.available,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The state of one shard: keys, their recent past, and the readers that hold it.
 
 mod apply;
+mod decide;
 mod hash;
 mod history;
 mod key_map;
@@ -152,7 +153,7 @@ impl StateMachine {
                 + self.key_count * record::RECORD_OVERHEAD_BYTES
                 + node_bytes,
             history_bytes,
-            unanswering_bytes: history_bytes - self.history.answering_bytes(),
+            unanswering_bytes: self.unanswering_bytes(),
             pin_count: self.pins.count(),
         }
     }
@@ -176,7 +177,8 @@ impl StateMachine {
         self.pins.add(View::Before(next), next, self.shard_time)
     }
 
-    /// Fixes the state of a namespace at a revision that the history still answers.
+    /// Fixes the state of a namespace at a revision that the history still answers. Other namespaces are read as they
+    /// are by then. It holds the whole of the present history, so give it back soon.
     ///
     /// # Errors
     /// [`ReadError::Compacted`] and [`ReadError::Future`].
@@ -204,6 +206,11 @@ impl StateMachine {
             }
         }
         entries_max
+    }
+
+    /// Bytes of the history that answer no read at a revision.
+    fn unanswering_bytes(&self) -> u64 {
+        self.history.held_bytes() - self.history.answering_bytes()
     }
 
     /// Takes a deleted key out of the map, unless it was changed since.
@@ -241,3 +248,6 @@ impl Default for Parameters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ pub enum LogEffect {
         /// Its length.
         bytes: u64,
     },
-    /// Remove a segment file that is not needed any more; then [`Log::on_segment_removed`].
+    /// Remove a segment file that is of no use: its length is wrong, or there are too many; then [`Log::on_segment_removed`].
     RemoveSegment {
         /// The file.
         file: FileNumber,
@@ -302,6 +302,11 @@ impl Log {
         if self.needs_mark() {
             self.marks.set_due();
         }
+    }
+
+    /// Disk space is short: spares beyond [`LogOptions::spare_segments`], kept for reuse, are removed.
+    pub fn trim_spares(&mut self) {
+        self.segments.trim_spares();
     }
 
     // ---- What the caller must do, and what it has done ----

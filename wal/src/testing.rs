@@ -126,6 +126,15 @@ pub(crate) struct Machine {
     pub(crate) disk: Disk,
     pub(crate) pending: Vec<Pending>,
     pub(crate) durable: Position,
+    /// While there is no space, preparations wait here.
+    pub(crate) space: Space,
+}
+
+/// Whether the disk has room for another segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    Free,
+    Full { waiting: Option<(FileNumber, u64)> },
 }
 
 impl Machine {
@@ -146,6 +155,7 @@ impl Machine {
             disk,
             pending: Vec::new(),
             durable: Position(0),
+            space: Space::Free,
         }
     }
 
@@ -176,20 +186,35 @@ impl Machine {
                         buffer,
                     });
                 }
-                LogEffect::PrepareSegment { file, bytes } => {
-                    let bytes = vec![0; usize::try_from(bytes).unwrap()];
-                    assert_eq!(
-                        self.disk.files.insert(file, bytes),
-                        None,
-                        "a file is prepared once"
-                    );
-                    self.log.on_segment_prepared(file);
-                }
+                LogEffect::PrepareSegment { file, bytes } => match &mut self.space {
+                    Space::Free => self.prepare(file, bytes),
+                    Space::Full { waiting } => *waiting = Some((file, bytes)),
+                },
                 LogEffect::RemoveSegment { file } => {
                     self.disk.files.remove(&file).unwrap();
                     self.log.on_segment_removed(file);
                 }
             }
+        }
+    }
+
+    fn prepare(&mut self, file: FileNumber, bytes: u64) {
+        let zeros = vec![0; usize::try_from(bytes).unwrap()];
+        assert_eq!(
+            self.disk.files.insert(file, zeros),
+            None,
+            "a file is prepared once"
+        );
+        self.log.on_segment_prepared(file);
+    }
+
+    /// Space returns, and what waited for it is prepared.
+    pub(crate) fn free_space(&mut self) {
+        if let Space::Full {
+            waiting: Some((file, bytes)),
+        } = std::mem::replace(&mut self.space, Space::Free)
+        {
+            self.prepare(file, bytes);
         }
     }
 
@@ -225,6 +250,12 @@ impl Machine {
         self.log.on_idle();
         self.settle();
         assert!(!self.log.needs_mark());
+    }
+
+    /// A crash in which everything pending is lost, a recovery, and a mark.
+    pub(crate) fn idle_after_loss(&mut self) {
+        *self = Self::restart(small_options(), self.disk.clone());
+        self.idle();
     }
 
     /// Stages a part and makes it durable.
@@ -322,7 +353,7 @@ impl Model {
                     .retain(|&index, _| first_index.0 <= index && index <= last_index.0);
             }
             ReplayEvent::Tombstone { replica, .. } => {
-                self.replicas.remove(replica).unwrap();
+                self.replicas.remove(replica);
             }
         }
     }

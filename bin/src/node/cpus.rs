@@ -5,13 +5,17 @@ use super::StartError;
 /// The processors that this process may use, from the kernel's own list.
 pub(crate) fn allowed() -> Result<Vec<usize>, StartError> {
     let path = "/proc/self/status";
-    let status = std::fs::read_to_string(path)
-        .map_err(|source| StartError::File { path: path.into(), source })?;
+    let status = std::fs::read_to_string(path).map_err(|source| StartError::File {
+        path: path.into(),
+        source,
+    })?;
     status
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
         .and_then(|list| parse_list(list.trim()))
-        .ok_or_else(|| StartError::CpuList { list: format!("Cpus_allowed_list of {path}") })
+        .ok_or_else(|| StartError::CpuList {
+            list: format!("Cpus_allowed_list of {path}"),
+        })
 }
 
 /// Reads a list of processors, as in `0-3,8`; `None` when it is not one.

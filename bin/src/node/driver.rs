@@ -13,12 +13,13 @@ use std::time::Duration;
 use glommio::net::UnixStream;
 use glommio::timer::Timer;
 use metastore_engine::{
-    ConnectionId, Core, CoreId, Effect, Effects, Input, MeshBatch, RequestId as EngineRequestId, Time,
+    ConnectionId, Core, CoreId, Effect, Effects, Input, MeshBatch, RequestId as EngineRequestId,
+    Time,
 };
 use metastore_net::server::{self, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
 use metastore_wal::FileNumber;
-use metastore_wal::device::{self, Completion, DeviceError, FileRef, Ring};
+use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseSwitch, Ring};
 
 use super::clock::Clock;
 use super::event::Event;
@@ -27,6 +28,11 @@ use super::wire::{self, CoreFacts};
 
 /// How long to wait before a segment is tried again after the disk had no room for it.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
+/// Segments are filled no faster than this while clients are answered.
+const PREPARE_BYTES_PER_SECOND_MAX: u64 = 256 << 20;
+
+/// An alarm in the past must still let the other tasks run before it.
+const ALARM_MIN: Duration = Duration::from_micros(200);
 
 /// Where messages to another core go.
 pub(crate) trait MeshSender {
@@ -51,6 +57,7 @@ pub(crate) struct Driver {
     ring: RefCell<Ring>,
     completions: RefCell<Vec<Completion>>,
     log_directory: PathBuf,
+    preparation_pause: PauseSwitch,
     clock: Clock,
     facts: CoreFacts,
     connections: Connections,
@@ -65,13 +72,21 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(parts: DriverParts) -> Driver {
-        let DriverParts { core, ring, log_directory, clock, facts, mesh } = parts;
+        let DriverParts {
+            core,
+            ring,
+            log_directory,
+            clock,
+            facts,
+            mesh,
+        } = parts;
         Driver {
             core: RefCell::new(core),
             effects: RefCell::default(),
             ring: RefCell::new(ring),
             completions: RefCell::default(),
             log_directory,
+            preparation_pause: PauseSwitch::default(),
             clock,
             facts,
             connections: Connections::default(),
@@ -103,7 +118,9 @@ impl Driver {
 
     fn step(&self, input: Input<'_>) {
         let now = self.clock.now();
-        self.core.borrow_mut().step(now, input, &mut self.effects.borrow_mut());
+        self.core
+            .borrow_mut()
+            .step(now, input, &mut self.effects.borrow_mut());
     }
 
     // ---- The turn ----
@@ -119,7 +136,9 @@ impl Driver {
     /// Finishes the turn and carries out its effects.
     pub(crate) fn run_turn(self: &Rc<Self>) {
         let mut effects = self.effects.take();
-        self.core.borrow_mut().finish_turn(self.clock.now(), &mut effects);
+        self.core
+            .borrow_mut()
+            .finish_turn(self.clock.now(), &mut effects);
         for effect in effects.queue.drain(..) {
             self.carry_out(effect, &effects.arena);
         }
@@ -131,23 +150,43 @@ impl Driver {
         self.effects.replace(effects);
         let mut core = self.core.borrow_mut();
         core.on_turn_executed(self.clock.now());
+        match core.is_log_behind() {
+            true => self.preparation_pause.pause(),
+            false => self.preparation_pause.resume(),
+        }
         if core.has_work() {
             self.turn_wanted.set();
         }
-        if core.next_deadline().is_some_and(|deadline| deadline < self.alarm.get()) {
+        if core
+            .next_deadline()
+            .is_some_and(|deadline| deadline < self.alarm.get())
+        {
             self.alarm_moved.set();
         }
     }
 
     fn carry_out(self: &Rc<Self>, effect: Effect, arena: &[u8]) {
         match effect {
-            Effect::WriteLog { ticket, file, offset, buffer } => {
+            Effect::WriteLog {
+                ticket,
+                file,
+                offset,
+                buffer,
+            } => {
                 let file = FileRef::Segment(file);
-                self.ring.borrow_mut().submit_write(ticket, file, offset, buffer);
+                self.ring
+                    .borrow_mut()
+                    .submit_write(ticket, file, offset, buffer);
             }
-            Effect::WriteMark { ticket, slot, buffer } => {
+            Effect::WriteMark {
+                ticket,
+                slot,
+                buffer,
+            } => {
                 let offset = slot.offset();
-                self.ring.borrow_mut().submit_write(ticket, FileRef::Mark, offset, buffer);
+                self.ring
+                    .borrow_mut()
+                    .submit_write(ticket, FileRef::Mark, offset, buffer);
             }
             Effect::PrepareSegment { file, bytes } => {
                 glommio::spawn_local(Rc::clone(self).prepare_segment(file, bytes)).detach();
@@ -155,7 +194,12 @@ impl Driver {
             Effect::RemoveSegment { file } => {
                 glommio::spawn_local(Rc::clone(self).remove_segment(file)).detach();
             }
-            Effect::Reply { connection, request, kind, reply } => {
+            Effect::Reply {
+                connection,
+                request,
+                kind,
+                reply,
+            } => {
                 let subject = (RequestId(request.0), kind);
                 let count = self.connections.count();
                 self.connections.reply(to_net(connection), |out| {
@@ -187,7 +231,12 @@ impl Driver {
     fn reap(self: &Rc<Self>) {
         let mut completions = self.completions.take();
         self.ring_result(self.ring.borrow_mut().reap(&mut completions));
-        for Completion { ticket, file, buffer } in completions.drain(..) {
+        for Completion {
+            ticket,
+            file,
+            buffer,
+        } in completions.drain(..)
+        {
             self.step(match file {
                 FileRef::Segment(_) => Input::LogWritten { ticket, buffer },
                 FileRef::Mark => Input::MarkWritten { ticket, buffer },
@@ -200,25 +249,43 @@ impl Driver {
     /// A write or flush that failed is never tried again: after it nobody knows what the disk holds.
     fn ring_result(&self, result: Result<(), DeviceError>) {
         if let Err(error) = result {
-            halt(&format!("the log of {} cannot be written: {error}", self.log_directory.display()));
+            halt(&format!(
+                "the log of {} cannot be written: {error}",
+                self.log_directory.display()
+            ));
+        }
+    }
+
+    /// The first segments hold up the start, later ones must not hold up the log.
+    fn preparation_pace(&self) -> Pace {
+        match self.is_serving() {
+            true => Pace::limited(PREPARE_BYTES_PER_SECOND_MAX, self.preparation_pause.clone()),
+            false => Pace::unlimited(),
         }
     }
 
     async fn prepare_segment(self: Rc<Self>, file: FileNumber, bytes: u64) {
         loop {
             let directory = self.log_directory.clone();
+            let pace = self.preparation_pace();
             let prepared = glommio::executor()
-                .spawn_blocking(move || device::prepare_segment(&directory, file, bytes, device::Pace::default()))
+                .spawn_blocking(move || device::prepare_segment(&directory, file, bytes, &pace))
                 .await;
             match prepared {
                 Ok(opened) => {
-                    self.ring_result(self.ring.borrow_mut().add_file(FileRef::Segment(file), opened));
+                    self.ring_result(
+                        self.ring
+                            .borrow_mut()
+                            .add_file(FileRef::Segment(file), opened),
+                    );
                     self.step(Input::SegmentPrepared { file });
                     self.turn_wanted.set();
                     return;
                 }
-                Err(error) if error.is_disk_full() => {
-                    eprintln!("metastore: no room for a log segment of {bytes} bytes: {error}; trying again");
+                Err(error) if error.is_no_space() => {
+                    eprintln!(
+                        "metastore: no room for a log segment of {bytes} bytes: {error}; trying again"
+                    );
                     Timer::new(PREPARE_RETRY).await;
                 }
                 Err(error) => halt(&format!("a log segment cannot be prepared: {error}")),
@@ -227,7 +294,12 @@ impl Driver {
     }
 
     async fn remove_segment(self: Rc<Self>, file: FileNumber) {
-        self.ring_result(self.ring.borrow_mut().remove_file(FileRef::Segment(file)));
+        self.ring_result(
+            self.ring
+                .borrow_mut()
+                .remove_file(FileRef::Segment(file))
+                .map(drop),
+        );
         let directory = self.log_directory.clone();
         let removed = glommio::executor()
             .spawn_blocking(move || device::remove_segment(&directory, file))
@@ -246,7 +318,7 @@ impl Driver {
         loop {
             let deadline = self.core.borrow().next_deadline().unwrap_or(Time(u64::MAX));
             self.alarm.set(deadline);
-            let wait = Duration::from_nanos(deadline.nanos_since(self.clock.now()));
+            let wait = Duration::from_nanos(deadline.nanos_since(self.clock.now())).max(ALARM_MIN);
             futures_lite::future::or(
                 async {
                     Timer::new(wait).await;
@@ -265,14 +337,20 @@ impl Driver {
 
     /// Takes messages that another core sent.
     pub(crate) fn on_mesh(&self, from: CoreId, mut batch: MeshBatch) {
-        self.step(Input::Mesh { from, batch: &mut batch });
+        self.step(Input::Mesh {
+            from,
+            batch: &mut batch,
+        });
         self.turn_wanted.set();
     }
 
     fn flush_mesh(&self) {
         let mut waiting = self.mesh_waiting.borrow_mut();
         while let Some((core, batch)) = waiting.pop_front() {
-            let mesh = self.mesh.as_ref().expect("only a node of several cores forwards");
+            let mesh = self
+                .mesh
+                .as_ref()
+                .expect("only a node of several cores forwards");
             if let Err(batch) = mesh.try_send(core, batch) {
                 // Full: what is behind must wait too, or messages would overtake each other.
                 waiting.push_front((core, batch));
@@ -300,7 +378,9 @@ impl Service for Driver {
         request: Request<'_>,
     ) {
         let Some(body) = wire::to_engine(&request) else {
-            self.connections.reply(connection, |out| wire::append_shard_map(&self.facts, id, out));
+            self.connections.reply(connection, |out| {
+                wire::append_shard_map(&self.facts, id, out)
+            });
             return;
         };
         self.step(Input::Request {
@@ -316,12 +396,16 @@ impl Service for Driver {
     }
 
     fn on_drained(&self, connection: server::ConnectionId) {
-        self.step(Input::ConnectionDrained { connection: ConnectionId(connection.0) });
+        self.step(Input::ConnectionDrained {
+            connection: ConnectionId(connection.0),
+        });
         self.turn_wanted.set();
     }
 
     fn on_closed(&self, connection: server::ConnectionId) {
-        self.step(Input::ConnectionClosed { connection: ConnectionId(connection.0) });
+        self.step(Input::ConnectionClosed {
+            connection: ConnectionId(connection.0),
+        });
         self.turn_wanted.set();
     }
 }

@@ -100,12 +100,22 @@ impl NodeFile {
         };
         let format = toml::from_str::<FormatOnly>(&text).map_err(bad)?.format;
         if format != FORMAT {
-            return Err(StartError::NodeFileFormat { path, found: format, supported: FORMAT });
+            return Err(StartError::NodeFileFormat {
+                path,
+                found: format,
+                supported: FORMAT,
+            });
         }
         let document: Document = toml::from_str(&text).map_err(bad)?;
         let cluster = u128::from_str_radix(&document.cluster, 16).map_err(|_| {
-            let cause = format!("cluster \"{}\" is not a hexadecimal number", document.cluster);
-            StartError::NodeFile { path: path.clone(), cause }
+            let cause = format!(
+                "cluster \"{}\" is not a hexadecimal number",
+                document.cluster
+            );
+            StartError::NodeFile {
+                path: path.clone(),
+                cause,
+            }
         })?;
         let mut replicas: Vec<ReplicaPlace> = document
             .replica
@@ -117,12 +127,21 @@ impl NodeFile {
             })
             .collect();
         replicas.sort_by_key(|place| place.shard);
-        let stray = replicas.iter().find(|place| usize::from(place.core.0) >= document.cores);
+        let stray = replicas
+            .iter()
+            .find(|place| usize::from(place.core.0) >= document.cores);
         if let Some(place) = stray {
-            let cause = format!("shard {} is on core {}, of {}", place.shard, place.core, document.cores);
+            let cause = format!(
+                "shard {} is on core {}, of {}",
+                place.shard, place.core, document.cores
+            );
             return Err(StartError::NodeFile { path, cause });
         }
-        if replicas.is_empty() || replicas.windows(2).any(|pair| pair[0].shard == pair[1].shard) {
+        if replicas.is_empty()
+            || replicas
+                .windows(2)
+                .any(|pair| pair[0].shard == pair[1].shard)
+        {
             let cause = "every shard has one replica, and there is at least one".to_owned();
             return Err(StartError::NodeFile { path, cause });
         }
@@ -208,7 +227,10 @@ mod tests {
     #[test]
     fn a_file_survives_the_round_trip_and_is_replaced_whole() {
         let directory = TestDirectory::new("node-file");
-        assert_eq!(NodeFile::read(directory.path()).expect("no file is fine"), None);
+        assert_eq!(
+            NodeFile::read(directory.path()).expect("no file is fine"),
+            None
+        );
         let mut file = example();
         file.write(directory.path()).expect("writes");
         file.state = NodeState::Serving;
@@ -219,9 +241,16 @@ mod tests {
     #[test]
     fn a_newer_format_is_named() {
         let directory = TestDirectory::new("node-file-newer");
-        fs::write(directory.path().join(FILE_NAME), "format = 99\nnew_key = 1\n").expect("writes");
+        fs::write(
+            directory.path().join(FILE_NAME),
+            "format = 99\nnew_key = 1\n",
+        )
+        .expect("writes");
         let error = NodeFile::read(directory.path()).expect_err("newer");
-        assert!(matches!(error, StartError::NodeFileFormat { found: 99, .. }), "{error}");
+        assert!(
+            matches!(error, StartError::NodeFileFormat { found: 99, .. }),
+            "{error}"
+        );
     }
 
     #[test]
@@ -231,7 +260,9 @@ mod tests {
         let path = directory.path().join(FILE_NAME);
         let text = fs::read_to_string(&path).expect("reads");
         fs::write(&path, format!("surprise = 1\n{text}")).expect("writes");
-        let error = NodeFile::read(directory.path()).expect_err("unknown key").to_string();
+        let error = NodeFile::read(directory.path())
+            .expect_err("unknown key")
+            .to_string();
         assert!(error.contains("surprise"), "{error}");
     }
 }

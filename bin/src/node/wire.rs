@@ -2,7 +2,8 @@
 
 use metastore_engine::{
     BatchItem, ChunkEnd, CoreStatus, Happened, LogIndex, NodeId, ReadShape, ReplicaStatus, Reply,
-    Request as EngineRequest, RequestError, RequestId as EngineRequestId, RequestKind, Role, ShardMap, StageSummary,
+    Request as EngineRequest, RequestError, RequestId as EngineRequestId, RequestKind, Role,
+    ShardMap, StageSummary,
 };
 use metastore_net::Answered;
 use metastore_net::{
@@ -38,7 +39,10 @@ pub(crate) fn shard_map_reply(node: NodeId, map: &ShardMap) -> ShardMapReply {
         slots: map
             .slot_ranges(location.shard)
             .into_iter()
-            .map(|(first, last)| SlotRange { first: first.0, last: last.0 })
+            .map(|(first, last)| SlotRange {
+                first: first.0,
+                last: last.0,
+            })
             .collect(),
         node_id: node.0,
         core_index: location.core.0,
@@ -54,12 +58,14 @@ pub(crate) fn shard_map_reply(node: NodeId, map: &ShardMap) -> ShardMapReply {
 /// The core's form of a request; `None` for the shard map, which the driver answers itself.
 pub(crate) fn to_engine<'a>(request: &Request<'a>) -> Option<EngineRequest<'a>> {
     Some(match *request {
-        Request::Command(checked) => {
-            EngineRequest::Command { command: checked.command, bytes: checked.bytes }
-        }
-        Request::Batch(batch) => {
-            EngineRequest::Batch { count: batch.count, commands: batch.bytes() }
-        }
+        Request::Command(checked) => EngineRequest::Command {
+            command: checked.command,
+            bytes: checked.bytes,
+        },
+        Request::Batch(batch) => EngineRequest::Batch {
+            count: batch.count,
+            commands: batch.bytes(),
+        },
         Request::Get(get) => EngineRequest::Get(get.query),
         Request::GetMany(many) => EngineRequest::GetMany {
             namespace: many.namespace,
@@ -109,8 +115,17 @@ pub(crate) fn append_reply(
                 }
             }
         }),
-        Reply::Rows { shape, shard, revision, found, rows } => {
-            let position = ReadPosition { shard: shard.0, revision: *revision };
+        Reply::Rows {
+            shape,
+            shard,
+            revision,
+            found,
+            rows,
+        } => {
+            let position = ReadPosition {
+                shard: shard.0,
+                revision: *revision,
+            };
             append_rows(id, *shape, position, found.of(arena), rows.of(arena), out);
         }
         Reply::Chunk { count, rows, end } => {
@@ -176,13 +191,18 @@ fn append_chunk(
 ) -> Answered {
     match end {
         ChunkEnd::More => {
-            net::append_chunk(out, id, net::ChunkEnd::More, |chunk| chunk.row_bytes(count, rows));
+            net::append_chunk(out, id, net::ChunkEnd::More, |chunk| {
+                chunk.row_bytes(count, rows)
+            });
             Answered::More
         }
         ChunkEnd::Last(revisions) => {
             let revisions: Vec<ShardRevision> = revisions
                 .iter()
-                .map(|&(shard, revision)| ShardRevision { shard: shard.0, revision })
+                .map(|&(shard, revision)| ShardRevision {
+                    shard: shard.0,
+                    revision,
+                })
                 .collect();
             let end = net::ChunkEnd::Last(&revisions);
             net::append_chunk(out, id, end, |chunk| chunk.row_bytes(count, rows));
@@ -197,12 +217,15 @@ fn to_wire_error(error: &RequestError) -> WireError {
         RequestError::UnknownNamespace(_) => new(ErrorCode::NamespaceUnknown),
         RequestError::NotLeader { .. } => new(ErrorCode::NotLeader),
         RequestError::Unavailable { .. } => new(ErrorCode::Unavailable),
-        RequestError::Overloaded { retry_after_ms } => {
-            WireError { retry_after_ms: *retry_after_ms, ..new(ErrorCode::Overloaded) }
-        }
-        RequestError::TooLarge { limit, actual } => {
-            WireError { limit: *limit, actual: *actual, ..new(ErrorCode::TooLarge) }
-        }
+        RequestError::Overloaded { retry_after_ms } => WireError {
+            retry_after_ms: *retry_after_ms,
+            ..new(ErrorCode::Overloaded)
+        },
+        RequestError::TooLarge { limit, actual } => WireError {
+            limit: *limit,
+            actual: *actual,
+            ..new(ErrorCode::TooLarge)
+        },
         RequestError::CrossShard => new(ErrorCode::CrossShard),
         RequestError::Compacted { oldest } => with_revision(ErrorCode::Compacted, *oldest),
         RequestError::FutureRevision { current } => {
@@ -210,9 +233,14 @@ fn to_wire_error(error: &RequestError) -> WireError {
         }
         RequestError::RangeExpired => new(ErrorCode::PinLost),
         RequestError::Deadline { .. } => new(ErrorCode::Deadline),
-        RequestError::LogBudget { budget_bytes, used_bytes } => {
-            WireError { limit: *budget_bytes, actual: *used_bytes, ..new(ErrorCode::ReadOnly) }
-        }
+        RequestError::LogBudget {
+            budget_bytes,
+            used_bytes,
+        } => WireError {
+            limit: *budget_bytes,
+            actual: *used_bytes,
+            ..new(ErrorCode::ReadOnly)
+        },
         RequestError::Cancelled => new(ErrorCode::Cancelled),
         RequestError::ShuttingDown => new(ErrorCode::ShuttingDown),
     };
@@ -224,7 +252,10 @@ fn to_wire_error(error: &RequestError) -> WireError {
 }
 
 fn with_revision(code: ErrorCode, revision: Revision) -> WireError {
-    WireError { revision, ..WireError::new(code) }
+    WireError {
+        revision,
+        ..WireError::new(code)
+    }
 }
 
 fn status_reply(facts: &CoreFacts, connections: usize, status: &CoreStatus) -> StatusReply {
@@ -261,7 +292,11 @@ fn status_reply(facts: &CoreFacts, connections: usize, status: &CoreStatus) -> S
 
 fn counters(status: &CoreStatus) -> Vec<Counter> {
     let counters = &status.counters;
-    let commands = status.replicas.iter().map(|replica| replica.applied_commands).sum();
+    let commands = status
+        .replicas
+        .iter()
+        .map(|replica| replica.applied_commands)
+        .sum();
     [
         ("turns", counters.turns),
         ("requests", counters.requests),
@@ -271,7 +306,10 @@ fn counters(status: &CoreStatus) -> Vec<Counter> {
         ("padding_bytes", status.log.padding_bytes),
     ]
     .into_iter()
-    .map(|(name, value)| Counter { name: name.to_owned(), value })
+    .map(|(name, value)| Counter {
+        name: name.to_owned(),
+        value,
+    })
     .collect()
 }
 

@@ -188,6 +188,12 @@ impl Core {
             && !self.log.needs_mark()
     }
 
+    /// Whether more than a good part of a record waits for the log: background writes should make room.
+    #[must_use]
+    pub fn is_log_behind(&self) -> bool {
+        self.log.staged_bytes() >= self.config.log.record_bytes_max / 4
+    }
+
     /// What the core reports about itself.
     #[must_use]
     pub fn status(&self) -> CoreStatus {
@@ -208,10 +214,9 @@ impl Core {
         if self.has_work() {
             return Some(self.turn_ended);
         }
-        let mark = self
-            .log
-            .needs_mark()
-            .then(|| self.last_write_ended.plus_ms(IDLE_BEFORE_MARK_MS));
+        // While a write or a mark is under way its completion brings the next turn.
+        let mark_is_possible = self.log.needs_mark() && self.log.is_idle();
+        let mark = mark_is_possible.then(|| self.last_write_ended.plus_ms(IDLE_BEFORE_MARK_MS));
         Some(mark.map_or(self.next_tick, |mark| mark.min(self.next_tick)))
     }
 
@@ -757,7 +762,7 @@ impl Core {
     }
 
     fn is_time_for_mark(&self, now: Time) -> bool {
-        self.log.is_free()
+        self.log.is_idle()
             && (self.is_draining || now >= self.last_write_ended.plus_ms(IDLE_BEFORE_MARK_MS))
     }
 

@@ -89,6 +89,10 @@ fn a_command_ends_where_the_next_begins() {
         })
     );
     assert_eq!(
+        Command::check_only(&bytes[..=length], &CommandLimits::default()),
+        Err(CommandError::TrailingBytes { count: 1 })
+    );
+    assert_eq!(
         Command::check_only(&bytes[..length], &CommandLimits::default()),
         Ok(first)
     );

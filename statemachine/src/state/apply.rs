@@ -1,14 +1,15 @@
 //! Changing the state, command by command.
 
+use super::decide::{Context, Decision, decide};
+use super::hash::StateHash;
 use super::history::{ChangePosition, Entry};
 use super::key_map::Head;
 use super::record::Record;
-use super::{Namespace, Parameters, RECLAIM_ENTRIES_PER_COMMAND, StateMachine};
+use super::{Namespace, RECLAIM_ENTRIES_PER_COMMAND, StateMachine};
 use crate::batch::{Batch, BatchError};
-use crate::command::{Command, CommandError, CommandKind};
-use crate::ids::{Revision, ShardTime};
+use crate::command::{Command, CommandError};
+use crate::ids::ShardTime;
 use crate::outcome::{Outcome, OutcomeCode};
-use crate::row::Row;
 
 /// Why a batch cannot be applied. The replica must halt: the state may hold a part of the batch, and going on would
 /// diverge from the others.
@@ -33,27 +34,6 @@ pub enum ApplyError {
         /// The time of this one.
         to: ShardTime,
     },
-}
-
-/// What a command comes to, before it is done.
-enum Decision {
-    /// The key gets a version, which has been put together.
-    Set { after: Record, number: Option<i64> },
-    /// The key goes.
-    Remove,
-    /// Nothing changes.
-    Keep {
-        code: OutcomeCode,
-        revision: Revision,
-        number: Option<i64>,
-    },
-}
-
-/// What a decision is made from, beside the command and the key.
-struct Context<'a> {
-    parameters: &'a Parameters,
-    /// Revision of the namespace's last change.
-    revision: Revision,
 }
 
 /// Changes that one command lets grow too old at most. Age can run out for many changes at once, after a pause; the
@@ -96,54 +76,48 @@ impl StateMachine {
             let extra_entries = added_bytes / RECLAIM_BYTES_PER_ENTRY;
             self.reclaim(RECLAIM_ENTRIES_PER_COMMAND + extra_entries as usize);
         }
-        self.pins.break_heavy(self.memory_unanswering_bytes());
+        self.pins.break_heavy(self.unanswering_bytes());
         self.hash.add(self.history.floor().0);
         Ok(())
     }
 
     fn apply_command(&mut self, command: &Command<'_>, on_outcome: &mut impl FnMut(Outcome<'_>)) {
-        let position = self.history.next();
         let namespace = self
             .namespaces
             .entry(command.namespace)
             .or_insert_with(Namespace::new);
         let head = namespace.keys.get_mut(command.key);
-        let current = head.as_deref().and_then(Head::live);
+        let current = head.as_deref().and_then(Head::live).map(Record::row);
         let context = Context {
             parameters: &self.parameters,
             revision: namespace.revision,
         };
-        let (after, number) = match decide(
-            command,
-            current.map(Record::row),
-            &context,
-            &mut self.scratch,
-        ) {
+        let (after, number) = match decide(command, current, &context, &mut self.scratch) {
+            Decision::Set { after, number } => (Some(after), number),
+            Decision::Remove => (None, None),
             Decision::Keep {
                 code,
                 revision,
                 number,
             } => {
-                let previous = current
-                    .map(Record::row)
-                    .filter(|_| command.is_previous_wanted());
+                let previous = current.filter(|_| command.is_previous_wanted());
                 let outcome = Outcome {
                     code,
                     revision,
                     number,
                     previous,
                 };
-                self.hash.add(u64::from(command.namespace.0));
-                self.hash.add_outcome(&outcome);
+                self.hash.add_outcome(command, &outcome);
                 on_outcome(outcome);
                 return;
             }
-            Decision::Set { after, number } => (Some(after), number),
-            Decision::Remove => (None, None),
         };
-
-        // The key's head.
-        let before_position = head.as_deref().map_or(ChangePosition(0), Head::position);
+        let revision = namespace.revision.next();
+        namespace.revision = revision;
+        let link = self
+            .history
+            .link_to(head.as_deref().map_or(ChangePosition(0), Head::position));
+        let position = self.history.next();
         let before = match (head, &after) {
             (Some(head), Some(after)) => head.replace(after.clone(), position),
             (Some(head), None) => Some(head.bury(position)),
@@ -153,17 +127,6 @@ impl StateMachine {
             }
             (None, None) => panic!("an absent key is not removed"),
         };
-        namespace.revision = namespace.revision.next();
-        let revision = namespace.revision;
-
-        // The accounts.
-        self.key_count += u64::from(after.is_some());
-        self.key_count -= u64::from(before.is_some());
-        self.live_bytes += after.as_ref().map_or(0, Record::bytes_len);
-        self.live_bytes -= before.as_ref().map_or(0, Record::bytes_len);
-        self.hash.add(u64::from(command.namespace.0));
-        self.hash
-            .add_bytes(after.as_ref().map_or(command.key, Record::bytes));
 
         let previous = before
             .as_ref()
@@ -175,17 +138,27 @@ impl StateMachine {
             number,
             previous,
         };
-        self.hash.add_outcome(&outcome);
+        self.hash
+            .add_bytes(after.as_ref().map_or(command.key, Record::bytes));
+        self.hash.add_outcome(command, &outcome);
         on_outcome(outcome);
-        self.history.push(Entry {
+        self.add_to_history(Entry {
             namespace: command.namespace,
             kind: command.kind,
             revision,
             time: self.shard_time,
             after,
             before,
-            before_position,
+            link,
         });
+    }
+
+    fn add_to_history(&mut self, entry: Entry) {
+        self.key_count += u64::from(entry.after.is_some());
+        self.key_count -= u64::from(entry.before.is_some());
+        self.live_bytes += entry.after.as_ref().map_or(0, Record::bytes_len);
+        self.live_bytes -= entry.before.as_ref().map_or(0, Record::bytes_len);
+        self.history.push(entry);
     }
 
     /// Lets go of what the history no longer has to answer. Deterministic: nothing but the log and the parameters
@@ -208,165 +181,13 @@ impl StateMachine {
             self.history.raise_floor();
         }
     }
-
-    fn memory_unanswering_bytes(&self) -> u64 {
-        self.history.held_bytes() - self.history.answering_bytes()
-    }
 }
 
-impl super::StateHash {
-    fn add_outcome(&mut self, outcome: &Outcome<'_>) {
-        self.add(outcome.code as u64);
+impl StateHash {
+    fn add_outcome(&mut self, command: &Command<'_>, outcome: &Outcome<'_>) {
+        let what = (u64::from(command.namespace.0) << 32) | ((command.kind as u64) << 16);
+        self.add(what | outcome.code as u64);
         self.add(outcome.revision.0);
         self.add(outcome.number.map_or(0, i64::cast_unsigned));
     }
-}
-
-/// What the command comes to on the key as it is.
-fn decide(
-    command: &Command<'_>,
-    current: Option<Row<'_>>,
-    context: &Context<'_>,
-    scratch: &mut Vec<u8>,
-) -> Decision {
-    let mod_revision = current.map_or(Revision(0), |row| row.mod_revision);
-    let is_unexpected = command
-        .expected_revision
-        .is_some_and(|expected| expected != mod_revision);
-    if is_unexpected || (command.is_absence_required() && current.is_some()) {
-        return Decision::Keep {
-            code: OutcomeCode::Conflict,
-            revision: mod_revision,
-            number: None,
-        };
-    }
-    match command.kind {
-        CommandKind::Put => {
-            let lease = command.lease.unwrap_or(0);
-            let row = next_version(command, current, context);
-            let after = Record::build(
-                &Row {
-                    value: command.value,
-                    lease,
-                    ..row
-                },
-                &[],
-                scratch,
-            );
-            Decision::Set {
-                after,
-                number: None,
-            }
-        }
-        CommandKind::Delete => match current {
-            Some(_) => Decision::Remove,
-            None => context.refuse(OutcomeCode::Absent),
-        },
-        CommandKind::Append => {
-            let row = next_version(command, current, context);
-            if row.value.len() + command.value.len() > context.parameters.value_bytes_max {
-                return context.refuse(OutcomeCode::TooLarge);
-            }
-            Decision::Set {
-                after: Record::build(&row, command.value, scratch),
-                number: None,
-            }
-        }
-        CommandKind::AddI64 | CommandKind::MaxI64 | CommandKind::MinI64 => {
-            decide_counter(command, current, context, scratch)
-        }
-    }
-}
-
-fn decide_counter(
-    command: &Command<'_>,
-    current: Option<Row<'_>>,
-    context: &Context<'_>,
-    scratch: &mut Vec<u8>,
-) -> Decision {
-    let Some(operand) = number_of(command.value) else {
-        panic!("the operand was checked");
-    };
-    let number = match current {
-        None => operand,
-        Some(row) => {
-            let Some(number) = number_of(row.value) else {
-                return context.refuse(OutcomeCode::NotANumber);
-            };
-            let next = match command.kind {
-                CommandKind::MaxI64 => Some(number.max(operand)),
-                CommandKind::MinI64 => Some(number.min(operand)),
-                CommandKind::AddI64
-                | CommandKind::Put
-                | CommandKind::Delete
-                | CommandKind::Append => number.checked_add(operand),
-            };
-            let Some(next) = next else {
-                return context.refuse(OutcomeCode::Overflow);
-            };
-            if next == number && command.kind != CommandKind::AddI64 {
-                let revision = row.mod_revision;
-                return Decision::Keep {
-                    code: OutcomeCode::Done,
-                    revision,
-                    number: Some(number),
-                };
-            }
-            next
-        }
-    };
-    let row = next_version(command, current, context);
-    let value = number.to_le_bytes();
-    let after = Record::build(
-        &Row {
-            value: &value,
-            ..row
-        },
-        &[],
-        scratch,
-    );
-    Decision::Set {
-        after,
-        number: Some(number),
-    }
-}
-
-/// The row that the key gets, with the value and lease that it has.
-fn next_version<'a>(
-    command: &Command<'a>,
-    current: Option<Row<'a>>,
-    context: &Context<'_>,
-) -> Row<'a> {
-    let revision = context.revision.next();
-    match current {
-        Some(row) => Row {
-            mod_revision: revision,
-            version: row.version + 1,
-            ..row
-        },
-        None => Row {
-            key: command.key,
-            value: &[],
-            create_revision: revision,
-            mod_revision: revision,
-            version: 1,
-            lease: 0,
-        },
-    }
-}
-
-impl Context<'_> {
-    /// Nothing changes, and the answer names the namespace's revision.
-    fn refuse(&self, code: OutcomeCode) -> Decision {
-        Decision::Keep {
-            code,
-            revision: self.revision,
-            number: None,
-        }
-    }
-}
-
-/// A counter's value.
-fn number_of(value: &[u8]) -> Option<i64> {
-    value.try_into().ok().map(i64::from_le_bytes)
 }

@@ -20,16 +20,26 @@ impl StateHash {
         self.0
     }
 
+    /// Folds in a word.
     pub(super) fn add(&mut self, word: u64) {
-        // The rotation keeps equal words that follow each other from cancelling out.
-        let product = u128::from(self.0.rotate_left(23) ^ word) * u128::from(MULTIPLIER);
-        self.0 = (product as u64) ^ ((product >> 64) as u64) ^ word.wrapping_add(SEED);
+        self.0 = fold(self.0, word);
     }
 
-    /// Folds in bytes and their length.
+    /// Folds in bytes and their length. Whole blocks run through four strands, which do not wait for each other.
     pub(super) fn add_bytes(&mut self, bytes: &[u8]) {
         self.add(bytes.len() as u64);
-        let (words, rest) = bytes.as_chunks::<8>();
+        let (blocks, rest) = bytes.as_chunks::<32>();
+        if !blocks.is_empty() {
+            let mut strands = [SEED; 4];
+            for block in blocks {
+                let (words, _) = block.as_chunks::<8>();
+                for (strand, word) in strands.iter_mut().zip(words) {
+                    *strand = fold(*strand, u64::from_le_bytes(*word));
+                }
+            }
+            strands.into_iter().for_each(|strand| self.add(strand));
+        }
+        let (words, rest) = rest.as_chunks::<8>();
         for word in words {
             self.add(u64::from_le_bytes(*word));
         }
@@ -38,5 +48,42 @@ impl StateHash {
             word[..rest.len()].copy_from_slice(rest);
             self.add(u64::from_le_bytes(word));
         }
+    }
+}
+
+fn fold(state: u64, word: u64) -> u64 {
+    // The rotation keeps equal words that follow each other from cancelling out.
+    let product = u128::from(state.rotate_left(23) ^ word) * u128::from(MULTIPLIER);
+    (product as u64) ^ ((product >> 64) as u64) ^ word.wrapping_add(SEED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash_of(parts: &[&[u8]]) -> u64 {
+        let mut hash = StateHash::new();
+        parts.iter().for_each(|part| hash.add_bytes(part));
+        hash.value()
+    }
+
+    #[test]
+    fn every_bit_and_every_border_counts() {
+        for length in [1, 7, 8, 9, 31, 32, 33, 64, 100] {
+            let bytes = vec![0; length];
+            for bit in 0..length * 8 {
+                let mut other = bytes.clone();
+                other[bit / 8] ^= 1 << (bit % 8);
+                assert_ne!(
+                    hash_of(&[&bytes]),
+                    hash_of(&[&other]),
+                    "bit {bit} of {length} bytes"
+                );
+            }
+            assert_ne!(hash_of(&[&bytes]), hash_of(&[&bytes, &[]]));
+            assert_ne!(hash_of(&[&bytes]), hash_of(&[&bytes[1..]]));
+        }
+        assert_ne!(hash_of(&[b"ab", b"c"]), hash_of(&[b"a", b"bc"]));
+        assert_ne!(hash_of(&[b"a", b"b"]), hash_of(&[b"b", b"a"]));
     }
 }

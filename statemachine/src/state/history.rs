@@ -21,9 +21,22 @@ pub(super) struct Entry {
     pub(super) after: Option<Record>,
     /// What the change replaced; `None` where the key was absent. Nothing but this keeps that version alive.
     pub(super) before: Option<Record>,
-    /// The change that made `before`, or removed the key before this change brought it back; 0 if there is none
-    /// or it was forgotten.
-    pub(super) before_position: ChangePosition,
+    /// The way to older changes of the key.
+    pub(super) link: Link,
+}
+
+/// Leads from a change to older changes of the same key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    /// The change before: it made what this one replaced, or removed the key before this one brought it back; 0 if
+    /// there is none or it was forgotten.
+    before: ChangePosition,
+    /// A change farther back, or `before`. The lengths of the jumps along a chain are such that any change is found
+    /// in steps logarithmic in the distance, as in Myers, "An applicative random-access stack" (1983): a key that is
+    /// written all the time must not make reads in the past slow.
+    jump: ChangePosition,
+    /// Number of changes that the chain had before this one.
+    depth: u64,
 }
 
 /// All namespaces' changes in the order in which they were applied: older versions for reads in the past, and the
@@ -34,7 +47,7 @@ pub(super) struct Entry {
 ///      | held by pins   | answers reads at revisions |
 ///      v                v                            v
 ///      [ entry ][ entry ][ entry ][ entry ][ entry ]
-///                  ^        |before_position   ^
+///                  ^        |link.before       ^
 ///                  +--------+                  |position
 ///                                         head in the map
 /// ```
@@ -65,7 +78,7 @@ const CHUNK_ENTRIES: usize = 1024;
 
 /// What one entry counts for beyond what it replaced. A constant of the format of decisions, not of this host: the
 /// floor moves by it, and must move alike everywhere.
-const ENTRY_BYTES: u64 = 64;
+const ENTRY_BYTES: u64 = 80;
 
 impl Entry {
     /// The key.
@@ -112,6 +125,12 @@ impl History {
         self.next
     }
 
+    /// The first position that is present.
+    #[cfg(test)]
+    pub(super) fn front(&self) -> ChangePosition {
+        self.front
+    }
+
     /// The first position whose change can be undone for a read at a revision.
     pub(super) fn floor(&self) -> ChangePosition {
         self.floor
@@ -156,6 +175,58 @@ impl History {
         }
         let (chunk, offset) = self.place(position);
         self.chunks.get(chunk)?.get(offset)
+    }
+
+    /// The link of a new change to the key's change at `before`.
+    pub(super) fn link_to(&self, before: ChangePosition) -> Link {
+        let Some(parent) = self.get(before).map(|entry| entry.link) else {
+            return Link {
+                before,
+                jump: before,
+                depth: 0,
+            };
+        };
+        let far = self.get(parent.jump).map(|entry| entry.link);
+        let farther = far
+            .and_then(|far| self.get(far.jump))
+            .map(|entry| entry.link);
+        let jump = match (far, farther) {
+            (Some(far), Some(farther)) if parent.depth - far.depth == far.depth - farther.depth => {
+                far.jump
+            }
+            _ => before,
+        };
+        Link {
+            before,
+            jump,
+            depth: parent.depth + 1,
+        }
+    }
+
+    /// The version of a key before the first of its changes that is not visible, and the number of steps it took to
+    /// find. `newest` is what the change at `position`, the key's last, made of it. Visible changes are older than
+    /// those that are not.
+    pub(super) fn version_before<'a>(
+        &'a self,
+        newest: Option<&'a Record>,
+        position: ChangePosition,
+        is_visible: impl Fn(ChangePosition, &Entry) -> bool,
+    ) -> (Option<&'a Record>, u64) {
+        let hidden = |position| {
+            self.get(position)
+                .filter(|entry| !is_visible(position, entry))
+        };
+        let Some(mut entry) = hidden(position) else {
+            return (newest, 0);
+        };
+        let mut steps = 1;
+        loop {
+            match hidden(entry.link.jump).or_else(|| hidden(entry.link.before)) {
+                Some(older) => entry = older,
+                None => return (entry.before.as_ref(), steps),
+            }
+            steps += 1;
+        }
     }
 
     /// The entry that would leave the answering part next.

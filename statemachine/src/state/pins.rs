@@ -93,17 +93,20 @@ impl Pins {
     pub(super) fn add(&mut self, view: View, hold: ChangePosition, now: ShardTime) -> Pin {
         while self.held.len() >= self.limits.count_max.max(1) {
             self.held.pop_first();
+            self.find_hold();
         }
         let id = self.next_id;
         self.next_id += 1;
         self.held.insert(id, Held { hold, since: now });
-        self.find_hold();
+        self.hold = self.hold.min(hold);
         Pin { id, view }
     }
 
     pub(super) fn remove(&mut self, pin: &Pin) {
-        self.held.remove(&pin.id);
-        self.find_hold();
+        let removed = self.held.remove(&pin.id);
+        if removed.is_some_and(|removed| removed.hold == self.hold) {
+            self.find_hold();
+        }
     }
 
     pub(super) fn is_alive(&self, pin: &Pin) -> bool {

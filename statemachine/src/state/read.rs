@@ -165,6 +165,7 @@ impl StateMachine {
         })
     }
 
+    /// Whether the history answers reads at a revision.
     pub(super) fn check_answered(
         &self,
         namespace: NamespaceId,
@@ -181,6 +182,7 @@ impl StateMachine {
         Ok(())
     }
 
+    /// What a read sees, by its revision and pin. A revision that is named counts for more than a pin.
     fn choose_view(
         &self,
         namespace: NamespaceId,
@@ -204,30 +206,19 @@ impl StateMachine {
         }
     }
 
-    /// The version of a key that a view shows, and the number of versions passed on the way.
+    /// The version of a key that a view shows, and the number of changes looked at for it.
     fn version_in<'a>(&'a self, head: &'a Head, view: View) -> (Option<&'a Record>, u64) {
         if view == View::Newest {
             return (head.live(), 0);
         }
-        let mut version = head.live();
-        let mut position = head.position();
-        let mut steps = 0;
-        while let Some(entry) = self.history.get(position) {
-            let is_visible = match view {
+        self.history
+            .version_before(head.live(), head.position(), |position, entry| match view {
                 View::Newest => true,
                 View::Before(bound) => position < bound,
                 View::Upto(namespace, revision) => {
                     entry.namespace != namespace || entry.revision <= revision
                 }
-            };
-            if is_visible {
-                break;
-            }
-            version = entry.before.as_ref();
-            position = entry.before_position;
-            steps += 1;
-        }
-        (version, steps)
+            })
     }
 }
 

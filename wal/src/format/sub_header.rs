@@ -183,7 +183,7 @@ impl SubHeader {
             SubHeaderKind::Checkpoint => {
                 self.entry_count == 0
                     && self.snapshot_index <= self.last_index
-                    && self.first_index.0 <= self.last_index.0.saturating_add(1)
+                    && self.first_index.0 <= self.snapshot_index.0.saturating_add(1)
             }
         };
         self.replica.0 > 0 && committed_is_held && entries_are_numbered && kind_fits

@@ -230,11 +230,18 @@ impl Segments {
         self.live.len() + 1 >= self.segments_max
     }
 
-    /// A file of the right length becomes a spare. It is not zeroed again: nothing in it passes for a record of
-    /// its next segment.
+    /// Gives up the spares beyond those that are wanted in any case.
+    pub(super) fn trim_spares(&mut self) {
+        while self.spares.len() > self.spares_wanted {
+            self.to_remove.extend(self.spares.pop_back());
+        }
+    }
+
+    /// A file of the right length becomes a spare, even beyond those that are wanted: a log that once needed so many
+    /// will need them again, and to fill others with zeros would cost the device as much as the log itself. It is
+    /// not zeroed again either: nothing in it passes for a record of its next segment.
     fn reuse(&mut self, file: SegmentFile) {
-        let is_wanted = self.spares.len() < self.spares_wanted;
-        if file.bytes == self.segment_bytes && is_wanted && self.has_room_for_a_spare() {
+        if file.bytes == self.segment_bytes && self.has_room_for_a_spare() {
             self.spares.push_back(file.number);
         } else {
             self.to_remove.push_back(file.number);

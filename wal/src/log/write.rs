@@ -7,7 +7,7 @@ use crate::format::{
     RECORD_HEADER_BYTES, RecordEncoder, RecordFields, RecordKind, SUB_HEADER_BYTES, SubHeader,
     SubHeaderKind, round_up_to_blocks,
 };
-use crate::ids::{LogIndex, RecordSequence, ReplicaId, Ticket};
+use crate::ids::{LogIndex, ReplicaId, Ticket};
 use crate::part::{HardState, Part, PartBody, Position};
 use crate::replica::{ReplicaState, SnapshotPoint};
 
@@ -85,6 +85,12 @@ impl Log {
         for piece in &pieces {
             sub_headers.push(self.apply(&piece.part, &mut changes));
         }
+        for piece in &pieces {
+            // Only now: all parts of a replica in this record name the record before it.
+            if let Some(state) = self.replicas.get_mut(&piece.part.replica) {
+                state.previous_sequence = self.next_sequence;
+            }
+        }
         let fields = self.record_fields(RecordKind::Parts, segment);
         let mut encoder = RecordEncoder::new(self.take_buffer(), fields, &sub_headers);
         for piece in &pieces {
@@ -156,7 +162,6 @@ impl Log {
 
     /// Moves the replica past `part` and says so in a sub-header. Asserts what a consensus protocol must never ask for.
     fn apply(&mut self, part: &Part, changes: &mut Vec<Change>) -> SubHeader {
-        let sequence = self.next_sequence;
         let replica = part.replica;
         let state = self
             .replicas
@@ -197,19 +202,21 @@ impl Log {
                 first_index,
                 entries,
             } => {
-                if !entries.is_empty() {
-                    let last = LogIndex(first_index.0 + entries.len() as u64 - 1);
-                    for (offset, entry) in (0..).zip(entries) {
-                        let known = state.term_of(LogIndex(first_index.0 + offset));
-                        assert_eq!(
-                            known,
-                            Some(entry.term),
-                            "a rewrite repeats what the replica holds"
-                        );
-                    }
+                let last = LogIndex((first_index.0 + entries.len() as u64).saturating_sub(1));
+                // Entries may have been given up since the part was staged.
+                let first = state.first_index.max(*first_index);
+                for (offset, entry) in (0..).zip(entries) {
+                    let index = LogIndex(first_index.0 + offset);
+                    let is_same = state.term_of(index) == Some(entry.term);
+                    assert!(
+                        index < first || is_same,
+                        "a rewrite repeats what the replica holds"
+                    );
+                }
+                if first <= last {
                     changes.push(Change::Rewrite {
                         replica,
-                        first: *first_index,
+                        first,
                         last,
                     });
                 }
@@ -267,7 +274,6 @@ impl Log {
             }
         };
         let payload_bytes = u32::try_from(part.body.payload_bytes()).expect("a part fits a record");
-        state.previous_sequence = sequence;
         if matches!(part.body, PartBody::Tombstone) {
             self.replicas.remove(&replica);
         }

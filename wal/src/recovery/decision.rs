@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::DamageKind;
 use super::replay::Replayed;
 use super::scan::{FoundRecord, Scan};
-use crate::format::{MarkSlot, MarkState, RecordKind};
+use crate::format::{BodyFault, MarkSlot, MarkState, RecordKind};
 use crate::ids::{FileNumber, RecordSequence, RecoveryEpoch, SegmentSequence};
 use crate::log::{LogStart, MarksStart, Segment, SegmentFile, SegmentsStart};
 
@@ -35,8 +35,8 @@ const FINDINGS_MAX: usize = 64;
 /// * **F, G** The last write did not complete. The bad record and everything after it are void, intact or not: what
 ///   was written later was never acknowledged either, because only a prefix without gaps counts.
 /// * **H** Something that was durable is not there any more. It is never cut, because it may have been acknowledged.
-/// * **I** Records are intact and yet not those that were written one after the other. No crash does that, wherever
-///   the watermark is.
+/// * **I** Records are intact and yet not those that were written one after the other, or their contents make no
+///   sense. No crash does that, wherever the watermark is.
 ///
 /// An intact record is no evidence for the records before it beyond its own watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,6 +287,8 @@ impl<'a> Walk<'a> {
         let first_bad = match self.gaps.first() {
             _ if self.has_contradiction => FirstBad::Contradiction,
             None => FirstBad::None,
+            // Whoever named the oldest live segment knew that its checkpoint was durable.
+            Some(_) if last.is_none() && self.oldest_live.0 > 0 => FirstBad::AtOrBelowWatermark,
             Some(gap) if gap.first <= self.watermark => FirstBad::AtOrBelowWatermark,
             Some(_) => FirstBad::AboveWatermark,
         };
@@ -340,7 +342,7 @@ impl<'a> Walk<'a> {
                 .count();
             let found = self.candidates[rest..rest + group].to_vec();
             rest += group;
-            if sequence > expected && previous.is_some() | (self.oldest_live.0 > 0) {
+            if sequence > expected {
                 self.miss(
                     previous,
                     expected,
@@ -391,12 +393,21 @@ impl<'a> Walk<'a> {
             return Some(index);
         }
         let index = found[0];
-        let what = match self.scan.records[index].fault {
-            Some(fault) => DamageKind::Body { sequence, fault },
-            None => DamageKind::Misplaced { sequence },
-        };
-        self.push_gap(index, what);
-        Some(index)
+        match self.scan.records[index].fault {
+            // The checksums are right: no crash made it so, wherever the watermark is.
+            Some(fault @ BodyFault::Malformed) => {
+                self.contradict(index, DamageKind::Body { sequence, fault });
+                Some(index)
+            }
+            Some(fault) => {
+                self.push_gap(index, DamageKind::Body { sequence, fault });
+                Some(index)
+            }
+            None => {
+                self.push_gap(index, DamageKind::Misplaced { sequence });
+                None
+            }
+        }
     }
 
     /// Whether the record begins where the one before it says, or begins a later segment.
@@ -404,7 +415,9 @@ impl<'a> Walk<'a> {
         let record = &self.scan.records[index];
         let begins_segment = record.offset == 0 && record.header.kind == RecordKind::Checkpoint;
         let Some(previous) = previous.map(|index| &self.scan.records[index]) else {
-            return begins_segment && record.header.segment == self.oldest_live;
+            // When the first checkpoint itself is lost, whatever else there is comes after a gap.
+            return begins_segment && record.header.segment == self.oldest_live
+                || !self.gaps.is_empty();
         };
         let is_adjacent = previous.file == record.file && previous.end() == record.offset;
         let is_consecutive = previous.header.sequence.next() == record.header.sequence;
@@ -450,7 +463,7 @@ impl<'a> Walk<'a> {
     ) {
         let (file, offset) = self.locate(previous, first, next);
         let has_remains = file.is_some_and(|file| self.scan.has_remains_at(file, offset).is_some());
-        let what = if has_remains || first == last && file.is_some() {
+        let what = if has_remains {
             DamageKind::HeaderUnreadable { sequence: first }
         } else {
             DamageKind::RecordsMissing { first, last }

@@ -17,6 +17,8 @@ use crate::replica::{ReplicaState, SnapshotPoint};
 pub(super) struct Replayed {
     pub(super) replicas: BTreeMap<ReplicaId, ReplicaState>,
     pub(super) placements: Placements,
+    /// Whether the checkpoint of the oldest segment has been read.
+    has_base: bool,
 }
 
 /// Reads the surviving records again and hands them out.
@@ -73,6 +75,12 @@ fn replay_record<E>(
         replay_part(replayed, found, sub_header, payload, on_event)
             .map_err(|what| corrupt(found, what, vec![sub_header.shard]))?;
     }
+    for (sub_header, _) in body.parts() {
+        // Only now: all parts of a replica in one record name the record before it.
+        if let Some(state) = replayed.replicas.get_mut(&sub_header.replica) {
+            state.previous_sequence = sequence;
+        }
+    }
     Ok(())
 }
 
@@ -83,7 +91,7 @@ fn replay_checkpoint<E>(
     body: &RecordBody<'_>,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<(), RecoveryError<E>> {
-    let is_first = replayed.replicas.is_empty();
+    let is_first = !std::mem::replace(&mut replayed.has_base, true);
     let mut recorded = BTreeMap::new();
     for (sub_header, members) in body.parts() {
         recorded.insert(
@@ -155,9 +163,7 @@ fn replay_part(
         .replicas
         .entry(replica)
         .or_insert_with(|| ReplicaState::new(replica, shard));
-    // Several parts of a replica in one record all name the record before it.
-    let follows = state.previous_sequence == sub_header.previous_sequence
-        || state.previous_sequence == sequence;
+    let follows = state.previous_sequence == sub_header.previous_sequence;
     if !follows || state.shard != shard {
         return Err(DamageKind::HoleInReplica { sequence, replica });
     }
@@ -252,7 +258,6 @@ fn replay_part(
     if state.last_index != sub_header.last_index {
         return Err(DamageKind::HoleInReplica { sequence, replica });
     }
-    state.previous_sequence = sequence;
     if sub_header.kind == SubHeaderKind::Tombstone {
         replayed.replicas.remove(&replica);
     }

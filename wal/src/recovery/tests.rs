@@ -1,1 +1,4 @@
-//! x
+mod cases;
+mod crash;
+mod damage;
+mod random;

@@ -16,7 +16,7 @@ pub(super) struct Inner {
 
 /// About the bytes of an inner node, with separators as long as they commonly are.
 pub(super) const INNER_BYTES: u64 = (size_of::<Inner>()
-    + NODE_ENTRIES_MAX * (size_of::<u64>() + size_of::<Box<[u8]>>() + size_of::<Node>() + 16))
+    + NODE_ENTRIES_MAX * (size_of::<Box<[u8]>>() + size_of::<Node>() + 16))
     as u64;
 
 impl Inner {

@@ -12,7 +12,7 @@ pub(super) struct Leaf {
 
 /// About the bytes of a leaf.
 pub(super) const LEAF_BYTES: u64 =
-    (size_of::<Leaf>() + NODE_ENTRIES_MAX * (size_of::<Head>() + size_of::<u64>())) as u64;
+    (size_of::<Leaf>() + NODE_ENTRIES_MAX * size_of::<Head>()) as u64;
 
 impl Leaf {
     pub(super) fn new() -> Leaf {

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use super::NODE_ENTRIES_MAX;
+
 /// For a sorted list of keys, the eight bytes of each that follow what all of them share. Where two words differ,
 /// they order the keys; where they are equal, the keys must be looked at.
 ///
@@ -11,14 +13,17 @@ use std::ops::Range;
 pub(super) struct Sieve {
     /// Bytes at the front that every key of the list has in common with the first; not necessarily all of them.
     shared_bytes: usize,
-    words: Vec<u64>,
+    count: usize,
+    /// In place, not behind a pointer: the words are the first that a search reads of a node.
+    words: [u64; NODE_ENTRIES_MAX],
 }
 
 impl Sieve {
     pub(super) fn new() -> Sieve {
         Sieve {
             shared_bytes: 0,
-            words: Vec::new(),
+            count: 0,
+            words: [0; NODE_ENTRIES_MAX],
         }
     }
 
@@ -37,14 +42,14 @@ impl Sieve {
         key: &[u8],
         key_at: impl Fn(usize) -> &'k [u8],
     ) -> Result<usize, usize> {
-        if self.words.is_empty() {
+        if self.count == 0 {
             return Err(0);
         }
         let shared = &key_at(0)[..self.shared_bytes];
         let front = &key[..key.len().min(shared.len())];
         match front.cmp(shared) {
             Ordering::Less => return Err(0),
-            Ordering::Greater => return Err(self.words.len()),
+            Ordering::Greater => return Err(self.count),
             Ordering::Equal => {}
         }
         let equal = self.narrow(&key[self.shared_bytes..]);
@@ -58,21 +63,23 @@ impl Sieve {
 
     /// To be called after a key was put into the list at `index`.
     pub(super) fn inserted<'k>(&mut self, index: usize, key_at: impl Fn(usize) -> &'k [u8]) {
-        let count = self.words.len() + 1;
+        let count = self.count + 1;
         let is_outermost = index == 0 || index + 1 == count;
-        if is_outermost && shared_bytes(key_at(0), key_at(count - 1)) < self.shared_bytes
-            || count <= 2
-        {
+        let is_less_shared =
+            is_outermost && shared_bytes(key_at(0), key_at(count - 1)) < self.shared_bytes;
+        if is_less_shared || count <= 2 {
             self.rebuild(count, key_at);
         } else {
-            self.words
-                .insert(index, word_of(&key_at(index)[self.shared_bytes..]));
+            self.words.copy_within(index..self.count, index + 1);
+            self.words[index] = word_of(&key_at(index)[self.shared_bytes..]);
+            self.count = count;
         }
     }
 
     /// To be called after the key at `index` was taken out. What is shared can only become more, so it still holds.
     pub(super) fn removed(&mut self, index: usize) {
-        self.words.remove(index);
+        self.words.copy_within(index + 1..self.count, index);
+        self.count -= 1;
     }
 
     /// Takes a new look at the whole list.
@@ -83,16 +90,18 @@ impl Sieve {
         } else {
             shared_bytes(key_at(0), key_at(count - 1))
         };
-        self.words.clear();
-        self.words
-            .extend((0..count).map(|index| word_of(&key_at(index)[self.shared_bytes..])));
+        self.count = count;
+        for (index, word) in self.words[..count].iter_mut().enumerate() {
+            *word = word_of(&key_at(index)[self.shared_bytes..]);
+        }
     }
 
     /// The indexes whose words are equal to the word of `rest`, a key without what is shared.
     fn narrow(&self, rest: &[u8]) -> Range<usize> {
         let word = word_of(rest);
-        let start = self.words.partition_point(|other| *other < word);
-        let equal = self.words[start..]
+        let words = &self.words[..self.count];
+        let start = words.partition_point(|other| *other < word);
+        let equal = words[start..]
             .iter()
             .take_while(|other| **other == word)
             .count();

@@ -1,0 +1,295 @@
+//! The command line: what can be asked for, and what is refused before anything is done.
+
+mod quantity;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use quantity::{parse_duration, parse_size};
+
+const AFTER_HELP: &str = "\
+Keys and values are bytes, taken as they are given. With --json, what is not UTF-8 is written as {\"hex\": \"..\"}; \
+in lists for people it is escaped as \\xNN.
+
+Exit codes: 0 done; 1 a negative answer (absent, a failed condition, differences, damage); 2 wrong usage; \
+3 unavailable; 4 the outcome is unknown (a change was sent, and no answer came).";
+
+/// A sharded, durable, linearizable metadata store.
+#[derive(Debug, Parser)]
+#[command(name = "metastore", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one node for development, on the loopback interface
+    Dev(DevArguments),
+    /// Set a key to a value; prints the revision
+    Put(PutArguments),
+    /// Print the value of a key
+    Get(GetArguments),
+    /// Remove a key; prints the revision
+    Delete(DeleteArguments),
+    /// Add to a counter, a value of eight bytes; prints its new number
+    Add(AddArguments),
+    /// Print the keys that begin with a prefix, in order, with their values
+    List(ListArguments),
+    /// Print what every core of a node is doing
+    Status(StatusArguments),
+    /// Look at the log of a node that does not run
+    #[command(subcommand)]
+    Wal(WalCommand),
+    /// Store the attributes of every entry of a file tree, or compare them with what is stored
+    ImportTree(ImportTreeArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArguments {
+    /// Where the data lies; created and formatted when it does not exist
+    #[arg(long, value_name = "DIR", default_value = "./metastore-data")]
+    pub(crate) data: PathBuf,
+    /// The port of core 0; core n listens on the port n above it
+    #[arg(long, value_name = "PORT", default_value_t = 7400)]
+    pub(crate) port: u16,
+    /// How many cores to run, fixed when the data is formatted [default: one for each allowed processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) cores: Option<u16>,
+    /// How many shards to create, fixed when the data is formatted [default: one for each core]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) shards: Option<u32>,
+    /// The processors to use, as in 0-3,8 [default: the allowed ones]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpus: Option<String>,
+    /// Length of a log segment, as in 64MiB, fixed when the data is formatted [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) segment_bytes: Option<u64>,
+    /// How large the log of one core may become, as in 8GiB [default: 8GiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) wal_budget: Option<u64>,
+    /// How writes are made durable [default: measured when the data is formatted]
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) flush: Option<FlushChoice>,
+}
+
+/// How writes are made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FlushChoice {
+    /// Each write is durable by itself
+    Dsync,
+    /// A write, then a flush of the file
+    WriteThenSync,
+}
+
+/// How a command reaches a server, and how it answers.
+#[derive(Debug, Args)]
+pub(crate) struct ClientArguments {
+    /// Any core of any node
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "METASTORE_CONNECT",
+        default_value = "127.0.0.1:7400"
+    )]
+    pub(crate) connect: String,
+    /// Answer as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// How long to wait for an answer, as in 500ms or 5s
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// For whom an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    People,
+    Json,
+}
+
+impl Format {
+    fn new(json: bool) -> Format {
+        if json { Format::Json } else { Format::People }
+    }
+}
+
+impl ClientArguments {
+    pub(crate) fn format(&self) -> Format {
+        Format::new(self.json)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PutArguments {
+    #[arg(value_name = "KEY", value_parser = parse_key())]
+    pub(crate) key: Key,
+    #[arg(value_name = "VALUE")]
+    pub(crate) value: OsString,
+    /// Only if the key does not exist
+    #[arg(long, conflicts_with = "if_revision")]
+    pub(crate) if_absent: bool,
+    /// Only if the key was last changed at this revision; 0: only if it does not exist
+    #[arg(long, value_name = "R")]
+    pub(crate) if_revision: Option<u64>,
+    /// Print the value that was replaced before the revision
+    #[arg(long)]
+    pub(crate) previous: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArguments {
+    #[arg(value_name = "KEY", value_parser = parse_key())]
+    pub(crate) key: Key,
+    /// As it was at this revision
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) at: Option<u64>,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArguments {
+    #[arg(value_name = "KEY", value_parser = parse_key())]
+    pub(crate) key: Key,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArguments {
+    #[arg(value_name = "KEY", value_parser = parse_key())]
+    pub(crate) key: Key,
+    /// What to add; it may be negative
+    #[arg(value_name = "N", allow_negative_numbers = true)]
+    pub(crate) number: i64,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// What every key begins with; empty for all keys
+    #[arg(value_name = "PREFIX")]
+    pub(crate) prefix: OsString,
+    /// Only keys without a / behind the prefix, as the entries of a directory
+    #[arg(long)]
+    pub(crate) children: bool,
+    /// At most so many keys
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Without the values
+    #[arg(long)]
+    pub(crate) keys_only: bool,
+    /// In descending order
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WalCommand {
+    /// Print what the log holds: segments, records, marks, replicas, and what recovery would decide
+    Inspect(InspectArguments),
+    /// Tell whether a node would start from its log: exits with 0 if so, and with 1 and the damage if not
+    Verify(VerifyArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WalArguments {
+    /// Where the data lies; nothing is changed there
+    #[arg(long, value_name = "DIR", default_value = "./metastore-data")]
+    pub(crate) data: PathBuf,
+    /// Answer as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl WalArguments {
+    pub(crate) fn format(&self) -> Format {
+        Format::new(self.json)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    #[command(flatten)]
+    pub(crate) wal: WalArguments,
+    /// Only the log of this core
+    #[arg(long, value_name = "N")]
+    pub(crate) core: Option<u16>,
+    /// Print only the last so many records of each core
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    #[command(flatten)]
+    pub(crate) wal: WalArguments,
+}
+
+/// Every entry is stored under its absolute path as `type=.. mode=.. uid=.. gid=.. size=.. mtime=..`, and with
+/// `target=..` for a symbolic link. The children of a directory D are listed by `list D/ --children`. Other file
+/// systems mounted below PATH are not entered. Nothing is removed from the store.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ImportTreeArguments {
+    /// The top of the tree; its absolute path without symbolic links is used
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// What to put before each path to make it a key
+    #[arg(long, value_name = "P", default_value = "")]
+    pub(crate) prefix: OsString,
+    /// Change nothing: look at the tree anew, read everything back and name every difference
+    #[arg(long)]
+    pub(crate) verify_only: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+/// A key as it was given: any bytes but none at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key(OsString);
+
+impl Key {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// clap hands values that may not be UTF-8 only to a parser of its own kind.
+fn parse_key() -> impl clap::builder::TypedValueParser<Value = Key> {
+    use clap::builder::{OsStringValueParser, TypedValueParser};
+    OsStringValueParser::new().try_map(|text: OsString| {
+        if text.is_empty() {
+            return Err(KeyEmpty);
+        }
+        Ok(Key(text))
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a key has at least one byte")]
+struct KeyEmpty;
+
+/// The bytes of an argument.
+pub(crate) fn bytes_of(argument: &OsStr) -> &[u8] {
+    argument.as_bytes()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+use std::os::unix::ffi::OsStringExt;
+
+use super::*;
+
+fn parse<const COUNT: usize>(words: [&str; COUNT]) -> Result<Command, clap::Error> {
+    parse_os(words.map(OsString::from))
+}
+
+fn parse_os<const COUNT: usize>(words: [OsString; COUNT]) -> Result<Command, clap::Error> {
+    let words = std::iter::once(OsString::from("metastore")).chain(words);
+    Arguments::try_parse_from(words).map(|arguments| arguments.command)
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    use clap::CommandFactory;
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn dev_has_defaults_and_reads_sizes() {
+    let Ok(Command::Dev(dev)) = parse(["dev"]) else {
+        panic!("dev needs no arguments");
+    };
+    assert_eq!(dev.data, PathBuf::from("./metastore-data"));
+    assert_eq!((dev.port, dev.cores, dev.shards), (7400, None, None));
+    assert_eq!(
+        (dev.segment_bytes, dev.wal_budget, dev.flush),
+        (None, None, None)
+    );
+    let words = [
+        "dev",
+        "--data",
+        "d",
+        "--port",
+        "1",
+        "--cores",
+        "2",
+        "--shards",
+        "4",
+        "--cpus",
+        "0-1",
+        "--segment-bytes",
+        "64MiB",
+        "--wal-budget",
+        "8GiB",
+        "--flush",
+        "write-then-sync",
+    ];
+    let Ok(Command::Dev(dev)) = parse(words) else {
+        panic!("every flag is known");
+    };
+    assert_eq!((dev.port, dev.cores, dev.shards), (1, Some(2), Some(4)));
+    assert_eq!(dev.cpus.as_deref(), Some("0-1"));
+    assert_eq!(
+        (dev.segment_bytes, dev.wal_budget),
+        (Some(64 << 20), Some(8 << 30))
+    );
+    assert_eq!(dev.flush, Some(FlushChoice::WriteThenSync));
+    assert!(parse(["dev", "--cores", "0"]).is_err());
+    assert!(parse(["dev", "--segment-bytes", "64M"]).is_err());
+}
+
+#[test]
+fn keys_and_values_are_any_bytes() {
+    let odd = OsString::from_vec(vec![0xFF, b'/', 0xFE]);
+    let words = ["put".into(), odd.clone(), odd.clone(), "--json".into()];
+    let Ok(Command::Put(put)) = parse_os(words) else {
+        panic!("what is not UTF-8 is fine");
+    };
+    assert_eq!(put.key.as_bytes(), [0xFF, b'/', 0xFE]);
+    assert_eq!(put.value, odd);
+    assert_eq!(put.client.format(), Format::Json);
+    assert_eq!(put.client.timeout, Duration::from_secs(5));
+    let Ok(Command::Get(get)) = parse(["get", "--", "--json"]) else {
+        panic!("a key may look like a flag");
+    };
+    assert_eq!(get.key.as_bytes(), b"--json");
+    assert_eq!(get.client.format(), Format::People);
+}
+
+#[test]
+fn an_empty_key_is_refused_and_an_empty_value_or_prefix_is_not() {
+    let error = parse(["put", "", "v"]).expect_err("no key").to_string();
+    assert!(error.contains("at least one byte"), "{error}");
+    assert!(parse(["put", "k", ""]).is_ok());
+    assert!(parse(["list", ""]).is_ok());
+}
+
+#[test]
+fn contradictions_are_refused() {
+    assert!(parse(["put", "k", "v", "--if-absent"]).is_ok());
+    assert!(parse(["put", "k", "v", "--if-revision", "0"]).is_ok());
+    assert!(parse(["put", "k", "v", "--if-absent", "--if-revision", "3"]).is_err());
+    // Revision 0 is before the first change: there is nothing to read.
+    assert!(parse(["get", "k", "--at", "0"]).is_err());
+}
+
+#[test]
+fn a_counter_takes_negative_numbers() {
+    let Ok(Command::Add(add)) = parse(["add", "k", "-5"]) else {
+        panic!("a number is no flag");
+    };
+    assert_eq!(add.number, -5);
+}
+
+#[test]
+fn wal_and_import_tree_have_their_flags() {
+    let Ok(Command::Wal(WalCommand::Inspect(inspect))) = parse([
+        "wal", "inspect", "--data", "d", "--core", "1", "--limit", "7", "--json",
+    ]) else {
+        panic!("every flag is known");
+    };
+    assert_eq!(inspect.wal.data, PathBuf::from("d"));
+    assert_eq!((inspect.core, inspect.limit), (Some(1), Some(7)));
+    assert_eq!(inspect.wal.format(), Format::Json);
+    assert!(parse(["wal", "verify"]).is_ok());
+    let Ok(Command::ImportTree(import)) = parse([
+        "import-tree",
+        "/usr",
+        "--prefix",
+        "p",
+        "--verify-only",
+        "--connect",
+        "h:1",
+    ]) else {
+        panic!("every flag is known");
+    };
+    assert_eq!(import.path, PathBuf::from("/usr"));
+    assert_eq!((import.prefix, import.verify_only), ("p".into(), true));
+    assert_eq!(import.client.connect, "h:1");
+}

@@ -1,0 +1,147 @@
+//! What can go wrong with a command.
+
+use std::io;
+
+use metastore_net::blocking::ClientError;
+use metastore_net::{ErrorCode, Happened, WireError};
+
+use super::Exit;
+use super::import_tree::TreeError;
+use super::wal::WalError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// The server cannot be reached, or refuses.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The answer cannot be written.
+    #[error("cannot write the answer: {0}")]
+    Output(#[source] io::Error),
+    /// The log cannot be looked at.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The tree cannot be imported or compared.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+impl CommandError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            CommandError::Client(error) => exit_of_client(error),
+            // Whoever closed the pipe has seen enough, as `head` does.
+            CommandError::Output(_) if self.is_reader_gone() => Exit::Done,
+            CommandError::Output(_) => Exit::Unavailable,
+            CommandError::Wal(error) => error.exit(),
+            CommandError::Tree(error) => error.exit(),
+        }
+    }
+
+    /// Whether nobody reads the answer any more.
+    pub(crate) fn is_reader_gone(&self) -> bool {
+        matches!(self, CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+pub(super) fn exit_of_client(error: &ClientError) -> Exit {
+    match error {
+        // An address that cannot be one is a mistake of the caller, not a server that is away.
+        ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::InvalidInput => {
+            Exit::Usage
+        }
+        ClientError::Connect { .. } | ClientError::Connection(_) => Exit::Unavailable,
+        ClientError::OutcomeUnknown { .. } => Exit::OutcomeUnknown,
+        ClientError::Server(error) => exit_of_wire(error),
+    }
+}
+
+/// How a refusal of the server ends a command.
+pub(super) fn exit_of_wire(error: &WireError) -> Exit {
+    if error.happened == Happened::Unknown {
+        return Exit::OutcomeUnknown;
+    }
+    match error.code {
+        ErrorCode::Conflict | ErrorCode::Compacted | ErrorCode::FutureRevision => Exit::Negative,
+        ErrorCode::BadRequest
+        | ErrorCode::TooLarge
+        | ErrorCode::CrossShard
+        | ErrorCode::NamespaceUnknown
+        | ErrorCode::Unsupported => Exit::Usage,
+        ErrorCode::HelloRequired
+        | ErrorCode::WrongCluster
+        | ErrorCode::NotLeader
+        | ErrorCode::StaleMap
+        | ErrorCode::Unavailable
+        | ErrorCode::Overloaded
+        | ErrorCode::QuotaExceeded
+        | ErrorCode::LockedBy
+        | ErrorCode::SessionExpired
+        | ErrorCode::SequenceTooOld
+        | ErrorCode::NewEpoch
+        | ErrorCode::Deadline
+        | ErrorCode::ReadOnly
+        | ErrorCode::Cancelled
+        | ErrorCode::ShuttingDown
+        | ErrorCode::Internal
+        | ErrorCode::BadFrame
+        | ErrorCode::PinLost
+        | ErrorCode::Other(_) => Exit::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use metastore_net::blocking::ConnectionFault;
+
+    #[test]
+    fn exit_codes_are_as_promised() {
+        let exits = [
+            Exit::Done,
+            Exit::Negative,
+            Exit::Usage,
+            Exit::Unavailable,
+            Exit::OutcomeUnknown,
+        ];
+        assert_eq!(exits.map(Exit::code), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_lost_change_is_not_taken_for_an_unavailable_server() {
+        let lost = ClientError::OutcomeUnknown {
+            cause: ConnectionFault::Timeout,
+        };
+        assert_eq!(exit_of_client(&lost), Exit::OutcomeUnknown);
+        assert_eq!(
+            exit_of_client(&ConnectionFault::Timeout.into()),
+            Exit::Unavailable
+        );
+        let mut error = WireError::new(ErrorCode::Deadline);
+        assert_eq!(exit_of_wire(&error), Exit::Unavailable);
+        error.happened = Happened::Unknown;
+        assert_eq!(exit_of_wire(&error), Exit::OutcomeUnknown);
+    }
+
+    #[test]
+    fn a_malformed_address_is_wrong_usage_and_a_closed_port_is_not() {
+        let error_of = |kind: io::ErrorKind| ClientError::Connect {
+            address: String::new(),
+            source: kind.into(),
+        };
+        let malformed = error_of(io::ErrorKind::InvalidInput);
+        let refused = error_of(io::ErrorKind::ConnectionRefused);
+        assert_eq!(exit_of_client(&malformed), Exit::Usage);
+        assert_eq!(exit_of_client(&refused), Exit::Unavailable);
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_error() {
+        let gone = CommandError::Output(io::ErrorKind::BrokenPipe.into());
+        assert!(gone.is_reader_gone());
+        assert_eq!(gone.exit(), Exit::Done);
+        let full = CommandError::Output(io::ErrorKind::StorageFull.into());
+        assert!(!full.is_reader_gone());
+        assert_eq!(full.exit(), Exit::Unavailable);
+    }
+}

@@ -1,0 +1,251 @@
+//! One core's thread, from its log to its last answer.
+
+use std::cell::RefCell;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use glommio::timer::Timer;
+use metastore_engine::{CoreBuilder, CoreConfig, LogHistory};
+use metastore_net::server::{self, ServerOptions, Teardown};
+use metastore_wal::device::{self, DirectorySource, FileRef, FlushMethod, Ring, RingOptions};
+use metastore_wal::recovery::{self, Recovered};
+
+use super::StartError;
+use super::clock::Clock;
+use super::driver::{Driver, DriverParts, MeshSender};
+use super::mesh::{self, MeshEnds};
+use super::wire::CoreFacts;
+
+/// How often a core looks whether the node has entered another phase.
+const PHASE_POLL: Duration = Duration::from_millis(5);
+/// How long requests that were accepted may take once the node is to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(4);
+
+/// What the node is doing, told by its main thread to all cores.
+#[derive(Debug, Clone)]
+pub(crate) struct NodePhase(Arc<AtomicU8>);
+
+/// The phases of a node, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Logs are recovered; nobody is answered.
+    Starting,
+    /// Every core may answer.
+    Serving,
+    /// What was accepted is finished, nothing new is taken.
+    Stopping,
+}
+
+impl NodePhase {
+    pub(crate) fn new() -> NodePhase {
+        NodePhase(Arc::new(AtomicU8::new(Phase::Starting as u8)))
+    }
+
+    pub(crate) fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Release);
+    }
+
+    fn has_reached(&self, phase: Phase) -> bool {
+        self.0.load(Ordering::Acquire) >= phase as u8
+    }
+
+    /// Waits until the node is at least in `phase`.
+    async fn reach(&self, phase: Phase) {
+        while !self.has_reached(phase) {
+            Timer::new(PHASE_POLL).await;
+        }
+    }
+}
+
+/// What a core needs to run; it is made on the main thread.
+pub(crate) struct CoreSetup {
+    pub(crate) config: CoreConfig,
+    pub(crate) history: LogHistory,
+    pub(crate) data: PathBuf,
+    pub(crate) log_directory: PathBuf,
+    pub(crate) flush_method: FlushMethod,
+    pub(crate) listener: TcpListener,
+    pub(crate) facts: CoreFacts,
+    pub(crate) clock: Clock,
+    pub(crate) mesh: Option<MeshEnds>,
+    pub(crate) phase: NodePhase,
+    /// Told once, when the core could answer, or why it cannot.
+    pub(crate) ready: mpsc::Sender<(u16, Result<CoreReport, StartError>)>,
+}
+
+/// What recovery found, for the operator.
+#[derive(Debug)]
+pub(crate) struct CoreReport {
+    /// A tail that was cut off, in words.
+    pub(crate) warning: Option<String>,
+}
+
+/// Runs a core until the node stops. On an error before it is ready, the main thread is told why.
+pub(crate) async fn run(mut setup: CoreSetup) {
+    let core = setup.config.identity.core.0;
+    let ready = setup.ready.clone();
+    let mesh_ends = setup.mesh.take();
+    let listener = setup.listener.try_clone();
+    let phase = setup.phase.clone();
+    // Every core joins the mesh, also one that then fails, or the others would wait for it.
+    let (mesh, receivers) = match mesh_ends {
+        Some(ends) => {
+            let (mesh, receivers) = mesh::join(ends).await;
+            (Some(Box::new(mesh) as Box<dyn MeshSender>), receivers)
+        }
+        None => (None, Vec::new()),
+    };
+    let started = listener
+        .map_err(|source| StartError::File {
+            path: setup.data.clone(),
+            source,
+        })
+        .and_then(|listener| Ok((listener, start(setup, mesh)?)));
+    let (listener, (driver, wake, report)) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            // When nobody listens any more the node is going down already.
+            let _ = ready.send((core, Err(error)));
+            return;
+        }
+    };
+    let listener = server::adopt_listener(listener);
+    glommio::spawn_local(Rc::clone(&driver).drive_turns()).detach();
+    glommio::spawn_local(Rc::clone(&driver).drive_log(wake)).detach();
+    for (from, receiver) in receivers {
+        glommio::spawn_local(mesh::drive(Rc::clone(&driver), from, receiver)).detach();
+    }
+    driver.run_turn();
+    glommio::spawn_local(Rc::clone(&driver).drive_time()).detach();
+    while !driver.is_serving() {
+        Timer::new(PHASE_POLL).await;
+    }
+    if ready.send((core, Ok(report))).is_err() {
+        return;
+    }
+    phase.reach(Phase::Serving).await;
+    let connections = driver.connections().clone();
+    let options = ServerOptions::default();
+    let serving = server::serve(listener, Rc::clone(&driver), connections, options);
+    glommio::spawn_local(serving).detach();
+    phase.reach(Phase::Stopping).await;
+    stop(&driver).await;
+}
+
+/// Finishes what was accepted, leaves a mark behind the last record, and lets the connections go.
+async fn stop(driver: &Rc<Driver>) {
+    let connections = driver.connections();
+    connections.begin_drain();
+    driver.drain();
+    let mut waited = Duration::ZERO;
+    while waited < DRAIN_LIMIT && !(driver.is_drained() && connections.count() == 0) {
+        Timer::new(PHASE_POLL).await;
+        waited += PHASE_POLL;
+    }
+    if connections.teardown() != Teardown::Closed {
+        connections.close_all();
+    }
+}
+
+type Started = (Rc<Driver>, glommio::net::UnixStream, CoreReport);
+
+/// Recovers the log and builds the driver. It blocks its thread: nobody is answered yet.
+fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started, StartError> {
+    let CoreSetup {
+        config,
+        history,
+        data,
+        log_directory,
+        flush_method,
+        facts,
+        clock,
+        ..
+    } = setup;
+    let core = config.identity.core.0;
+    let failed = |cause: String| StartError::Recovery {
+        core,
+        data: data.clone(),
+        cause,
+    };
+    let log_options = config.log.clone();
+    let identity = config.identity;
+    let mut source = DirectorySource::open(&log_directory)?;
+    let builder = CoreBuilder::new(config).map_err(|error| failed(error.to_string()))?;
+    let builder = RefCell::new(builder);
+    let recovered = recovery::recover(&mut source, &identity, &mut |event| {
+        builder.borrow_mut().on_event(event);
+    })
+    .map_err(|error| failed(error.to_string()))?;
+    drop(source);
+    let report = CoreReport {
+        warning: describe_torn(&log_directory, &recovered),
+    };
+    let buffers = log_options.new_buffers();
+    let (signal, wake) = StdUnixStream::pair().map_err(|source| StartError::File {
+        path: log_directory.clone(),
+        source,
+    })?;
+    let ring_options = RingOptions {
+        wake: Some(signal.into()),
+        ..RingOptions::new(flush_method)
+    };
+    let mut ring = Ring::new(ring_options, &buffers)?;
+    register_files(&mut ring, &log_directory, log_options.segment_bytes)?;
+    let core = builder
+        .into_inner()
+        .build(clock.now(), recovered, buffers, history)
+        .map_err(|error| failed(error.to_string()))?;
+    let driver = Driver::new(DriverParts {
+        core,
+        ring,
+        log_directory,
+        clock,
+        facts,
+        mesh,
+    });
+    Ok((Rc::new(driver), server::adopt_stream(wake), report))
+}
+
+fn describe_torn(log_directory: &Path, recovered: &Recovered) -> Option<String> {
+    recovered.torn.as_ref().map(|torn| {
+        format!(
+            "{}: cut off what was written at offset {} and behind it, which was never acknowledged (record {}, shards {:?})",
+            device::segment_path(log_directory, torn.file).display(),
+            torn.offset,
+            torn.sequence,
+            torn.shards().iter().map(|shard| shard.0).collect::<Vec<_>>(),
+        )
+    })
+}
+
+/// Opens the marks and every segment: the log may write into any of them that it finds fit to be used again.
+fn register_files(
+    ring: &mut Ring,
+    log_directory: &Path,
+    segment_bytes: u64,
+) -> Result<(), StartError> {
+    ring.add_file(FileRef::Mark, device::open_marks(log_directory)?)?;
+    let failed = |source| StartError::File {
+        path: log_directory.to_owned(),
+        source,
+    };
+    for entry in std::fs::read_dir(log_directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(number) = name.and_then(device::segment_number) else {
+            continue;
+        };
+        // A shorter file is half prepared: it is filled again and registered then.
+        if path.metadata().map_err(failed)?.len() == segment_bytes {
+            ring.add_file(FileRef::Segment(number), device::open_segment(&path)?)?;
+        }
+    }
+    Ok(())
+}

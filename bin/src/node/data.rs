@@ -1,0 +1,221 @@
+//! The data directory: made once, locked while a process runs.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, SLOT_COUNT, ShardId};
+use metastore_wal::device;
+
+use super::node_file::{FILE_NAME, NodeFile, NodeState, ReplicaPlace};
+use super::{NodeOptions, StartError};
+
+const LOCK_NAME: &str = "lock";
+const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+const RECORD_BYTES_MAX: usize = 4 << 20;
+/// More cores than any machine has.
+const CORES_MAX: usize = 1_024;
+
+/// A data directory that this process has locked.
+#[derive(Debug)]
+pub(crate) struct DataDirectory {
+    path: PathBuf,
+    node: NodeFile,
+    /// The lock is gone with the file, also when the process is killed.
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Opens the data of a store, or formats an empty or missing directory for `cpus` processors.
+    ///
+    /// # Errors
+    /// When another process uses it, it belongs to something else, or it does not fit the options.
+    pub(crate) fn open(options: &NodeOptions, cpus: usize) -> Result<DataDirectory, StartError> {
+        let path = options.data.clone();
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StartError::File { path, source }
+        };
+        fs::create_dir_all(&path).map_err(failed(&path))?;
+        let path = path.canonicalize().map_err(failed(&options.data))?;
+        device::check_directory(&path)?;
+        let is_strange = NodeFile::read(&path)?.is_none() && holds_other_files(&path)?;
+        if is_strange {
+            return Err(StartError::NotOurs {
+                path,
+                file: FILE_NAME,
+            });
+        }
+        let lock = lock(&path)?;
+        // Read again under the lock: another process may have formatted it meanwhile.
+        let node = match NodeFile::read(&path)? {
+            Some(node) => check(node, options)?,
+            None => format(&path, options, cpus)?,
+        };
+        if node.state == NodeState::Formatted {
+            make_core_directories(&path, node.cores)?;
+        }
+        Ok(DataDirectory {
+            path,
+            node,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn node(&self) -> &NodeFile {
+        &self.node
+    }
+
+    pub(crate) fn log_directory(&self, core: CoreId) -> PathBuf {
+        log_directory(&self.path, core)
+    }
+}
+
+/// Where a core's log is.
+pub(crate) fn log_directory(data: &Path, core: CoreId) -> PathBuf {
+    data.join(format!("core-{}", core.0))
+}
+
+fn lock(directory: &Path) -> Result<File, StartError> {
+    let path = directory.join(LOCK_NAME);
+    let failed = |source| StartError::File {
+        path: path.clone(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Locked { path }),
+        Err(TryLockError::Error(source)) => Err(StartError::File { path, source }),
+    }
+}
+
+/// Whether the directory has files that formatting would not expect. The lock and what an interrupted formatting left
+/// behind are our own.
+fn holds_other_files(directory: &Path) -> Result<bool, StartError> {
+    let failed = |source| StartError::File {
+        path: directory.to_owned(),
+        source,
+    };
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let is_ours = name == LOCK_NAME || name == "node.toml.new" || name == "lost+found";
+        if !is_ours {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn check(node: NodeFile, options: &NodeOptions) -> Result<NodeFile, StartError> {
+    if let Some(asked) = options.cores.filter(|&asked| asked != node.cores) {
+        return Err(StartError::CoreCount {
+            data: node.cores,
+            asked,
+        });
+    }
+    let shards = node.replicas.len();
+    if let Some(asked) = options.shards.filter(|&asked| asked != shards) {
+        return Err(StartError::ShardCount {
+            data: shards,
+            asked,
+        });
+    }
+    if let Some(asked) = options
+        .segment_bytes
+        .filter(|&asked| asked != node.segment_bytes)
+    {
+        return Err(StartError::SegmentBytes {
+            data: node.segment_bytes,
+            asked,
+        });
+    }
+    Ok(node)
+}
+
+fn format(path: &Path, options: &NodeOptions, cpus: usize) -> Result<NodeFile, StartError> {
+    let cores = options.cores.unwrap_or(cpus);
+    let shards = options.shards.unwrap_or(cores);
+    for (name, actual, max) in [
+        ("--cores", cores, CORES_MAX),
+        ("--shards", shards, SLOT_COUNT),
+    ] {
+        if actual == 0 || actual > max {
+            return Err(StartError::Count { name, actual, max });
+        }
+    }
+    let flush_method = match options.flush_method {
+        Some(method) => method,
+        None => device::probe_flush_method(path)?.method,
+    };
+    let replicas = (0..shards).map(|shard| ReplicaPlace {
+        replica: ReplicaId(shard as u64 + 1),
+        shard: ShardId(u32::try_from(shard).expect("fewer shards than slots")),
+        core: CoreId(u16::try_from(shard % cores).expect("cores were counted")),
+    });
+    let node = NodeFile {
+        cluster: ClusterId(random_u128()?),
+        node: NodeId(1),
+        state: NodeState::Formatted,
+        flush_method,
+        cores,
+        segment_bytes: options.segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT),
+        record_bytes_max: RECORD_BYTES_MAX,
+        replicas: replicas.collect(),
+    };
+    node.write(path)?;
+    Ok(node)
+}
+
+/// The directories of the cores with empty marks. Formatting may have been interrupted, so what is there is kept.
+fn make_core_directories(path: &Path, cores: usize) -> Result<(), StartError> {
+    for core in 0..cores {
+        let directory = log_directory(
+            path,
+            CoreId(u16::try_from(core).expect("cores were counted")),
+        );
+        fs::create_dir_all(&directory).map_err(|source| StartError::File {
+            path: directory.clone(),
+            source,
+        })?;
+        if !device::mark_path(&directory).exists() {
+            device::create_marks(&directory)?;
+        }
+    }
+    device::sync_directory(path)?;
+    Ok(())
+}
+
+fn random_u128() -> Result<u128, StartError> {
+    let mut bytes = [0; 16];
+    read_random(&mut bytes)?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+/// A number that nobody can guess, from the kernel.
+pub(crate) fn random_u64() -> Result<u64, StartError> {
+    let mut bytes = [0; 8];
+    read_random(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn read_random(bytes: &mut [u8]) -> Result<(), StartError> {
+    let path = PathBuf::from("/dev/urandom");
+    File::open(&path)
+        .and_then(|mut file| file.read_exact(bytes))
+        .map_err(|source| StartError::File { path, source })
+}
+
+/// The lock file's path, for tools that must not read the data of a running store.
+pub(crate) fn lock_path(data: &Path) -> PathBuf {
+    data.join(LOCK_NAME)
+}

@@ -1,0 +1,158 @@
+//! Why a node cannot start, in words that say what to do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use metastore_net::server::BindError;
+use metastore_wal::LogOptionsError;
+use metastore_wal::device::DeviceError;
+use thiserror::Error;
+
+/// Why a node cannot start.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    /// A file or directory of the data cannot be used.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// Another process holds the data.
+    #[error("{path} is locked: another metastore process uses this data directory")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The directory holds something else.
+    #[error(
+        "{path} is not empty and holds no {file}: choose an empty directory, or the data of a store"
+    )]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// The file that a store has.
+        file: &'static str,
+    },
+    /// `node.toml` cannot be read.
+    #[error("{path}: {cause}")]
+    NodeFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The data was written by another version.
+    #[error(
+        "{path} has format {found}, this program reads format {supported}: use the version that wrote it, or newer"
+    )]
+    NodeFileFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// What this program knows.
+        supported: u32,
+    },
+    /// The data belongs to another number of cores.
+    #[error(
+        "the data is laid out for {data} cores, but {asked} were asked for: start with --cores {data}"
+    )]
+    CoreCount {
+        /// What the data says.
+        data: usize,
+        /// What was asked for.
+        asked: usize,
+    },
+    /// The data belongs to another number of shards.
+    #[error("the data has {data} shards, but {asked} were asked for: start with --shards {data}")]
+    ShardCount {
+        /// What the data says.
+        data: usize,
+        /// What was asked for.
+        asked: usize,
+    },
+    /// The data has segments of another size.
+    #[error(
+        "the data has segments of {data} bytes, but {asked} were asked for: leave --segment-bytes out"
+    )]
+    SegmentBytes {
+        /// What the data says.
+        data: u64,
+        /// What was asked for.
+        asked: u64,
+    },
+    /// A number of cores or shards that cannot be.
+    #[error("{name} is {actual}, it must lie between 1 and {max}")]
+    Count {
+        /// The option.
+        name: &'static str,
+        /// Its value.
+        actual: usize,
+        /// The largest allowed value.
+        max: usize,
+    },
+    /// The last core's port does not exist.
+    #[error("{cores} cores from port {port} on need ports above 65535: choose a lower --port")]
+    Ports {
+        /// The first port.
+        port: u16,
+        /// How many.
+        cores: usize,
+    },
+    /// A list of processors that is none.
+    #[error("{list} is not a list of processors; write it like 0-3,8")]
+    CpuList {
+        /// What was given.
+        list: String,
+    },
+    /// A processor that this process may not use.
+    #[error("processor {cpu} is not among those that this process may use: {allowed:?}")]
+    CpuNotAllowed {
+        /// The processor.
+        cpu: usize,
+        /// Those that are.
+        allowed: Vec<usize>,
+    },
+    /// A port cannot be listened on.
+    #[error("{0}; is another store running there? choose another --port")]
+    Bind(#[from] BindError),
+    /// The kernel or the disk lacks what the log needs.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The log's limits contradict each other.
+    #[error(transparent)]
+    Log(#[from] LogOptionsError),
+    /// The executor of a core cannot be made.
+    #[error("core {core}: the executor cannot be made: {cause}")]
+    Executor {
+        /// The core.
+        core: u16,
+        /// What glommio says.
+        cause: String,
+    },
+    /// A core's log cannot be recovered.
+    #[error("core {core} cannot start: {cause}\nrun `metastore wal verify --data {}` to see what the log holds", .data.display())]
+    Recovery {
+        /// The core.
+        core: u16,
+        /// The data directory.
+        data: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+    /// A core ended before it was ready.
+    #[error("core {core} ended before it was ready")]
+    CoreEnded {
+        /// The core.
+        core: u16,
+    },
+    /// An address cannot be used.
+    #[error("{address} cannot be used")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+    },
+}

@@ -1,0 +1,351 @@
+//! A node: its data directory, its cores and their life from start to stop.
+
+mod clock;
+mod core_thread;
+mod cpus;
+mod data;
+mod driver;
+mod error;
+mod event;
+mod halt;
+mod mesh;
+pub(crate) mod node_file;
+mod wire;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use metastore_engine::{
+    BootNonce, CoreConfig, CoreId, Identity, LogHistory, Namespaces, Settings, ShardLocation,
+    ShardMap,
+};
+use metastore_net::HelloInfo;
+use metastore_net::server::bind_socket;
+use metastore_statemachine::Parameters;
+use metastore_wal::LogOptions;
+use metastore_wal::device::{FlushMethod, probe_io_uring};
+
+use self::clock::Clock;
+use self::core_thread::{CoreReport, CoreSetup, NodePhase, Phase};
+pub(crate) use self::data::DataDirectory;
+pub(crate) use self::error::StartError;
+use self::mesh::MeshEnds;
+use self::node_file::{NodeFile, NodeState};
+
+/// How a node is started.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeOptions {
+    pub(crate) data: PathBuf,
+    /// Core `i` listens on `port + i`.
+    pub(crate) port: u16,
+    /// Of new data; for data that exists, what it must have. `None` takes what is there.
+    pub(crate) cores: Option<usize>,
+    pub(crate) shards: Option<usize>,
+    pub(crate) cpus: Option<String>,
+    pub(crate) segment_bytes: Option<u64>,
+    pub(crate) wal_budget_bytes: Option<u64>,
+    pub(crate) flush_method: Option<FlushMethod>,
+}
+
+/// What the log of a core may take.
+const WAL_BUDGET_BYTES_DEFAULT: u64 = 8 << 30;
+/// Bytes of glommio's own registered memory for each core: the log has a ring of its own, so this stays unused.
+const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
+/// A core that has not ended this long after it was told to stop is left behind.
+const STOP_LIMIT: Duration = Duration::from_millis(4_900);
+
+/// Where the main thread hears from the cores.
+type Reports = mpsc::Receiver<(u16, Result<CoreReport, StartError>)>;
+
+/// A node whose cores answer.
+pub(crate) struct RunningNode {
+    phase: NodePhase,
+    /// What the cores say; disconnected when all have ended.
+    reports: Reports,
+    /// Held so that no other process uses the data.
+    _data: DataDirectory,
+    pub(crate) summary: NodeSummary,
+}
+
+/// What an operator wants to know once the node runs.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeSummary {
+    pub(crate) data: PathBuf,
+    pub(crate) cluster: u128,
+    pub(crate) flush_method: &'static str,
+    pub(crate) shards: usize,
+    /// Each core's address and processor.
+    pub(crate) cores: Vec<(SocketAddr, usize)>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Starts a node and waits until every core can answer.
+///
+/// # Errors
+/// Whatever keeps it from starting; nothing is left running.
+pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
+    probe_io_uring()?;
+    let allowed = cpus::allowed()?;
+    let cpus = choose_cpus(options, &allowed)?;
+    let data = DataDirectory::open(options, cpus.len())?;
+    let mut node = data.node().clone();
+    let cores = node.cores;
+    let addresses = addresses(options.port, cores)?;
+    let listeners = addresses
+        .iter()
+        .map(|&address| bind_socket(address))
+        .collect::<Result<Vec<_>, _>>()?;
+    halt::halt_on_panic();
+
+    let setups = Setups {
+        options,
+        node: &node,
+        data: &data,
+        addresses: &addresses,
+    }
+    .build()?;
+    let phase = NodePhase::new();
+    let (ready, reports) = mpsc::channel();
+    let mut meshes: Vec<Option<MeshEnds>> = match cores {
+        1 => vec![None],
+        _ => mesh::build(cores).into_iter().map(Some).collect(),
+    };
+    for (index, (config, listener)) in setups.configs.into_iter().zip(listeners).enumerate() {
+        let core = config.identity.core;
+        let setup = CoreSetup {
+            facts: setups.facts.of_core(core),
+            config,
+            history: setups.history,
+            data: data.path().to_owned(),
+            log_directory: data.log_directory(core),
+            flush_method: setups.flush_method,
+            listener,
+            clock: setups.clock,
+            mesh: meshes[index].take(),
+            phase: phase.clone(),
+            ready: ready.clone(),
+        };
+        // More cores than processors is for tests: they take turns.
+        let cpu = cpus[index % cpus.len()];
+        spawn(core, cpu, setup)?;
+    }
+    drop(ready);
+    let warnings = match await_ready(&reports, cores) {
+        Ok(warnings) => warnings,
+        Err(error) => {
+            phase.set(Phase::Stopping);
+            return Err(error);
+        }
+    };
+    // From here on clients are answered, so no log may be missing at the next start.
+    if node.state == NodeState::Formatted {
+        node.state = NodeState::Serving;
+        node.write(data.path())?;
+    }
+    phase.set(Phase::Serving);
+    let summary = NodeSummary {
+        data: data.path().to_owned(),
+        cluster: node.cluster.0,
+        flush_method: flush_name(setups.flush_method),
+        shards: node.replicas.len(),
+        cores: addresses
+            .iter()
+            .enumerate()
+            .map(|(index, &address)| (address, cpus[index % cpus.len()]))
+            .collect(),
+        warnings,
+    };
+    Ok(RunningNode {
+        phase,
+        reports,
+        _data: data,
+        summary,
+    })
+}
+
+impl RunningNode {
+    /// Stops the node: what was accepted is finished, which takes a bounded time.
+    pub(crate) fn stop(self) {
+        self.phase.set(Phase::Stopping);
+        let began = Instant::now();
+        // Each core holds a sender until it ends.
+        while let Some(left) = STOP_LIMIT.checked_sub(began.elapsed()) {
+            if let Err(mpsc::RecvTimeoutError::Disconnected) = self.reports.recv_timeout(left) {
+                return;
+            }
+        }
+        eprintln!(
+            "metastore: some requests were not finished in time; their clients do not know the outcome"
+        );
+    }
+}
+
+fn choose_cpus(options: &NodeOptions, allowed: &[usize]) -> Result<Vec<usize>, StartError> {
+    let Some(list) = &options.cpus else {
+        return Ok(allowed.to_vec());
+    };
+    let cpus = cpus::parse_list(list).ok_or_else(|| StartError::CpuList { list: list.clone() })?;
+    match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        Some(&cpu) => Err(StartError::CpuNotAllowed {
+            cpu,
+            allowed: allowed.to_vec(),
+        }),
+        None => Ok(cpus),
+    }
+}
+
+fn addresses(port: u16, cores: usize) -> Result<Vec<SocketAddr>, StartError> {
+    (0..cores)
+        .map(|core| {
+            let port = u16::try_from(core)
+                .ok()
+                .and_then(|core| port.checked_add(core));
+            port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        })
+        .collect::<Option<Vec<_>>>()
+        .ok_or(StartError::Ports { port, cores })
+}
+
+/// What the cores' threads are given, as far as it is the same for all or follows from their number.
+struct Setups<'a> {
+    options: &'a NodeOptions,
+    node: &'a NodeFile,
+    data: &'a DataDirectory,
+    addresses: &'a [SocketAddr],
+}
+
+struct BuiltSetups {
+    configs: Vec<CoreConfig>,
+    history: LogHistory,
+    flush_method: FlushMethod,
+    facts: NodeFacts,
+    clock: Clock,
+}
+
+struct NodeFacts(wire::CoreFacts);
+
+impl NodeFacts {
+    fn of_core(&self, core: CoreId) -> wire::CoreFacts {
+        let mut facts = self.0.clone();
+        facts.hello.core_index = core.0;
+        facts
+    }
+}
+
+impl Setups<'_> {
+    fn build(&self) -> Result<BuiltSetups, StartError> {
+        let node = self.node;
+        let clock = Clock::start();
+        let budget_bytes = self
+            .options
+            .wal_budget_bytes
+            .unwrap_or(WAL_BUDGET_BYTES_DEFAULT);
+        let flush_method = self.options.flush_method.unwrap_or(node.flush_method);
+        let locations = node.replicas.iter().map(|place| ShardLocation {
+            shard: place.shard,
+            core: place.core,
+            address: self.addresses[usize::from(place.core.0)].to_string(),
+        });
+        let shard_map = ShardMap::split_evenly(locations.collect())
+            .map_err(|error| self.bad_node_file(error.to_string()))?;
+        let hello = HelloInfo {
+            cluster_id: node.cluster.0,
+            node_id: node.node.0,
+            core_index: 0,
+            core_count: u16::try_from(node.cores).expect("cores were counted"),
+            first_port: self.options.port,
+            map_epoch: shard_map.epoch(),
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let facts = NodeFacts(wire::CoreFacts {
+            hello,
+            shard_map: wire::shard_map_reply(node.node, &shard_map),
+            flush_method: flush_name(flush_method),
+            budget_bytes,
+            segment_bytes: node.segment_bytes,
+            clock,
+        });
+        let (seed, boot) = (data::random_u64()?, BootNonce(data::random_u64()?));
+        let configs = (0..node.cores).map(|core| {
+            let core = CoreId(u16::try_from(core).expect("cores were counted"));
+            let identity = Identity {
+                cluster: node.cluster,
+                node: node.node,
+                core,
+            };
+            let log = LogOptions {
+                segment_bytes: node.segment_bytes,
+                record_bytes_max: node.record_bytes_max,
+                budget_bytes,
+                ..LogOptions::new(identity)
+            };
+            log.validate()?;
+            let here = node.replicas.iter().filter(|place| place.core == core);
+            Ok(CoreConfig {
+                identity,
+                cores: node.cores,
+                replicas: here.map(|place| (place.replica, place.shard)).collect(),
+                shard_map: shard_map.clone(),
+                namespaces: Namespaces::default(),
+                settings: Settings::default(),
+                log,
+                parameters: Parameters::default(),
+                seed,
+                boot,
+            })
+        });
+        Ok(BuiltSetups {
+            configs: configs.collect::<Result<_, StartError>>()?,
+            history: match node.state {
+                NodeState::Formatted => LogHistory::New,
+                NodeState::Serving => LogHistory::HasServed,
+            },
+            flush_method,
+            facts,
+            clock,
+        })
+    }
+
+    fn bad_node_file(&self, cause: String) -> StartError {
+        StartError::NodeFile {
+            path: self.data.path().join(node_file::FILE_NAME),
+            cause,
+        }
+    }
+}
+
+fn flush_name(method: FlushMethod) -> &'static str {
+    match method {
+        FlushMethod::Dsync => "dsync",
+        FlushMethod::WriteThenSync => "write-then-sync",
+    }
+}
+
+fn spawn(core: CoreId, cpu: usize, setup: CoreSetup) -> Result<(), StartError> {
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(&format!("core-{}", core.0))
+        .io_memory(EXECUTOR_IO_MEMORY_BYTES)
+        // The default would pin the threads that prepare segments to the core's own processor.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .spawn(move || core_thread::run(setup))
+        .map(|_thread| ())
+        .map_err(|error| StartError::Executor {
+            core: core.0,
+            cause: error.to_string(),
+        })
+}
+
+fn await_ready(reports: &Reports, cores: usize) -> Result<Vec<String>, StartError> {
+    let mut warnings = Vec::new();
+    for reported in 0..cores {
+        let missing = u16::try_from(reported).expect("cores were counted");
+        let (_, report) = reports
+            .recv()
+            .map_err(|_| StartError::CoreEnded { core: missing })?;
+        warnings.extend(report?.warning);
+    }
+    Ok(warnings)
+}

@@ -1,0 +1,511 @@
+//! What a core promises to those who drive it.
+
+mod harness;
+
+use harness::{Answer, TestNode, config, start};
+use metastore_engine::{ConnectionId, Input, LogHistory, Request, RequestId, StartError};
+use metastore_statemachine::{
+    Command, Direction, GetQuery, NamespaceId, OutcomeCode, Projection, RangeQuery, Revision, Scope,
+};
+
+const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;
+
+fn done(revision: u64) -> Answer {
+    Answer::Outcome(OutcomeCode::Done, Revision(revision), None)
+}
+
+fn get(key: &[u8]) -> Request<'_> {
+    Request::Get(GetQuery {
+        namespace: NAMESPACE,
+        key,
+        at: None,
+    })
+}
+
+fn get_three(keys: &[u8]) -> Request<'_> {
+    Request::GetMany {
+        namespace: NAMESPACE,
+        at: None,
+        count: 3,
+        keys,
+    }
+}
+
+fn subtree(prefix: &[u8]) -> Request<'_> {
+    let query = RangeQuery {
+        namespace: NAMESPACE,
+        prefix,
+        start: &[],
+        end: &[],
+        scope: Scope::Subtree,
+        direction: Direction::Forward,
+        projection: Projection::KeysAndValues,
+        at: None,
+        limit: 0,
+    };
+    Request::Range {
+        query,
+        chunk_bytes: 4096,
+    }
+}
+
+fn pair(key: &str, value: &str) -> (Vec<u8>, Vec<u8>) {
+    (key.into(), value.into())
+}
+
+#[test]
+fn a_put_is_answered_only_after_its_record_is_durable() {
+    let mut node = TestNode::new(1, 1);
+    node.command(0, 1, &Command::put(NAMESPACE, b"/a", b"1"));
+    node.turn();
+    assert_eq!(node.writes_in_flight(0), 1);
+    assert!(node.take_answers().is_empty());
+    node.complete_write(0);
+    node.turn();
+    assert_eq!(node.take_answers(), [(1, done(1))]);
+}
+
+#[test]
+fn commands_that_arrive_during_a_write_share_the_next_one() {
+    let mut node = TestNode::new(1, 1);
+    node.command(0, 0, &Command::put(NAMESPACE, b"/a", b"0"));
+    node.turn();
+    let writes_before = node.cores[0].core.status().log.durable_writes;
+    for request in 1..=100 {
+        node.command(0, request, &Command::put(NAMESPACE, b"/a", b"1"));
+        node.turn();
+        assert_eq!(node.writes_in_flight(0), 1, "one write at a time");
+    }
+    node.settle();
+    assert_eq!(node.take_answers().len(), 101);
+    assert_eq!(
+        node.cores[0].core.status().log.durable_writes - writes_before,
+        2
+    );
+}
+
+#[test]
+fn a_read_sees_every_write_that_was_answered_and_none_that_is_not_durable() {
+    let mut node = TestNode::new(1, 1);
+    assert_eq!(node.put("/a", "old"), done(1));
+    node.command(0, 1, &Command::put(NAMESPACE, b"/a", b"new"));
+    node.request(0, 2, get(b"/a"));
+    node.turn();
+    assert_eq!(
+        node.take_answers(),
+        [(2, Answer::Rows(vec![pair("/a", "old")]))]
+    );
+    node.settle();
+    node.request(0, 3, get(b"/a"));
+    node.turn();
+    let answers = node.take_answers();
+    assert_eq!(
+        answers,
+        [(1, done(2)), (3, Answer::Rows(vec![pair("/a", "new")]))]
+    );
+}
+
+#[test]
+fn a_command_for_another_core_takes_one_hop_and_comes_back() {
+    let mut node = TestNode::new(2, 2);
+    for request in 0..50 {
+        let key = format!("/directory-{request}/file");
+        node.command(0, request, &Command::put(NAMESPACE, key.as_bytes(), b"v"));
+    }
+    node.settle();
+    let answers = node.take_answers();
+    assert_eq!(answers.len(), 50);
+    assert!(
+        answers
+            .iter()
+            .all(|(_, answer)| matches!(answer, Answer::Outcome(OutcomeCode::Done, ..)))
+    );
+    let forwarded = node.cores[0].core.status().counters.forwarded;
+    assert!(
+        (1..50).contains(&forwarded),
+        "{forwarded} of 50 were for the other core"
+    );
+    let keys = |core: usize| node.cores[core].core.status().replicas[0].keys;
+    assert_eq!(keys(1), forwarded);
+    assert_eq!(keys(0), 50 - forwarded);
+}
+
+#[test]
+fn the_answers_to_a_batch_come_together_in_its_order() {
+    let mut node = TestNode::new(2, 4);
+    node.put("/x/taken", "1");
+    let mut commands = Vec::new();
+    for index in 0..20 {
+        let key = format!("/d{index}/f");
+        Command::put(NAMESPACE, key.as_bytes(), b"v").encode_into(&mut commands);
+    }
+    Command::put(NAMESPACE, b"/x/taken", b"2")
+        .with_if_absent()
+        .encode_into(&mut commands);
+    Command::put(NamespaceId(99), b"/x", b"2").encode_into(&mut commands);
+    node.request(
+        0,
+        7,
+        Request::Batch {
+            count: 22,
+            commands: &commands,
+        },
+    );
+    node.settle();
+    let answers = node.take_answers();
+    let [(7, Answer::Batch(items))] = &answers[..] else {
+        panic!("one answer to the batch: {answers:?}");
+    };
+    assert_eq!(items.len(), 22);
+    assert!(
+        items[..20]
+            .iter()
+            .all(|item| matches!(item, Answer::Outcome(OutcomeCode::Done, ..)))
+    );
+    assert_eq!(
+        items[20],
+        Answer::Outcome(OutcomeCode::Conflict, Revision(1), None)
+    );
+    assert_eq!(items[21], Answer::Error("there is no namespace 99".into()));
+}
+
+#[test]
+fn an_empty_batch_is_answered() {
+    let mut node = TestNode::new(1, 1);
+    node.request(
+        0,
+        1,
+        Request::Batch {
+            count: 0,
+            commands: &[],
+        },
+    );
+    node.turn();
+    assert_eq!(node.take_answers(), [(1, Answer::Batch(vec![]))]);
+}
+
+#[test]
+fn several_keys_are_read_at_once_from_one_shard_only() {
+    let mut node = TestNode::new(1, 2);
+    node.put("/a/1", "x");
+    node.put("/a/3", "z");
+    let list = |names: &[&str]| {
+        let mut keys = Vec::new();
+        for name in names {
+            keys.extend_from_slice(&u32::try_from(name.len()).expect("short").to_le_bytes());
+            keys.extend_from_slice(name.as_bytes());
+        }
+        keys
+    };
+    node.request(0, 1, get_three(&list(&["/a/1", "/a/2", "/a/3"])));
+    // The shards of these directories differ: /a/ and /a/b/ are in different halves of the slots.
+    node.request(0, 2, get_three(&list(&["/a/1", "/a/b/1", "/a/3"])));
+    node.turn();
+    let mut answers = node.take_answers();
+    answers.sort_by_key(|(request, _)| *request);
+    assert_eq!(
+        answers[0],
+        (1, Answer::Rows(vec![pair("/a/1", "x"), pair("/a/3", "z")]))
+    );
+    assert_eq!(
+        answers[1],
+        (2, Answer::Error("the keys are in several shards".into()))
+    );
+}
+
+#[test]
+fn a_range_over_all_shards_comes_in_order_and_one_chunk_at_a_time() {
+    let mut node = TestNode::new(2, 4);
+    let mut expected = Vec::new();
+    for directory in 0..20 {
+        for file in 0..20 {
+            let (key, value) = (format!("/d{directory:02}/f{file:02}"), "v".repeat(50));
+            node.command(
+                0,
+                0,
+                &Command::put(NAMESPACE, key.as_bytes(), value.as_bytes()),
+            );
+            expected.push(pair(&key, &value));
+        }
+    }
+    node.settle();
+    node.take_answers();
+    node.request(1, 9, subtree(b"/"));
+    let mut rows = Vec::new();
+    for _ in 0..1_000 {
+        node.settle();
+        let mut answers = node.take_answers();
+        assert_eq!(
+            answers.len(),
+            1,
+            "one chunk until the connection has drained"
+        );
+        let Answer::Chunk(chunk, is_last) = answers.remove(0).1 else {
+            panic!("a range is answered with chunks");
+        };
+        rows.extend(chunk);
+        if is_last {
+            break;
+        }
+        // A change behind the pin is not seen.
+        node.command(0, 0, &Command::put(NAMESPACE, b"/d19/f19", b"changed"));
+        node.settle();
+        node.take_answers();
+        node.step(
+            1,
+            Input::ConnectionDrained {
+                connection: ConnectionId(1),
+            },
+        );
+    }
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn a_cancelled_range_is_over() {
+    let mut node = TestNode::new(1, 1);
+    for file in 0..200 {
+        let key = format!("/d/{file}");
+        node.command(0, 0, &Command::put(NAMESPACE, key.as_bytes(), &[7; 100]));
+    }
+    node.settle();
+    node.take_answers();
+    node.request(0, 1, subtree(b"/"));
+    node.turn();
+    assert!(matches!(
+        node.take_answers()[..],
+        [(1, Answer::Chunk(_, false))]
+    ));
+    node.request(0, 2, Request::Cancel(RequestId(1)));
+    node.turn();
+    let answers = node.take_answers();
+    assert_eq!(
+        answers,
+        [
+            (1, Answer::Error("the client ended the range".into())),
+            (2, Answer::Other)
+        ]
+    );
+    node.step(
+        0,
+        Input::ConnectionDrained {
+            connection: ConnectionId(1),
+        },
+    );
+    node.turn();
+    assert!(node.take_answers().is_empty());
+}
+
+#[test]
+fn a_deadline_says_whether_the_command_may_have_happened() {
+    let mut node = TestNode::new(1, 1);
+    let mut bytes = Vec::new();
+    let command = Command::put(NAMESPACE, b"/a", b"1");
+    command.encode_into(&mut bytes);
+    let body = Request::Command {
+        command,
+        bytes: &bytes,
+    };
+    node.request_within(0, 1, 10, body);
+    node.turn();
+    // The first is on its way to the disk; the second waits for the next record.
+    node.request_within(0, 2, 10, body);
+    node.request_within(0, 3, 5_000, body);
+    node.turn();
+    node.pass_ms(60);
+    node.turn();
+    let answers = node.take_answers();
+    assert_eq!(answers.len(), 2, "{answers:?}");
+    assert!(
+        answers
+            .iter()
+            .all(|(_, answer)| *answer == Answer::Error("the deadline passed".into()))
+    );
+    node.settle();
+    assert_eq!(
+        node.take_answers(),
+        [(3, done(2))],
+        "the second was never proposed"
+    );
+}
+
+#[test]
+fn what_was_answered_is_there_after_a_crash() {
+    let mut node = TestNode::new(1, 3);
+    for number in 0..30 {
+        node.put(&format!("/d{number}/f"), &number.to_string());
+    }
+    let hashes = |test: &harness::TestCore| -> Vec<(u64, u64)> {
+        test.core
+            .status()
+            .replicas
+            .iter()
+            .map(|replica| (replica.keys, replica.state_hash))
+            .collect()
+    };
+    let before = hashes(&node.cores[0]);
+    // Not completed before the crash: never acknowledged, so it may be gone.
+    node.command(0, 1, &Command::put(NAMESPACE, b"/lost", b"1"));
+    node.turn();
+    let files = node.cores[0].files.clone();
+    node.cores[0] =
+        start(config(0, 1, 3), files, node.now, LogHistory::HasServed).expect("it recovers");
+    node.settle();
+    assert_eq!(hashes(&node.cores[0]), before);
+    node.request(0, 2, get(b"/d7/f"));
+    node.turn();
+    let answers = node.take_answers();
+    assert_eq!(
+        answers.last(),
+        Some(&(2, Answer::Rows(vec![pair("/d7/f", "7")])))
+    );
+}
+
+#[test]
+fn a_log_that_lost_a_replica_is_not_mistaken_for_a_new_one() {
+    let refused = start(
+        config(0, 1, 1),
+        harness::Files::default(),
+        TestNode::new(1, 1).now,
+        LogHistory::HasServed,
+    );
+    assert!(matches!(
+        refused.err(),
+        Some(StartError::MissingReplica { .. })
+    ));
+}
+
+#[test]
+fn draining_finishes_what_was_accepted_and_refuses_the_rest() {
+    let mut node = TestNode::new(1, 1);
+    node.command(0, 1, &Command::put(NAMESPACE, b"/a", b"1"));
+    node.turn();
+    node.step(0, Input::Drain);
+    node.command(0, 2, &Command::put(NAMESPACE, b"/a", b"2"));
+    node.turn();
+    assert!(!node.cores[0].core.is_drained());
+    assert_eq!(
+        node.take_answers(),
+        [(2, Answer::Error("the server is stopping".into()))]
+    );
+    node.settle();
+    assert_eq!(node.take_answers(), [(1, done(1))]);
+    assert!(node.cores[0].core.is_drained());
+    let log = node.cores[0].core.status().log;
+    assert!(log.marks > 0, "the mark covers the last record");
+}
+
+#[test]
+fn a_mark_follows_when_the_log_is_idle() {
+    let mut node = TestNode::new(1, 1);
+    node.put("/a", "1");
+    let marks = node.cores[0].core.status().log.marks;
+    let deadline = node.cores[0].core.next_deadline().expect("a mark is due");
+    assert!(
+        deadline <= node.now.plus_ms(10),
+        "within 10 ms of the last write"
+    );
+    node.now = deadline;
+    node.step(0, Input::Tick);
+    node.turn();
+    let next = node.cores[0].core.next_deadline().expect("a tick is due");
+    assert!(next > node.now, "a mark on its way needs no alarm");
+    node.settle();
+    assert_eq!(node.cores[0].core.status().log.marks, marks + 1);
+}
+
+#[test]
+fn a_full_log_refuses_writes_with_its_budget_and_still_answers_reads() {
+    let mut node = TestNode::new(1, 1);
+    node.put("/first", "1");
+    let value = vec![0xA5; 15 << 10];
+    let mut refused = None;
+    for request in 0..2_000 {
+        node.command(0, request, &Command::put(NAMESPACE, b"/a", &value));
+        node.settle();
+        if let [(_, Answer::Error(error))] = &node.take_answers()[..] {
+            refused = Some(error.clone());
+            break;
+        }
+    }
+    let refused = refused.expect("8 MiB are full after 2,000 puts of 15 KiB");
+    assert!(refused.contains("budget of 8388608"), "{refused}");
+    node.request(0, 1, get(b"/first"));
+    node.turn();
+    assert_eq!(
+        node.take_answers(),
+        [(1, Answer::Rows(vec![pair("/first", "1")]))]
+    );
+    // And it starts again.
+    let files = node.cores[0].files.clone();
+    node.cores[0] =
+        start(config(0, 1, 1), files, node.now, LogHistory::HasServed).expect("it recovers");
+    node.settle();
+    assert!(node.cores[0].core.is_serving());
+}
+
+#[test]
+fn too_much_waiting_work_is_refused_and_the_rest_goes_on() {
+    let mut node = TestNode::with(1, |core| {
+        let mut config = config(core, 1, 1);
+        config.settings.raft.uncommitted_bytes_max = 8 << 20;
+        config
+    });
+    // What compresses away does not wait.
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let value: Vec<u8> = (0..15 << 10).map(|_| noise()).collect();
+    for request in 0..600 {
+        node.command(0, request, &Command::put(NAMESPACE, b"/a", &value));
+    }
+    node.turn();
+    let answers = node.take_answers();
+    assert!(!answers.is_empty());
+    assert!(
+        answers.iter().all(
+            |(_, answer)| matches!(answer, Answer::Error(error) if error.contains("try again"))
+        )
+    );
+}
+
+#[test]
+fn a_status_reports_stages_and_replicas() {
+    let mut node = TestNode::new(1, 2);
+    node.put("/a", "1");
+    let status = node.cores[0].core.status();
+    assert!(status.is_serving);
+    assert_eq!(status.replicas.len(), 2);
+    assert!(
+        status.stages.iter().all(|stage| stage.count == 1),
+        "{:?}",
+        status.stages
+    );
+    node.request(0, 5, Request::Status);
+    node.turn();
+    assert_eq!(node.take_answers(), [(5, Answer::Other)]);
+}
+
+#[test]
+fn a_batch_that_compresses_is_applied_like_any_other() {
+    let mut node = TestNode::new(1, 1);
+    let value = vec![0; 14 << 10];
+    node.command(0, 1, &Command::put(NAMESPACE, b"/zeros", &value));
+    node.settle();
+    assert_eq!(node.take_answers(), [(1, done(1))]);
+    assert!(node.cores[0].core.status().log.entry_bytes < 4 << 10);
+    let files = node.cores[0].files.clone();
+    node.cores[0] =
+        start(config(0, 1, 1), files, node.now, LogHistory::HasServed).expect("it recovers");
+    node.settle();
+    node.request(0, 2, get(b"/zeros"));
+    node.turn();
+    assert_eq!(
+        node.take_answers(),
+        [(2, Answer::Rows(vec![(b"/zeros".to_vec(), value)]))]
+    );
+}

@@ -1,0 +1,435 @@
+//! A node of one or more cores whose devices complete when the test says so.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use metastore_engine::{
+    BootNonce, ClusterId, ConnectionId, Core, CoreBuilder, CoreConfig, CoreId, Effect, Effects,
+    Identity, Input, LogHistory, MeshBatch, Namespaces, NodeId, ReplicaId, Reply, Request,
+    RequestId, Settings, ShardId, ShardLocation, ShardMap, Span, StartError, Ticket, Time,
+};
+use metastore_statemachine::{Command, Outcome, OutcomeCode, Parameters, Revision, Row};
+use metastore_wal::recovery::{SegmentSource, recover};
+use metastore_wal::{FileNumber, LogBuffer, LogOptions, SegmentFile};
+
+/// What a test sees of a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// An outcome: its code, revision and number.
+    Outcome(OutcomeCode, Revision, Option<i64>),
+    /// The answers to a batch.
+    Batch(Vec<Answer>),
+    /// Keys and values that were found.
+    Rows(Vec<(Vec<u8>, Vec<u8>)>),
+    /// A chunk, and whether it is the last.
+    Chunk(Vec<(Vec<u8>, Vec<u8>)>, bool),
+    /// An error, in words.
+    Error(String),
+    /// Anything else.
+    Other,
+}
+
+/// The files of a core as a device holds them: only what was completed.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Files {
+    segments: BTreeMap<FileNumber, Vec<u8>>,
+    marks: [Option<Vec<u8>>; 2],
+}
+
+impl SegmentSource for Files {
+    type Error = String;
+
+    fn files(&mut self) -> Result<Vec<SegmentFile>, String> {
+        let file = |(&number, bytes): (&FileNumber, &Vec<u8>)| SegmentFile {
+            number,
+            bytes: bytes.len() as u64,
+        };
+        Ok(self.segments.iter().map(file).collect())
+    }
+
+    fn read(&mut self, file: FileNumber, offset: u64, into: &mut [u8]) -> Result<(), String> {
+        let bytes = self.segments.get(&file).ok_or("no such file")?;
+        let start = usize::try_from(offset).expect("a small file");
+        into.copy_from_slice(&bytes[start..start + into.len()]);
+        Ok(())
+    }
+
+    fn marks(&mut self) -> Result<[Option<Box<[u8]>>; 2], String> {
+        Ok(self
+            .marks
+            .clone()
+            .map(|mark| mark.map(Vec::into_boxed_slice)))
+    }
+}
+
+enum Write {
+    Log {
+        ticket: Ticket,
+        file: FileNumber,
+        offset: u64,
+        buffer: LogBuffer,
+    },
+    Mark {
+        ticket: Ticket,
+        slot: usize,
+        buffer: LogBuffer,
+    },
+}
+
+/// One core and its devices.
+pub(crate) struct TestCore {
+    pub(crate) core: Core,
+    pub(crate) files: Files,
+    effects: Effects,
+    writes: VecDeque<Write>,
+    was_prepared: bool,
+}
+
+impl TestCore {
+    fn needs_turn(&mut self) -> bool {
+        std::mem::take(&mut self.was_prepared) || self.core.has_work()
+    }
+}
+
+/// A node in virtual time.
+pub(crate) struct TestNode {
+    pub(crate) cores: Vec<TestCore>,
+    pub(crate) now: Time,
+    pub(crate) answers: Vec<(ConnectionId, RequestId, Answer)>,
+}
+
+/// The configuration of a core of a node with `cores` cores and `shards` shards, shard s on core s mod cores.
+pub(crate) fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
+    let core_of = |shard: u32| CoreId(u16::try_from(shard as usize % cores).expect("few cores"));
+    let location = |shard| ShardLocation {
+        shard: ShardId(shard),
+        core: core_of(shard),
+        address: String::new(),
+    };
+    let id = CoreId(u16::try_from(core).expect("few cores"));
+    let identity = Identity {
+        cluster: ClusterId(7),
+        node: NodeId(1),
+        core: id,
+    };
+    let here = (0..shards).filter(|&shard| core_of(shard) == id);
+    let mut settings = Settings::default();
+    settings.command_bytes_max = 16 << 10;
+    settings.batch.bytes_max = 32 << 10;
+    CoreConfig {
+        identity,
+        cores,
+        replicas: here
+            .map(|shard| (ReplicaId(u64::from(shard) + 1), ShardId(shard)))
+            .collect(),
+        shard_map: ShardMap::split_evenly((0..shards).map(location).collect())
+            .expect("a valid map"),
+        namespaces: Namespaces::default(),
+        settings,
+        log: LogOptions {
+            segment_bytes: 1 << 20,
+            record_bytes_max: 128 << 10,
+            budget_bytes: 8 << 20,
+            spare_segments: 1,
+            ..LogOptions::new(identity)
+        },
+        parameters: Parameters::default(),
+        seed: 1,
+        boot: BootNonce(1),
+    }
+}
+
+/// Starts a core from what its files hold.
+pub(crate) fn start(
+    config: CoreConfig,
+    files: Files,
+    now: Time,
+    history: LogHistory,
+) -> Result<TestCore, StartError> {
+    let (identity, log) = (config.identity, config.log.clone());
+    let mut builder = CoreBuilder::new(config)?;
+    let recovered = recover(&mut files.clone(), &identity, &mut |event| {
+        builder.on_event(event)
+    })
+    .expect("undamaged files");
+    let core = builder.build(now, recovered, log.new_buffers(), history)?;
+    Ok(TestCore {
+        core,
+        files,
+        effects: Effects::default(),
+        writes: VecDeque::new(),
+        was_prepared: false,
+    })
+}
+
+impl TestNode {
+    /// A new node whose cores have written what they write at their first start.
+    pub(crate) fn new(cores: usize, shards: u32) -> TestNode {
+        TestNode::with(cores, |core| config(core, cores, shards))
+    }
+
+    /// A new node with the given configuration of each core.
+    pub(crate) fn with(cores: usize, config: impl Fn(usize) -> CoreConfig) -> TestNode {
+        let now = Time(1_000_000_000);
+        let start_core =
+            |core| start(config(core), Files::default(), now, LogHistory::New).expect("new data");
+        let mut node = TestNode {
+            cores: (0..cores).map(start_core).collect(),
+            now,
+            answers: Vec::new(),
+        };
+        node.settle();
+        assert!(node.cores.iter().all(|core| core.core.is_serving()));
+        node
+    }
+
+    /// Gives a core an input without ending its turn.
+    pub(crate) fn step(&mut self, core: usize, input: Input<'_>) {
+        let TestCore { core, effects, .. } = &mut self.cores[core];
+        core.step(self.now, input, effects);
+    }
+
+    /// A request of connection 1.
+    pub(crate) fn request(&mut self, core: usize, request: u64, body: Request<'_>) {
+        self.request_within(core, request, 0, body);
+    }
+
+    /// A request of connection 1 with a deadline.
+    pub(crate) fn request_within(
+        &mut self,
+        core: usize,
+        request: u64,
+        deadline_ms: u32,
+        body: Request<'_>,
+    ) {
+        let (connection, request) = (ConnectionId(1), RequestId(request));
+        self.step(
+            core,
+            Input::Request {
+                connection,
+                request,
+                deadline_ms,
+                body,
+            },
+        );
+    }
+
+    /// A command of connection 1.
+    pub(crate) fn command(&mut self, core: usize, request: u64, command: &Command<'_>) {
+        let mut bytes = Vec::new();
+        command.encode_into(&mut bytes);
+        self.request(
+            core,
+            request,
+            Request::Command {
+                command: *command,
+                bytes: &bytes,
+            },
+        );
+    }
+
+    /// Ends the turn of every core and carries out everything but log writes, until nothing is left to do.
+    pub(crate) fn turn(&mut self) {
+        for _ in 0..1_000 {
+            let mut mesh: Vec<(usize, CoreId, MeshBatch)> = Vec::new();
+            let mut is_busy = false;
+            for index in 0..self.cores.len() {
+                let mut forwarded = self.turn_of(index);
+                is_busy |= !forwarded.is_empty() || self.cores[index].needs_turn();
+                mesh.extend(forwarded.drain(..).map(|(to, batch)| (index, to, batch)));
+            }
+            for (from, to, mut batch) in mesh {
+                let from = CoreId(u16::try_from(from).expect("few cores"));
+                self.step(
+                    usize::from(to.0),
+                    Input::Mesh {
+                        from,
+                        batch: &mut batch,
+                    },
+                );
+            }
+            if !is_busy {
+                return;
+            }
+        }
+        panic!("the cores never come to rest");
+    }
+
+    fn turn_of(&mut self, index: usize) -> Vec<(CoreId, MeshBatch)> {
+        let test = &mut self.cores[index];
+        test.core.finish_turn(self.now, &mut test.effects);
+        let arena = std::mem::take(&mut test.effects.arena);
+        let mut forwarded = Vec::new();
+        let mut prepared = Vec::new();
+        for effect in test.effects.queue.drain(..) {
+            match effect {
+                Effect::WriteLog {
+                    ticket,
+                    file,
+                    offset,
+                    buffer,
+                } => {
+                    test.writes.push_back(Write::Log {
+                        ticket,
+                        file,
+                        offset,
+                        buffer,
+                    });
+                }
+                Effect::WriteMark {
+                    ticket,
+                    slot,
+                    buffer,
+                } => {
+                    let slot = usize::try_from(slot.offset()).expect("small") / buffer.capacity();
+                    test.writes.push_back(Write::Mark {
+                        ticket,
+                        slot,
+                        buffer,
+                    });
+                }
+                Effect::PrepareSegment { file, bytes } => {
+                    let bytes = usize::try_from(bytes).expect("a small file");
+                    test.files.segments.insert(file, vec![0; bytes]);
+                    prepared.push(file);
+                }
+                Effect::RemoveSegment { file } => {
+                    test.files.segments.remove(&file);
+                }
+                Effect::Reply {
+                    connection,
+                    request,
+                    reply,
+                    ..
+                } => {
+                    self.answers
+                        .push((connection, request, to_answer(&reply, &arena)));
+                }
+                Effect::Forward { core, batch } => forwarded.push((core, batch)),
+                Effect::Halt(reason) => panic!("halted: {reason}"),
+            }
+        }
+        test.core.on_turn_executed(self.now);
+        test.was_prepared |= !prepared.is_empty();
+        for file in prepared {
+            test.core
+                .step(self.now, Input::SegmentPrepared { file }, &mut test.effects);
+        }
+        forwarded
+    }
+
+    /// Completes the oldest write of a core; `false` when there is none.
+    pub(crate) fn complete_write(&mut self, core: usize) -> bool {
+        let test = &mut self.cores[core];
+        let input = match test.writes.pop_front() {
+            None => return false,
+            Some(Write::Log {
+                ticket,
+                file,
+                offset,
+                buffer,
+            }) => {
+                let segment = test.files.segments.get_mut(&file).expect("it was prepared");
+                let start = usize::try_from(offset).expect("a small file");
+                segment[start..start + buffer.len()].copy_from_slice(buffer.as_slice());
+                Input::LogWritten { ticket, buffer }
+            }
+            Some(Write::Mark {
+                ticket,
+                slot,
+                buffer,
+            }) => {
+                test.files.marks[slot] = Some(buffer.as_slice().to_vec());
+                Input::MarkWritten { ticket, buffer }
+            }
+        };
+        self.step(core, input);
+        true
+    }
+
+    /// Log writes of a core that are under way.
+    pub(crate) fn writes_in_flight(&self, core: usize) -> usize {
+        let is_log = |write: &&Write| matches!(write, Write::Log { .. });
+        self.cores[core].writes.iter().filter(is_log).count()
+    }
+
+    /// Turns and completions until nothing is left to do.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            self.turn();
+            let completed = (0..self.cores.len())
+                .filter(|&core| self.complete_write(core))
+                .count();
+            if completed == 0 {
+                return;
+            }
+        }
+        panic!("the cores never come to rest");
+    }
+
+    /// Lets time pass; every core gets its tick.
+    pub(crate) fn pass_ms(&mut self, milliseconds: u64) {
+        self.now = self.now.plus_ms(milliseconds);
+        for core in 0..self.cores.len() {
+            self.step(core, Input::Tick);
+        }
+    }
+
+    /// Takes the answers so far, with their requests.
+    pub(crate) fn take_answers(&mut self) -> Vec<(u64, Answer)> {
+        std::mem::take(&mut self.answers)
+            .into_iter()
+            .map(|(_, request, answer)| (request.0, answer))
+            .collect()
+    }
+
+    /// Puts a key and waits for the answer.
+    pub(crate) fn put(&mut self, key: &str, value: &str) -> Answer {
+        let command = Command::put(
+            metastore_statemachine::NamespaceId::DEFAULT,
+            key.as_bytes(),
+            value.as_bytes(),
+        );
+        self.command(0, 1_000_000, &command);
+        self.settle();
+        let mut answers = self.take_answers();
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        answers.remove(0).1
+    }
+}
+
+fn to_answer(reply: &Reply, arena: &[u8]) -> Answer {
+    match reply {
+        Reply::Outcome(span) => outcome(*span, arena),
+        Reply::Batch(items) => Answer::Batch(
+            items
+                .iter()
+                .map(|item| match item {
+                    metastore_engine::BatchItem::Outcome(span) => outcome(*span, arena),
+                    metastore_engine::BatchItem::Error(error) => Answer::Error(error.to_string()),
+                })
+                .collect(),
+        ),
+        Reply::Rows { rows: span, .. } => Answer::Rows(rows(*span, arena)),
+        Reply::Chunk {
+            rows: span, end, ..
+        } => Answer::Chunk(rows(*span, arena), *end != metastore_engine::ChunkEnd::More),
+        Reply::Error(error) => Answer::Error(error.to_string()),
+        Reply::Cancelled | Reply::Status(_) => Answer::Other,
+    }
+}
+
+fn outcome(span: Span, arena: &[u8]) -> Answer {
+    let (outcome, _) = Outcome::decode(span.of(arena)).expect("an encoded outcome");
+    Answer::Outcome(outcome.code, outcome.revision, outcome.number)
+}
+
+fn rows(span: Span, arena: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut rest = span.of(arena);
+    let mut rows = Vec::new();
+    while !rest.is_empty() {
+        let (row, length) = Row::decode(rest).expect("encoded rows");
+        rows.push((row.key.to_vec(), row.value.to_vec()));
+        rest = &rest[length..];
+    }
+    rows
+}

@@ -1,0 +1,265 @@
+//! What goes out on one connection of a server, and how much is under way.
+
+use crate::frame::{FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, cut_frame};
+use crate::hello::ServerLimits;
+use crate::response::{append_error_of, append_refusal};
+use crate::wire_error::WireError;
+
+/// A buffer that grew beyond this is given back once it is empty, so that one large frame does not hold its memory
+/// for the life of the connection.
+const BUFFER_BYTES_KEPT: usize = 64 * 1024;
+
+/// What one connection may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// What the client is told in the answer to its hello.
+    pub announced: ServerLimits,
+    /// With this much waiting to be sent the connection is not read.
+    pub outbound_bytes_max: usize,
+    /// With this much waiting to be sent the connection is closed: requests already under way may answer beyond
+    /// `outbound_bytes_max`, and a client that does not read must not hold all of it.
+    pub outbound_bytes_close: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> ConnectionLimits {
+        ConnectionLimits {
+            announced: ServerLimits::default(),
+            outbound_bytes_max: 4 * 1024 * 1024,
+            outbound_bytes_close: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Waiting for a hello.
+    Greeting,
+    /// Taking requests.
+    Open,
+    /// Refusing requests, answering those under way.
+    Draining,
+    /// Nothing comes any more but what is waiting to be sent.
+    Closing,
+}
+
+/// Whether a reply was the last one to its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// The request is done.
+    Last,
+    /// More frames to the same request follow.
+    More,
+}
+
+/// What goes out on one connection, and how much is under way.
+///
+/// ```text
+///              hello accepted              begin_drain
+///  Greeting ------------------> Open ---------------------> Draining
+///     |                           |                             |
+///     | bad frame, no hello,      | bad frame                   | bad frame
+///     | refused, begin_drain      v                             |
+///     +----------------------> Closing <------------------------+
+///
+/// is_closing: in Closing, and in Draining once nothing is under way
+/// ```
+#[derive(Debug)]
+pub struct Outbox {
+    limits: ConnectionLimits,
+    phase: Phase,
+    bytes: Vec<u8>,
+    /// How many of `bytes` the socket has taken.
+    sent_bytes: usize,
+    /// Requests handed out without a last answer.
+    in_flight: u32,
+    /// Whether a hello was ever accepted.
+    was_greeted: bool,
+}
+
+impl Outbox {
+    /// An outbox of a connection that has not said hello.
+    pub fn new(limits: &ConnectionLimits) -> Outbox {
+        Outbox {
+            limits: *limits,
+            phase: Phase::Greeting,
+            bytes: Vec::new(),
+            sent_bytes: 0,
+            in_flight: 0,
+            was_greeted: false,
+        }
+    }
+
+    // Answers.
+
+    /// Appends the frames that `encode` writes. An answer longer than a frame may be is replaced by `TooLarge`.
+    ///
+    /// # Panics
+    /// When a last answer has no request under way, or a frame that announces more is longer than a frame may be:
+    /// whoever streams cuts below the limit.
+    pub fn reply(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Answered) {
+        let start = self.bytes.len();
+        let answered = encode(&mut self.bytes);
+        if self.bytes.len() - start > self.frame_bytes_max() {
+            self.replace_oversized(start);
+        }
+        if answered == Answered::Last {
+            assert!(self.in_flight > 0, "an answer without a request");
+            self.in_flight -= 1;
+        }
+    }
+
+    /// Goes through the frames written from `start` on, and puts an error in place of each that is too long.
+    fn replace_oversized(&mut self, start: usize) {
+        let written = self.bytes.split_off(start);
+        let mut rest = &written[..];
+        while !rest.is_empty() {
+            let frame = cut_frame(rest, usize::MAX)
+                .ok()
+                .flatten()
+                .expect("replies are whole frames");
+            let (bytes, next) = rest.split_at(frame.consumed_bytes);
+            if bytes.len() > self.frame_bytes_max() {
+                self.push_too_large(&frame.header);
+            } else {
+                self.bytes.extend_from_slice(bytes);
+            }
+            rest = next;
+        }
+    }
+
+    fn push_too_large(&mut self, header: &FrameHeader) {
+        assert!(
+            !header.flags.has(FrameFlags::MORE),
+            "a part of a stream is above the frame limit"
+        );
+        let actual = FRAME_HEADER_BYTES + header.body_bytes as usize;
+        let error = WireError::too_large(self.frame_bytes_max(), actual)
+            .with_message("the answer is longer than a frame may be");
+        let kind = FrameKind::from_u16(header.kind);
+        // What the answer would have told is lost, and with it what became of the mutation.
+        let is_mutation = matches!(kind, Some(FrameKind::Command | FrameKind::Batch));
+        let error = if is_mutation {
+            error.outcome_unknown()
+        } else {
+            error
+        };
+        append_error_of(&mut self.bytes, header.kind, header.request_id, &error);
+    }
+
+    /// Appends an answer that the connection itself gives.
+    pub(crate) fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.bytes);
+    }
+
+    /// Takes note of a request that is handed out.
+    pub(crate) fn on_request(&mut self) {
+        self.in_flight += 1;
+    }
+
+    // Bytes.
+
+    /// What the socket shall take.
+    pub fn unsent(&self) -> &[u8] {
+        &self.bytes[self.sent_bytes..]
+    }
+
+    /// The socket took `count` bytes.
+    pub fn on_sent(&mut self, count: usize) {
+        self.sent_bytes += count;
+        assert!(
+            self.sent_bytes <= self.bytes.len(),
+            "sent more than there is"
+        );
+        if self.sent_bytes == self.bytes.len() {
+            self.sent_bytes = 0;
+            clear_buffer(&mut self.bytes);
+        } else if self.sent_bytes >= BUFFER_BYTES_KEPT && self.sent_bytes * 2 >= self.bytes.len() {
+            // A connection that never quite empties its outbox must not keep all that it ever sent.
+            self.bytes.drain(..self.sent_bytes);
+            self.sent_bytes = 0;
+        }
+    }
+
+    // State.
+
+    /// Requests handed out without a last answer.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Whether a hello was accepted at any time.
+    pub fn was_greeted(&self) -> bool {
+        self.was_greeted
+    }
+
+    /// Whether requests have to wait at present.
+    pub fn is_paused(&self) -> bool {
+        self.in_flight >= self.limits.announced.commands_in_flight
+            || self.unsent().len() >= self.limits.outbound_bytes_max
+    }
+
+    /// Whether so much is waiting that the connection must be cut.
+    pub fn is_overfull(&self) -> bool {
+        self.unsent().len() > self.limits.outbound_bytes_close
+    }
+
+    /// Whether the connection ends once [`Outbox::unsent`] is sent: nothing more will come.
+    pub fn is_closing(&self) -> bool {
+        match self.phase {
+            Phase::Greeting | Phase::Open => false,
+            Phase::Draining => self.in_flight == 0,
+            Phase::Closing => true,
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        self.limits.announced.frame_bytes as usize
+    }
+
+    // Turns of its life.
+
+    /// The hello was accepted.
+    pub(crate) fn open(&mut self) {
+        assert_eq!(self.phase, Phase::Greeting, "a connection is greeted once");
+        self.phase = Phase::Open;
+        self.was_greeted = true;
+    }
+
+    /// From now on requests are answered with `ShuttingDown`, and the connection closes when nothing is under way.
+    pub fn begin_drain(&mut self) {
+        match self.phase {
+            Phase::Greeting => self.phase = Phase::Closing,
+            Phase::Open => self.phase = Phase::Draining,
+            Phase::Draining | Phase::Closing => {}
+        }
+    }
+
+    /// Nothing more is taken nor answered.
+    pub(crate) fn close(&mut self) {
+        self.phase = Phase::Closing;
+    }
+
+    /// Gives the connection up with a last word.
+    pub(crate) fn refuse(&mut self, error: &WireError) {
+        append_refusal(&mut self.bytes, error);
+        self.close();
+    }
+}
+
+/// Empties a buffer and gives its memory back if it had grown.
+pub(crate) fn clear_buffer(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > BUFFER_BYTES_KEPT {
+        *buffer = Vec::new();
+    } else {
+        buffer.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! Making the listening socket.
+
+use crate::server::listener::adopt_listener;
+use glommio::net::TcpListener;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Connections that the kernel holds for us until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// A peer that vanished without a word is noticed after this long idle, plus `KEEPALIVE_PROBES` intervals.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error("the address {address} is in use")]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address is not one of this machine, or a port that needs privileges.
+    #[error("the address {address} cannot be used: {source}")]
+    Refused {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Listens on `address`, on the executor of the calling thread.
+///
+/// # Errors
+/// Why not, with the address.
+///
+/// # Panics
+/// Outside an executor.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    Ok(adopt_listener(bind_socket(address)?))
+}
+
+/// Listens on `address` without an executor, so that a taken port is found before any thread is started;
+/// [`adopt_listener`] brings the socket to its executor.
+///
+/// # Errors
+/// Why not, with the address.
+pub fn bind_socket(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
+    listen(address).map_err(|source| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            BindError::InUse { address }
+        } else {
+            BindError::Refused { address, source }
+        }
+    })
+}
+
+/// `SO_REUSEADDR` lets a restarted server listen at once although old connections linger. `SO_REUSEPORT` is left
+/// alone: it would let two stores listen on one port and each see half of the clients. Accepted sockets inherit the
+/// options.
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,238 @@
+//! The task of one connection: it sends, takes in, and knows when to end.
+
+use crate::server::connections::{Connections, Slot};
+use crate::server::{ServerOptions, Service};
+use crate::server_connection::{Intake, ServerConnection};
+use futures_io::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// Bytes read from a socket at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A task that could go on for ever lets the others run after this many reads or emptied outboxes.
+const ROUNDS_MAX: usize = 8;
+
+/// Where the connections of a core read into: one for all of them, because what is read is handed out or put aside
+/// before any other connection reads. An idle connection holds no buffer.
+pub(super) type ReadBuffer = Rc<RefCell<Vec<u8>>>;
+
+pub(super) fn new_read_buffer() -> ReadBuffer {
+    Rc::new(RefCell::new(vec![0; READ_BYTES]))
+}
+
+/// One connection.
+pub(super) struct ConnectionTask<S: Service> {
+    stream: TcpStream,
+    slot: Rc<Slot>,
+    intake: ServerConnection,
+    service: Rc<S>,
+    connections: Connections,
+    read_buffer: ReadBuffer,
+    state: State,
+}
+
+/// What the socket is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Both ways.
+    Serving,
+    /// Only to send what is left.
+    Closing,
+    /// Our side is shut down. What still comes in is thrown away until the client closes, because closing a socket
+    /// with unread bytes resets the connection and can take our last word with it.
+    Lingering,
+}
+
+/// The connection is over.
+struct Over;
+
+impl From<io::Error> for Over {
+    /// Whatever the socket says, the connection is over; the client sees it from its own side.
+    fn from(_: io::Error) -> Over {
+        Over
+    }
+}
+
+impl<S: Service> ConnectionTask<S> {
+    pub(super) fn new(
+        stream: TcpStream,
+        slot: Rc<Slot>,
+        service: Rc<S>,
+        connections: Connections,
+        options: &ServerOptions,
+        read_buffer: ReadBuffer,
+    ) -> ConnectionTask<S> {
+        ConnectionTask {
+            stream,
+            slot,
+            intake: ServerConnection::new(&options.connection),
+            service,
+            connections,
+            read_buffer,
+            state: State::Serving,
+        }
+    }
+
+    /// Runs until the connection is over, and takes it off the books.
+    pub(super) async fn run(mut self) {
+        std::future::poll_fn(|context| self.poll(context)).await;
+        let was_greeted = self.slot.outbox.borrow().was_greeted();
+        self.connections.remove(self.slot.id);
+        // The waker refers to this task, and the slot may live on in a list: they must not keep each other.
+        self.slot.waker.borrow_mut().take();
+        if was_greeted {
+            self.service.on_closed(self.slot.id);
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.remember_waker(context.waker());
+        for _ in 0..ROUNDS_MAX {
+            match self.poll_round(context) {
+                Err(Over) => return Poll::Ready(()),
+                Ok(Round::Wait) => return Poll::Pending,
+                Ok(Round::Again) => {}
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn remember_waker(&self, waker: &Waker) {
+        let mut known = self.slot.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    /// Sends what there is, then reads once.
+    fn poll_round(&mut self, context: &mut Context<'_>) -> Result<Round, Over> {
+        if self.slot.is_cut.get() {
+            return Err(Over);
+        }
+        let sent = self.poll_send(context)?;
+        if self.slot.outbox.borrow().is_overfull() {
+            return Err(Over);
+        }
+        self.advance_state(context)?;
+        match self.state {
+            State::Serving => {}
+            State::Closing => return Ok(Round::Wait),
+            State::Lingering => return self.poll_linger(context),
+        }
+        if sent == Sent::Drained {
+            self.service.on_drained(self.slot.id);
+            if !self.slot.outbox.borrow().unsent().is_empty() {
+                return Ok(Round::Again);
+            }
+        }
+        if self.slot.outbox.borrow().is_paused() {
+            return Ok(Round::Wait);
+        }
+        self.poll_take_in(context)
+    }
+
+    /// Stops serving when the outbox says so, and shuts our side down when all is sent.
+    fn advance_state(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
+        let outbox = self.slot.outbox.borrow();
+        if self.state == State::Serving && outbox.is_closing() {
+            self.slot.last_activity_ms.set(self.connections.now_ms());
+            self.state = State::Closing;
+        }
+        if self.state == State::Closing && outbox.unsent().is_empty() {
+            let _shut_down = Pin::new(&mut self.stream).poll_close(context)?;
+            self.state = State::Lingering;
+        }
+        Ok(())
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Result<Sent, Over> {
+        let mut sent = Sent::Nothing;
+        loop {
+            let mut outbox = self.slot.outbox.borrow_mut();
+            let unsent = outbox.unsent();
+            if unsent.is_empty() {
+                return Ok(sent);
+            }
+            match Pin::new(&mut self.stream).poll_write(context, unsent) {
+                Poll::Pending => return Ok(Sent::Nothing),
+                Poll::Ready(result) => outbox.on_sent(result?),
+            }
+            self.slot.last_activity_ms.set(self.connections.now_ms());
+            sent = Sent::Drained;
+        }
+    }
+
+    /// Hands out what is waiting from before, or reads once and hands that out.
+    fn poll_take_in(&mut self, context: &mut Context<'_>) -> Result<Round, Over> {
+        if self.intake.is_holding() {
+            self.hand_out(&[]);
+            return Ok(Round::Again);
+        }
+        let buffer = Rc::clone(&self.read_buffer);
+        let mut buffer = buffer.borrow_mut();
+        let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, &mut buffer) else {
+            return Ok(Round::Wait);
+        };
+        let count = result?;
+        if count == 0 {
+            return Err(Over);
+        }
+        self.slot.last_activity_ms.set(self.connections.now_ms());
+        self.hand_out(&buffer[..count]);
+        Ok(Round::Again)
+    }
+
+    fn hand_out(&mut self, bytes: &[u8]) {
+        let id = self.slot.id;
+        let service = &self.service;
+        let mut handed_out = 0;
+        let _: Intake = self.intake.on_bytes(
+            bytes,
+            &self.slot.outbox,
+            || service.hello(),
+            |request_id, deadline_ms, request| {
+                handed_out += 1;
+                service.on_request(id, request_id, deadline_ms, request);
+            },
+        );
+        if handed_out > 0 {
+            self.service.on_read_end();
+        }
+    }
+
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Result<Round, Over> {
+        let mut buffer = self.read_buffer.borrow_mut();
+        let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, &mut buffer) else {
+            return Ok(Round::Wait);
+        };
+        if result? == 0 {
+            Err(Over)
+        } else {
+            Ok(Round::Again)
+        }
+    }
+}
+
+/// What a round of sending came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// There was nothing to send, or the socket does not take all of it yet.
+    Nothing,
+    /// The outbox held bytes and is empty now.
+    Drained,
+}
+
+/// What comes after a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// Nothing to do until the task is woken.
+    Wait,
+    /// There may be more to do.
+    Again,
+}

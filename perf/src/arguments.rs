@@ -1,0 +1,197 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::process::ProcessId;
+use crate::workload::{CaseOverrides, Workload};
+
+/// Loads and measures a store.
+#[derive(Debug, Parser)]
+#[command(name = "metastore-perf", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a workload against a store that is running.
+    Run(RunArguments),
+}
+
+/// How much time a measurement takes.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct EffortArguments {
+    /// Rounds of 2 s, 3 rounds, 100,000 keys: a first impression, not a result.
+    #[arg(long)]
+    quick: bool,
+    /// Measured seconds of a round.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    seconds: Option<u64>,
+    /// Number of rounds.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: Option<u32>,
+}
+
+/// How much time a measurement takes, all said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Effort {
+    pub(crate) warm_up: Duration,
+    pub(crate) measured: Duration,
+    pub(crate) rounds: u32,
+    pub(crate) keys: u64,
+}
+
+impl EffortArguments {
+    /// What was asked for, the rest by default.
+    pub(crate) fn effort(&self) -> Effort {
+        let usual = if self.quick {
+            Effort {
+                warm_up: Duration::from_millis(500),
+                measured: Duration::from_secs(2),
+                rounds: 3,
+                keys: 100_000,
+            }
+        } else {
+            Effort {
+                warm_up: Duration::from_secs(2),
+                measured: Duration::from_secs(10),
+                rounds: 5,
+                keys: 1_000_000,
+            }
+        };
+        Effort {
+            measured: self.seconds.map_or(usual.measured, Duration::from_secs),
+            rounds: self.rounds.unwrap_or(usual.rounds),
+            ..usual
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The workload.
+    #[arg(long, value_enum)]
+    pub(crate) workload: Workload,
+    /// Any core of the store.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7400")]
+    pub(crate) connect: String,
+    #[command(flatten)]
+    pub(crate) effort: EffortArguments,
+    /// Requests in flight on each connection, instead of the workload's.
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pipeline: Option<usize>,
+    /// Connections, instead of the workload's.
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    connections: Option<usize>,
+    /// Open loop: requests a second at random times (Poisson); latency counts from the intended start.
+    #[arg(long, value_name = "R", value_parser = parse_rate)]
+    pub(crate) rate: Option<f64>,
+    /// The store's process; otherwise the one that listens at the address, if it is on this machine.
+    #[arg(long, value_name = "PID", value_parser = parse_process)]
+    pub(crate) server_pid: Option<ProcessId>,
+    /// The store's data directory, to count the flushes of its disk.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Write everything as JSON to this file; `-` is the standard output, and the tables then go to standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl RunArguments {
+    /// What is wanted otherwise than the workload has it.
+    pub(crate) fn overrides(&self) -> CaseOverrides {
+        CaseOverrides {
+            connections: self.connections,
+            in_flight_per_connection: self.pipeline,
+        }
+    }
+}
+
+/// Why a value of the command line is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ArgumentError {
+    #[error("a whole number from 1 to {COUNT_MAX} is needed")]
+    Count,
+    #[error("a rate is a number above zero, in operations per second")]
+    Rate,
+    #[error("a process id is a positive whole number")]
+    Process,
+}
+
+/// More connections or requests in flight than any store takes from one client.
+const COUNT_MAX: usize = 100_000;
+
+fn parse_count(text: &str) -> Result<usize, ArgumentError> {
+    let count = text.parse().map_err(|_| ArgumentError::Count)?;
+    if (1..=COUNT_MAX).contains(&count) {
+        Ok(count)
+    } else {
+        Err(ArgumentError::Count)
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, ArgumentError> {
+    let rate: f64 = text.parse().map_err(|_| ArgumentError::Rate)?;
+    if rate > 0.0 && rate.is_finite() {
+        Ok(rate)
+    } else {
+        Err(ArgumentError::Rate)
+    }
+}
+
+fn parse_process(text: &str) -> Result<ProcessId, ArgumentError> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(ProcessId(number)),
+        _ => Err(ArgumentError::Process),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        let words = line.split_ascii_whitespace();
+        Arguments::try_parse_from(std::iter::once("metastore-perf").chain(words))
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn quick_is_a_default_that_single_values_override() {
+        let effort = |line: &str| match parse(line).unwrap().command {
+            Command::Run(run) => run.effort.effort(),
+        };
+        let usual = effort("run --workload w1");
+        assert_eq!((usual.rounds, usual.measured.as_secs()), (5, 10));
+        assert_eq!(usual.keys, 1_000_000);
+        let quick = effort("run --workload w1 --quick --rounds 7");
+        assert_eq!((quick.rounds, quick.measured.as_secs()), (7, 2));
+        assert_eq!(quick.keys, 100_000);
+    }
+
+    #[test]
+    fn senseless_values_are_refused() {
+        for line in [
+            "run",
+            "run --workload w3",
+            "run --workload w1 --rate 0",
+            "run --workload w1 --rate inf",
+            "run --workload w1 --pipeline 0",
+            "run --workload w1 --connections 100001",
+            "run --workload w1 --server-pid 0",
+            "run --workload w1 --seconds 0",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(parse("run --workload w4 --rate 12.5 --pipeline 3").is_ok());
+    }
+}

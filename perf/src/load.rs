@@ -1,0 +1,354 @@
+//! The load: one thread, many connections, closed or open loop.
+
+mod arrivals;
+mod link;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use metastore_net::ProtocolError;
+use mio::{Events, Poll, Token};
+
+use crate::latency::new_histogram;
+use crate::operation::{Failure, Operation, RequestMaker};
+use arrivals::Arrivals;
+use link::{Answer, Link};
+
+/// Bytes taken from a socket at a time: more than the answers to the deepest pipeline.
+const RECEIVE_BYTES: usize = 256 * 1024;
+
+/// When requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pace {
+    /// Each answer makes room for the next request: measures capacity.
+    Closed,
+    /// Requests come at random times of their own, whatever the store does: measures latency. A request that must
+    /// wait for room has begun when it was meant to.
+    Poisson {
+        /// Mean rate.
+        operations_per_second: f64,
+    },
+}
+
+/// One run of load.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadPlan<'a> {
+    /// Connections are spread over these evenly.
+    pub(crate) addresses: &'a [SocketAddr],
+    pub(crate) operation: Operation,
+    pub(crate) connections: usize,
+    pub(crate) in_flight_per_connection: usize,
+    pub(crate) pace: Pace,
+    /// Load that is not measured, before the load that is.
+    pub(crate) warm_up: Duration,
+    pub(crate) measured: Duration,
+    /// How long answers are awaited after the last request.
+    pub(crate) patience: Duration,
+}
+
+/// What a run of load has shown.
+#[derive(Debug)]
+pub(crate) struct LoadResult {
+    /// Nanoseconds. Closed loop: from sending, of what was answered in the measured time. Open loop: from the intended
+    /// start, of what was meant to start in the measured time.
+    pub(crate) latency: Histogram<u64>,
+    /// Open loop: nanoseconds by which requests were sent later than intended though there was room for them. It is
+    /// the client's own delay.
+    pub(crate) client_delay: Histogram<u64>,
+    /// Answers within the measured time.
+    pub(crate) answered: u64,
+    /// Open loop: operations that were meant to start in the measured time.
+    pub(crate) offered: u64,
+    /// Open loop: operations that never found room. Their latency counts up to the end of the run.
+    pub(crate) unsent: u64,
+    pub(crate) measured: Duration,
+    /// All answers, of the warm-up and after the measured time too.
+    pub(crate) answered_in_all: u64,
+    pub(crate) failures: Failures,
+}
+
+/// Operations that did not do what they were measured for.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    pub(crate) count: u64,
+    pub(crate) first: Option<Failure>,
+}
+
+/// Why load cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("the store at {address} does not greet: {failure}")]
+    Greeting {
+        address: SocketAddr,
+        failure: Failure,
+    },
+    #[error("a connection broke: {0}")]
+    Io(#[from] io::Error),
+    #[error("the store closed a connection")]
+    Closed,
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    #[error("{missing} requests have no answer after {waited:?}")]
+    NoAnswer { missing: usize, waited: Duration },
+}
+
+/// Runs the load to its end.
+pub(crate) fn drive(
+    plan: &LoadPlan<'_>,
+    requests: &mut RequestMaker,
+) -> Result<LoadResult, LoadError> {
+    let mut driver = Driver::connect(plan, requests)?;
+    match plan.pace {
+        Pace::Closed => driver.drive_closed()?,
+        Pace::Poisson {
+            operations_per_second,
+        } => driver.drive_open(operations_per_second)?,
+    }
+    Ok(driver.into_result())
+}
+
+struct Driver<'a> {
+    plan: &'a LoadPlan<'a>,
+    requests: &'a mut RequestMaker,
+    poll: Poll,
+    events: Events,
+    /// The connections that the last poll named.
+    ready: Vec<usize>,
+    links: Vec<Link>,
+    receive_buffer: Vec<u8>,
+    epoch: Instant,
+    /// The measured time, in nanoseconds since the epoch.
+    window: std::ops::Range<u64>,
+    result: LoadResult,
+}
+
+impl<'a> Driver<'a> {
+    fn connect(
+        plan: &'a LoadPlan<'a>,
+        requests: &'a mut RequestMaker,
+    ) -> Result<Driver<'a>, LoadError> {
+        assert!(plan.connections > 0 && plan.in_flight_per_connection > 0);
+        let poll = Poll::new()?;
+        let links = (0..plan.connections)
+            .map(|number| {
+                let address = plan.addresses[number % plan.addresses.len()];
+                let depth = plan.in_flight_per_connection;
+                Link::open(address, poll.registry(), Token(number), depth)
+            })
+            .collect::<Result<Vec<Link>, LoadError>>()?;
+        let warm_up_ns = nanoseconds(plan.warm_up);
+        Ok(Driver {
+            plan,
+            requests,
+            poll,
+            events: Events::with_capacity(plan.connections),
+            ready: Vec::with_capacity(plan.connections),
+            links,
+            receive_buffer: vec![0; RECEIVE_BYTES],
+            epoch: Instant::now(),
+            window: warm_up_ns..warm_up_ns + nanoseconds(plan.measured),
+            result: LoadResult {
+                latency: new_histogram(),
+                client_delay: new_histogram(),
+                answered: 0,
+                offered: 0,
+                unsent: 0,
+                measured: plan.measured,
+                answered_in_all: 0,
+                failures: Failures::default(),
+            },
+        })
+    }
+
+    fn now_ns(&self) -> u64 {
+        nanoseconds(self.epoch.elapsed())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.links.iter().map(Link::in_flight).sum()
+    }
+
+    // Closed loop.
+
+    fn drive_closed(&mut self) -> Result<(), LoadError> {
+        for link in 0..self.links.len() {
+            self.refill(link)?;
+        }
+        let give_up_ns = self.give_up_ns();
+        while self.in_flight_or_running() {
+            self.poll_once(Some(Duration::from_millis(100)))?;
+            for position in 0..self.ready.len() {
+                let link = self.ready[position];
+                self.receive(link)?;
+                self.refill(link)?;
+            }
+            self.check_patience(give_up_ns)?;
+        }
+        Ok(())
+    }
+
+    /// Fills a connection up to its depth, as long as the run lasts.
+    fn refill(&mut self, link: usize) -> Result<(), LoadError> {
+        let now_ns = self.now_ns();
+        let link = &mut self.links[link];
+        if now_ns < self.window.end {
+            while link.has_room() {
+                link.submit(self.plan.operation, self.requests, now_ns);
+            }
+        }
+        link.send()
+    }
+
+    fn in_flight_or_running(&self) -> bool {
+        self.now_ns() < self.window.end || self.links.iter().any(|link| link.in_flight() > 0)
+    }
+
+    // Open loop.
+
+    fn drive_open(&mut self, operations_per_second: f64) -> Result<(), LoadError> {
+        let mut arrivals = Arrivals::new(operations_per_second);
+        // Intended starts of operations for which there is no room yet.
+        let mut waiting: VecDeque<u64> = VecDeque::new();
+        let mut next_link = 0;
+        let give_up_ns = self.give_up_ns();
+        while self.in_flight_or_running() {
+            let now_ns = self.now_ns();
+            while let Some(intended_ns) = arrivals.next_until(now_ns.min(self.window.end)) {
+                self.result.offered += u64::from(self.window.contains(&intended_ns));
+                waiting.push_back(intended_ns);
+            }
+            if now_ns >= self.window.end {
+                self.give_up_waiting(&mut waiting);
+            }
+            self.submit_waiting(&mut waiting, &mut next_link, now_ns);
+            for link in &mut self.links {
+                link.send()?;
+            }
+            // The system's timers are too coarse for the gaps between arrivals: it is asked without waiting.
+            self.poll_once(Some(Duration::ZERO))?;
+            for position in 0..self.ready.len() {
+                self.receive(self.ready[position])?;
+            }
+            self.check_patience(give_up_ns)?;
+        }
+        Ok(())
+    }
+
+    /// Gives what waits to connections that have room, in turn.
+    fn submit_waiting(&mut self, waiting: &mut VecDeque<u64>, next_link: &mut usize, now_ns: u64) {
+        let mut full = 0;
+        while full < self.links.len() {
+            let Some(&intended_ns) = waiting.front() else {
+                return;
+            };
+            let link = &mut self.links[*next_link];
+            *next_link = (*next_link + 1) % self.plan.connections;
+            if !link.has_room() {
+                full += 1;
+                continue;
+            }
+            full = 0;
+            waiting.pop_front();
+            if self.window.contains(&intended_ns) {
+                // What had to wait for room waited for the store, not for this client.
+                let ready_ns = intended_ns.max(link.room_since_ns());
+                let delay_ns = now_ns.saturating_sub(ready_ns);
+                self.result.client_delay.saturating_record(delay_ns);
+            }
+            link.submit(self.plan.operation, self.requests, intended_ns);
+        }
+    }
+
+    /// The run is over: what has not been sent never will be.
+    fn give_up_waiting(&mut self, waiting: &mut VecDeque<u64>) {
+        for intended_ns in waiting.drain(..) {
+            if self.window.contains(&intended_ns) {
+                self.result.unsent += 1;
+                let at_least_ns = self.window.end - intended_ns;
+                self.result.latency.saturating_record(at_least_ns);
+            }
+        }
+    }
+
+    // Both.
+
+    fn poll_once(&mut self, timeout: Option<Duration>) -> Result<(), LoadError> {
+        self.ready.clear();
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        let numbers = self.events.iter().map(|event| event.token().0);
+        self.ready.extend(numbers);
+        Ok(())
+    }
+
+    /// Takes every answer that a connection holds.
+    fn receive(&mut self, link: usize) -> Result<(), LoadError> {
+        let Driver {
+            plan,
+            links,
+            receive_buffer,
+            epoch,
+            window,
+            result,
+            ..
+        } = self;
+        let measures_from_answer = plan.pace == Pace::Closed;
+        links[link].receive(receive_buffer, *epoch, |answer: Answer<'_>| {
+            result.answered_in_all += 1;
+            let in_window = window.contains(&answer.at_ns);
+            result.answered += u64::from(in_window);
+            if let Err(failure) = plan.operation.judge(answer.response) {
+                result.failures.note(failure);
+                return;
+            }
+            if (measures_from_answer && in_window)
+                || (!measures_from_answer && window.contains(&answer.start_ns))
+            {
+                let latency_ns = answer.at_ns.saturating_sub(answer.start_ns);
+                result.latency.saturating_record(latency_ns);
+            }
+        })
+    }
+
+    fn give_up_ns(&self) -> u64 {
+        self.window.end + nanoseconds(self.plan.patience)
+    }
+
+    fn check_patience(&self, give_up_ns: u64) -> Result<(), LoadError> {
+        if self.now_ns() < give_up_ns {
+            return Ok(());
+        }
+        Err(LoadError::NoAnswer {
+            missing: self.in_flight(),
+            waited: self.plan.patience,
+        })
+    }
+
+    fn into_result(self) -> LoadResult {
+        self.result
+    }
+}
+
+impl Failures {
+    fn note(&mut self, failure: Failure) {
+        self.count += 1;
+        self.first.get_or_insert(failure);
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("a run is shorter than centuries")
+}
+
+#[cfg(test)]
+mod tests;

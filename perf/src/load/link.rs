@@ -1,0 +1,194 @@
+//! One connection of the load.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use metastore_net::{ClientConnection, ClientOptions, HelloRequest, RequestId, Response};
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::{LoadError, nanoseconds};
+use crate::operation::{Failure, Operation, RequestMaker};
+
+/// How long connecting and the greeting may take.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A socket with its end of the protocol, and when each request in flight began.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: TcpStream,
+    connection: ClientConnection,
+    /// In the order of sending, which is nearly the order of the answers.
+    in_flight: VecDeque<Sent>,
+    /// The most requests that may be in flight.
+    depth: usize,
+    room_since_ns: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    id: RequestId,
+    start_ns: u64,
+}
+
+/// An answer with its times, in nanoseconds since the run's epoch.
+pub(super) struct Answer<'a> {
+    pub(super) start_ns: u64,
+    pub(super) at_ns: u64,
+    pub(super) response: Response<'a>,
+}
+
+impl Link {
+    /// Connects, waits for the greeting, and joins the poll.
+    pub(super) fn open(
+        address: SocketAddr,
+        registry: &Registry,
+        token: Token,
+        depth: usize,
+    ) -> Result<Link, LoadError> {
+        let connect = |source| LoadError::Connect { address, source };
+        let mut blocking =
+            std::net::TcpStream::connect_timeout(&address, GREETING_TIMEOUT).map_err(connect)?;
+        blocking.set_nodelay(true).map_err(connect)?;
+        blocking
+            .set_read_timeout(Some(GREETING_TIMEOUT))
+            .map_err(connect)?;
+        let mut connection = ClientConnection::new(&ClientOptions::default());
+        greet(address, &mut blocking, &mut connection)?;
+        blocking.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(blocking);
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Link {
+            stream,
+            connection,
+            in_flight: VecDeque::with_capacity(depth),
+            depth,
+            room_since_ns: 0,
+        })
+    }
+
+    /// How many requests await an answer.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether another request may be sent.
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight.len() < self.depth
+    }
+
+    /// When an answer last ended a time without room, 0 if there never was such a time.
+    pub(super) fn room_since_ns(&self) -> u64 {
+        self.room_since_ns
+    }
+
+    /// Prepares one request; [`Link::send`] sends it.
+    pub(super) fn submit(
+        &mut self,
+        operation: Operation,
+        requests: &mut RequestMaker,
+        start_ns: u64,
+    ) {
+        let id = requests.submit(operation, &mut self.connection);
+        self.in_flight.push_back(Sent { id, start_ns });
+    }
+
+    /// Sends what the socket takes. The rest leaves when the poll says that there is room.
+    pub(super) fn send(&mut self) -> Result<(), LoadError> {
+        let outbound = self.connection.outbound();
+        let mut sent_bytes = 0;
+        while sent_bytes < outbound.len() {
+            match self.stream.write(&outbound[sent_bytes..]) {
+                Ok(0) => return Err(LoadError::Closed),
+                Ok(bytes) => sent_bytes += bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        outbound.drain(..sent_bytes);
+        Ok(())
+    }
+
+    /// Hands out every answer that has arrived.
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        epoch: Instant,
+        mut on_answer: impl FnMut(Answer<'_>),
+    ) -> Result<(), LoadError> {
+        loop {
+            let bytes = match self.stream.read(buffer) {
+                Ok(0) => return Err(LoadError::Closed),
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let at_ns = nanoseconds(epoch.elapsed());
+            let had_room = self.has_room();
+            let in_flight = &mut self.in_flight;
+            self.connection.on_bytes(&buffer[..bytes], |id, response| {
+                let start_ns = take_start(in_flight, id);
+                on_answer(Answer {
+                    start_ns,
+                    at_ns,
+                    response,
+                });
+            })?;
+            if !had_room && self.has_room() {
+                self.room_since_ns = at_ns;
+            }
+            // A short read has emptied the socket; the poll names it again when more arrives.
+            if bytes < buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Removes a request that was answered and tells when it began.
+fn take_start(in_flight: &mut VecDeque<Sent>, id: RequestId) -> u64 {
+    let position = in_flight
+        .iter()
+        .position(|sent| sent.id == id)
+        .expect("the connection answers only what was sent");
+    in_flight
+        .swap_remove_front(position)
+        .expect("the position was just found")
+        .start_ns
+}
+
+/// Says hello and waits for the answer, on a socket that still blocks.
+fn greet(
+    address: SocketAddr,
+    stream: &mut std::net::TcpStream,
+    connection: &mut ClientConnection,
+) -> Result<(), LoadError> {
+    connection.hello(&HelloRequest::new("metastore-perf", None));
+    stream.write_all(connection.outbound())?;
+    connection.outbound().clear();
+    let mut buffer = [0; 4096];
+    let mut greeting = None;
+    while greeting.is_none() {
+        let bytes = stream.read(&mut buffer)?;
+        if bytes == 0 {
+            return Err(LoadError::Closed);
+        }
+        connection.on_bytes(&buffer[..bytes], |_, response| {
+            greeting = Some(if let Response::Error(error) = response {
+                Err(Failure::Refused(error))
+            } else if matches!(response, Response::Hello(_)) {
+                Ok(())
+            } else {
+                Err(Failure::Mismatch)
+            });
+        })?;
+    }
+    match greeting {
+        Some(Err(failure)) => Err(LoadError::Greeting { address, failure }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,180 @@
+//! One measurement: a case under load, with what it cost the store and the client.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::arguments::Effort;
+use crate::latency::Latency;
+use crate::load::{LoadError, LoadPlan, LoadResult, Pace, drive};
+use crate::operation::RequestMaker;
+use crate::process::{ProcessError, ProcessId};
+use crate::store::{Costs, DiskCache, FlushCheck, Store, StoreError};
+use crate::workload::Case;
+
+/// Above this share of a CPU the single-threaded client has nothing left to give.
+const CLIENT_CPU_SHARE_MAX: f64 = 0.95;
+
+/// An open loop's client may add this much to the mean latency by its own lateness.
+const CLIENT_DELAY_SHARE_MAX: f64 = 0.05;
+
+/// Less than this of the offered load means that the store does not keep up.
+const ACHIEVED_SHARE_MIN: f64 = 0.99;
+
+/// How long answers are awaited after the last request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no measurement.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MeasurementError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+/// What one round of a case has shown.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Measurement {
+    /// Open loop: operations that were meant to start, a second.
+    pub(crate) offered_per_second: Option<f64>,
+    /// Answers a second.
+    pub(crate) achieved_per_second: f64,
+    pub(crate) latency: Latency,
+    /// Over warm-up, measured time and what was answered after it, so that counters and operations match exactly.
+    pub(crate) costs: Costs,
+    pub(crate) flush_check: FlushCheck,
+    pub(crate) client: ClientUse,
+    pub(crate) failures: u64,
+    pub(crate) first_failure: Option<String>,
+    /// Why the numbers must not be used, if there is a reason.
+    pub(crate) invalid: Option<Invalid>,
+    /// For merging with other rounds.
+    #[serde(skip)]
+    pub(crate) histogram: Histogram<u64>,
+}
+
+/// What the client itself has spent.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct ClientUse {
+    /// Of one CPU; an open loop asks without waiting and always uses all of it.
+    pub(crate) cpu_share: f64,
+    pub(crate) cpu_us_per_operation: f64,
+    /// Open loop: mean time by which requests left later than intended though there was room for them.
+    pub(crate) delay_us: Option<f64>,
+}
+
+/// Why the numbers of a measurement must not be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Invalid {
+    /// Operations failed.
+    Failures,
+    /// The store did not keep up with the offered load.
+    NotAchieved,
+    /// The client was the bottleneck.
+    Client,
+    /// Nothing was answered in the measured time.
+    Nothing,
+}
+
+impl Invalid {
+    /// The reason in words.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Invalid::Failures => "operations failed",
+            Invalid::NotAchieved => "less was achieved than offered",
+            Invalid::Client => "the client was the bottleneck",
+            Invalid::Nothing => "nothing was answered",
+        }
+    }
+}
+
+/// Runs one round of a case.
+pub(crate) fn measure(
+    case: &Case,
+    pace: Pace,
+    effort: &Effort,
+    store: &mut Store,
+    requests: &mut RequestMaker,
+) -> Result<Measurement, MeasurementError> {
+    let before = store.observe()?;
+    let client_before = ProcessId::own().usage()?;
+    let started = Instant::now();
+    let plan = LoadPlan {
+        addresses: store.addresses(),
+        operation: case.operation,
+        connections: case.connections,
+        in_flight_per_connection: case.in_flight_per_connection,
+        pace,
+        warm_up: effort.warm_up,
+        measured: effort.measured,
+        patience: PATIENCE,
+    };
+    let result = drive(&plan, requests)?;
+    let elapsed = started.elapsed();
+    let client_cpu = ProcessId::own().usage()?.since(&client_before).cpu;
+    let costs = store
+        .observe()?
+        .costs_since(&before, result.answered_in_all);
+    Ok(conclude(
+        result,
+        pace,
+        costs,
+        store.write_cache(),
+        client_cpu,
+        elapsed,
+    ))
+}
+
+fn conclude(
+    result: LoadResult,
+    pace: Pace,
+    costs: Costs,
+    cache: Option<DiskCache>,
+    client_cpu: Duration,
+    elapsed: Duration,
+) -> Measurement {
+    let is_open = pace != Pace::Closed;
+    let measured_s = result.measured.as_secs_f64();
+    let client = ClientUse {
+        cpu_share: client_cpu.as_secs_f64() / elapsed.as_secs_f64(),
+        cpu_us_per_operation: client_cpu.as_secs_f64() * 1e6 / result.answered_in_all.max(1) as f64,
+        delay_us: is_open.then(|| result.client_delay.mean() / 1e3),
+    };
+    Measurement {
+        offered_per_second: is_open.then(|| result.offered as f64 / measured_s),
+        achieved_per_second: result.answered as f64 / measured_s,
+        latency: Latency::of(&result.latency),
+        flush_check: FlushCheck::of(&costs, cache),
+        costs,
+        failures: result.failures.count,
+        first_failure: result.failures.first.as_ref().map(ToString::to_string),
+        invalid: find_invalid(&result, pace, &client),
+        client,
+        histogram: result.latency,
+    }
+}
+
+fn find_invalid(result: &LoadResult, pace: Pace, client: &ClientUse) -> Option<Invalid> {
+    if result.failures.count > 0 {
+        return Some(Invalid::Failures);
+    }
+    if result.answered == 0 {
+        return Some(Invalid::Nothing);
+    }
+    match pace {
+        Pace::Closed => (client.cpu_share > CLIENT_CPU_SHARE_MAX).then_some(Invalid::Client),
+        Pace::Poisson { .. } => {
+            let achieved = result.answered as f64 / result.offered.max(1) as f64;
+            if result.unsent > 0 || achieved < ACHIEVED_SHARE_MIN {
+                return Some(Invalid::NotAchieved);
+            }
+            let delay_max_ns = result.latency.mean() * CLIENT_DELAY_SHARE_MAX;
+            (result.client_delay.mean() > delay_max_ns).then_some(Invalid::Client)
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Loading keys before they are asked for.
+
+use std::time::{Duration, Instant};
+
+use metastore_net::Response;
+use metastore_net::blocking::{Client, ClientError};
+use metastore_statemachine::{Command, NamespaceId};
+use serde::Serialize;
+
+use crate::keys::{KEY_BYTES, Key, KeySpace};
+use crate::operation::{Failure, RequestMaker, judge_outcome};
+
+/// Commands in a frame, unless the store allows fewer.
+const BATCH_COMMANDS: usize = 512;
+
+/// Frames in flight.
+const BATCHES_IN_FLIGHT: usize = 8;
+
+/// What was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Loaded {
+    pub(crate) keys: u64,
+    pub(crate) key_bytes: usize,
+    pub(crate) value_bytes: usize,
+    /// Zero when the keys were there already.
+    pub(crate) seconds: f64,
+}
+
+impl Loaded {
+    /// What was loaded, in words.
+    pub(crate) fn words(&self) -> String {
+        let Loaded {
+            keys,
+            key_bytes,
+            value_bytes,
+            seconds,
+        } = *self;
+        let how = if seconds > 0.0 {
+            format!("loaded in {seconds:.1} s, batches of {BATCH_COMMANDS}")
+        } else {
+            "there from an earlier run".to_owned()
+        };
+        format!("{keys} keys of {key_bytes} bytes with values of {value_bytes} bytes: {how}")
+    }
+}
+
+/// Why keys cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadingError {
+    #[error("loading: {0}")]
+    Client(#[from] ClientError),
+    #[error("loading: {0}")]
+    Failure(#[from] Failure),
+}
+
+/// Makes sure that the first keys of a space are there. A marker in the store, written last, tells that they are.
+pub(crate) fn ensure_loaded(
+    client: &mut Client,
+    space: KeySpace,
+    requests: &mut RequestMaker,
+) -> Result<Loaded, LoadingError> {
+    let keys = requests.key_count();
+    let started = Instant::now();
+    let is_loaded = marked_keys(client, space)? >= keys;
+    if !is_loaded {
+        load(client, space, keys, requests)?;
+        let marker = keys.to_string();
+        client.put(NamespaceId::DEFAULT, &space.marker(), marker.as_bytes())?;
+    }
+    let elapsed = if is_loaded {
+        Duration::ZERO
+    } else {
+        started.elapsed()
+    };
+    Ok(Loaded {
+        keys,
+        key_bytes: KEY_BYTES,
+        value_bytes: space.value_bytes,
+        seconds: elapsed.as_secs_f64(),
+    })
+}
+
+/// How many keys of a space an earlier run has loaded.
+fn marked_keys(client: &mut Client, space: KeySpace) -> Result<u64, ClientError> {
+    let answer = client.get(NamespaceId::DEFAULT, &space.marker())?;
+    let text = answer.row.and_then(|row| String::from_utf8(row.value).ok());
+    Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+fn load(
+    client: &mut Client,
+    space: KeySpace,
+    keys: u64,
+    requests: &mut RequestMaker,
+) -> Result<(), LoadingError> {
+    let allowed = client.server().limits.batch_commands as usize;
+    let batch_commands = BATCH_COMMANDS.min(allowed).max(1);
+    let mut next = 0;
+    let mut failure = None;
+    while next < keys || client.pending_count() > 0 {
+        while next < keys && client.pending_count() < BATCHES_IN_FLIGHT {
+            let end = keys.min(next + batch_commands as u64);
+            submit_batch(client, space, next..end, requests);
+            next = end;
+        }
+        client.next_responses(|_, response| {
+            if let Err(found) = judge(&response) {
+                failure.get_or_insert(found);
+            }
+        })?;
+        if let Some(failure) = failure.take() {
+            return Err(failure.into());
+        }
+    }
+    Ok(())
+}
+
+fn submit_batch(
+    client: &mut Client,
+    space: KeySpace,
+    numbers: std::ops::Range<u64>,
+    requests: &mut RequestMaker,
+) {
+    let keys: Vec<Key> = numbers.map(|number| space.key(number)).collect();
+    let value_bytes = space.value_bytes;
+    let values = requests.next_value(value_bytes * keys.len());
+    let commands: Vec<Command<'_>> = keys
+        .iter()
+        .zip(values.chunks_exact(value_bytes))
+        .map(|(key, value)| Command::put(NamespaceId::DEFAULT, key, value))
+        .collect();
+    client.submit(|connection| connection.batch(&commands));
+}
+
+/// Whether every command of a batch took effect.
+fn judge(response: &Response<'_>) -> Result<(), Failure> {
+    if let Response::Error(error) = response {
+        return Err(Failure::Refused(error.clone()));
+    }
+    let Response::Batch(reply) = response else {
+        return Err(Failure::Mismatch);
+    };
+    for item in reply.items() {
+        let outcome = item.map_err(Failure::Refused)?;
+        judge_outcome(outcome.code)?;
+    }
+    Ok(())
+}

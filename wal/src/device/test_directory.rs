@@ -1,0 +1,29 @@
+//! A directory for one test, on the disk that holds the build: `/tmp` may be memory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+
+pub(super) struct TestDirectory(PathBuf);
+
+impl TestDirectory {
+    /// `name` is that of the test.
+    pub(super) fn new(name: &str) -> Self {
+        let program = std::env::current_exe().expect("the test knows its program");
+        let builds = program.parent().expect("a program lies in a directory");
+        let path = builds.join(format!("wal-device-{}-{name}", process::id()));
+        fs::create_dir_all(&path).expect("the build directory can be written");
+        Self(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TestDirectory {
+    fn drop(&mut self) {
+        // What is left after a failure lies in the build directory and is removed with it.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
