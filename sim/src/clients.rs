@@ -340,9 +340,12 @@ impl Answered<'_> {
                 };
                 let (floor, rows) = (&self.pending.floor, &self.pending.rows);
                 self.tally.ranges += 1;
-                self.oracle
-                    .ledger
-                    .check_range(range, revisions, (rows, self.pending.row_count), floor)?;
+                self.oracle.ledger.check_range(
+                    range,
+                    revisions,
+                    (rows, self.pending.row_count),
+                    floor,
+                )?;
             }
             Reply::Status(status) => {
                 if self.pending.operation != Operation::Status {

@@ -102,7 +102,11 @@ fn run_caught(world: &mut World) -> Result<(), Violation> {
             let message = payload
                 .downcast_ref::<String>()
                 .cloned()
-                .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .or_else(|| {
+                    payload
+                        .downcast_ref::<&str>()
+                        .map(|text| (*text).to_owned())
+                })
                 .unwrap_or_else(|| String::from("without a message"));
             Err(Violation::Panicked { message })
         }

@@ -50,7 +50,9 @@ pub enum Violation {
         in_log: u64,
     },
     /// A durable entry is not there after a recovery.
-    #[error("replica {replica} ends at {found} after a recovery, entries up to {durable} were durable")]
+    #[error(
+        "replica {replica} ends at {found} after a recovery, entries up to {durable} were durable"
+    )]
     EntriesLost {
         /// The replica.
         replica: ReplicaId,
@@ -96,7 +98,9 @@ pub enum Violation {
         durable: Revision,
     },
     /// A read returned something else than the log holds.
-    #[error("{key:?} at revision {revision} of shard {shard}: read {found}, the log says {expected}")]
+    #[error(
+        "{key:?} at revision {revision} of shard {shard}: read {found}, the log says {expected}"
+    )]
     WrongRow {
         /// The shard.
         shard: ShardId,

@@ -28,23 +28,34 @@ pub enum KeyUse {
     Text,
 }
 
+/// How long values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueSizes {
+    /// How many in a thousand are long.
+    pub long_per_mille: u64,
+    /// How long those are at most.
+    pub long_bytes_max: u64,
+}
+
+/// The length of all others at most.
+const SHORT_BYTES_MAX: u64 = 100;
+
 /// Draws operations.
 #[derive(Debug)]
 pub struct Workload {
     random: Random,
     next_value: u64,
-    /// The longest value that is put now and then.
-    value_bytes_max: u64,
+    values: ValueSizes,
 }
 
 impl Workload {
     /// A workload of its own stream of chance.
     #[must_use]
-    pub fn new(random: Random, value_bytes_max: u64) -> Workload {
+    pub fn new(random: Random, values: ValueSizes) -> Workload {
         Workload {
             random,
             next_value: 0,
-            value_bytes_max,
+            values,
         }
     }
 
@@ -143,10 +154,7 @@ impl Workload {
             (1, ("text", KeyUse::Text)),
         ]);
         let number = self.random.below(KEYS);
-        (
-            format!("/d{directory}/{name}-{number}").into_bytes(),
-            usage,
-        )
+        (format!("/d{directory}/{name}-{number}").into_bytes(), usage)
     }
 
     fn draw_mutation(&mut self, known: &Known) -> Mutation {
@@ -204,10 +212,10 @@ impl Workload {
             CommandKind::Append => format!("{number};").into_bytes(),
             CommandKind::Put => {
                 let mut value = number.to_le_bytes().to_vec();
-                let bytes_max = if self.random.chance(30) {
-                    self.value_bytes_max
+                let bytes_max = if self.random.chance(self.values.long_per_mille) {
+                    self.values.long_bytes_max
                 } else {
-                    100
+                    SHORT_BYTES_MAX
                 };
                 let filler = usize::try_from(self.random.below(bytes_max)).expect("a value");
                 // Half of it compresses, so that both codecs are met.

@@ -4,7 +4,7 @@
 
 mod plan;
 
-use metastore_engine::{ConnectionId, Input, LogHistory, Settings, Time};
+use metastore_engine::{ConnectionId, Input, LogHistory, Time};
 use metastore_statemachine::Parameters;
 use metastore_wal::recovery::{Decision, RecoveryError};
 
@@ -12,11 +12,9 @@ use self::plan::{LifeKind, WorldPlan};
 use crate::clients::{AfterAnswer, Clients, Tally};
 use crate::disk::{CrashKind, Disk, DiskFaults, FileName};
 use crate::mutants::Mutant;
-use crate::node::{
-    Machine, Node, NodeCounters, NodeEvent, Observed, StartFailure, Started, Stop,
-};
+use crate::node::{Machine, Node, NodeCounters, NodeEvent, Observed, StartFailure, Started, Stop};
 use crate::operation::Operation;
-use crate::oracle::{Ledger, Oracle, Survivors};
+use crate::oracle::{Ledger, Oracle};
 use crate::random::Random;
 use crate::scheduler::Scheduler;
 use crate::trace::Trace;
@@ -102,7 +100,7 @@ impl World {
             scheduler: Scheduler::default(),
             disk,
             clients: Clients::new(plan.clients),
-            workload: Workload::new(random.fork(), plan.value_bytes_max),
+            workload: Workload::new(random.fork(), plan.values),
             oracle,
             trace: None,
             report: WorldReport::default(),
@@ -200,7 +198,9 @@ impl World {
                     self.oracle.ledger.on_recovered(started.survivors)?;
                     return Ok(Some(node));
                 }
-                Err(StartFailure::DiskFailed(_) | StartFailure::Refused(RecoveryError::Source(_))) => {
+                Err(
+                    StartFailure::DiskFailed(_) | StartFailure::Refused(RecoveryError::Source(_)),
+                ) => {
                     self.report.disk_failures += 1;
                 }
                 Err(StartFailure::Refused(error)) => {
@@ -315,7 +315,11 @@ impl World {
             let connection = self.clients.reconnect(client);
             return self.input(node, Input::ConnectionClosed { connection });
         }
-        let room = self.plan.requests_per_client_max - self.clients.pending(client).min(self.plan.requests_per_client_max);
+        let room = self.plan.requests_per_client_max
+            - self
+                .clients
+                .pending(client)
+                .min(self.plan.requests_per_client_max);
         let burst = self.random.index(4).min(room);
         for _ in 0..burst {
             let operation = self.workload.draw(self.clients.known(client));
@@ -340,10 +344,15 @@ impl World {
             random: &mut self.driver_random,
             trace: self.trace.as_mut().map(|(trace, _)| trace),
         };
-        self.clients
-            .send(client, operation, deadline_ms, &mut self.oracle, &mut |input| {
+        self.clients.send(
+            client,
+            operation,
+            deadline_ms,
+            &mut self.oracle,
+            &mut |input| {
                 node.on_input(now, input, &mut machine);
-            });
+            },
+        );
         self.schedule_all(events);
         Ok(())
     }
@@ -362,11 +371,7 @@ impl World {
     fn on_node(
         &mut self,
         node: &mut Node,
-        act: impl FnOnce(
-            &mut Node,
-            &mut Machine<'_>,
-            &mut dyn FnMut(Observed<'_>),
-        ) -> Result<(), Stop>,
+        act: impl FnOnce(&mut Node, &mut Machine<'_>, &mut dyn FnMut(Observed<'_>)) -> Result<(), Stop>,
     ) -> Result<Option<Stop>, Violation> {
         let mut events = Vec::new();
         let mut drains = Vec::new();

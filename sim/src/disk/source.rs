@@ -25,13 +25,17 @@ impl SegmentSource for DiskReader<'_> {
     type Error = DiskError;
 
     fn files(&mut self) -> Result<Vec<SegmentFile>, DiskError> {
-        let segments = self.disk.files.iter().filter_map(|(&name, file)| match name {
-            FileName::Segment(number) => Some(SegmentFile {
-                number,
-                bytes: file.durable.len() as u64,
-            }),
-            FileName::Mark => None,
-        });
+        let segments = self
+            .disk
+            .files
+            .iter()
+            .filter_map(|(&name, file)| match name {
+                FileName::Segment(number) => Some(SegmentFile {
+                    number,
+                    bytes: file.durable.len() as u64,
+                }),
+                FileName::Mark => None,
+            });
         Ok(segments.collect())
     }
 

@@ -264,7 +264,12 @@ impl Ledger {
             .into_iter()
             .flat_map(|record| record.entries)
             .collect();
-        for entry in survivors.entries.into_values().flatten().map(|(_, entry)| entry) {
+        for entry in survivors
+            .entries
+            .into_values()
+            .flatten()
+            .map(|(_, entry)| entry)
+        {
             let is_known = self
                 .shards
                 .get(&entry.shard)
@@ -318,7 +323,10 @@ impl Ledger {
             let (bytes, after) = rest.split_at(length);
             rest = after;
             let applied = ledger.apply(shard, &command);
-            self.applied.entry(bytes.to_vec()).or_default().push(applied);
+            self.applied
+                .entry(bytes.to_vec())
+                .or_default()
+                .push(applied);
             let account = self.accounts.entry(bytes.to_vec()).or_default();
             account.in_log += 1;
             account.check(&command)?;
@@ -506,7 +514,10 @@ impl Ledger {
         for (&shard, ledger) in &self.shards {
             let pinned = revisions.iter().find(|&&(pinned, _)| pinned == shard);
             let at = pinned.map_or(ledger.model.revision(), |&(_, revision)| revision);
-            let matching = ledger.model.rows_at(at).filter(|(key, _)| range.matches(key));
+            let matching = ledger
+                .model
+                .rows_at(at)
+                .filter(|(key, _)| range.matches(key));
             expected.extend(matching.map(|(key, row)| (shard, at, key, row)));
         }
         expected.sort_by_key(|&(_, _, key, _)| key);
@@ -618,13 +629,17 @@ fn decoded(command: &[u8]) -> Command<'_> {
 }
 
 fn is_same_row(row: &Row<'_>, model: &ModelRow) -> bool {
-    (row.value, row.create_revision, row.mod_revision, row.version)
-        == (
-            model.value.as_slice(),
-            model.create_revision,
-            model.mod_revision,
-            model.version,
-        )
+    (
+        row.value,
+        row.create_revision,
+        row.mod_revision,
+        row.version,
+    ) == (
+        model.value.as_slice(),
+        model.create_revision,
+        model.mod_revision,
+        model.version,
+    )
 }
 
 fn hash_of(data: &[u8]) -> u64 {

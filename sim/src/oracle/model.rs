@@ -89,8 +89,7 @@ impl Model {
             code,
             revision,
             number,
-            previous: current
-                .filter(|_| command.flags.contains(CommandFlags::RETURN_PREVIOUS)),
+            previous: current.filter(|_| command.flags.contains(CommandFlags::RETURN_PREVIOUS)),
         }
     }
 

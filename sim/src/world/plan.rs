@@ -7,6 +7,7 @@ use crate::disk::{DiskFaults, Latency};
 use crate::mutants::Mutant;
 use crate::node::{FlushMethod, IDENTITY, NodeConfig};
 use crate::random::Random;
+use crate::workload::ValueSizes;
 
 /// Everything about a world that does not change.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub(super) struct WorldPlan {
     pub(super) requests_per_client_max: usize,
     pub(super) think_min_ns: u64,
     pub(super) think_max_ns: u64,
-    pub(super) value_bytes_max: u64,
+    pub(super) values: ValueSizes,
     pub(super) short_deadline_per_mille: u64,
     pub(super) damage_per_mille: u64,
     pub(super) latency: Latency,
@@ -84,7 +85,10 @@ impl WorldPlan {
             requests_per_client_max: random.index(8) + 1,
             think_min_ns: 5 * MICROSECOND_NS,
             think_max_ns: random.weighted(&[(1, 100), (2, 600)]) * MICROSECOND_NS,
-            value_bytes_max: random.weighted(&[(2, 2_000), (1, 30_000)]),
+            values: ValueSizes {
+                long_per_mille: random.weighted(&[(1, 20), (1, 300)]),
+                long_bytes_max: random.weighted(&[(2, 3_000), (1, 30_000)]),
+            },
             short_deadline_per_mille: random.weighted(&[(2, 0), (1, 200)]),
             damage_per_mille: 100,
             latency,
@@ -129,7 +133,7 @@ impl LifeKind {
     /// How long clients are busy.
     pub(super) fn busy_ns(self, random: &mut Random) -> u64 {
         match self {
-            LifeKind::Starting => 10 * MILLISECOND_NS,
+            LifeKind::Starting => random.below(3 * MILLISECOND_NS),
             LifeKind::Busy | LifeKind::Idle => {
                 random.between(2 * MILLISECOND_NS, 20 * MILLISECOND_NS)
             }
