@@ -16,6 +16,7 @@
 
 pub mod clients;
 pub mod disk;
+pub mod log_reuse;
 pub mod mutants;
 pub mod node;
 pub mod operation;

@@ -17,6 +17,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use metastore_wal::recovery::Rules;
 use thiserror::Error;
 
 /// A planted bug.
@@ -34,17 +35,23 @@ pub enum Mutant {
     ErrorTakenAsSuccess,
     /// A start reads the log without flushing it first.
     RecoveryFromCache,
+    /// Damage to what was durable is cut off like a torn tail.
+    TruncateAtOrBelowWatermark,
+    /// Records of a file's earlier life are not told apart.
+    StaleRecordOfReusedSegment,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 6] = [
+    pub const ALL: [Mutant; 8] = [
         Mutant::AcknowledgeBeforeFlush,
         Mutant::SkippedFlush,
         Mutant::FlushBeforeWrite,
         Mutant::ShortWriteTakenAsWhole,
         Mutant::ErrorTakenAsSuccess,
         Mutant::RecoveryFromCache,
+        Mutant::TruncateAtOrBelowWatermark,
+        Mutant::StaleRecordOfReusedSegment,
     ];
 
     /// Its name on the command line.
@@ -57,6 +64,26 @@ impl Mutant {
             Mutant::ShortWriteTakenAsWhole => "short-write-taken-as-whole",
             Mutant::ErrorTakenAsSuccess => "error-taken-as-success",
             Mutant::RecoveryFromCache => "recovery-from-cache",
+            Mutant::TruncateAtOrBelowWatermark => "truncate-at-or-below-watermark",
+            Mutant::StaleRecordOfReusedSegment => "stale-record-of-reused-segment",
+        }
+    }
+
+    /// The checks of a recovery that has this bug, or none.
+    #[must_use]
+    pub fn recovery_rules(mutant: Option<Mutant>) -> Rules {
+        match mutant {
+            Some(Mutant::TruncateAtOrBelowWatermark) => Rules::DamageIsTorn,
+            Some(Mutant::StaleRecordOfReusedSegment) => Rules::StaleIsLive,
+            Some(
+                Mutant::AcknowledgeBeforeFlush
+                | Mutant::SkippedFlush
+                | Mutant::FlushBeforeWrite
+                | Mutant::ShortWriteTakenAsWhole
+                | Mutant::ErrorTakenAsSuccess
+                | Mutant::RecoveryFromCache,
+            )
+            | None => Rules::Complete,
         }
     }
 }

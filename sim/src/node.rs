@@ -8,7 +8,7 @@ use metastore_engine::{
     RequestId, Settings, ShardId, ShardLocation, ShardMap, Time,
 };
 use metastore_statemachine::Parameters;
-use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover};
+use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
 use metastore_wal::{FileNumber, LogOptions};
 
 use self::log_io::{IoId, LogIo, Target};
@@ -226,11 +226,13 @@ impl Node {
         let mut builder = CoreBuilder::new(config.core(boot))
             .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?;
         let mut survivors = Survivors::default();
-        let recovered: Recovered = recover(&mut disk.reader(), &IDENTITY, &mut |event| {
-            survivors.on_event(&event);
-            builder.on_event(event);
-        })
-        .map_err(StartFailure::Refused)?;
+        let rules = Mutant::recovery_rules(config.mutant);
+        let recovered: Recovered =
+            recover_with(&mut disk.reader(), &IDENTITY, rules, &mut |event| {
+                survivors.on_event(&event);
+                builder.on_event(event);
+            })
+            .map_err(StartFailure::Refused)?;
         let decision = recovered.decision;
         let buffers = config.log.new_buffers();
         let core = builder

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::log_reuse::{LogReuse, ReuseReport};
 use crate::mutants::Mutant;
 use crate::trace::Trace;
 use crate::violation::Violation;
@@ -26,6 +27,8 @@ pub struct Summary {
     pub worlds: u64,
     /// What happened in all of them together.
     pub total: WorldReport,
+    /// What happened to the logs that were driven alone, one beside each world.
+    pub reuse: ReuseReport,
 }
 
 /// A broken promise, and where to find it.
@@ -41,6 +44,9 @@ pub struct Failure {
     pub summary: Summary,
 }
 
+/// Crashes of the log that is driven alone, beside each world.
+const LOG_CRASHES: u64 = 20;
+
 impl PowerLoss {
     /// Runs until there were enough crashes or a promise is broken.
     ///
@@ -51,9 +57,11 @@ impl PowerLoss {
         while summary.total.crashes < self.crashes {
             let seed = self.seed + summary.worlds;
             let mut world = World::new(seed, self.mutant);
-            let ran = run_caught(&mut world);
+            let mut log = LogReuse::new(seed, self.mutant);
+            let ran = caught(|| world.run()).and_then(|()| caught(|| log.run(LOG_CRASHES)));
             summary.worlds += 1;
             summary.total.add(&world.report());
+            summary.reuse.add(&log.report());
             if let Err(violation) = ran {
                 return Err(Box::new(Failure {
                     seed,
@@ -78,7 +86,7 @@ pub fn trace(seed: u64, inputs: u64) -> Result<Trace, Box<Failure>> {
         let world_seed = seed + summary.worlds;
         let mut world = World::new(world_seed, None);
         world.set_trace(trace, inputs);
-        let ran = run_caught(&mut world);
+        let ran = caught(|| world.run());
         trace = world.take_trace().expect("the world was given a trace");
         summary.worlds += 1;
         summary.total.add(&world.report());
@@ -95,8 +103,8 @@ pub fn trace(seed: u64, inputs: u64) -> Result<Trace, Box<Failure>> {
 }
 
 /// An assertion that fails in the core is a finding like any other.
-fn run_caught(world: &mut World) -> Result<(), Violation> {
-    match catch_unwind(AssertUnwindSafe(|| world.run())) {
+fn caught(run: impl FnOnce() -> Result<(), Violation>) -> Result<(), Violation> {
+    match catch_unwind(AssertUnwindSafe(run)) {
         Ok(ran) => ran,
         Err(payload) => {
             let message = payload
@@ -143,7 +151,11 @@ impl WorldReport {
 
 impl fmt::Display for Summary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { worlds, total } = self;
+        let Summary {
+            worlds,
+            total,
+            reuse,
+        } = self;
         let tally = &total.tally;
         writeln!(
             formatter,
@@ -163,11 +175,12 @@ impl fmt::Display for Summary {
             "{} mutations acknowledged, {} refused, {} unknown; {} reads, {} ranges",
             tally.acknowledged, tally.refused, tally.unknown, tally.reads, tally.ranges
         )?;
-        write!(
+        writeln!(
             formatter,
             "{} inputs, {} writes of the log, {} short writes, {} segments prepared",
             total.node.inputs, total.node.writes, total.node.short_writes, total.node.segments
-        )
+        )?;
+        write!(formatter, "{reuse}")
     }
 }
 

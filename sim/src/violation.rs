@@ -137,6 +137,16 @@ pub enum Violation {
         /// Why.
         cause: String,
     },
+    /// A recovered log is no prefix of what was written, or lacks something durable.
+    #[error(
+        "what a log recovers to is what it was after none of the parts {durable}..={staged}, of which the first is durable"
+    )]
+    LogDiffers {
+        /// The newest part known to be durable.
+        durable: u64,
+        /// The newest part staged.
+        staged: u64,
+    },
     /// A damaged log was accepted.
     #[error("recovery accepted a log whose durable record {sequence} is damaged")]
     DamageAccepted {

@@ -433,7 +433,11 @@ impl World {
         let started = self.start_once();
         self.disk.replace_durable(victim.file, at, &before);
         match started {
-            Err(StartFailure::Refused(RecoveryError::Corrupt { .. })) => {
+            // Where recovery lets the damage pass, the core may still miss something.
+            Err(
+                StartFailure::Refused(RecoveryError::Corrupt { .. })
+                | StartFailure::Violation(Violation::StartRefused(_)),
+            ) => {
                 self.report.refused_damages += 1;
                 Ok(())
             }
@@ -444,9 +448,12 @@ impl World {
                 cause: format!("{error:?}"),
             }),
             Err(StartFailure::Violation(violation)) => Err(violation),
-            Ok(_) => Err(Violation::DamageAccepted {
-                sequence: victim.sequence.0,
-            }),
+            Ok((_, started)) => {
+                self.oracle.ledger.on_recovered(started.survivors)?;
+                Err(Violation::DamageAccepted {
+                    sequence: victim.sequence.0,
+                })
+            }
         }
     }
 }
