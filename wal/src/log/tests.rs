@@ -657,3 +657,137 @@ fn entries_of_both_kinds_keep_their_kind() {
         EntryKind::Normal
     );
 }
+
+/// Loses everything that is pending but marks, and recovers.
+fn crash_losing_records(machine: Machine) -> Machine {
+    let mut disk = machine.disk;
+    for pending in machine
+        .pending
+        .iter()
+        .filter(|pending| matches!(pending.place, Place::Mark(_)))
+    {
+        disk.write(pending);
+    }
+    Machine::restart(small_options(), disk)
+}
+
+#[test]
+fn a_segment_stays_until_the_checkpoint_after_it_is_durable() {
+    let mut machine = Machine::fresh(small_options());
+    write_entries(&mut machine, 1, 1);
+    machine.write(append(1, 1, 1, 2, vec![]));
+    machine.write(snapshot(1, 1, 1));
+    // The checkpoint of the next segment is on its way when the last entry is given up, and a mark goes out.
+    machine
+        .log
+        .stage(append(1, 1, 1, 2, vec![entry(1, b'n', 13_000)]));
+    machine.collect();
+    assert_eq!(pending_header(&machine, 0).kind, RecordKind::Checkpoint);
+    machine.complete(1);
+    machine.log.set_first_index(ReplicaId(1), LogIndex(2));
+    machine.log.on_idle();
+    machine.collect();
+    assert_eq!(machine.log.status().segments_live, 2);
+    // The checkpoint is lost: only the old segment knows the hard state.
+    let machine = crash_losing_records(machine);
+    let recovered = machine.disk.recover().unwrap();
+    assert_eq!(recovered.replicas[0].hard_state.commit, LogIndex(1));
+}
+
+#[test]
+fn a_segment_stays_until_the_entries_rewritten_from_it_are_durable() {
+    let mut machine = Machine::fresh(small_options());
+    machine.write(append(2, 1, 0, 1, vec![entry(1, b'i', 10)]));
+    write_entries(&mut machine, 1, 8);
+    compact(&mut machine, 8);
+    let body = PartBody::Rewrite {
+        first_index: LogIndex(1),
+        entries: vec![entry(1, b'i', 10)],
+    };
+    machine.log.stage(part(2, 1, 0, body));
+    machine.collect();
+    machine.log.set_first_index(ReplicaId(1), LogIndex(9));
+    machine.log.on_idle();
+    machine.collect();
+    let machine = crash_losing_records(machine);
+    let (_, model) = machine.disk.replay().unwrap();
+    assert_eq!(
+        model.replicas[&ReplicaId(2)].entries[&1],
+        entry(1, b'i', 10)
+    );
+}
+
+#[test]
+fn the_first_mark_after_a_start_spares_the_newest_one() {
+    let mut machine = Machine::fresh(small_options());
+    for round in 1..=3 {
+        machine.write(append(1, 1, round - 1, round, vec![entry(1, b'a', 10)]));
+        machine.idle();
+        let newest = |machine: &Machine| {
+            let marks = machine.disk.recover().unwrap().marks;
+            let generation = |mark: &MarkState| match mark {
+                MarkState::Valid(mark) => mark.generation,
+                MarkState::Unwritten | MarkState::Unreadable => 0,
+            };
+            if generation(&marks[0]) > generation(&marks[1]) {
+                MarkSlot::First
+            } else {
+                MarkSlot::Second
+            }
+        };
+        let before = newest(&machine);
+        machine = Machine::restart(small_options(), machine.disk);
+        machine.settle();
+        machine.log.on_idle();
+        machine.collect();
+        assert_eq!(machine.pending[0].place, Place::Mark(before.other()));
+        machine.settle();
+        assert_eq!(newest(&machine), before.other());
+    }
+}
+
+#[test]
+fn what_only_a_void_record_names_released_is_not_used_yet() {
+    let options = LogOptions {
+        writes_in_flight_max: 2,
+        ..small_options()
+    };
+    let mut machine = Machine::fresh(options.clone());
+    write_entries(&mut machine, 1, 4);
+    machine.write(append(1, 1, 4, 5, vec![]));
+    machine.write(snapshot(1, 1, 4));
+    assert_eq!(machine.log.status().segments_live, 2);
+    machine
+        .log
+        .stage(append(1, 1, 4, 5, vec![entry(1, b'l', 10)]));
+    machine.collect();
+    machine.log.set_first_index(ReplicaId(1), LogIndex(5));
+    machine
+        .log
+        .stage(append(1, 1, 4, 6, vec![entry(1, b'v', 10)]));
+    machine.collect();
+    assert_eq!(
+        pending_header(&machine, 1).oldest_live_segment,
+        SegmentSequence(2)
+    );
+    // The record that names the release arrives, and the one before it does not.
+    let mut disk = machine.disk.clone();
+    disk.write(&machine.pending[1]);
+    let recovered = disk.recover().unwrap();
+    assert_eq!(recovered.decision, Decision::TornTail);
+    let mut machine = Machine::start(options, recovered.start, disk);
+    machine.collect();
+    let status = machine.log.status();
+    assert_eq!(
+        status.spares + status.segments_live + 1,
+        status.files,
+        "{status:?}"
+    );
+    machine.settle();
+    let status = machine.log.status();
+    assert_eq!(
+        status.spares + status.segments_live,
+        status.files,
+        "the new checkpoint names it: {status:?}"
+    );
+}
