@@ -16,6 +16,7 @@ mod scan;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use thiserror::Error;
 

@@ -4,8 +4,9 @@
     reason = "the kernel borrows registered buffers, which the type system cannot see"
 )]
 
+mod files;
+
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -14,18 +15,15 @@ use io_uring::squeue::{Entry as Submission, Flags};
 use io_uring::types::{Fd, Fixed, FsyncFlags};
 use io_uring::{IoUring, opcode};
 
-use super::prepare::{mark_path, open_mark_file, open_segment, segment_path};
 use super::probe::{build_ring, register_error};
 use super::{DeviceError, Faults, FlushMethod};
 use crate::buffer::LogBuffer;
 use crate::format::{BLOCK_BYTES, MarkSlot};
 use crate::ids::{FileNumber, Ticket};
+use files::{FileTable, Syncing, Target};
 
 /// Submissions that fit the queue at once. Each write and each flush takes two, and they are submitted one by one.
 const QUEUE_ENTRIES: u32 = 256;
-
-/// How many files are kept open. Only the newest segments are ever written.
-const FILES_MAX: u32 = 64;
 
 /// The number of submissions whose completion nobody waits for.
 const WAKE_ID: u64 = 0;
@@ -68,23 +66,6 @@ pub struct RingCounters {
     pub short_writes: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Target {
-    Mark,
-    Segment(FileNumber),
-}
-
-#[derive(Debug)]
-struct OpenFile {
-    slot: u32,
-    last_use: u64,
-    /// Writes that are not durable yet.
-    users: usize,
-    is_syncing: bool,
-    /// The ring's table keeps the file open as well; this one goes when the slot is given away.
-    _file: File,
-}
-
 /// A write on its way, and its buffer, which the kernel may be reading.
 #[derive(Debug)]
 struct Write {
@@ -120,10 +101,10 @@ pub struct Ring {
     options: RingOptions,
     /// First byte and length of each registered buffer.
     registered: Vec<(*const u8, usize)>,
-    files: BTreeMap<Target, OpenFile>,
+    files: FileTable,
     writes: BTreeMap<u64, Write>,
-    syncs: BTreeMap<u64, Target>,
-    sync_numbers: BTreeMap<u64, u64>,
+    /// By id: the file that is flushed, and the place of the flush among all flushes.
+    syncs: BTreeMap<u64, (Target, u64)>,
     next_id: u64,
     counters: RingCounters,
 }
@@ -149,10 +130,7 @@ impl Ring {
     /// Says why the kernel refuses.
     pub fn new(options: RingOptions, buffers: &mut [LogBuffer]) -> Result<Self, DeviceError> {
         let ring = build_ring(QUEUE_ENTRIES)?;
-        let ring_error = |source| DeviceError::Ring { source };
-        ring.submitter()
-            .register_files_sparse(FILES_MAX)
-            .map_err(ring_error)?;
+        let files = FileTable::new(&ring.submitter(), &options.directory)?;
         let mut registered = Vec::with_capacity(buffers.len());
         let mut vectors = Vec::with_capacity(buffers.len());
         for (place, buffer) in buffers.iter_mut().enumerate() {
@@ -178,10 +156,9 @@ impl Ring {
             ring,
             options,
             registered,
-            files: BTreeMap::new(),
+            files,
             writes: BTreeMap::new(),
             syncs: BTreeMap::new(),
-            sync_numbers: BTreeMap::new(),
             next_id: WAKE_ID + 1,
             counters: RingCounters::default(),
         })
@@ -255,7 +232,8 @@ impl Ring {
     /// # Errors
     /// Fatal.
     pub fn forget_segment(&mut self, file: FileNumber) -> Result<(), DeviceError> {
-        self.close(Target::Segment(file))
+        self.files
+            .close(&self.ring.submitter(), Target::Segment(file))
     }
 
     // ---- Helpers ----
@@ -281,7 +259,7 @@ impl Ring {
             offset.is_multiple_of(BLOCK_BYTES as u64),
             "direct writes begin at a block"
         );
-        self.open(target)?;
+        self.files.begin_write(&self.ring.submitter(), target)?;
         self.counters.writes += 1;
         self.counters.bytes += bytes.len() as u64;
         let id = self.take_id();
@@ -313,7 +291,7 @@ impl Ring {
             FlushMethod::Dsync => libc::RWF_DSYNC,
             FlushMethod::WriteThenSync => 0,
         };
-        let slot = Fixed(self.files[&write.target].slot);
+        let slot = Fixed(self.files.slot(write.target));
         let length = u32::try_from(length).expect("a buffer is shorter than 4 GiB");
         let entry = opcode::WriteFixed::new(slot, rest.as_ptr(), length, write.buffer.number())
             .offset(write.offset + write.written as u64)
@@ -338,7 +316,7 @@ impl Ring {
         for (id, target) in written {
             let sync = match begun.get(&target) {
                 Some(&sync) => sync,
-                None if self.files[&target].is_syncing => continue,
+                None if self.files.is_syncing(target) => continue,
                 None => {
                     let sync = self.push_sync(target)?;
                     begun.insert(target, sync);
@@ -353,14 +331,9 @@ impl Ring {
     fn push_sync(&mut self, target: Target) -> Result<u64, DeviceError> {
         let id = self.take_id();
         self.counters.syncs += 1;
-        self.sync_numbers.insert(id, self.counters.syncs);
-        self.syncs.insert(id, target);
-        let file = self
-            .files
-            .get_mut(&target)
-            .expect("a file with writes is open");
-        file.is_syncing = true;
-        let entry = opcode::Fsync::new(Fixed(file.slot))
+        self.syncs.insert(id, (target, self.counters.syncs));
+        self.files.set_syncing(target, Syncing::Yes);
+        let entry = opcode::Fsync::new(Fixed(self.files.slot(target)))
             .flags(FsyncFlags::DATASYNC)
             .build()
             .user_data(id);
@@ -454,7 +427,7 @@ impl Ring {
         write.state = WriteState::Written;
         let (target, offset) = (write.target, write.offset + write.written as u64);
         DeviceError::Write {
-            path: self.path(target),
+            path: self.files.path(target),
             offset,
             source,
         }
@@ -466,21 +439,14 @@ impl Ring {
         result: i32,
         out: &mut Vec<Completion>,
     ) -> Result<(), DeviceError> {
-        let target = self.syncs.remove(&id).expect("the flush was submitted");
-        let number = self
-            .sync_numbers
-            .remove(&id)
-            .expect("the flush was submitted");
-        self.files
-            .get_mut(&target)
-            .expect("a file with writes is open")
-            .is_syncing = false;
+        let (target, number) = self.syncs.remove(&id).expect("the flush was submitted");
+        self.files.set_syncing(target, Syncing::No);
         let planned = self.options.faults.sync_error(number);
         let errno = planned.or((result < 0).then_some(-result));
         if let Some(errno) = errno {
             let source = io::Error::from_raw_os_error(errno);
             return Err(DeviceError::Flush {
-                path: self.path(target),
+                path: self.files.path(target),
                 source,
             });
         }
@@ -498,75 +464,11 @@ impl Ring {
 
     fn complete(&mut self, id: u64, out: &mut Vec<Completion>) {
         let write = self.writes.remove(&id).expect("the write was submitted");
-        let file = self
-            .files
-            .get_mut(&write.target)
-            .expect("a file with writes is open");
-        file.users -= 1;
+        self.files.end_write(write.target);
         out.push(Completion {
             ticket: write.ticket,
             buffer: write.buffer,
         });
-    }
-
-    fn open(&mut self, target: Target) -> Result<(), DeviceError> {
-        if !self.files.contains_key(&target) {
-            let file = match target {
-                Target::Mark => open_mark_file(&self.options.directory)?,
-                Target::Segment(number) => open_segment(&self.options.directory, number)?,
-            };
-            let slot = self.free_slot()?;
-            self.update_slot(slot, file.as_raw_fd())?;
-            self.files.insert(
-                target,
-                OpenFile {
-                    slot,
-                    last_use: 0,
-                    users: 0,
-                    is_syncing: false,
-                    _file: file,
-                },
-            );
-        }
-        let use_number = self.next_id;
-        let file = self.files.get_mut(&target).expect("it was just opened");
-        file.last_use = use_number;
-        file.users += 1;
-        Ok(())
-    }
-
-    /// A place in the table of files; the file that was not used for longest gives up its own when there is none.
-    fn free_slot(&mut self) -> Result<u32, DeviceError> {
-        if self.files.len() >= FILES_MAX as usize {
-            let idle = self
-                .files
-                .iter()
-                .filter(|(_, file)| file.users == 0 && !file.is_syncing);
-            let oldest = idle
-                .min_by_key(|(_, file)| file.last_use)
-                .map(|(&target, _)| target);
-            self.close(oldest.expect("fewer files are being written than the table holds"))?;
-        }
-        let is_free = |slot: &u32| self.files.values().all(|file| file.slot != *slot);
-        Ok((0..FILES_MAX).find(is_free).expect("a slot was just freed"))
-    }
-
-    fn close(&mut self, target: Target) -> Result<(), DeviceError> {
-        let Some(file) = self.files.remove(&target) else {
-            return Ok(());
-        };
-        assert_eq!(file.users, 0, "a file is closed after its last write");
-        self.update_slot(file.slot, -1)
-    }
-
-    fn update_slot(&self, slot: u32, descriptor: i32) -> Result<(), DeviceError> {
-        let updated = self
-            .ring
-            .submitter()
-            .register_files_update(slot, &[descriptor]);
-        updated
-            .map(drop)
-            .map_err(|source| DeviceError::Ring { source })
     }
 
     fn write_mut(&mut self, id: u64) -> &mut Write {
@@ -577,13 +479,6 @@ impl Ring {
         let id = self.next_id;
         self.next_id += 1;
         id
-    }
-
-    fn path(&self, target: Target) -> PathBuf {
-        match target {
-            Target::Mark => mark_path(&self.options.directory),
-            Target::Segment(number) => segment_path(&self.options.directory, number),
-        }
     }
 }
 
