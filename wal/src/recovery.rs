@@ -222,6 +222,8 @@ pub enum DamageKind {
         /// The record.
         sequence: RecordSequence,
     },
+    /// The checksum of a header is right and its fields contradict each other: written by a faulty program.
+    HeaderMalformed,
     /// Records that must exist are nowhere.
     RecordsMissing {
         /// The first of them.

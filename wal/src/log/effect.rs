@@ -83,11 +83,11 @@ pub struct Holder {
 pub struct LogStatus {
     /// Records made durable, checkpoints included.
     pub durable_writes: u64,
-    /// Bytes of those records.
+    /// Bytes of the records built so far, on their way or durable.
     pub record_bytes: u64,
-    /// Data of entries in those records.
+    /// Data of entries in the records built so far.
     pub entry_bytes: u64,
-    /// Padding in those records.
+    /// Padding in the records built so far, without checkpoints.
     pub padding_bytes: u64,
     /// Marks made durable.
     pub marks: u64,

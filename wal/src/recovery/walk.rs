@@ -56,6 +56,7 @@ impl<'a> Walk<'a> {
 
     pub(super) fn into_plan(mut self) -> Plan {
         let beyond_gap = self.walk();
+        self.refuse_malformed();
         let last = self
             .surviving
             .last()
@@ -342,6 +343,21 @@ impl<'a> Walk<'a> {
             what: DamageKind::HeaderUnreadable { sequence },
             found: None,
         })
+    }
+
+    /// No crash makes a checksum right: wherever it lies, nobody knows what it should have been.
+    fn refuse_malformed(&mut self) {
+        for &(file, offset) in self.scan.malformed.iter().take(FINDINGS_MAX) {
+            self.has_contradiction = true;
+            self.gaps.push(Gap {
+                first: RecordSequence(0),
+                last: RecordSequence(u64::MAX),
+                file: Some(file),
+                offset,
+                what: DamageKind::HeaderMalformed,
+                found: None,
+            });
+        }
     }
 
     fn contradict(&mut self, index: usize, what: DamageKind) {
