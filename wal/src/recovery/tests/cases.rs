@@ -358,6 +358,44 @@ fn contents_that_contradict_themselves_are_refused_wherever_the_watermark_is() {
 }
 
 #[test]
+fn a_header_that_contradicts_itself_is_refused_wherever_it_lies() {
+    let mut disk = one_segment().disk;
+    // A record that claims to know that it is durable itself.
+    forge(&mut disk, 5, &[next_part(1)], |fields| {
+        fields.watermark = fields.sequence
+    });
+    let found = findings(&disk);
+    assert_eq!(
+        (found[0].what, found[0].offset),
+        (DamageKind::HeaderMalformed, 5 * BLOCK_BYTES as u64)
+    );
+    assert_eq!(
+        found[0].concerned,
+        Concerned::WholeCore {
+            proven_intact: vec![]
+        }
+    );
+}
+
+#[test]
+fn a_record_that_the_end_of_its_file_cuts_off_is_torn() {
+    let mut machine = one_segment();
+    machine.write(append(1, 1, 2, 3, vec![entry(1, b'z', 5000)]));
+    machine
+        .disk
+        .files
+        .get_mut(&FIRST_FILE)
+        .unwrap()
+        .truncate(6 * BLOCK_BYTES);
+    let recovered = machine.disk.recover().unwrap();
+    assert_eq!(
+        (recovered.decision, recovered.last_record),
+        (Decision::TornTail, RecordSequence(5))
+    );
+    assert_eq!(recovered.torn.unwrap().offset, 5 * BLOCK_BYTES as u64);
+}
+
+#[test]
 fn a_replica_that_committed_more_than_its_log_holds_is_refused() {
     // Entries that a snapshot voids by its last index, while the hard state still counts on them.
     let mut machine = one_segment();
