@@ -36,6 +36,9 @@ pub use rules::Rules;
 use rules::Rules;
 pub use survey::{Survey, SurveyItem, survey};
 
+/// The two blocks of the mark file, `None` for one that does not exist.
+pub type MarkBlocks = [Option<Box<[u8]>>; 2];
+
 /// Where the bytes of a log come from. Everything it hands out has been flushed to the device before: after a killed
 /// process, what can be read may sit in a cache only.
 pub trait SegmentSource {
@@ -58,7 +61,7 @@ pub trait SegmentSource {
     ///
     /// # Errors
     /// Whatever the source meets.
-    fn marks(&mut self) -> Result<[Option<Box<[u8]>>; 2], Self::Error>;
+    fn marks(&mut self) -> Result<MarkBlocks, Self::Error>;
 }
 
 /// One replica as recovery left it, or as a checkpoint records it.
