@@ -20,6 +20,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a workload against a store that is running.
     Run(RunArguments),
+    /// Measure durable writes of 4 KiB, one at a time: what no store can go below.
+    Floor(FloorArguments),
 }
 
 /// How much time a measurement takes.
@@ -111,6 +113,19 @@ impl RunArguments {
     }
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct FloorArguments {
+    /// A directory on the disk in question, such as the store's data directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Measured seconds.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) seconds: u64,
+    /// Write everything as JSON to this file; `-` is the standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
 /// Why a value of the command line is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ArgumentError {
@@ -167,8 +182,11 @@ mod tests {
 
     #[test]
     fn quick_is_a_default_that_single_values_override() {
-        let effort = |line: &str| match parse(line).unwrap().command {
-            Command::Run(run) => run.effort.effort(),
+        let effort = |line: &str| {
+            let Command::Run(run) = parse(line).unwrap().command else {
+                panic!("{line} is a run");
+            };
+            run.effort.effort()
         };
         let usual = effort("run --workload w1");
         assert_eq!((usual.rounds, usual.measured.as_secs()), (5, 10));

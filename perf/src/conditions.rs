@@ -27,8 +27,9 @@ pub(crate) struct Conditions {
 pub(crate) struct Machine {
     pub(crate) kernel: Option<String>,
     pub(crate) cpu_model: Option<String>,
-    /// CPUs that this process may use when it starts.
     pub(crate) cpus: usize,
+    /// How many of them this process may use.
+    pub(crate) cpus_allowed: usize,
 }
 
 /// What the store says about itself.
@@ -56,16 +57,10 @@ impl Conditions {
     /// The conditions for people, one a line.
     pub(crate) fn lines(&self) -> Vec<String> {
         let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".to_owned());
-        let machine = &self.machine;
         let store = &self.store;
         let cache = self.disk_cache.map_or("unknown", DiskCache::words);
         vec![
-            format!(
-                "machine: {} x {}, Linux {}; store and client share it",
-                machine.cpus,
-                known(&machine.cpu_model),
-                known(&machine.kernel)
-            ),
+            self.machine.words(),
             format!(
                 "disk: file system {}, cache {cache}",
                 known(&self.file_system)
@@ -87,14 +82,27 @@ impl Conditions {
 impl Machine {
     /// The machine that this program runs on.
     pub(crate) fn this() -> Machine {
-        let cpu_model = fs::read_to_string("/proc/cpuinfo")
-            .ok()
-            .and_then(|text| cpu_model(&text));
+        let cpu_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpus = cpu_info
+            .lines()
+            .filter(|line| line.starts_with("processor"));
         Machine {
             kernel: first_line("/proc/sys/kernel/osrelease"),
-            cpu_model,
-            cpus: thread::available_parallelism().map_or(0, usize::from),
+            cpu_model: cpu_model(&cpu_info),
+            cpus: cpus.count(),
+            cpus_allowed: thread::available_parallelism().map_or(0, usize::from),
         }
+    }
+
+    /// The machine in a line.
+    pub(crate) fn words(&self) -> String {
+        format!(
+            "machine: {} CPUs ({}), {} of them for this process, Linux {}",
+            self.cpus,
+            self.cpu_model.as_deref().unwrap_or("unknown"),
+            self.cpus_allowed,
+            self.kernel.as_deref().unwrap_or("unknown"),
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::floor::FloorError;
 use crate::measurement::MeasurementError;
 use crate::preload::LoadingError;
 use crate::store::StoreError;
@@ -15,6 +16,8 @@ pub(crate) enum PerfError {
     Loading(#[from] LoadingError),
     #[error(transparent)]
     Measurement(#[from] MeasurementError),
+    #[error(transparent)]
+    Floor(#[from] FloorError),
     #[error("cannot write the report: {source}")]
     Output { source: io::Error },
     #[error("cannot write the report as JSON: {source}")]

@@ -61,9 +61,12 @@ impl Spread {
         Some(Spread { median, min, max })
     }
 
-    /// The median with the extremes in parentheses.
+    /// The median with the extremes in parentheses, if they differ.
     pub(crate) fn words(&self) -> String {
         let Spread { median, min, max } = *self;
+        if min == max {
+            return number(median);
+        }
         format!("{} ({}..{})", number(median), number(min), number(max))
     }
 }

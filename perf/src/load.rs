@@ -225,10 +225,10 @@ impl<'a> Driver<'a> {
                 self.result.offered += u64::from(self.window.contains(&intended_ns));
                 waiting.push_back(intended_ns);
             }
+            self.submit_waiting(&mut waiting, &mut next_link, now_ns);
             if now_ns >= self.window.end {
                 self.give_up_waiting(&mut waiting);
             }
-            self.submit_waiting(&mut waiting, &mut next_link, now_ns);
             for link in &mut self.links {
                 link.send()?;
             }

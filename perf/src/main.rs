@@ -15,6 +15,7 @@
 mod arguments;
 mod conditions;
 mod error;
+mod floor;
 mod keys;
 mod latency;
 mod load;
@@ -26,6 +27,8 @@ mod process;
 mod random;
 mod run;
 mod store;
+#[cfg(test)]
+mod test_directory;
 mod workload;
 mod zipfian;
 
@@ -40,6 +43,7 @@ use error::Verdict;
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Floor(arguments) => floor::run(&arguments),
     };
     match result {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,

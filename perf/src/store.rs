@@ -129,14 +129,7 @@ impl Store {
 
     /// How the disk makes writes durable, if it is observed.
     pub(crate) fn write_cache(&self) -> Option<DiskCache> {
-        let disk = self.disk.as_ref()?;
-        Some(
-            match (disk.write_cache().ok()?, disk.has_forced_writes().ok()?) {
-                (WriteCache::WriteThrough, _) => DiskCache::Absent,
-                (WriteCache::WriteBack, true) => DiskCache::Bypassed,
-                (WriteCache::WriteBack, false) => DiskCache::Volatile,
-            },
-        )
+        self.disk.as_ref().and_then(DiskCache::of)
     }
 }
 
@@ -169,6 +162,17 @@ pub(crate) enum FlushCheck {
 }
 
 impl DiskCache {
+    /// What the kernel knows of a disk, if it does.
+    pub(crate) fn of(disk: &BlockDeviceFlushes) -> Option<DiskCache> {
+        Some(
+            match (disk.write_cache().ok()?, disk.has_forced_writes().ok()?) {
+                (WriteCache::WriteThrough, _) => DiskCache::Absent,
+                (WriteCache::WriteBack, true) => DiskCache::Bypassed,
+                (WriteCache::WriteBack, false) => DiskCache::Volatile,
+            },
+        )
+    }
+
     /// The kind in words.
     pub(crate) fn words(self) -> &'static str {
         match self {

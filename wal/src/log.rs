@@ -82,7 +82,8 @@ pub enum LogSpace {
         /// What segments in use take.
         used_bytes: u64,
     },
-    /// The segment being written nears its end and no spare is prepared: the disk is full, or slow to prepare.
+    /// The segment being written nears its end and no spare is prepared but the one that is reserved for the next
+    /// start: the disk is full, or slow to prepare.
     SpareMissing {
         /// What is left in the segment.
         remaining_bytes: u64,
@@ -433,7 +434,11 @@ impl Log {
                 used_bytes,
             };
         }
-        if self.segments.spare_count() == 0 && remaining_bytes < self.options.segment_bytes / 4 {
+        // The last spare belongs to the next start: it must begin a segment before it answers anything, and the disk
+        // may be full by then. Who wants a single spare has none to reserve.
+        let reserved_spares = usize::from(self.options.spare_segments > 1);
+        let is_spare_missing = self.segments.spare_count() <= reserved_spares;
+        if is_spare_missing && remaining_bytes < self.options.segment_bytes / 4 {
             return LogSpace::SpareMissing { remaining_bytes };
         }
         LogSpace::Ok

@@ -26,7 +26,7 @@ use metastore_net::HelloInfo;
 use metastore_net::server::bind_socket;
 use metastore_statemachine::Parameters;
 use metastore_wal::LogOptions;
-use metastore_wal::device::{FlushMethod, probe_io_uring};
+use metastore_wal::device::{Fault, FlushMethod, probe_io_uring};
 
 use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup, NodePhase, Phase};
@@ -48,6 +48,8 @@ pub(crate) struct NodeOptions {
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) wal_budget_bytes: Option<u64>,
     pub(crate) flush_method: Option<FlushMethod>,
+    /// For tests: what the disk of each core's log does wrong.
+    pub(crate) fault: Option<Fault>,
 }
 
 /// What the log of a core may take.
@@ -124,6 +126,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
             data: data.path().to_owned(),
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
+            fault: options.fault,
             listener,
             clock: setups.clock,
             mesh: meshes[index].take(),

@@ -9,13 +9,15 @@ use raft::eraftpb::{ConfState, Entry, EntryType};
 use raft::{Config, RawNode, ReadOnlyOption};
 use thiserror::Error;
 
+use super::apply::apply_batch;
 use super::commands::{Compressor, OpenBatch, Proposals};
 use super::parts::RangeParts;
 use super::reads::Reads;
 use super::tail::EntryTail;
-use super::{Committed, Replica, Role, ShardClock, apply_batch, members};
+use super::{Committed, Replica, ShardClock, members};
 use crate::core::CoreConfig;
 use crate::ids::Time;
+use crate::status::Role;
 
 /// Why a replica's records cannot be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

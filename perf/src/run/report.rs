@@ -7,6 +7,7 @@ use crate::conditions::Conditions;
 use crate::error::{PerfError, Verdict};
 use crate::latency::{Latency, Spread, new_histogram};
 use crate::measurement::Measurement;
+use crate::operation::Operation;
 use crate::output::{Output, Table, number};
 use crate::preload::Loaded;
 use crate::store::Costs;
@@ -29,6 +30,8 @@ pub(super) struct CaseReport {
     connections: usize,
     in_flight_per_connection: usize,
     in_flight: usize,
+    #[serde(skip)]
+    is_put: bool,
     rounds: Vec<Measurement>,
     invalid_rounds: usize,
     /// Of all rounds together: histograms are merged, percentiles never averaged.
@@ -60,6 +63,7 @@ impl CaseReport {
             connections: case.connections,
             in_flight_per_connection: case.in_flight_per_connection,
             in_flight: case.in_flight(),
+            is_put: matches!(case.operation, Operation::Put(_)),
             invalid_rounds: rounds.len() - valid().count(),
             latency: Latency::of(&merged),
             offered_per_second: Spread::of(valid().filter_map(|round| round.offered_per_second)),
@@ -78,15 +82,19 @@ impl CaseReport {
     fn latency_row(&self) -> Vec<String> {
         let median = |spread: &Option<Spread>| spread.map_or("-".to_owned(), |s| number(s.median));
         let latency = &self.latency;
+        let time = |microseconds| match latency.count {
+            0 => "-".to_owned(),
+            _ => number(microseconds),
+        };
         vec![
             self.label.clone(),
             median(&self.offered_per_second),
             median(&self.achieved_per_second),
-            number(latency.p50_us),
-            number(latency.p90_us),
-            number(latency.p99_us),
-            number(latency.p999_us),
-            number(latency.max_us),
+            time(latency.p50_us),
+            time(latency.p90_us),
+            time(latency.p99_us),
+            time(latency.p999_us),
+            time(latency.max_us),
             format!(
                 "{} of {}",
                 self.rounds.len() - self.invalid_rounds,
@@ -112,7 +120,9 @@ impl CaseReport {
 
     /// What the store and the disk say about flushes, over all rounds.
     fn flush_words(&self) -> Option<String> {
-        let last = self.rounds.last()?;
+        if !self.is_put {
+            return None;
+        }
         let sum = |of: fn(&Costs) -> u64| -> u64 {
             self.rounds.iter().map(|round| of(&round.costs)).sum()
         };
@@ -131,7 +141,7 @@ impl CaseReport {
             sum(|costs| costs.operations),
             sum(|costs| costs.durable_writes),
             sum(|costs| costs.mark_writes),
-            worst.unwrap_or(last.flush_check).words(),
+            worst?.words(),
         ))
     }
 }

@@ -434,6 +434,26 @@ fn without_a_spare_the_log_waits_and_goes_on_when_one_is_ready() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_finds_the_spare_that_clients_were_not_given() {
+    let mut machine = Machine::fresh(small_options());
+    machine.settle();
+    machine.space = Space::Full { waiting: None };
+    let mut index = 0;
+    while machine.log.space() == LogSpace::Ok {
+        index += 1;
+        machine
+            .log
+            .stage(append(1, 1, index - 1, index, vec![two_blocks(0)]));
+        machine.settle();
+    }
+    assert!(!machine.log.is_stalled());
+    let mut machine = Machine::restart(small_options(), machine.disk);
+    machine.space = Space::Full { waiting: None };
+    machine.settle();
+    assert!(machine.log.is_ready());
+}
+
+#[test]
 fn a_stalled_log_names_released_segments_by_a_mark() {
     let mut machine = Machine::fresh(small_options());
     machine.settle();

@@ -7,8 +7,8 @@ use crate::format::{
     SubHeader, SubHeaderKind,
 };
 use crate::recovery::{
-    Concerned, Damage, DamageKind, Decision, RecoveryError, SegmentSource, SurveyItem, recover,
-    survey,
+    Concerned, Damage, DamageKind, Decision, MarkBlocks, RecoveryError, SegmentSource, SurveyItem,
+    recover, survey,
 };
 use crate::testing::{Disk, IDENTITY, Machine, append, entry, part, small_options, snapshot};
 use crate::{
@@ -596,7 +596,7 @@ impl SegmentSource for Failing {
         Err((file, offset))
     }
 
-    fn marks(&mut self) -> Result<[Option<Box<[u8]>>; 2], Self::Error> {
+    fn marks(&mut self) -> Result<MarkBlocks, Self::Error> {
         Ok([None, None])
     }
 }

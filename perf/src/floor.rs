@@ -1,0 +1,146 @@
+//! `metastore-perf floor`: what one durable write of 4 KiB costs where the store's data lies. No store can be faster
+//! than that for a lone put.
+
+mod fio;
+mod own_ring;
+mod scratch;
+
+use std::path::Path;
+use std::time::Duration;
+
+use metastore_wal::device::{BlockDeviceFlushes, DeviceError};
+use serde::{Deserialize, Serialize};
+
+use crate::arguments::FloorArguments;
+use crate::conditions::{Machine, file_system};
+use crate::error::{PerfError, Verdict};
+use crate::output::{Output, number};
+use crate::store::DiskCache;
+use fio::FioError;
+use scratch::{Scratch, ScratchError};
+
+/// Bytes of a write.
+pub(crate) const WRITE_BYTES: u64 = 4_096;
+
+/// Bytes of the file that is written over and over.
+const FILE_BYTES: u64 = 16 << 20;
+
+/// What has written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FloorTool {
+    /// fio of this version.
+    Fio(String),
+    /// The store's own ring, where fio is not installed.
+    OwnRing,
+}
+
+/// Durable writes, one at a time. Latency counts from the submission to the completion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Floor {
+    pub(crate) tool: FloorTool,
+    pub(crate) writes: u64,
+    pub(crate) writes_per_second: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
+}
+
+/// Why there is no floor.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FloorError {
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Fio(#[from] FioError),
+    #[error("not a single write was completed in {measured:?}")]
+    Nothing { measured: Duration },
+}
+
+/// A floor with its conditions.
+#[derive(Debug, Serialize)]
+struct FloorReport<'a> {
+    machine: Machine,
+    file_system: Option<String>,
+    disk_cache: Option<DiskCache>,
+    write_bytes: u64,
+    file_bytes: u64,
+    seconds: u64,
+    floor: &'a Floor,
+}
+
+/// Measures and reports.
+pub(crate) fn run(arguments: &FloorArguments) -> Result<Verdict, PerfError> {
+    let mut output = Output::new(arguments.json.clone());
+    let floor = measure_floor(&arguments.data, Duration::from_secs(arguments.seconds))?;
+    let disk = BlockDeviceFlushes::of(&arguments.data).ok();
+    let report = FloorReport {
+        machine: Machine::this(),
+        file_system: file_system(&arguments.data),
+        disk_cache: disk.as_ref().and_then(DiskCache::of),
+        write_bytes: WRITE_BYTES,
+        file_bytes: FILE_BYTES,
+        seconds: arguments.seconds,
+        floor: &floor,
+    };
+    output.line(&report.machine.words())?;
+    output.line(&format!(
+        "disk: file system {}, cache {}",
+        report.file_system.as_deref().unwrap_or("unknown"),
+        report.disk_cache.map_or("unknown", DiskCache::words)
+    ))?;
+    output.line(&floor.words())?;
+    output.json(&report)?;
+    Ok(Verdict::Valid)
+}
+
+/// Measures the floor in a directory. Nothing is left there.
+pub(crate) fn measure_floor(directory: &Path, measured: Duration) -> Result<Floor, FloorError> {
+    let scratch = Scratch::create(directory, FILE_BYTES)?;
+    let floor = match fio::version() {
+        Some(version) => fio::measure(&version, scratch.path(), measured)?,
+        None => own_ring::measure(&scratch, measured)?,
+    };
+    if floor.writes == 0 {
+        return Err(FloorError::Nothing { measured });
+    }
+    Ok(floor)
+}
+
+impl Floor {
+    /// The floor in a line.
+    pub(crate) fn words(&self) -> String {
+        let tool = match &self.tool {
+            FloorTool::Fio(version) => version.as_str(),
+            FloorTool::OwnRing => "the store's own ring, fio is not installed",
+        };
+        format!(
+            "floor: durable writes of {WRITE_BYTES} bytes, one at a time, RWF_DSYNC on a zero-filled file: {}/s, p50 \
+             {} us, p99 {} us ({tool})",
+            number(self.writes_per_second),
+            number(self.p50_us),
+            number(self.p99_us),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_directory::TestDirectory;
+    use std::fs;
+
+    #[test]
+    fn a_floor_is_measured_and_nothing_is_left() {
+        let directory = TestDirectory::new("a_floor_is_measured");
+        let floor = measure_floor(directory.path(), Duration::from_secs(1)).unwrap();
+        assert!(floor.writes > 0 && floor.p50_us > 0.0, "{floor:?}");
+        assert!(
+            floor.p50_us <= floor.p99_us && floor.p99_us <= floor.max_us,
+            "{floor:?}"
+        );
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
