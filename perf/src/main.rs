@@ -16,6 +16,7 @@ mod arguments;
 mod conditions;
 mod error;
 mod floor;
+mod goals;
 mod keys;
 mod latency;
 mod load;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
+        Command::Goals(arguments) => goals::run(&arguments),
     };
     match result {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,
