@@ -75,6 +75,9 @@ pub(crate) struct DevArguments {
     /// How writes are made durable [default: measured when the data is formatted]
     #[arg(long, value_name = "METHOD")]
     pub(crate) flush: Option<FlushChoice>,
+    /// For tests: the log write of each core with this number, counted from 1, fails as on a broken disk
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) fail_log_write: Option<u64>,
 }
 
 /// How writes are made durable.

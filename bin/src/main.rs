@@ -14,7 +14,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::Arguments;
-use commands::Exit;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -5,9 +5,9 @@ use crate::hello::ServerLimits;
 use crate::response::{append_error_of, append_refusal};
 use crate::wire_error::WireError;
 
-/// A buffer that grew beyond this is given back once it is empty, so that one large frame does not hold its memory
-/// for the life of the connection.
-const BUFFER_BYTES_KEPT: usize = 64 * 1024;
+/// A buffer that grew beyond this is given back once it is empty, so that a burst does not hold its memory for the life
+/// of the connection. Thousands of connections may each keep this much.
+const BUFFER_BYTES_KEPT: usize = 16 * 1024;
 
 /// What one connection may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

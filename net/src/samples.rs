@@ -251,6 +251,14 @@ pub(crate) fn responses() -> Vec<Sample> {
         sample("command", &|out| {
             append_outcome(out, id, &sample_outcome());
         }),
+        sample("put", &|out| {
+            let outcome = Outcome {
+                number: None,
+                previous: None,
+                ..sample_outcome()
+            };
+            append_outcome(out, id, &outcome);
+        }),
         sample("batch", &|out| {
             append_batch(out, id, |items| {
                 items.outcome(&sample_outcome());

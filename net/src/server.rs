@@ -69,8 +69,8 @@ pub trait Service: 'static {
     /// All complete requests of one read from a socket have been handed over.
     fn on_read_end(&self);
 
-    /// Everything that waited to be sent on this connection has been taken by the socket. Whoever streams answers
-    /// writes the next part now.
+    /// Everything that waited to be sent on this connection has been taken by the socket, answers of the connection's
+    /// own (hello, ping) included. Whoever streams answers writes the next part now.
     fn on_drained(&self, connection: ConnectionId);
 
     /// A connection that had said hello has closed. Its requests need no answers.

@@ -4,7 +4,9 @@
 //! before the call returns: [`ServerConnection`] takes bytes in, [`Outbox`] gathers what goes out and knows how much
 //! is under way. The driver owns the first and shares the second.
 
-use crate::frame::{Frame, FrameError, FrameFlags, PROTOCOL_VERSION, RequestId, cut_frame};
+use crate::frame::{
+    Frame, FrameError, FrameFlags, FrameKind, PROTOCOL_VERSION, RequestId, cut_frame,
+};
 use crate::hello::{HelloInfo, HelloReply, HelloRequest};
 use crate::outbox::{ConnectionLimits, Outbox, Phase, clear_buffer};
 use crate::request::{Request, RequestLimits};
@@ -139,7 +141,11 @@ impl ServerConnection {
         }
         let decoded = Request::decode(header, frame.body, &self.request_limits);
         if outbox.phase() == Phase::Greeting {
-            let reply = decoded.and_then(|request| self.greet(&request, hello));
+            let reply = if header.kind == FrameKind::Hello.as_u16() {
+                decoded.and_then(|request| self.greet(&request, hello))
+            } else {
+                Err(WireError::new(ErrorCode::HelloRequired))
+            };
             match reply {
                 Ok(reply) => {
                     outbox.push(|out| append_hello(out, id, &reply));

@@ -1,1 +1,37 @@
-//! The second driver of the core.
+//! The second driver of the core: one node on simulated devices, in virtual time, through thousands of crashes.
+//!
+//! ```text
+//!   Workload ──> Clients ──Input──> Core ──Effect──> Node ──> Disk ──crash──> what is left
+//!                   │                                  │        │                  │
+//!                   └────────── answers ──────────┐  records  durable?          recover
+//!                                                 v    v        v                  v
+//!                                                  Oracle: the ledger of all that is durable
+//! ```
+//!
+//! The core, its log and its recovery are the code of the server. Everything around them is made up here and follows
+//! from a seed: the same seed gives the same run, byte for byte, in every process.
+//!
+//! What this crate does not do: it opens no file and no socket, reads no clock, starts no thread and draws nothing
+//! from the system's randomness. It does not look inside the core: what it checks, it checks from outside.
+
+pub mod clients;
+pub mod disk;
+pub mod log_reuse;
+pub mod mutants;
+pub mod node;
+pub mod operation;
+pub mod oracle;
+pub mod power_loss;
+pub mod random;
+pub mod scheduler;
+pub mod trace;
+pub mod violation;
+pub mod workload;
+pub mod world;
+
+pub use clients::Tally;
+pub use mutants::{Mutant, UnknownMutant};
+pub use node::NodeCounters;
+pub use trace::Trace;
+pub use violation::Violation;
+pub use world::{World, WorldReport};

@@ -12,6 +12,7 @@
 mod attribution;
 mod decision;
 mod replay;
+mod rules;
 mod scan;
 mod survey;
 #[cfg(test)]
@@ -29,7 +30,14 @@ use crate::log::{LogStart, SegmentFile};
 use crate::part::HardState;
 use crate::replica::SnapshotPoint;
 pub use decision::Decision;
+#[cfg(feature = "testing")]
+pub use rules::Rules;
+#[cfg(not(feature = "testing"))]
+use rules::Rules;
 pub use survey::{Survey, SurveyItem, survey};
+
+/// The two blocks of the mark file, `None` for one that does not exist.
+pub type MarkBlocks = [Option<Box<[u8]>>; 2];
 
 /// Where the bytes of a log come from. Everything it hands out has been flushed to the device before: after a killed
 /// process, what can be read may sit in a cache only.
@@ -53,7 +61,7 @@ pub trait SegmentSource {
     ///
     /// # Errors
     /// Whatever the source meets.
-    fn marks(&mut self) -> Result<[Option<Box<[u8]>>; 2], Self::Error>;
+    fn marks(&mut self) -> Result<MarkBlocks, Self::Error>;
 }
 
 /// One replica as recovery left it, or as a checkpoint records it.
@@ -341,8 +349,31 @@ pub fn recover<S: SegmentSource>(
     identity: &Identity,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
+    recover_by(source, identity, Rules::Complete, on_event)
+}
+
+/// As [`recover`], with one check left out: for those who prove that a missing check would be noticed.
+///
+/// # Errors
+/// As [`recover`].
+#[cfg(feature = "testing")]
+pub fn recover_with<S: SegmentSource>(
+    source: &mut S,
+    identity: &Identity,
+    rules: Rules,
+    on_event: &mut dyn FnMut(ReplayEvent<'_>),
+) -> Result<Recovered, RecoveryError<S::Error>> {
+    recover_by(source, identity, rules, on_event)
+}
+
+fn recover_by<S: SegmentSource>(
+    source: &mut S,
+    identity: &Identity,
+    rules: Rules,
+    on_event: &mut dyn FnMut(ReplayEvent<'_>),
+) -> Result<Recovered, RecoveryError<S::Error>> {
     let scan = scan::scan(source, identity, &mut |_| {})?;
-    let plan = decision::Plan::new(&scan);
+    let plan = decision::Plan::new(&scan, rules);
     if plan.decision == Decision::Corrupt {
         let findings =
             attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 
 use crate::format::{BLOCK_BYTES, MarkSlot};
-use crate::recovery::{Recovered, RecoveryError, ReplayEvent, SegmentSource, recover};
+use crate::recovery::{MarkBlocks, Recovered, RecoveryError, ReplayEvent, SegmentSource, recover};
 use crate::{
     ClusterId, CoreId, Entry, EntryKind, FileNumber, HardState, Identity, Log, LogBuffer,
     LogEffect, LogIndex, LogOptions, LogStart, NodeId, Part, PartBody, Position, ReplicaId,
@@ -111,7 +111,7 @@ impl SegmentSource for Disk {
         Ok(())
     }
 
-    fn marks(&mut self) -> Result<[Option<Box<[u8]>>; 2], Infallible> {
+    fn marks(&mut self) -> Result<MarkBlocks, Infallible> {
         let block = |slot: MarkSlot| {
             let offset = usize::try_from(slot.offset()).unwrap();
             self.marks.get(offset..offset + BLOCK_BYTES).map(Box::from)

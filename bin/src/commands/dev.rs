@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use metastore_wal::device::FlushMethod;
+use metastore_wal::device::{DiskFailure, Fault, FlushMethod};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -23,6 +23,10 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
         flush_method: arguments.flush.map(|choice| match choice {
             FlushChoice::Dsync => FlushMethod::Dsync,
             FlushChoice::WriteThenSync => FlushMethod::WriteThenSync,
+        }),
+        fault: arguments.fail_log_write.map(|nth| Fault::FailWrite {
+            nth,
+            failure: DiskFailure::InputOutput,
         }),
     };
     // Signals are taken from the very beginning, so that none is lost while the log is recovered.

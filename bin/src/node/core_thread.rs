@@ -13,7 +13,9 @@ use std::time::Duration;
 use glommio::timer::Timer;
 use metastore_engine::{CoreBuilder, CoreConfig, LogHistory};
 use metastore_net::server::{self, ServerOptions, Teardown};
-use metastore_wal::device::{self, DirectorySource, FileRef, FlushMethod, Ring, RingOptions};
+use metastore_wal::device::{
+    self, DirectorySource, Fault, FileRef, FlushMethod, Ring, RingOptions,
+};
 use metastore_wal::recovery::{self, Recovered};
 
 use super::StartError;
@@ -71,6 +73,7 @@ pub(crate) struct CoreSetup {
     pub(crate) data: PathBuf,
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
+    pub(crate) fault: Option<Fault>,
     pub(crate) listener: TcpListener,
     pub(crate) facts: CoreFacts,
     pub(crate) clock: Clock,
@@ -164,6 +167,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         data,
         log_directory,
         flush_method,
+        fault,
         facts,
         clock,
         ..
@@ -194,6 +198,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
     })?;
     let ring_options = RingOptions {
         wake: Some(signal.into()),
+        fault,
         ..RingOptions::new(flush_method)
     };
     let mut ring = Ring::new(ring_options, &buffers)?;

@@ -1,7 +1,6 @@
 //! Why a node cannot start, in words that say what to do.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use metastore_net::server::BindError;
@@ -148,11 +147,5 @@ pub(crate) enum StartError {
     CoreEnded {
         /// The core.
         core: u16,
-    },
-    /// An address cannot be used.
-    #[error("{address} cannot be used")]
-    Address {
-        /// The address.
-        address: SocketAddr,
     },
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use glommio::channels::shared_channel::{
     ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
 };
+use glommio::{GlommioError, ResourceType};
 use metastore_engine::{CoreId, MeshBatch};
 
 use super::driver::{Driver, MeshSender};
@@ -47,11 +48,14 @@ impl MeshSender for Mesh {
         let sender = self.senders[usize::from(core.0)]
             .as_ref()
             .expect("a channel to every other core");
-        sender.try_send(batch).map_err(|error| match error {
-            glommio::GlommioError::WouldBlock(glommio::ResourceType::Channel(batch))
-            | glommio::GlommioError::Closed(glommio::ResourceType::Channel(batch)) => batch,
-            other => unreachable!("a channel is full or closed: {other}"),
-        })
+        match sender.try_send(batch) {
+            Ok(()) => Ok(()),
+            Err(
+                GlommioError::WouldBlock(ResourceType::Channel(batch))
+                | GlommioError::Closed(ResourceType::Channel(batch)),
+            ) => Err(batch),
+            Err(other) => unreachable!("a channel is full or closed: {other}"),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 use metastore_engine::{
     BootNonce, CoreConfig, CoreId, Identity, LogHistory, Namespaces, Settings, ShardLocation,
     ShardMap,
@@ -26,11 +26,11 @@ use metastore_net::HelloInfo;
 use metastore_net::server::bind_socket;
 use metastore_statemachine::Parameters;
 use metastore_wal::LogOptions;
-use metastore_wal::device::{FlushMethod, probe_io_uring};
+use metastore_wal::device::{Fault, FlushMethod, probe_io_uring};
 
 use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup, NodePhase, Phase};
-pub(crate) use self::data::DataDirectory;
+pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
 pub(crate) use self::error::StartError;
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
@@ -48,12 +48,16 @@ pub(crate) struct NodeOptions {
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) wal_budget_bytes: Option<u64>,
     pub(crate) flush_method: Option<FlushMethod>,
+    /// For tests: what the disk of each core's log does wrong.
+    pub(crate) fault: Option<Fault>,
 }
 
 /// What the log of a core may take.
 const WAL_BUDGET_BYTES_DEFAULT: u64 = 8 << 30;
 /// Bytes of glommio's own registered memory for each core: the log has a ring of its own, so this stays unused.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
+/// How long a busy core may go without looking for events.
+const CORE_LATENCY: Duration = Duration::from_millis(1);
 /// A core that has not ended this long after it was told to stop is left behind.
 const STOP_LIMIT: Duration = Duration::from_millis(4_900);
 
@@ -122,6 +126,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
             data: data.path().to_owned(),
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
+            fault: options.fault,
             listener,
             clock: setups.clock,
             mesh: meshes[index].take(),
@@ -330,7 +335,15 @@ fn spawn(core: CoreId, cpu: usize, setup: CoreSetup) -> Result<(), StartError> {
         .io_memory(EXECUTOR_IO_MEMORY_BYTES)
         // The default would pin the threads that prepare segments to the core's own processor.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .spawn(move || core_thread::run(setup))
+        .spawn(move || async move {
+            // Sockets and the ring wake tasks from outside: in a queue to which latency does not matter that can
+            // take tens of milliseconds.
+            let latency = Latency::Matters(CORE_LATENCY);
+            let queue = glommio::executor().create_task_queue(Shares::default(), latency, "core");
+            glommio::spawn_local_into(core_thread::run(setup), queue)
+                .expect("the queue was just made")
+                .await;
+        })
         .map(|_thread| ())
         .map_err(|error| StartError::Executor {
             core: core.0,

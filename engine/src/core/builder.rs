@@ -160,9 +160,10 @@ impl CoreBuilder {
         }
         let parameters = &self.config.parameters;
         let tail_bytes_max = self.config.settings.raft.tail_bytes_max;
-        Ok(self.recovering.entry(replica).or_insert_with(|| {
-            RecoveringReplica::new(replica, shard, parameters.clone(), tail_bytes_max)
-        }))
+        Ok(self
+            .recovering
+            .entry(replica)
+            .or_insert_with(|| RecoveringReplica::new(replica, shard, *parameters, tail_bytes_max)))
     }
 
     /// The core as the log left it. Its first turn writes the cut of this recovery before anything is answered.
@@ -187,7 +188,7 @@ impl CoreBuilder {
                 None if history == LogHistory::New => RecoveringReplica::create(
                     replica,
                     shard,
-                    self.config.parameters.clone(),
+                    self.config.parameters,
                     self.config.settings.raft.tail_bytes_max,
                     &mut log,
                 ),

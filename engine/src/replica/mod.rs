@@ -1,6 +1,8 @@
 //! One raft group's replica on this core: consensus, the state machine, and everybody who waits for either.
 
+mod apply;
 mod commands;
+mod intake;
 mod members;
 mod parts;
 mod reads;
@@ -9,9 +11,7 @@ mod tail;
 
 use std::collections::VecDeque;
 
-use metastore_statemachine::{
-    Batch, Codec, GetQuery, NamespaceId, Outcome, ReadError, ShardTime, StateMachine,
-};
+use metastore_statemachine::{NamespaceId, ShardTime, StateMachine};
 use metastore_wal::{
     Entry as LogEntry, EntryKind, HardState, Log, LogIndex, Part, PartBody, Position, ReplicaId,
     ShardId, Term,
@@ -21,17 +21,20 @@ use raft::{RawNode, StateRole};
 
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::parts::RangeParts;
-use self::reads::{PendingRange, PendingRead, ReadRound, Reads};
+use self::reads::Reads;
 use self::tail::EntryTail;
-use crate::core::{Answers, RangePartKey, RangePlan, ReplicaStatus, ReplyTo, Token};
-use crate::effect::{Effect, Effects, HaltReason, Span};
+use crate::core::{Answers, ReplicaStatus, Token};
+use crate::effect::Effects;
 use crate::ids::{BootNonce, Time};
-use crate::input::ReadOp;
-use crate::request::{Happened, Reply, RequestError};
+use crate::request::RequestError;
 use crate::settings::Settings;
 use crate::stages::{Stage, Stages};
 
+pub(crate) use self::apply::{Applied, KeyList};
 pub(crate) use self::recovering::{RecoveringReplica, ReplayError};
+
+/// What clients are told to wait when a limit on waiting work is reached.
+const OVERLOADED_RETRY_MS: u32 = 20;
 
 /// What part a replica plays in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,119 +149,6 @@ impl Replica {
             && self.reads.is_empty()
             && self.parts.is_empty()
             && self.unpersisted.is_empty()
-    }
-
-    // ---- What clients ask ----
-
-    /// Takes a checked command into the open batch.
-    pub(crate) fn submit_command(
-        &mut self,
-        turn: &mut Turn<'_>,
-        command: &[u8],
-        reply_to: ReplyTo,
-        deadline: Time,
-    ) {
-        if let Err(error) = self.admit(turn.settings, command.len()) {
-            turn.answers.error(turn.out, reply_to, error);
-            return;
-        }
-        if self.open.is_full_for(command.len(), &turn.settings.batch) && self.is_serving() {
-            self.propose(turn);
-        }
-        self.open
-            .push(turn.now, command, PendingCommand { reply_to, deadline });
-    }
-
-    fn admit(&self, settings: &Settings, command_bytes: usize) -> Result<(), RequestError> {
-        if self.role == Role::Follower {
-            return Err(RequestError::NotLeader { shard: self.shard });
-        }
-        if command_bytes > settings.command_bytes_max {
-            return Err(RequestError::TooLarge {
-                limit: settings.command_bytes_max as u64,
-                actual: command_bytes as u64,
-            });
-        }
-        let waiting = self.proposals.bytes() + self.open.bytes() + command_bytes;
-        // A batch that cannot be proposed yet must not outgrow what one entry may hold.
-        let batch_is_stuck =
-            !self.is_serving() && self.open.is_full_for(command_bytes, &settings.batch);
-        if waiting as u64 > settings.raft.uncommitted_bytes_max || batch_is_stuck {
-            return Err(RequestError::Overloaded {
-                retry_after_ms: OVERLOADED_RETRY_MS,
-            });
-        }
-        Ok(())
-    }
-
-    /// Takes a read into the next round.
-    pub(crate) fn submit_read(
-        &mut self,
-        turn: &mut Turn<'_>,
-        op: ReadOp,
-        keys: &[u8],
-        reply_to: ReplyTo,
-        deadline: Time,
-    ) {
-        if let Err(error) = self.admit_read(turn.settings, keys.len()) {
-            turn.answers.error(turn.out, reply_to, error);
-            return;
-        }
-        let open = self.reads.open();
-        let start = open.arena.len();
-        open.arena.extend_from_slice(keys);
-        let keys = Span::since(&open.arena, start);
-        open.reads.push(PendingRead {
-            reply_to,
-            deadline,
-            op,
-            keys,
-        });
-    }
-
-    /// Takes the opening of a part of a range into the next round.
-    pub(crate) fn open_part(
-        &mut self,
-        turn: &mut Turn<'_>,
-        part: RangePartKey,
-        deadline: Time,
-        plan: Box<RangePlan>,
-    ) {
-        match self.admit_read(turn.settings, plan.bytes()) {
-            Ok(()) => self.reads.open().ranges.push(PendingRange {
-                part,
-                deadline,
-                plan,
-            }),
-            Err(error) => turn.answers.part_chunk(part, reads::failed_chunk(error)),
-        }
-    }
-
-    fn admit_read(&self, settings: &Settings, bytes: usize) -> Result<(), RequestError> {
-        if self.role == Role::Follower {
-            return Err(RequestError::NotLeader { shard: self.shard });
-        }
-        let (waiting, waiting_bytes) = self.reads.waiting();
-        if waiting >= settings.reads_waiting_max
-            || waiting_bytes + bytes > settings.reads_waiting_bytes_max
-        {
-            return Err(RequestError::Overloaded {
-                retry_after_ms: OVERLOADED_RETRY_MS,
-            });
-        }
-        Ok(())
-    }
-
-    /// Produces the next chunk of a part of a range.
-    pub(crate) fn next_part_chunk(&mut self, turn: &mut Turn<'_>, part: RangePartKey) {
-        self.parts
-            .produce(&mut self.state, turn.now, part, turn.answers);
-    }
-
-    /// Ends a part of a range.
-    pub(crate) fn close_part(&mut self, part: RangePartKey) {
-        self.parts.close(&mut self.state, part);
-        self.reads.open().ranges.retain(|range| range.part != part);
     }
 
     // ---- Time ----
@@ -520,155 +410,6 @@ impl Replica {
         true
     }
 
-    /// Applies what is committed, in order, and answers everybody who waited for it.
-    pub(crate) fn apply_committed(&mut self, turn: &mut Turn<'_>) -> Applied {
-        let committed = std::mem::take(&mut self.committed);
-        let mut applied = Applied::default();
-        let last_index = committed.entries.last().map(|entry| entry.index);
-        for entry in committed.entries {
-            if let Err(reason) = self.apply_entry(turn, &entry, committed.at, &mut applied) {
-                turn.out.queue.push(Effect::Halt(reason));
-                return applied;
-            }
-        }
-        if let Some(index) = last_index {
-            self.node.advance_apply_to(index);
-            self.node.mut_store().release_applied(index);
-        }
-        self.answer_reads(turn);
-        applied
-    }
-
-    fn apply_entry(
-        &mut self,
-        turn: &mut Turn<'_>,
-        entry: &Entry,
-        committed_at: Time,
-        applied: &mut Applied,
-    ) -> Result<(), HaltReason> {
-        let shard = self.shard;
-        let mine = self.proposals.take(entry.index, entry.term, |lost| {
-            // Another leader's entry took its index, so this one can never be committed.
-            let error = RequestError::Unavailable {
-                shard,
-                happened: Happened::NotDone,
-            };
-            fail_commands(lost.pending, &error, turn);
-        });
-        if entry.get_entry_type() != EntryType::EntryNormal {
-            return Err(HaltReason::EntryKind {
-                replica: self.id.0,
-                index: entry.index,
-            });
-        }
-        if entry.data.is_empty() {
-            // The empty entry with which a leader begins its term.
-            if self.role == Role::Leader && entry.term == self.node.raft.term {
-                self.begin_serving(turn.now);
-            }
-            return Ok(());
-        }
-        let pending = mine.as_ref().map_or(&[][..], |batch| &batch.pending);
-        let mut waiting = pending.iter();
-        let (answers, out) = (&mut *turn.answers, &mut *turn.out);
-        let commands = apply_batch(
-            &mut self.state,
-            &entry.data,
-            &mut self.decompressed,
-            |outcome| {
-                if let Some(command) = waiting.next() {
-                    answers.outcome(out, command.reply_to, &outcome);
-                }
-            },
-        )
-        .map_err(|cause| HaltReason::Apply {
-            replica: self.id.0,
-            index: entry.index,
-            cause,
-        })?;
-        self.applied_commands += commands;
-        if let Some(mut batch) = mine {
-            let durable_at = batch.durable_at.unwrap_or(committed_at);
-            turn.stages.record(
-                Stage::Commit,
-                committed_at.nanos_since(durable_at),
-                commands,
-            );
-            applied.note(committed_at, commands);
-            batch.pending.clear();
-            self.spare_pending.push(batch.pending);
-        }
-        Ok(())
-    }
-
-    fn begin_serving(&mut self, now: Time) {
-        self.serving_term = Some(self.node.raft.term);
-        // Everything of earlier terms is applied by now, so no stamp in the log is later than the state's.
-        self.clock = ShardClock {
-            stamp: self.state.shard_time(),
-            stamped_at: now,
-        };
-    }
-
-    fn answer_reads(&mut self, turn: &mut Turn<'_>) {
-        let applied = self.node.raft.raft_log.applied();
-        while let Some(mut round) = self.reads.take_answerable(applied) {
-            self.answer_round(turn, &mut round);
-            self.reads.recycle(round);
-        }
-    }
-
-    fn answer_round(&mut self, turn: &mut Turn<'_>, round: &mut ReadRound) {
-        for read in &round.reads {
-            self.answer_read(turn, read, read.keys.of(&round.arena));
-        }
-        for range in round.ranges.drain(..) {
-            self.parts
-                .open(&mut self.state, turn.now, range, turn.answers);
-        }
-    }
-
-    fn answer_read(&self, turn: &mut Turn<'_>, read: &PendingRead, keys: &[u8]) {
-        let revision = read
-            .op
-            .at
-            .unwrap_or_else(|| self.state.revision(read.op.namespace));
-        let arena = &mut turn.out.arena;
-        let found_start = arena.len();
-        arena.resize(found_start + read.op.count as usize, 0);
-        let rows_start = arena.len();
-        for (position, key) in KeyList(keys).enumerate() {
-            let query = GetQuery {
-                namespace: read.op.namespace,
-                key,
-                at: read.op.at,
-            };
-            match self.state.get(&query) {
-                Ok(Some(row)) => {
-                    arena[found_start + position] = 1;
-                    row.encode_into(arena);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    arena.truncate(found_start);
-                    turn.answers
-                        .error(turn.out, read.reply_to, read_error(error));
-                    return;
-                }
-            }
-        }
-        let found = Span::since(&arena[..rows_start], found_start);
-        let rows = Span::since(arena, rows_start);
-        let reply = Reply::Rows {
-            shape: read.op.shape,
-            shard: self.shard,
-            revision,
-            found,
-            rows,
-        };
-        turn.answers.reply_in_place(turn.out, read.reply_to, reply);
-    }
-
     // ---- What it reports ----
 
     pub(crate) fn status(&self) -> ReplicaStatus {
@@ -692,83 +433,12 @@ impl Replica {
     }
 }
 
-/// What clients are told to wait when a limit on waiting work is reached.
-const OVERLOADED_RETRY_MS: u32 = 20;
-
-/// How much was applied in a turn, for the histograms.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Applied {
-    pub(crate) commands: u64,
-    /// When the first of it was committed.
-    pub(crate) committed_at: Option<Time>,
-}
-
-impl Applied {
-    fn note(&mut self, committed_at: Time, commands: u64) {
-        self.commands += commands;
-        self.committed_at.get_or_insert(committed_at);
-    }
-}
-
 fn fail_commands(pending: Vec<PendingCommand>, error: &RequestError, turn: &mut Turn<'_>) {
     for command in pending {
         if command.reply_to.token != Token::Nobody {
             turn.answers
                 .error(turn.out, command.reply_to, error.clone());
         }
-    }
-}
-
-/// Applies the batch in an entry's data and returns how many commands it held.
-fn apply_batch(
-    state: &mut StateMachine,
-    data: &[u8],
-    decompressed: &mut Vec<u8>,
-    mut on_outcome: impl FnMut(Outcome<'_>),
-) -> Result<u64, String> {
-    let mut batch = Batch::decode(data).map_err(|error| error.to_string())?;
-    if batch.codec == Codec::Snappy {
-        let expected = batch.body_bytes;
-        let stated = snap::raw::decompress_len(batch.body).map_err(|error| error.to_string())?;
-        if stated != expected {
-            return Err(format!(
-                "the body says {stated} bytes, the header {expected}"
-            ));
-        }
-        decompressed.resize(expected, 0);
-        snap::raw::Decoder::new()
-            .decompress(batch.body, decompressed)
-            .map_err(|error| error.to_string())?;
-        batch = batch
-            .with_body(decompressed)
-            .map_err(|error| error.to_string())?;
-    }
-    let commands = u64::from(batch.count);
-    state
-        .apply(&batch, &mut on_outcome)
-        .map_err(|error| error.to_string())?;
-    Ok(commands)
-}
-
-fn read_error(error: ReadError) -> RequestError {
-    match error {
-        ReadError::Compacted { oldest } => RequestError::Compacted { oldest },
-        ReadError::Future { current } => RequestError::FutureRevision { current },
-        ReadError::PinLost => RequestError::RangeExpired,
-    }
-}
-
-/// Keys as they stand in a read: each a length (u32, little-endian) and its bytes.
-pub(crate) struct KeyList<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Iterator for KeyList<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (length, rest) = self.0.split_first_chunk::<4>()?;
-        let (key, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
-        self.0 = rest;
-        Some(key)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use metastore_statemachine::{Pin, Revision, SliceEnd, SliceLimit, StateMachine};
 
-use super::read_error;
+use super::apply::read_error;
 use super::reads::{PendingRange, failed_chunk};
 use crate::core::{Answers, RangePartKey, RangePlan};
 use crate::ids::Time;

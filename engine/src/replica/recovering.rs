@@ -9,11 +9,12 @@ use raft::eraftpb::{ConfState, Entry, EntryType};
 use raft::{Config, RawNode, ReadOnlyOption};
 use thiserror::Error;
 
+use super::apply::apply_batch;
 use super::commands::{Compressor, OpenBatch, Proposals};
 use super::parts::RangeParts;
 use super::reads::Reads;
 use super::tail::EntryTail;
-use super::{Committed, Replica, Role, ShardClock, apply_batch, members};
+use super::{Committed, Replica, Role, ShardClock, members};
 use crate::core::CoreConfig;
 use crate::ids::Time;
 

@@ -112,8 +112,10 @@ pub(crate) fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
         core: id,
     };
     let here = (0..shards).filter(|&shard| core_of(shard) == id);
-    let mut settings = Settings::default();
-    settings.command_bytes_max = 16 << 10;
+    let mut settings = Settings {
+        command_bytes_max: 16 << 10,
+        ..Settings::default()
+    };
     settings.batch.bytes_max = 32 << 10;
     CoreConfig {
         identity,

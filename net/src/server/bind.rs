@@ -80,3 +80,30 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+    use std::net::TcpStream;
+
+    #[test]
+    fn accepted_sockets_inherit_the_options() {
+        let listener = bind_socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(accepted.nodelay().unwrap());
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_refused_by_name() {
+        // Set aside for documents: no machine has it.
+        let address = SocketAddr::from(([192, 0, 2, 1], 7400));
+        let refused = bind_socket(address).unwrap_err();
+        assert!(matches!(refused, BindError::Refused { address: named, .. } if named == address));
+        assert!(refused.to_string().contains("192.0.2.1:7400"));
+    }
+}

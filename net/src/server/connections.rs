@@ -95,7 +95,7 @@ impl Connections {
 
     // Answers.
 
-    /// Appends response frames to what goes out on a connection; nothing is sent before [`Connections::flush`]. A
+    /// Appends response frames to what goes out on a connection; they are on their way after [`Connections::flush`]. A
     /// connection that has closed meanwhile is passed over in silence. `encode` must not call back.
     ///
     /// # Panics

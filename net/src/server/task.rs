@@ -127,14 +127,16 @@ impl<S: Service> ConnectionTask<S> {
         }
         if sent == Sent::Drained {
             self.service.on_drained(self.slot.id);
-            if !self.slot.outbox.borrow().unsent().is_empty() {
-                return Ok(Round::Again);
-            }
         }
-        if self.slot.outbox.borrow().is_paused() {
-            return Ok(Round::Wait);
-        }
-        self.poll_take_in(context)
+        // Reading comes in every round: a stream whose client keeps up would otherwise never let a cancel in.
+        let taken_in = if self.slot.outbox.borrow().is_paused() {
+            Round::Wait
+        } else {
+            self.poll_take_in(context)?
+        };
+        let has_unsent = !self.slot.outbox.borrow().unsent().is_empty();
+        let may_send = has_unsent && sent != Sent::Blocked;
+        Ok(if may_send { Round::Again } else { taken_in })
     }
 
     /// Stops serving when the outbox says so, and shuts our side down when all is sent.
@@ -160,7 +162,7 @@ impl<S: Service> ConnectionTask<S> {
                 return Ok(sent);
             }
             match Pin::new(&mut self.stream).poll_write(context, unsent) {
-                Poll::Pending => return Ok(Sent::Nothing),
+                Poll::Pending => return Ok(Sent::Blocked),
                 Poll::Ready(result) => outbox.on_sent(result?),
             }
             self.slot.last_activity_ms.set(self.connections.now_ms());
@@ -222,8 +224,10 @@ impl<S: Service> ConnectionTask<S> {
 /// What a round of sending came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sent {
-    /// There was nothing to send, or the socket does not take all of it yet.
+    /// There was nothing to send.
     Nothing,
+    /// The socket does not take all of it yet, and wakes the task when it does.
+    Blocked,
     /// The outbox held bytes and is empty now.
     Drained,
 }

@@ -102,6 +102,11 @@ fn hello_comes_first() {
     assert_eq!(pair.send(), Intake::Closing);
     assert_eq!(pair.receive(), [(ping, Some(ErrorCode::HelloRequired))]);
     assert!(!pair.outbox.borrow().was_greeted());
+
+    let mut malformed = Pair::new(&limits());
+    let put = malformed.client.put(NAMESPACE, b"", b"");
+    assert_eq!(malformed.send(), Intake::Closing);
+    assert_eq!(malformed.receive(), [(put, Some(ErrorCode::HelloRequired))]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Seen {
     pub(crate) requests: AtomicUsize,
     /// Connections that were closed after a hello.
     pub(crate) closed: AtomicUsize,
+    /// Connections since the start.
+    pub(crate) opened: AtomicUsize,
     /// Live connections, looked at every few milliseconds.
     pub(crate) live: AtomicUsize,
     /// The most bytes that waited to be sent.
@@ -131,6 +133,8 @@ async fn run(
     loop {
         glommio::timer::sleep(Duration::from_millis(2)).await;
         seen.live.store(connections.count(), Ordering::Relaxed);
+        let opened = usize::try_from(connections.opened_total()).unwrap();
+        seen.opened.store(opened, Ordering::Relaxed);
         let waiting = connections.outbound_bytes();
         seen.outbound_bytes_max
             .fetch_max(waiting, Ordering::Relaxed);
@@ -151,8 +155,7 @@ async fn run(
     serving.await.unwrap();
 }
 
-/// Answers a get with a row whose value is the key, a command with the next revision, and a range with `limit` rows
-/// of the length that its prefix asks for. Commands on keys that begin with `hold` wait for an order.
+/// Answers a get with a row whose value is the key, a command with the next revision, and a range with `limit` rows. Commands on keys that begin with `hold` wait for an order.
 struct Echo {
     connections: Connections,
     seen: Arc<Seen>,
@@ -165,9 +168,13 @@ struct Stream {
     connection: ConnectionId,
     id: RequestId,
     rows_left: u64,
+    value_bytes: usize,
 }
 
 const ROWS_PER_CHUNK: u64 = 10;
+
+/// The rows of a range with this prefix have 100 bytes of value, those of others 64 KiB.
+pub(crate) const SMALL_ROWS: &[u8] = b"small";
 
 pub(crate) fn echo_row<'a>(key: &'a [u8], value: &'a [u8]) -> Row<'a> {
     Row {
@@ -223,7 +230,7 @@ impl Echo {
         } else {
             ChunkEnd::More
         };
-        let value = vec![7; 64 * 1024];
+        let value = vec![7; stream.value_bytes];
         self.connections.reply(stream.connection, |out| {
             append_chunk(out, stream.id, end, |rows| {
                 for _ in 0..count {
@@ -303,6 +310,11 @@ impl Service for Echo {
                     connection,
                     id,
                     rows_left: range.query.limit,
+                    value_bytes: if range.query.prefix == SMALL_ROWS {
+                        100
+                    } else {
+                        64 * 1024
+                    },
                 };
                 if !self.write_chunk(&mut stream) {
                     self.streams.borrow_mut().push(stream);

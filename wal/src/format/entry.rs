@@ -35,8 +35,9 @@ pub struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Checks that `payload` is exactly `count` entries.
-    pub(crate) fn check(payload: &'a [u8], count: u32) -> Option<Self> {
+    /// Checks that `payload` is exactly `count` entries; `None` when it is not.
+    #[must_use]
+    pub fn check(payload: &'a [u8], count: u32) -> Option<Self> {
         let mut rest = payload;
         for _ in 0..count {
             (_, rest) = split_entry(rest)?;

@@ -11,7 +11,7 @@ pub const RECORD_HEADER_BYTES: usize = 128;
 
 const MAGIC: [u8; 8] = *b"MSWALREC";
 
-const _: () = assert!(RECORD_HEADER_BYTES % 8 == 0 && RECORD_HEADER_BYTES < BLOCK_BYTES);
+const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(8) && RECORD_HEADER_BYTES < BLOCK_BYTES);
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

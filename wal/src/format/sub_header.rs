@@ -7,7 +7,7 @@ use crate::part::HardState;
 /// The length of a sub-header.
 pub const SUB_HEADER_BYTES: usize = 96;
 
-const _: () = assert!(SUB_HEADER_BYTES % 8 == 0);
+const _: () = assert!(SUB_HEADER_BYTES.is_multiple_of(8));
 
 /// What a sub-header stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

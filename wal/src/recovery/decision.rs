@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::DamageKind;
 use super::replay::Replayed;
+use super::rules::Rules;
 use super::scan::{FoundRecord, Scan};
 use crate::format::{BodyFault, MarkSlot, MarkState, RecordKind};
 use crate::ids::{FileNumber, RecordSequence, RecoveryEpoch, SegmentSequence};
@@ -116,7 +117,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(scan: &Scan) -> Self {
+    pub(super) fn new(scan: &Scan, rules: Rules) -> Self {
         let oldest_in_records = scan.records.iter().filter(|record| record.is_valid());
         let oldest_live = oldest_in_records
             .map(|record| record.header.oldest_live_segment)
@@ -137,7 +138,7 @@ impl Plan {
             .chain(scan.valid_marks().map(|mark| mark.epoch))
             .max()
             .unwrap_or_default();
-        Walk::new(scan, oldest_live, watermark, epoch).into_plan()
+        Walk::new(scan, oldest_live, watermark, epoch).into_plan(rules)
     }
 
     /// The last record that survives.
@@ -278,8 +279,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn into_plan(mut self) -> Plan {
+    fn into_plan(mut self, rules: Rules) -> Plan {
         let beyond_gap = self.walk();
+        if rules.follows_stale() {
+            self.follow_stale();
+        }
         let last = self
             .surviving
             .last()
@@ -287,6 +291,7 @@ impl<'a> Walk<'a> {
         let first_bad = match self.gaps.first() {
             _ if self.has_contradiction => FirstBad::Contradiction,
             None => FirstBad::None,
+            Some(_) if rules.cuts_damage() => FirstBad::AboveWatermark,
             // Whoever named the oldest live segment knew that its checkpoint was durable.
             Some(_) if last.is_none() && self.oldest_live.0 > 0 => FirstBad::AtOrBelowWatermark,
             Some(gap) if gap.first <= self.watermark => FirstBad::AtOrBelowWatermark,
@@ -319,6 +324,22 @@ impl<'a> Walk<'a> {
             beyond_gap,
             last,
             oldest_live: self.oldest_live,
+        }
+    }
+
+    /// Takes whatever intact record lies where the last one ends, as a reader would that trusts checksums alone.
+    fn follow_stale(&mut self) {
+        let at_end = |last: &FoundRecord| {
+            let is_there =
+                |record: &FoundRecord| (record.file, record.offset) == (last.file, last.end());
+            self.scan
+                .records
+                .iter()
+                .position(|record| is_there(record) && record.is_valid())
+        };
+        let last = self.surviving.last();
+        if let Some(stale) = last.and_then(|&index| at_end(&self.scan.records[index])) {
+            self.surviving.push(stale);
         }
     }
 

@@ -72,6 +72,7 @@ fn replay_record<E>(
         return replay_checkpoint(replayed, found, &body, on_event);
     }
     for (sub_header, payload) in body.parts() {
+        check_committed(replayed, sub_header)?;
         replay_part(replayed, found, sub_header, payload, on_event)
             .map_err(|what| corrupt(found, what, vec![sub_header.shard]))?;
     }
@@ -144,6 +145,29 @@ fn replay_checkpoint<E>(
     Ok(())
 }
 
+/// What a replica has committed is never cut off its log.
+fn check_committed<E>(replayed: &Replayed, sub_header: &SubHeader) -> Result<(), RecoveryError<E>> {
+    let SubHeader {
+        replica,
+        shard,
+        last_index,
+        ..
+    } = *sub_header;
+    let commit = replayed
+        .replicas
+        .get(&replica)
+        .map_or(LogIndex(0), |state| state.hard_state.commit);
+    if commit > last_index {
+        return Err(RecoveryError::CommitAboveLast {
+            replica,
+            shard,
+            commit,
+            last_index,
+        });
+    }
+    Ok(())
+}
+
 fn replay_part(
     replayed: &mut Replayed,
     found: &FoundRecord,
@@ -163,7 +187,9 @@ fn replay_part(
         .replicas
         .entry(replica)
         .or_insert_with(|| ReplicaState::new(replica, shard));
-    let follows = state.previous_sequence == sub_header.previous_sequence;
+    let follows = state.previous_sequence == sub_header.previous_sequence
+        && state.hard_state.term <= hard_state.term
+        && state.hard_state.commit <= hard_state.commit;
     if !follows || state.shard != shard {
         return Err(DamageKind::HoleInReplica { sequence, replica });
     }
@@ -279,15 +305,10 @@ fn check_end<E>(replayed: &mut Replayed, scan: &Scan, plan: &Plan) -> Result<(),
             last_index,
             ..
         } = *state;
-        if state.hard_state.commit > last_index {
-            let commit = state.hard_state.commit;
-            return Err(RecoveryError::CommitAboveLast {
-                replica,
-                shard,
-                commit,
-                last_index,
-            });
-        }
+        assert!(
+            state.hard_state.commit <= last_index,
+            "no part leaves a replica committed beyond its log"
+        );
         let held_from = replayed.placements.first_contiguous(replica, last_index);
         if held_from > state.snapshot.index.next() {
             let what = DamageKind::EntriesMissing {

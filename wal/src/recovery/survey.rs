@@ -1,6 +1,7 @@
 //! Everything there is to know about a log without using it: for people who inspect or verify one.
 
 use super::decision::Plan;
+use super::rules::Rules;
 use super::scan::{self, Passed};
 use super::{
     Damage, Decision, MarkState, RecoveryError, SegmentSource, TornTail, attribution, replay,
@@ -82,7 +83,7 @@ pub fn survey<S: SegmentSource>(
             offset: found.offset,
         });
     }
-    let plan = Plan::new(&scan);
+    let plan = Plan::new(&scan, Rules::Complete);
     let torn = attribution::torn_tail(source, &scan, &plan).map_err(RecoveryError::Source)?;
     let mut decision = plan.decision;
     let mut findings = Vec::new();

@@ -1,0 +1,448 @@
+//! What clients and other cores ask of a core: each request finds its shard, here or on another core.
+
+use metastore_statemachine::{Command, GetQuery, NamespaceId, RangeQuery, Scope};
+use metastore_wal::{CoreId, LogSpace, ShardId};
+
+use super::answers::{ReplyTo, Token};
+use super::ranges::{PartRequest, RangePartKey, RangePlan, refuse};
+use super::{Core, Route};
+use crate::effect::{Effects, Span};
+use crate::ids::{ConnectionId, RequestId, Time};
+use crate::input::{MeshBatch, MeshMessage, ReadOp};
+use crate::replica::{KeyList, Replica};
+use crate::request::{ReadShape, Reply, Request, RequestError};
+use crate::router::slot_of;
+
+/// What clients are told to wait when a limit on waiting work is reached.
+const OVERLOADED_RETRY_MS: u32 = 20;
+/// What clients are told to wait while a segment is being prepared.
+const SEGMENT_RETRY_MS: u32 = 100;
+
+impl Core {
+    pub(super) fn deadline(&self, now: Time, deadline_ms: u32) -> Time {
+        let settings = &self.config.settings;
+        let asked_ms = match u64::from(deadline_ms) {
+            0 => settings.deadline_default_ms,
+            asked => asked.min(settings.deadline_max_ms),
+        };
+        now.plus_ms(asked_ms)
+    }
+
+    pub(super) fn on_request(
+        &mut self,
+        now: Time,
+        from: (ConnectionId, RequestId),
+        deadline: Time,
+        body: Request<'_>,
+        out: &mut Effects,
+    ) {
+        let token = Token::Request {
+            connection: from.0,
+            request: from.1,
+            kind: body.kind(),
+        };
+        let reply_to = ReplyTo {
+            core: self.id(),
+            token,
+        };
+        if let Request::Status = body {
+            let reply = Reply::Status(Box::new(self.status()));
+            self.answers.reply(out, reply_to, reply, &[]);
+            return;
+        }
+        if self.is_draining {
+            self.refuse(out, reply_to, RequestError::ShuttingDown);
+            return;
+        }
+        match body {
+            Request::Command { command, bytes } => {
+                self.route_command(now, &command, bytes, reply_to, deadline, out);
+            }
+            Request::Batch { count, commands } => {
+                self.on_batch(now, reply_to, deadline, (count, commands), out);
+            }
+            Request::Get(GetQuery { namespace, key, at }) => {
+                let mut keys = Vec::with_capacity(4 + key.len());
+                let length = u32::try_from(key.len()).expect("a checked key is short");
+                keys.extend_from_slice(&length.to_le_bytes());
+                keys.extend_from_slice(key);
+                let op = ReadOp {
+                    shape: ReadShape::One,
+                    namespace,
+                    at,
+                    count: 1,
+                };
+                self.route_read(now, op, &keys, reply_to, deadline, out);
+            }
+            Request::GetMany {
+                namespace,
+                at,
+                count,
+                keys,
+            } => {
+                let op = ReadOp {
+                    shape: ReadShape::Many,
+                    namespace,
+                    at,
+                    count,
+                };
+                self.route_read(now, op, keys, reply_to, deadline, out);
+            }
+            Request::Range { query, chunk_bytes } => {
+                self.on_range(now, from, deadline, &query, chunk_bytes, out);
+            }
+            Request::Cancel(range) => {
+                self.merges.cancel(out, self.id(), from.0, range);
+                self.answers.reply(out, reply_to, Reply::Cancelled, &[]);
+            }
+            Request::Status => unreachable!("it was answered above"),
+        }
+    }
+
+    fn refuse(&mut self, out: &mut Effects, reply_to: ReplyTo, error: RequestError) {
+        self.counters.refused += 1;
+        self.answers.error(out, reply_to, error);
+    }
+
+    fn on_batch(
+        &mut self,
+        now: Time,
+        reply_to: ReplyTo,
+        deadline: Time,
+        (count, mut commands): (u32, &[u8]),
+        out: &mut Effects,
+    ) {
+        if self.answers.gathers() >= self.config.settings.gathers_max {
+            self.refuse(
+                out,
+                reply_to,
+                RequestError::Overloaded {
+                    retry_after_ms: OVERLOADED_RETRY_MS,
+                },
+            );
+            return;
+        }
+        if count == 0 {
+            self.answers
+                .reply(out, reply_to, Reply::Batch(Vec::new()), &[]);
+            return;
+        }
+        let gather = self.answers.open_gather(reply_to, count);
+        for item in 0..count {
+            let (command, length) = Command::decode(commands).expect("the edge checked the batch");
+            let (bytes, rest) = commands.split_at(length);
+            commands = rest;
+            let reply_to = ReplyTo {
+                core: self.id(),
+                token: Token::BatchItem { gather, item },
+            };
+            self.route_command(now, &command, bytes, reply_to, deadline, out);
+        }
+        assert!(commands.is_empty(), "the edge checked the batch");
+    }
+
+    fn route_command(
+        &mut self,
+        now: Time,
+        command: &Command<'_>,
+        bytes: &[u8],
+        reply_to: ReplyTo,
+        deadline: Time,
+        out: &mut Effects,
+    ) {
+        let Some(route) = self.route(command.namespace, command.key) else {
+            self.refuse(
+                out,
+                reply_to,
+                RequestError::UnknownNamespace(command.namespace),
+            );
+            return;
+        };
+        if route.core == self.id() {
+            self.submit_command(now, route.replica as usize, bytes, reply_to, deadline, out);
+            return;
+        }
+        self.counters.forwarded += 1;
+        let batch = self.answers.mesh(route.core);
+        let start = batch.arena.len();
+        batch.arena.extend_from_slice(bytes);
+        let command = Span::since(&batch.arena, start);
+        let shard = route.shard;
+        batch.messages.push(MeshMessage::Command {
+            reply_to,
+            deadline,
+            shard,
+            command,
+        });
+    }
+
+    fn submit_command(
+        &mut self,
+        now: Time,
+        replica: usize,
+        bytes: &[u8],
+        reply_to: ReplyTo,
+        deadline: Time,
+        out: &mut Effects,
+    ) {
+        match self.log.space() {
+            LogSpace::Ok => {}
+            LogSpace::Exhausted {
+                budget_bytes,
+                used_bytes,
+            } => {
+                self.refuse(
+                    out,
+                    reply_to,
+                    RequestError::LogBudget {
+                        budget_bytes,
+                        used_bytes,
+                    },
+                );
+                return;
+            }
+            // A segment is being prepared, or the disk is full and the driver tries again.
+            LogSpace::SpareMissing { .. } => {
+                let retry_after_ms = SEGMENT_RETRY_MS;
+                self.refuse(out, reply_to, RequestError::Overloaded { retry_after_ms });
+                return;
+            }
+        }
+        let (target, mut turn) = self.turn_of(replica, now, out);
+        target.submit_command(&mut turn, bytes, reply_to, deadline);
+        self.dirty.mark(replica);
+    }
+
+    fn route_read(
+        &mut self,
+        now: Time,
+        op: ReadOp,
+        keys: &[u8],
+        reply_to: ReplyTo,
+        deadline: Time,
+        out: &mut Effects,
+    ) {
+        let mut list = KeyList(keys);
+        let Some(first) = list.next() else {
+            self.refuse(out, reply_to, RequestError::CrossShard);
+            return;
+        };
+        let Some(route) = self.route(op.namespace, first) else {
+            self.refuse(out, reply_to, RequestError::UnknownNamespace(op.namespace));
+            return;
+        };
+        let same_shard = |key| {
+            self.route(op.namespace, key)
+                .is_some_and(|other| other.shard == route.shard)
+        };
+        if !list.all(same_shard) {
+            self.refuse(out, reply_to, RequestError::CrossShard);
+            return;
+        }
+        if route.core == self.id() {
+            let replica = route.replica as usize;
+            let (target, mut turn) = self.turn_of(replica, now, out);
+            target.submit_read(&mut turn, op, keys, reply_to, deadline);
+            self.dirty.mark(replica);
+            return;
+        }
+        self.counters.forwarded += 1;
+        let batch = self.answers.mesh(route.core);
+        let start = batch.arena.len();
+        batch.arena.extend_from_slice(keys);
+        let keys = Span::since(&batch.arena, start);
+        let shard = route.shard;
+        batch.messages.push(MeshMessage::Read {
+            reply_to,
+            deadline,
+            shard,
+            read: op,
+            keys,
+        });
+    }
+
+    fn on_range(
+        &mut self,
+        now: Time,
+        (connection, request): (ConnectionId, RequestId),
+        deadline: Time,
+        query: &RangeQuery<'_>,
+        chunk_bytes: usize,
+        out: &mut Effects,
+    ) {
+        let Some(shards) = self.shards_of_range(query.namespace, query.prefix, query.scope) else {
+            refuse(
+                out,
+                connection,
+                request,
+                RequestError::UnknownNamespace(query.namespace),
+            );
+            return;
+        };
+        if query.at.is_some() && shards.len() > 1 {
+            // A revision belongs to one shard.
+            refuse(out, connection, request, RequestError::CrossShard);
+            return;
+        }
+        if self.merges.len() >= self.config.settings.ranges_max {
+            refuse(
+                out,
+                connection,
+                request,
+                RequestError::Overloaded {
+                    retry_after_ms: OVERLOADED_RETRY_MS,
+                },
+            );
+            return;
+        }
+        let plan = RangePlan::new(query, chunk_bytes);
+        let home = self.id();
+        let parts = self
+            .merges
+            .open(home, (connection, request), &plan, &shards);
+        for ((_, core), part) in shards.into_iter().zip(parts) {
+            let plan = Box::new(plan.clone());
+            if core == home {
+                self.open_part(now, part, deadline, plan, out);
+            } else {
+                self.answers
+                    .mesh(core)
+                    .messages
+                    .push(MeshMessage::RangeOpen {
+                        part,
+                        deadline,
+                        plan,
+                    });
+            }
+        }
+    }
+
+    fn open_part(
+        &mut self,
+        now: Time,
+        part: RangePartKey,
+        deadline: Time,
+        plan: Box<RangePlan>,
+        out: &mut Effects,
+    ) {
+        let replica = self.replica_of(part.shard);
+        let (target, mut turn) = self.turn_of(replica, now, out);
+        target.open_part(&mut turn, part, deadline, plan);
+        self.dirty.mark(replica);
+    }
+
+    pub(super) fn on_part_request(
+        &mut self,
+        now: Time,
+        part: RangePartKey,
+        request: PartRequest,
+        out: &mut Effects,
+    ) {
+        let replica = self.replica_of(part.shard);
+        match request {
+            PartRequest::Next => {
+                let (target, mut turn) = self.turn_of(replica, now, out);
+                target.next_part_chunk(&mut turn, part);
+            }
+            PartRequest::Close => self.replicas[replica].close_part(part),
+        }
+    }
+
+    pub(super) fn on_mesh(
+        &mut self,
+        now: Time,
+        from: CoreId,
+        batch: &mut MeshBatch,
+        out: &mut Effects,
+    ) {
+        let MeshBatch { messages, arena } = batch;
+        for message in messages.drain(..) {
+            match message {
+                MeshMessage::Command {
+                    reply_to,
+                    deadline,
+                    shard,
+                    command,
+                } => {
+                    let replica = self.replica_of(shard);
+                    self.submit_command(now, replica, command.of(arena), reply_to, deadline, out);
+                }
+                MeshMessage::Read {
+                    reply_to,
+                    deadline,
+                    shard,
+                    read,
+                    keys,
+                } => {
+                    let replica = self.replica_of(shard);
+                    let (target, mut turn) = self.turn_of(replica, now, out);
+                    let keys = keys.of(arena);
+                    target.submit_read(&mut turn, read, keys, reply_to, deadline);
+                    self.dirty.mark(replica);
+                }
+                MeshMessage::RangeOpen {
+                    part,
+                    deadline,
+                    plan,
+                } => {
+                    assert_eq!(
+                        part.home, from,
+                        "a part is opened by the core that merges it"
+                    );
+                    self.open_part(now, part, deadline, plan, out);
+                }
+                MeshMessage::RangeNext { part } => {
+                    self.on_part_request(now, part, PartRequest::Next, out);
+                }
+                MeshMessage::RangeClose { part } => {
+                    self.on_part_request(now, part, PartRequest::Close, out);
+                }
+                MeshMessage::Answer { token, reply } => {
+                    let reply_to = ReplyTo {
+                        core: self.id(),
+                        token,
+                    };
+                    self.answers.reply(out, reply_to, reply, arena);
+                }
+                MeshMessage::PartChunk { part, chunk } => self.merges.on_chunk(out, part, chunk),
+            }
+        }
+        arena.clear();
+    }
+
+    // ---- Routing ----
+
+    fn route(&self, namespace: NamespaceId, key: &[u8]) -> Option<Route> {
+        let rule = self.config.namespaces.rule(namespace)?;
+        let slot = slot_of(namespace, rule.routing_part(key));
+        Some(self.routes[usize::from(slot.0)])
+    }
+
+    fn shards_of_range(
+        &self,
+        namespace: NamespaceId,
+        prefix: &[u8],
+        scope: Scope,
+    ) -> Option<Vec<(ShardId, CoreId)>> {
+        let rule = self.config.namespaces.rule(namespace)?;
+        Some(match rule.shared_routing_part(prefix, scope) {
+            Some(routing_part) => {
+                let route = self.routes[usize::from(slot_of(namespace, routing_part).0)];
+                vec![(route.shard, route.core)]
+            }
+            None => {
+                let shards = self.config.shard_map.shards();
+                shards
+                    .iter()
+                    .map(|location| (location.shard, location.core))
+                    .collect()
+            }
+        })
+    }
+
+    fn replica_of(&self, shard: ShardId) -> usize {
+        self.replicas
+            .binary_search_by_key(&shard, Replica::shard)
+            .expect("only requests for shards of this core come here")
+    }
+}

@@ -1,0 +1,230 @@
+//! From committed entries and confirmed reads to answers.
+
+use metastore_statemachine::{Batch, Codec, GetQuery, Outcome, ReadError, StateMachine};
+use raft::eraftpb::{Entry, EntryType};
+
+use super::reads::{PendingRead, ReadRound};
+use super::{Replica, Role, ShardClock, Turn, fail_commands};
+use crate::effect::{Effect, HaltReason, Span};
+use crate::ids::Time;
+use crate::request::{Happened, Reply, RequestError};
+use crate::stages::Stage;
+
+/// How much was applied in a turn, for the histograms.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Applied {
+    pub(crate) commands: u64,
+    /// When the first of it was committed.
+    pub(crate) committed_at: Option<Time>,
+}
+
+impl Applied {
+    fn note(&mut self, committed_at: Time, commands: u64) {
+        self.commands += commands;
+        self.committed_at.get_or_insert(committed_at);
+    }
+}
+
+impl Replica {
+    /// Applies what is committed, in order, and answers everybody who waited for it.
+    pub(crate) fn apply_committed(&mut self, turn: &mut Turn<'_>) -> Applied {
+        let committed = std::mem::take(&mut self.committed);
+        let mut applied = Applied::default();
+        let last_index = committed.entries.last().map(|entry| entry.index);
+        for entry in committed.entries {
+            if let Err(reason) = self.apply_entry(turn, &entry, committed.at, &mut applied) {
+                turn.out.queue.push(Effect::Halt(reason));
+                return applied;
+            }
+        }
+        if let Some(index) = last_index {
+            self.node.advance_apply_to(index);
+            self.node.mut_store().release_applied(index);
+        }
+        self.answer_reads(turn);
+        applied
+    }
+
+    fn apply_entry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        entry: &Entry,
+        committed_at: Time,
+        applied: &mut Applied,
+    ) -> Result<(), HaltReason> {
+        let shard = self.shard;
+        let mine = self.proposals.take(entry.index, entry.term, |lost| {
+            // Another leader's entry took its index, so this one can never be committed.
+            let error = RequestError::Unavailable {
+                shard,
+                happened: Happened::NotDone,
+            };
+            fail_commands(lost.pending, &error, turn);
+        });
+        if entry.get_entry_type() != EntryType::EntryNormal {
+            return Err(HaltReason::EntryKind {
+                replica: self.id.0,
+                index: entry.index,
+            });
+        }
+        if entry.data.is_empty() {
+            // The empty entry with which a leader begins its term.
+            if self.role == Role::Leader && entry.term == self.node.raft.term {
+                self.begin_serving(turn.now);
+            }
+            return Ok(());
+        }
+        let pending = mine.as_ref().map_or(&[][..], |batch| &batch.pending);
+        let mut waiting = pending.iter();
+        let (answers, out) = (&mut *turn.answers, &mut *turn.out);
+        let commands = apply_batch(
+            &mut self.state,
+            &entry.data,
+            &mut self.decompressed,
+            |outcome| {
+                if let Some(command) = waiting.next() {
+                    answers.outcome(out, command.reply_to, &outcome);
+                }
+            },
+        )
+        .map_err(|cause| HaltReason::Apply {
+            replica: self.id.0,
+            index: entry.index,
+            cause,
+        })?;
+        self.applied_commands += commands;
+        if let Some(mut batch) = mine {
+            let durable_at = batch.durable_at.unwrap_or(committed_at);
+            turn.stages.record(
+                Stage::Commit,
+                committed_at.nanos_since(durable_at),
+                commands,
+            );
+            applied.note(committed_at, commands);
+            batch.pending.clear();
+            self.spare_pending.push(batch.pending);
+        }
+        Ok(())
+    }
+
+    fn begin_serving(&mut self, now: Time) {
+        self.serving_term = Some(self.node.raft.term);
+        // Everything of earlier terms is applied by now, so no stamp in the log is later than the state's.
+        self.clock = ShardClock {
+            stamp: self.state.shard_time(),
+            stamped_at: now,
+        };
+    }
+
+    fn answer_reads(&mut self, turn: &mut Turn<'_>) {
+        let applied = self.node.raft.raft_log.applied();
+        while let Some(mut round) = self.reads.take_answerable(applied) {
+            self.answer_round(turn, &mut round);
+            self.reads.recycle(round);
+        }
+    }
+
+    fn answer_round(&mut self, turn: &mut Turn<'_>, round: &mut ReadRound) {
+        for read in &round.reads {
+            self.answer_read(turn, read, read.keys.of(&round.arena));
+        }
+        for range in round.ranges.drain(..) {
+            self.parts
+                .open(&mut self.state, turn.now, range, turn.answers);
+        }
+    }
+
+    fn answer_read(&self, turn: &mut Turn<'_>, read: &PendingRead, keys: &[u8]) {
+        let revision = read
+            .op
+            .at
+            .unwrap_or_else(|| self.state.revision(read.op.namespace));
+        let arena = &mut turn.out.arena;
+        let found_start = arena.len();
+        arena.resize(found_start + read.op.count as usize, 0);
+        let rows_start = arena.len();
+        for (position, key) in KeyList(keys).enumerate() {
+            let query = GetQuery {
+                namespace: read.op.namespace,
+                key,
+                at: read.op.at,
+            };
+            match self.state.get(&query) {
+                Ok(Some(row)) => {
+                    arena[found_start + position] = 1;
+                    row.encode_into(arena);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    arena.truncate(found_start);
+                    turn.answers
+                        .error(turn.out, read.reply_to, read_error(error));
+                    return;
+                }
+            }
+        }
+        let found = Span::since(&arena[..rows_start], found_start);
+        let rows = Span::since(arena, rows_start);
+        let reply = Reply::Rows {
+            shape: read.op.shape,
+            shard: self.shard,
+            revision,
+            found,
+            rows,
+        };
+        turn.answers.reply_in_place(turn.out, read.reply_to, reply);
+    }
+}
+
+/// Applies the batch in an entry's data and returns how many commands it held.
+pub(super) fn apply_batch(
+    state: &mut StateMachine,
+    data: &[u8],
+    decompressed: &mut Vec<u8>,
+    mut on_outcome: impl FnMut(Outcome<'_>),
+) -> Result<u64, String> {
+    let mut batch = Batch::decode(data).map_err(|error| error.to_string())?;
+    if batch.codec == Codec::Snappy {
+        let expected = batch.body_bytes;
+        let stated = snap::raw::decompress_len(batch.body).map_err(|error| error.to_string())?;
+        if stated != expected {
+            return Err(format!(
+                "the body says {stated} bytes, the header {expected}"
+            ));
+        }
+        decompressed.resize(expected, 0);
+        snap::raw::Decoder::new()
+            .decompress(batch.body, decompressed)
+            .map_err(|error| error.to_string())?;
+        batch = batch
+            .with_body(decompressed)
+            .map_err(|error| error.to_string())?;
+    }
+    let commands = u64::from(batch.count);
+    state
+        .apply(&batch, &mut on_outcome)
+        .map_err(|error| error.to_string())?;
+    Ok(commands)
+}
+
+pub(super) fn read_error(error: ReadError) -> RequestError {
+    match error {
+        ReadError::Compacted { oldest } => RequestError::Compacted { oldest },
+        ReadError::Future { current } => RequestError::FutureRevision { current },
+        ReadError::PinLost => RequestError::RangeExpired,
+    }
+}
+
+/// Keys as they stand in a read: each a length (u32, little-endian) and its bytes.
+pub(crate) struct KeyList<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for KeyList<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<4>()?;
+        let (key, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        self.0 = rest;
+        Some(key)
+    }
+}

@@ -1,0 +1,79 @@
+//! The protocol's document says what the code does.
+
+use metastore_net::{ErrorCode, FrameKind};
+use metastore_statemachine::CommandKind;
+
+const DOCUMENT: &str = include_str!("../../docs/PROTOCOL.md");
+const FRAMES: &str = include_str!("../testdata/frames.txt");
+
+/// The rows of the table below a heading: number and name.
+fn numbered_rows(heading: &str) -> Vec<(u16, String)> {
+    let section = DOCUMENT
+        .split("\n## ")
+        .find(|section| section.lines().next() == Some(heading))
+        .expect("the heading is there");
+    let mut rows = Vec::new();
+    for line in section.lines() {
+        let mut cells = line.split('|').skip(1).map(str::trim);
+        let (Some(number), Some(name)) = (cells.next(), cells.next()) else {
+            continue;
+        };
+        if let Ok(number) = number.parse() {
+            rows.push((number, name.trim_matches('`').to_owned()));
+        }
+    }
+    assert!(!rows.is_empty(), "{heading}");
+    rows
+}
+
+#[test]
+fn kinds_are_all_there() {
+    let known: Vec<_> = (0..=u16::MAX)
+        .filter_map(FrameKind::from_u16)
+        .map(|kind| (kind.as_u16(), format!("{kind:?}").to_lowercase()))
+        .collect();
+    let written: Vec<_> = numbered_rows("Kinds")
+        .into_iter()
+        .map(|(number, name)| (number, name.replace('_', "")))
+        .collect();
+    assert_eq!(written, known);
+}
+
+#[test]
+fn error_codes_are_all_there() {
+    let known: Vec<_> = (1..=u16::MAX)
+        .map(|number| (number, ErrorCode::from_u16(number)))
+        .filter(|(_, code)| !matches!(code, ErrorCode::Other(_)))
+        .map(|(number, code)| (number, format!("{code:?}")))
+        .collect();
+    assert_eq!(numbered_rows("Errors"), known);
+}
+
+#[test]
+fn command_kinds_have_their_numbers() {
+    let rows = numbered_rows("command");
+    for (kind, name) in [
+        (CommandKind::Put, "put"),
+        (CommandKind::Delete, "delete"),
+        (CommandKind::AddI64, "add_i64"),
+        (CommandKind::MaxI64, "max_i64"),
+        (CommandKind::MinI64, "min_i64"),
+        (CommandKind::Append, "append"),
+    ] {
+        assert!(rows.contains(&(kind as u16, name.to_owned())), "{name}");
+    }
+}
+
+#[test]
+fn the_example_is_what_goes_over_the_wire() {
+    for name in ["request put", "response put"] {
+        let start = format!("```hex {name}\n");
+        let (_, block) = DOCUMENT.split_once(&start).expect("the example is there");
+        let (hex, _) = block.split_once("```").expect("the example ends");
+        let hex: String = hex.split_whitespace().collect();
+        let golden = FRAMES
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        assert_eq!(Some(&hex[..]), golden, "{name}");
+    }
+}

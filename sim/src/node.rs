@@ -1,0 +1,540 @@
+//! One node: a core and what carries out its effects. It does what a server's driver does, on a simulated disk.
+
+mod log_io;
+
+use metastore_engine::{
+    BootNonce, ClusterId, ConnectionId, Core, CoreBuilder, CoreConfig, CoreId, CoreStatus, Effect,
+    Effects, HaltReason, Identity, Input, LogHistory, Namespaces, NodeId, ReplicaId, Reply,
+    RequestId, Settings, ShardId, ShardLocation, ShardMap, Time,
+};
+use metastore_statemachine::Parameters;
+use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
+use metastore_wal::{FileNumber, LogOptions};
+
+use self::log_io::{IoId, LogIo, Target};
+use crate::disk::{Disk, DiskError, FileName, IoEnd, IoTicket};
+use crate::mutants::Mutant;
+use crate::oracle::Survivors;
+use crate::random::Random;
+use crate::trace::Trace;
+use crate::violation::Violation;
+
+/// How a write of the log is made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushMethod {
+    /// The write itself is durable when it completes.
+    DurableWrite,
+    /// A flush follows the write.
+    WriteThenFlush,
+}
+
+/// What a node is, through all its lives.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Shards, each with one replica.
+    pub shards: u32,
+    /// The log.
+    pub log: LogOptions,
+    /// The core's settings.
+    pub settings: Settings,
+    /// How writes are flushed.
+    pub flush: FlushMethod,
+    /// Seed of the core.
+    pub seed: u64,
+    /// The bug planted in the driver or the device, if any.
+    pub mutant: Option<Mutant>,
+}
+
+/// The one node of a simulated cluster.
+pub const IDENTITY: Identity = Identity {
+    cluster: ClusterId(0x5eed_5eed_5eed_5eed_5eed_5eed_5eed_5eed),
+    node: NodeId(1),
+    core: CoreId(0),
+};
+
+impl NodeConfig {
+    /// Every replica with its shard, in the order of the shards.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<(ReplicaId, ShardId)> {
+        (0..self.shards)
+            .map(|shard| (ReplicaId(u64::from(shard) + 1), ShardId(shard)))
+            .collect()
+    }
+
+    fn core(&self, boot: u64) -> CoreConfig {
+        let locations = (0..self.shards).map(|shard| ShardLocation {
+            shard: ShardId(shard),
+            core: IDENTITY.core,
+            address: String::from("simulated:1"),
+        });
+        CoreConfig {
+            identity: IDENTITY,
+            cores: 1,
+            replicas: self.replicas(),
+            shard_map: ShardMap::split_evenly(locations.collect()).expect("a few shards"),
+            namespaces: Namespaces::default(),
+            settings: self.settings.clone(),
+            log: self.log.clone(),
+            parameters: Parameters::default(),
+            seed: self.seed,
+            boot: BootNonce(boot),
+        }
+    }
+}
+
+/// Something that happens to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// The disk has done a part of a log write.
+    Io(IoId, IoTicket),
+    /// A segment is to be prepared, or tried again.
+    Prepare(FileNumber, u64),
+    /// A segment is prepared.
+    Prepared(FileNumber),
+    /// A segment is removed.
+    Removed(FileNumber),
+    /// Enough has come in: the turn ends.
+    Turn,
+    /// The core wanted to be woken.
+    Wake,
+}
+
+/// What a node works with.
+pub struct Machine<'a> {
+    /// Its disk.
+    pub disk: &'a mut Disk,
+    /// What happens to the node next, each with nanoseconds from now.
+    pub events: &'a mut Vec<(u64, NodeEvent)>,
+    /// Chance in the driver: how long a turn gathers input.
+    pub random: &'a mut Random,
+    /// Where inputs and effects are recorded.
+    pub trace: Option<&'a mut Trace>,
+}
+
+impl Machine<'_> {
+    fn schedule(&mut self, delay_ns: u64, event: NodeEvent) {
+        self.events.push((delay_ns, event));
+    }
+}
+
+/// What a node lets its observers see.
+pub enum Observed<'a> {
+    /// A write or flush has completed.
+    DiskChanged {
+        /// The disk after it.
+        disk: &'a Disk,
+    },
+    /// A record leaves for the disk.
+    RecordSubmitted {
+        /// The file.
+        file: FileName,
+        /// Where in it.
+        offset: u64,
+        /// The record.
+        bytes: &'a [u8],
+    },
+    /// A request is answered.
+    Answer {
+        /// Whose.
+        connection: ConnectionId,
+        /// Which.
+        request: RequestId,
+        /// The answer.
+        reply: &'a Reply,
+        /// Where its bytes are.
+        arena: &'a [u8],
+    },
+}
+
+/// Why a node stops by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The disk failed; a server halts at once.
+    DiskFailed(DiskError),
+    /// The core says so.
+    Halt(HaltReason),
+}
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub enum StartFailure {
+    /// The disk failed; the next start may do better.
+    DiskFailed(DiskError),
+    /// The log is refused.
+    Refused(RecoveryError<DiskError>),
+    /// Something is wrong with the program.
+    Violation(Violation),
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub struct Started {
+    /// The entries in the log.
+    pub survivors: Survivors,
+    /// What recovery decided.
+    pub decision: Decision,
+}
+
+/// A node that runs.
+pub struct Node {
+    core: Core,
+    effects: Effects,
+    config: NodeConfig,
+    started_at: Time,
+    ios: std::collections::BTreeMap<IoId, LogIo>,
+    next_io: u64,
+    is_turn_scheduled: bool,
+    wake_at: Option<Time>,
+    counters: NodeCounters,
+}
+
+/// What a node has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeCounters {
+    /// Inputs of its core.
+    pub inputs: u64,
+    /// Writes that were cut short and completed.
+    pub short_writes: u64,
+    /// Segments prepared.
+    pub segments: u64,
+    /// Segments for which there was no room.
+    pub full_disks: u64,
+    /// Records and marks written.
+    pub writes: u64,
+}
+
+/// How long before a segment that found no room is tried again.
+const PREPARE_RETRY_NS: u64 = 100_000_000;
+/// How long at most a turn gathers input.
+const TURN_DELAY_MAX_NS: u64 = 30_000;
+
+impl Node {
+    /// Starts a node over what is on the disk. `boot` differs at every start.
+    ///
+    /// # Errors
+    /// Says why it does not run.
+    pub fn start(
+        config: &NodeConfig,
+        now: Time,
+        boot: u64,
+        history: LogHistory,
+        disk: &mut Disk,
+    ) -> Result<(Node, Started), StartFailure> {
+        if config.mutant != Some(Mutant::RecoveryFromCache) {
+            disk.flush_all().map_err(StartFailure::DiskFailed)?;
+        }
+        let mut builder = CoreBuilder::new(config.core(boot))
+            .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?;
+        let mut survivors = Survivors::default();
+        let rules = Mutant::recovery_rules(config.mutant);
+        let recovered: Recovered =
+            recover_with(&mut disk.reader(), &IDENTITY, rules, &mut |event| {
+                survivors.on_event(&event);
+                builder.on_event(event);
+            })
+            .map_err(StartFailure::Refused)?;
+        let decision = recovered.decision;
+        let buffers = config.log.new_buffers();
+        let core = builder
+            .build(Time(0), recovered, buffers, history)
+            .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?;
+        let node = Node {
+            core,
+            effects: Effects::default(),
+            config: config.clone(),
+            started_at: now,
+            ios: std::collections::BTreeMap::new(),
+            next_io: 0,
+            is_turn_scheduled: false,
+            wake_at: None,
+            counters: NodeCounters::default(),
+        };
+        let started = Started {
+            survivors,
+            decision,
+        };
+        Ok((node, started))
+    }
+
+    /// What it has done.
+    #[must_use]
+    pub fn counters(&self) -> NodeCounters {
+        self.counters
+    }
+
+    /// Whether every replica answers.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.core.is_serving()
+    }
+
+    /// What its core reports.
+    #[must_use]
+    pub fn status(&self) -> CoreStatus {
+        self.core.status()
+    }
+
+    fn local(&self, now: Time) -> Time {
+        Time(now.nanos_since(self.started_at))
+    }
+
+    // ---- Inputs ----
+
+    /// Hands the core an input that came from a client.
+    pub fn on_input(&mut self, now: Time, input: Input<'_>, machine: &mut Machine<'_>) {
+        self.step(now, input, machine);
+        if !self.is_turn_scheduled {
+            self.is_turn_scheduled = true;
+            let delay_ns = machine.random.below(TURN_DELAY_MAX_NS);
+            machine.schedule(delay_ns, NodeEvent::Turn);
+        }
+    }
+
+    /// Something happened.
+    ///
+    /// # Errors
+    /// The node stops.
+    pub fn on_event(
+        &mut self,
+        now: Time,
+        event: NodeEvent,
+        machine: &mut Machine<'_>,
+        observe: &mut dyn FnMut(Observed<'_>),
+    ) -> Result<(), Stop> {
+        match event {
+            NodeEvent::Io(io, ticket) => {
+                if !self.on_io(now, (io, ticket), machine, observe)? {
+                    return Ok(());
+                }
+            }
+            NodeEvent::Prepare(file, bytes) => {
+                self.prepare(file, bytes, machine);
+                return Ok(());
+            }
+            NodeEvent::Prepared(file) => {
+                machine.disk.complete_prepare(FileName::Segment(file));
+                self.counters.segments += 1;
+                self.step(now, Input::SegmentPrepared { file }, machine);
+            }
+            NodeEvent::Removed(file) => {
+                machine.disk.complete_remove(FileName::Segment(file));
+                self.step(now, Input::SegmentRemoved { file }, machine);
+            }
+            NodeEvent::Turn => self.is_turn_scheduled = false,
+            NodeEvent::Wake => {
+                self.wake_at = None;
+                self.step(now, Input::Tick, machine);
+            }
+        }
+        self.run_turn(now, machine, observe)
+    }
+
+    fn step(&mut self, now: Time, input: Input<'_>, machine: &mut Machine<'_>) {
+        let local = self.local(now);
+        self.counters.inputs += 1;
+        if let Some(trace) = &mut machine.trace {
+            trace.add_input(local.0, &input);
+        }
+        self.core.step(local, input, &mut self.effects);
+    }
+
+    // ---- The turn ----
+
+    /// Ends the turn and carries out what the core asks for.
+    ///
+    /// # Errors
+    /// The core asks to be stopped.
+    pub fn run_turn(
+        &mut self,
+        now: Time,
+        machine: &mut Machine<'_>,
+        observe: &mut dyn FnMut(Observed<'_>),
+    ) -> Result<(), Stop> {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.core.finish_turn(self.local(now), &mut effects);
+        if let Some(trace) = &mut machine.trace {
+            trace.add_bytes(&effects.arena);
+        }
+        for effect in effects.queue.drain(..) {
+            if let Some(trace) = &mut machine.trace {
+                trace.add_debug(&effect);
+            }
+            self.carry_out(now, effect, &effects.arena, machine, observe)?;
+        }
+        // A mutant may have completed a write in the middle of the turn: what that led to belongs to the next.
+        effects.queue.append(&mut self.effects.queue);
+        effects.arena.clear();
+        assert!(
+            self.effects.arena.is_empty(),
+            "a completion alone answers nothing"
+        );
+        self.effects = effects;
+        self.core.on_turn_executed(self.local(now));
+        self.schedule_wake(now, machine);
+        Ok(())
+    }
+
+    fn schedule_wake(&mut self, now: Time, machine: &mut Machine<'_>) {
+        let Some(deadline) = self.core.next_deadline() else {
+            return;
+        };
+        let wake = Time(deadline.0 + self.started_at.0).max(now);
+        if self.wake_at.is_none_or(|earlier| wake < earlier) {
+            self.wake_at = Some(wake);
+            machine.schedule(wake.nanos_since(now), NodeEvent::Wake);
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Time,
+        effect: Effect,
+        arena: &[u8],
+        machine: &mut Machine<'_>,
+        observe: &mut dyn FnMut(Observed<'_>),
+    ) -> Result<(), Stop> {
+        match effect {
+            Effect::WriteLog {
+                ticket,
+                file,
+                offset,
+                buffer,
+            } => {
+                let file = FileName::Segment(file);
+                if let Some(trace) = &mut machine.trace {
+                    trace.add_bytes(buffer.as_slice());
+                }
+                observe(Observed::RecordSubmitted {
+                    file,
+                    offset,
+                    bytes: buffer.as_slice(),
+                });
+                let io = LogIo::new(Target::Record, ticket, (file, offset), buffer);
+                self.submit(now, io, machine);
+            }
+            Effect::WriteMark {
+                ticket,
+                slot,
+                buffer,
+            } => {
+                let place = (FileName::Mark, slot.offset());
+                let io = LogIo::new(Target::Mark, ticket, place, buffer);
+                self.submit(now, io, machine);
+            }
+            Effect::PrepareSegment { file, bytes } => self.prepare(file, bytes, machine),
+            Effect::RemoveSegment { file } => {
+                machine.disk.begin_remove(FileName::Segment(file));
+                let delay_ns = machine.disk.draw_latency_ns();
+                machine.schedule(delay_ns, NodeEvent::Removed(file));
+            }
+            Effect::Reply {
+                connection,
+                request,
+                reply,
+                ..
+            } => observe(Observed::Answer {
+                connection,
+                request,
+                reply: &reply,
+                arena,
+            }),
+            Effect::Forward { .. } => unreachable!("a node of one core has no mesh"),
+            Effect::Halt(reason) => return Err(Stop::Halt(reason)),
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, file: FileNumber, bytes: u64, machine: &mut Machine<'_>) {
+        match machine.disk.begin_prepare(FileName::Segment(file), bytes) {
+            Ok(()) => {
+                // Filling a file takes a few writes.
+                let delay_ns = 4 * machine.disk.draw_latency_ns();
+                machine.schedule(delay_ns, NodeEvent::Prepared(file));
+            }
+            Err(_full) => {
+                self.counters.full_disks += 1;
+                machine.schedule(PREPARE_RETRY_NS, NodeEvent::Prepare(file, bytes));
+            }
+        }
+    }
+}
+
+impl Node {
+    /// A part of a log write is done; true when the whole write is, and the core knows it.
+    fn on_io(
+        &mut self,
+        now: Time,
+        (id, ticket): (IoId, IoTicket),
+        machine: &mut Machine<'_>,
+        observe: &mut dyn FnMut(Observed<'_>),
+    ) -> Result<bool, Stop> {
+        let end = match machine.disk.complete(ticket) {
+            Ok(end) => end,
+            Err(_) if self.config.mutant == Some(Mutant::ErrorTakenAsSuccess) => IoEnd::Done,
+            Err(error) => return Err(Stop::DiskFailed(error)),
+        };
+        observe(Observed::DiskChanged { disk: machine.disk });
+        let Some(io) = self.ios.get_mut(&id) else {
+            // A mutant has reported it already.
+            return Ok(false);
+        };
+        match end {
+            IoEnd::Short { .. } if self.config.mutant == Some(Mutant::ShortWriteTakenAsWhole) => {}
+            IoEnd::Short { written_bytes } => {
+                self.counters.short_writes += 1;
+                io.on_short(written_bytes);
+                let ticket = io.submit_rest(self.config.flush, machine.disk);
+                let delay_ns = machine.disk.draw_latency_ns();
+                machine.schedule(delay_ns, NodeEvent::Io(id, ticket));
+                return Ok(false);
+            }
+            IoEnd::Done => {}
+        }
+        if let Some(flush) = io.next_flush(&self.config, machine.disk) {
+            let delay_ns = machine.disk.draw_latency_ns();
+            machine.schedule(delay_ns, NodeEvent::Io(id, flush));
+            return Ok(false);
+        }
+        if !io.on_part_done() {
+            return Ok(false);
+        }
+        self.report(now, id, machine);
+        Ok(true)
+    }
+
+    fn submit(&mut self, now: Time, mut io: LogIo, machine: &mut Machine<'_>) {
+        self.counters.writes += 1;
+        let id = IoId(self.next_io);
+        self.next_io += 1;
+        let ticket = io.submit_rest(self.config.flush, machine.disk);
+        let delay_ns = machine.disk.draw_latency_ns();
+        machine.schedule(delay_ns, NodeEvent::Io(id, ticket));
+        if let Some(flush) = io.early_flush(&self.config, machine.disk) {
+            let delay_ns = machine.disk.draw_latency_ns();
+            machine.schedule(delay_ns, NodeEvent::Io(id, flush));
+        }
+        self.ios.insert(id, io);
+        if self.config.mutant == Some(Mutant::AcknowledgeBeforeFlush) {
+            self.report(now, id, machine);
+            self.schedule_turn(machine);
+        }
+    }
+
+    fn schedule_turn(&mut self, machine: &mut Machine<'_>) {
+        if !self.is_turn_scheduled {
+            self.is_turn_scheduled = true;
+            machine.schedule(1, NodeEvent::Turn);
+        }
+    }
+
+    /// Tells the core that a write is durable.
+    fn report(&mut self, now: Time, id: IoId, machine: &mut Machine<'_>) {
+        let io = self.ios.remove(&id).expect("a write is reported once");
+        let (target, ticket, buffer) = io.into_parts();
+        let input = match target {
+            Target::Record => Input::LogWritten { ticket, buffer },
+            Target::Mark => Input::MarkWritten { ticket, buffer },
+        };
+        self.step(now, input, machine);
+    }
+}

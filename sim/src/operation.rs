@@ -1,0 +1,145 @@
+//! What a client asks for, with owned bytes, independent of how it is sent.
+
+use metastore_statemachine::{Command, CommandKind, Direction, NamespaceId, Revision, Scope};
+
+/// The namespace of all simulated clients.
+pub const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;
+
+/// When a mutation shall act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Always.
+    Always,
+    /// Only if the key is absent.
+    IfAbsent,
+    /// Only if the key was last changed at this revision; 0: if it is absent.
+    IfRevision(Revision),
+}
+
+/// One mutation of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mutation {
+    /// What to do.
+    pub kind: CommandKind,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value, what to append, or a counter's operand.
+    pub value: Vec<u8>,
+    /// When to act.
+    pub condition: Condition,
+    /// Whether the answer shall show the row as the mutation found it.
+    pub previous: PreviousRow,
+}
+
+/// Whether an answer shows the row as the mutation found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreviousRow {
+    /// It does.
+    Wanted,
+    /// It does not.
+    NotWanted,
+}
+
+/// Anything that a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// One mutation.
+    Mutate(Mutation),
+    /// Several, in one request.
+    Batch(Vec<Mutation>),
+    /// One key, now or at a revision of its shard.
+    Get {
+        /// The key.
+        key: Vec<u8>,
+        /// The revision, `None` for the newest.
+        at: Option<Revision>,
+    },
+    /// Several keys of one shard.
+    GetMany {
+        /// The keys.
+        keys: Vec<Vec<u8>>,
+    },
+    /// Keys in order.
+    Range(RangeOf),
+    /// What the core reports about itself.
+    Status,
+}
+
+/// A range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeOf {
+    /// What every key begins with.
+    pub prefix: Vec<u8>,
+    /// How deep.
+    pub scope: Scope,
+    /// In which order.
+    pub direction: Direction,
+    /// How many rows at most, 0 for all.
+    pub limit: u64,
+    /// How many bytes a chunk should have.
+    pub chunk_bytes: usize,
+}
+
+impl Mutation {
+    /// Its bytes as they stand in a request and in the log.
+    #[must_use]
+    pub fn encoded(&self) -> Vec<u8> {
+        let operand = || {
+            let operand: &[u8; 8] = self
+                .value
+                .as_slice()
+                .try_into()
+                .expect("an operand has eight bytes");
+            operand
+        };
+        let mut command = match self.kind {
+            CommandKind::Put => Command::put(NAMESPACE, &self.key, &self.value),
+            CommandKind::Delete => Command::delete(NAMESPACE, &self.key),
+            CommandKind::AddI64 => Command::add_i64(NAMESPACE, &self.key, operand()),
+            CommandKind::MaxI64 => Command::max_i64(NAMESPACE, &self.key, operand()),
+            CommandKind::MinI64 => Command::min_i64(NAMESPACE, &self.key, operand()),
+            CommandKind::Append => Command::append(NAMESPACE, &self.key, &self.value),
+        };
+        command = match self.condition {
+            Condition::Always => command,
+            Condition::IfAbsent => command.with_if_absent(),
+            Condition::IfRevision(revision) => command.with_expected_revision(revision),
+        };
+        command = match self.previous {
+            PreviousRow::Wanted => command.with_return_previous(),
+            PreviousRow::NotWanted => command,
+        };
+        let mut bytes = Vec::new();
+        command.encode_into(&mut bytes);
+        bytes
+    }
+}
+
+impl RangeOf {
+    /// Whether a key belongs to the range.
+    #[must_use]
+    pub fn matches(&self, key: &[u8]) -> bool {
+        let Some(rest) = key.strip_prefix(self.prefix.as_slice()) else {
+            return false;
+        };
+        match self.scope {
+            Scope::Subtree => true,
+            Scope::Children { separator } => !rest.contains(&separator),
+        }
+    }
+}
+
+impl Operation {
+    /// The mutations in it, in order.
+    #[must_use]
+    pub fn mutations(&self) -> &[Mutation] {
+        match self {
+            Operation::Mutate(mutation) => std::slice::from_ref(mutation),
+            Operation::Batch(mutations) => mutations,
+            Operation::Get { .. }
+            | Operation::GetMany { .. }
+            | Operation::Range(_)
+            | Operation::Status => &[],
+        }
+    }
+}

@@ -1,0 +1,658 @@
+//! What the disk holds for certain, and every answer held against it.
+//!
+//! It looks at the bytes on their way to the disk and asks the disk itself what is durable. The log gives one order to
+//! everything that happened in a shard, so no order has to be searched for: an answer is right if its command stands
+//! in a durable record, ended there as the answer says, and stands behind everything that was answered before the
+//! command was sent.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use metastore_engine::{LogIndex, ReplicaId, ReplicaStatus, ShardId, Term};
+use metastore_statemachine::{
+    Batch, Codec, Command, Direction, Outcome, Parameters, Revision, Row, StateMachine,
+};
+use metastore_wal::RecordSequence;
+use metastore_wal::format::{Entries, RecordBody, RecordHeader, SubHeaderKind};
+use metastore_wal::recovery::ReplayEvent;
+
+use super::model::{Model, ModelOutcome, ModelRow};
+use crate::disk::{Disk, FileName};
+use crate::operation::RangeOf;
+use crate::violation::{Violation, readable};
+
+/// How far clients have seen a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    position: u64,
+    revision: Revision,
+}
+
+/// What clients had seen when a request was sent: its answer must not lie before it.
+#[derive(Clone, Debug, Default)]
+pub struct Floor(BTreeMap<ShardId, Seen>);
+
+impl Floor {
+    fn of(&self, shard: ShardId) -> Seen {
+        self.0.get(&shard).copied().unwrap_or_default()
+    }
+}
+
+/// An entry of a replica, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct WrittenEntry {
+    replica: ReplicaId,
+    shard: ShardId,
+    index: LogIndex,
+    term: Term,
+    data: Vec<u8>,
+}
+
+/// A record on its way to the disk.
+#[derive(Debug)]
+struct SubmittedRecord {
+    place: RecordPlace,
+    bytes: Vec<u8>,
+    entries: Vec<WrittenEntry>,
+}
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// Its number.
+    pub sequence: RecordSequence,
+    /// What it says is durable.
+    pub watermark: RecordSequence,
+    /// Its file.
+    pub file: FileName,
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes_len: usize,
+}
+
+/// A command of the log.
+#[derive(Debug)]
+struct AppliedCommand {
+    shard: ShardId,
+    /// Its place among all commands of the shard.
+    position: u64,
+    revision_after: Revision,
+    outcome: ModelOutcome,
+    is_answered: bool,
+}
+
+/// How often a command was sent, refused, and written.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    sent: u64,
+    refused: u64,
+    in_log: u64,
+}
+
+#[derive(Debug)]
+struct ShardLedger {
+    replica: ReplicaId,
+    entries: BTreeMap<LogIndex, (Term, u64)>,
+    commands: u64,
+    /// The position of the change that took each revision, from revision 1 on.
+    changes: Vec<u64>,
+    model: Model,
+    state: StateMachine,
+}
+
+/// The entries that a recovery hands out.
+#[derive(Debug, Default)]
+pub struct Survivors {
+    entries: BTreeMap<ReplicaId, BTreeMap<LogIndex, WrittenEntry>>,
+}
+
+impl Survivors {
+    /// Takes an event of the replay.
+    pub fn on_event(&mut self, event: &ReplayEvent<'_>) {
+        let ReplayEvent::Append {
+            replica,
+            shard,
+            first_index,
+            entries,
+            ..
+        } = event
+        else {
+            return;
+        };
+        let known = self.entries.entry(*replica).or_default();
+        if entries.len() > 0 {
+            // Whatever stood there and above is replaced.
+            known.split_off(first_index);
+        }
+        for (index, entry) in (first_index.0..).map(LogIndex).zip(entries.clone()) {
+            let written = WrittenEntry {
+                replica: *replica,
+                shard: *shard,
+                index,
+                term: entry.term,
+                data: entry.data.to_vec(),
+            };
+            known.insert(index, written);
+        }
+    }
+}
+
+/// Everything durable, in order.
+#[derive(Debug)]
+pub struct Ledger {
+    shards: BTreeMap<ShardId, ShardLedger>,
+    seen: Floor,
+    submitted: VecDeque<SubmittedRecord>,
+    durable: Vec<RecordPlace>,
+    applied: BTreeMap<Vec<u8>, Vec<AppliedCommand>>,
+    accounts: BTreeMap<Vec<u8>, Account>,
+}
+
+impl Ledger {
+    /// The ledger of shards in which nothing has happened.
+    #[must_use]
+    pub fn new(replicas: &[(ReplicaId, ShardId)], parameters: Parameters) -> Ledger {
+        let shards = replicas.iter().map(|&(replica, shard)| {
+            let ledger = ShardLedger {
+                replica,
+                entries: BTreeMap::new(),
+                commands: 0,
+                changes: Vec::new(),
+                model: Model::default(),
+                state: StateMachine::new(parameters),
+            };
+            (shard, ledger)
+        });
+        Ledger {
+            shards: shards.collect(),
+            seen: Floor::default(),
+            submitted: VecDeque::new(),
+            durable: Vec::new(),
+            applied: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+        }
+    }
+
+    // ---- The disk ----
+
+    /// A record leaves for the disk.
+    pub fn on_record_submitted(&mut self, file: FileName, offset: u64, bytes: &[u8]) {
+        let (header, _) = RecordHeader::decode(bytes).expect("the log writes records");
+        let body = RecordBody::decode(&header, bytes).expect("the log writes whole records");
+        let mut entries = Vec::new();
+        for (part, payload) in body.parts() {
+            if part.kind != SubHeaderKind::Append {
+                continue;
+            }
+            let parsed =
+                Entries::check(payload, part.entry_count).expect("the log writes whole entries");
+            for (index, entry) in (part.first_index.0..).map(LogIndex).zip(parsed) {
+                entries.push(WrittenEntry {
+                    replica: part.replica,
+                    shard: part.shard,
+                    index,
+                    term: entry.term,
+                    data: entry.data.to_vec(),
+                });
+            }
+        }
+        let place = RecordPlace {
+            sequence: header.sequence,
+            watermark: header.watermark,
+            file,
+            offset,
+            bytes_len: bytes.len(),
+        };
+        let record = SubmittedRecord {
+            place,
+            bytes: bytes.to_vec(),
+            entries,
+        };
+        self.submitted.push_back(record);
+    }
+
+    /// Something on the disk has changed: records may be durable now. A record counts once all before it count.
+    ///
+    /// # Errors
+    /// A durable record contradicts an earlier one.
+    pub fn advance(&mut self, disk: &Disk) -> Result<(), Violation> {
+        while let Some(record) = self.submitted.front() {
+            let RecordPlace { file, offset, .. } = record.place;
+            if !disk.is_durable(file, offset, &record.bytes) {
+                break;
+            }
+            let record = self.submitted.pop_front().expect("it has a front");
+            self.durable.push(record.place);
+            for entry in record.entries {
+                self.apply(entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the durable records are, in order.
+    #[must_use]
+    pub fn durable_records(&self) -> &[RecordPlace] {
+        &self.durable
+    }
+
+    /// A recovery found `survivors`: all that was durable, and what else survived of what was on its way.
+    ///
+    /// # Errors
+    /// Something is lost, changed or invented.
+    pub fn on_recovered(&mut self, survivors: Survivors) -> Result<(), Violation> {
+        for ledger in self.shards.values() {
+            let found = survivors.entries.get(&ledger.replica);
+            for (&index, &(term, hash)) in &ledger.entries {
+                match found.and_then(|found| found.get(&index)) {
+                    Some(entry) if (entry.term, hash_of(&entry.data)) == (term, hash) => {}
+                    Some(_) => {
+                        let replica = ledger.replica;
+                        return Err(Violation::EntryChanged { replica, index });
+                    }
+                    None => {
+                        return Err(Violation::EntriesLost {
+                            replica: ledger.replica,
+                            found: LogIndex(index.0 - 1),
+                            durable: ledger.last_index(),
+                        });
+                    }
+                }
+            }
+        }
+        let on_their_way: Vec<WrittenEntry> = std::mem::take(&mut self.submitted)
+            .into_iter()
+            .flat_map(|record| record.entries)
+            .collect();
+        for entry in survivors
+            .entries
+            .into_values()
+            .flatten()
+            .map(|(_, entry)| entry)
+        {
+            let is_known = self
+                .shards
+                .get(&entry.shard)
+                .is_some_and(|ledger| ledger.entries.contains_key(&entry.index));
+            if is_known {
+                continue;
+            }
+            if !on_their_way.contains(&entry) {
+                return Err(Violation::EntryInvented {
+                    replica: entry.replica,
+                    index: entry.index,
+                });
+            }
+            self.apply(entry)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, entry: WrittenEntry) -> Result<(), Violation> {
+        let WrittenEntry {
+            replica,
+            shard,
+            index,
+            term,
+            data,
+        } = entry;
+        let ledger = self
+            .shards
+            .get_mut(&shard)
+            .filter(|ledger| ledger.replica == replica)
+            .ok_or(Violation::EntryInvented { replica, index })?;
+        let is_next = ledger.entries.is_empty() || index == ledger.last_index().next();
+        if !is_next {
+            return Err(Violation::EntryChanged { replica, index });
+        }
+        ledger.entries.insert(index, (term, hash_of(&data)));
+        if data.is_empty() {
+            return Ok(());
+        }
+        let body = decompress(&data);
+        let batch = Batch::decode(&data)
+            .and_then(|batch| batch.with_body(&body))
+            .expect("the core proposes batches");
+        ledger
+            .state
+            .apply(&batch, &mut |_| {})
+            .expect("the core proposes what can be applied");
+        let mut rest = body.as_slice();
+        while !rest.is_empty() {
+            let (command, length) = Command::decode(rest).expect("a batch holds commands");
+            let (bytes, after) = rest.split_at(length);
+            rest = after;
+            let applied = ledger.apply(shard, &command);
+            self.applied
+                .entry(bytes.to_vec())
+                .or_default()
+                .push(applied);
+            let account = self.accounts.entry(bytes.to_vec()).or_default();
+            account.in_log += 1;
+            account.check(&command)?;
+        }
+        Ok(())
+    }
+
+    // ---- Clients ----
+
+    /// A request is sent now: what its answer must not lie before.
+    #[must_use]
+    pub fn floor(&self) -> Floor {
+        self.seen.clone()
+    }
+
+    /// A mutation is sent.
+    pub fn on_sent(&mut self, command: &[u8]) {
+        self.accounts.entry(command.to_vec()).or_default().sent += 1;
+    }
+
+    /// A mutation was answered with "certainly not done".
+    ///
+    /// # Errors
+    /// It was done.
+    pub fn on_refused(&mut self, command: &[u8]) -> Result<(), Violation> {
+        let account = self.accounts.entry(command.to_vec()).or_default();
+        account.refused += 1;
+        account.check(&decoded(command))
+    }
+
+    /// A mutation was answered with an outcome.
+    ///
+    /// # Errors
+    /// The answer does not follow from what is durable.
+    pub fn on_acknowledged(
+        &mut self,
+        command: &[u8],
+        floor: &Floor,
+        outcome: &Outcome<'_>,
+    ) -> Result<(), Violation> {
+        let (kind, key) = {
+            let command = decoded(command);
+            (command.kind, readable(command.key))
+        };
+        let candidates = self.applied.entry(command.to_vec()).or_default();
+        let open = || candidates.iter().filter(|applied| !applied.is_answered);
+        let Some(first) = open().next() else {
+            return Err(Violation::AcknowledgedBeforeDurable { kind, key });
+        };
+        if !open().any(|applied| applied.fits(outcome)) {
+            return Err(Violation::WrongOutcome {
+                kind,
+                key,
+                answered: format!("{outcome:?}"),
+                expected: format!("{:?}", first.outcome),
+            });
+        }
+        let chosen = candidates.iter_mut().find(|applied| {
+            !applied.is_answered
+                && applied.fits(outcome)
+                && applied.position > floor.of(applied.shard).position
+        });
+        let Some(chosen) = chosen else {
+            return Err(Violation::OrderBroken { kind, key });
+        };
+        chosen.is_answered = true;
+        let seen = self.seen.0.entry(chosen.shard).or_default();
+        seen.position = seen.position.max(chosen.position);
+        seen.revision = seen.revision.max(chosen.revision_after);
+        Ok(())
+    }
+
+    /// A read was answered at `revision` of `shard`; `at` is the revision that it asked for.
+    ///
+    /// # Errors
+    /// It saw too little or too much.
+    pub fn on_read(
+        &mut self,
+        shard: ShardId,
+        revision: Revision,
+        at: Option<Revision>,
+        floor: &Floor,
+    ) -> Result<(), Violation> {
+        let durable = self.model(shard).revision();
+        if revision > durable {
+            return Err(Violation::ReadBeforeDurable {
+                shard,
+                found: revision,
+                durable,
+            });
+        }
+        let seen = at.unwrap_or(floor.of(shard).revision);
+        if revision < seen || at.is_some() && revision > seen {
+            return Err(Violation::ReadWentBack {
+                shard,
+                found: revision,
+                seen,
+            });
+        }
+        if at.is_none() {
+            let position = self.shards[&shard].position_of(revision);
+            let seen = self.seen.0.entry(shard).or_default();
+            seen.position = seen.position.max(position);
+            seen.revision = seen.revision.max(revision);
+        }
+        Ok(())
+    }
+
+    /// A read found this of a key.
+    ///
+    /// # Errors
+    /// The log says something else.
+    pub fn check_row(
+        &self,
+        shard: ShardId,
+        revision: Revision,
+        key: &[u8],
+        found: Option<&Row<'_>>,
+    ) -> Result<(), Violation> {
+        let expected = self.model(shard).row_at(key, revision);
+        let is_right = match (found, expected) {
+            (Some(row), Some(model)) => row.key == key && is_same_row(row, model),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if is_right {
+            return Ok(());
+        }
+        Err(Violation::WrongRow {
+            shard,
+            revision,
+            key: readable(key),
+            found: format!("{found:?}"),
+            expected: format!("{expected:?}"),
+        })
+    }
+
+    /// A range was answered with `rows` and their number, read at `revisions`.
+    ///
+    /// # Errors
+    /// It saw too little or too much, or not what the log holds.
+    pub fn check_range(
+        &mut self,
+        range: &RangeOf,
+        revisions: &[(ShardId, Revision)],
+        (mut rows, count): (&[u8], u64),
+        floor: &Floor,
+    ) -> Result<(), Violation> {
+        for &(shard, revision) in revisions {
+            self.on_read(shard, revision, None, floor)?;
+        }
+        let expected = self.expected_rows(range, revisions);
+        for &(shard, revision, key, row) in &expected {
+            let found = Row::decode(rows).ok();
+            rows = found.map_or(&[], |(_, length)| &rows[length..]);
+            let found = found.map(|(row, _)| row);
+            let is_right = found.is_some_and(|found| found.key == key && is_same_row(&found, row));
+            if !is_right {
+                return Err(Violation::WrongRow {
+                    shard,
+                    revision,
+                    key: readable(key),
+                    found: format!("{found:?}"),
+                    expected: format!("{row:?}"),
+                });
+            }
+        }
+        if count != expected.len() as u64 || !rows.is_empty() {
+            return Err(Violation::WrongRange {
+                prefix: readable(&range.prefix),
+                found: count,
+                expected: expected.len() as u64,
+            });
+        }
+        Ok(())
+    }
+
+    /// The rows of a range, by key. A shard that is not among `revisions` counts as it is now: it must have none.
+    fn expected_rows(
+        &self,
+        range: &RangeOf,
+        revisions: &[(ShardId, Revision)],
+    ) -> Vec<(ShardId, Revision, &[u8], &ModelRow)> {
+        let mut expected = Vec::new();
+        for (&shard, ledger) in &self.shards {
+            let pinned = revisions.iter().find(|&&(pinned, _)| pinned == shard);
+            let at = pinned.map_or(ledger.model.revision(), |&(_, revision)| revision);
+            let matching = ledger
+                .model
+                .rows_at(at)
+                .filter(|(key, _)| range.matches(key));
+            expected.extend(matching.map(|(key, row)| (shard, at, key, row)));
+        }
+        expected.sort_by_key(|&(_, _, key, _)| key);
+        if range.direction == Direction::Reverse {
+            expected.reverse();
+        }
+        if range.limit > 0 {
+            expected.truncate(usize::try_from(range.limit).expect("a small limit"));
+        }
+        expected
+    }
+
+    /// The model of a shard.
+    #[must_use]
+    pub fn model(&self, shard: ShardId) -> &Model {
+        &self.shards[&shard].model
+    }
+
+    /// All shards.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> {
+        self.shards.keys().copied()
+    }
+
+    /// Compares the replicas that have applied all that is durable with a state machine that never crashed. Returns
+    /// how many could be compared.
+    ///
+    /// # Errors
+    /// They differ.
+    pub fn check_states(&self, replicas: &[ReplicaStatus]) -> Result<u64, Violation> {
+        let mut compared = 0;
+        for status in replicas {
+            let ledger = &self.shards[&status.shard];
+            if status.applied != ledger.last_index() {
+                continue;
+            }
+            compared += 1;
+            if status.state_hash != ledger.state.state_hash() {
+                return Err(Violation::StateDiffers {
+                    shard: status.shard,
+                    applied: status.applied,
+                });
+            }
+        }
+        Ok(compared)
+    }
+}
+
+impl ShardLedger {
+    fn last_index(&self) -> LogIndex {
+        self.entries
+            .last_key_value()
+            .map_or(LogIndex(0), |(&index, _)| index)
+    }
+
+    fn position_of(&self, revision: Revision) -> u64 {
+        match usize::try_from(revision.0) {
+            Ok(number @ 1..) => self.changes[number - 1],
+            Ok(0) | Err(_) => 0,
+        }
+    }
+
+    fn apply(&mut self, shard: ShardId, command: &Command<'_>) -> AppliedCommand {
+        let before = self.model.revision();
+        let outcome = self.model.apply(command);
+        self.commands += 1;
+        if self.model.revision() > before {
+            self.changes.push(self.commands);
+        }
+        AppliedCommand {
+            shard,
+            position: self.commands,
+            revision_after: self.model.revision(),
+            outcome,
+            is_answered: false,
+        }
+    }
+}
+
+impl AppliedCommand {
+    fn fits(&self, answered: &Outcome<'_>) -> bool {
+        let expected = &self.outcome;
+        let is_same_previous = match (&answered.previous, &expected.previous) {
+            (Some(row), Some(model)) => is_same_row(row, model),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        is_same_previous
+            && (answered.code, answered.revision, answered.number)
+                == (expected.code, expected.revision, expected.number)
+    }
+}
+
+impl Account {
+    fn check(&self, command: &Command<'_>) -> Result<(), Violation> {
+        if self.in_log + self.refused <= self.sent {
+            return Ok(());
+        }
+        Err(Violation::RefusedAndDone {
+            key: readable(command.key),
+            sent: self.sent,
+            refused: self.refused,
+            in_log: self.in_log,
+        })
+    }
+}
+
+fn decoded(command: &[u8]) -> Command<'_> {
+    Command::decode(command).expect("clients send commands").0
+}
+
+fn is_same_row(row: &Row<'_>, model: &ModelRow) -> bool {
+    (
+        row.value,
+        row.create_revision,
+        row.mod_revision,
+        row.version,
+    ) == (
+        model.value.as_slice(),
+        model.create_revision,
+        model.mod_revision,
+        model.version,
+    )
+}
+
+fn hash_of(data: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(data)
+}
+
+/// The commands in an entry, decompressed.
+fn decompress(data: &[u8]) -> Vec<u8> {
+    let batch = Batch::decode(data).expect("the core proposes batches");
+    match batch.codec {
+        Codec::None => batch.body.to_vec(),
+        Codec::Snappy => snap::raw::Decoder::new()
+            .decompress_vec(batch.body)
+            .expect("the core compresses what can be decompressed"),
+    }
+}

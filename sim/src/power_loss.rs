@@ -1,0 +1,201 @@
+//! Worlds, one after the other, until there were enough crashes.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::log_reuse::{LogReuse, ReuseReport};
+use crate::mutants::Mutant;
+use crate::trace::Trace;
+use crate::violation::Violation;
+use crate::world::{World, WorldReport};
+
+/// What to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PowerLoss {
+    /// Seed of the first world; each further one has the next.
+    pub seed: u64,
+    /// Worlds are run until there were so many crashes; each is run to its end.
+    pub crashes: u64,
+    /// The planted bug, if any.
+    pub mutant: Option<Mutant>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Worlds.
+    pub worlds: u64,
+    /// What happened in all of them together.
+    pub total: WorldReport,
+    /// What happened to the logs that were driven alone, one beside each world.
+    pub reuse: ReuseReport,
+}
+
+/// A broken promise, and where to find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Seed of the world.
+    pub seed: u64,
+    /// The planted bug, if any.
+    pub mutant: Option<Mutant>,
+    /// What was broken.
+    pub violation: Violation,
+    /// What had been done until then.
+    pub summary: Summary,
+}
+
+/// Crashes of the log that is driven alone, beside each world.
+const LOG_CRASHES: u64 = 20;
+
+impl PowerLoss {
+    /// Runs until there were enough crashes or a promise is broken.
+    ///
+    /// # Errors
+    /// The promise, and the world in which it was broken.
+    pub fn run(&self) -> Result<Summary, Box<Failure>> {
+        let mut summary = Summary::default();
+        while summary.total.crashes < self.crashes {
+            let seed = self.seed + summary.worlds;
+            let mut world = World::new(seed, self.mutant);
+            let mut log = LogReuse::new(seed, self.mutant);
+            let ran = caught(|| world.run()).and_then(|()| caught(|| log.run(LOG_CRASHES)));
+            summary.worlds += 1;
+            summary.total.add(&world.report());
+            summary.reuse.add(&log.report());
+            if let Err(violation) = ran {
+                return Err(Box::new(Failure {
+                    seed,
+                    mutant: self.mutant,
+                    violation,
+                    summary,
+                }));
+            }
+        }
+        Ok(summary)
+    }
+}
+
+/// Runs worlds until their cores had so many inputs, and returns the trace of all.
+///
+/// # Errors
+/// A broken promise, and the world in which it was broken.
+pub fn trace(seed: u64, inputs: u64) -> Result<Trace, Box<Failure>> {
+    let mut trace = Trace::new();
+    let mut summary = Summary::default();
+    while trace.inputs() < inputs {
+        let world_seed = seed + summary.worlds;
+        let mut world = World::new(world_seed, None);
+        world.set_trace(trace, inputs);
+        let ran = caught(|| world.run());
+        trace = world.take_trace().expect("the world was given a trace");
+        summary.worlds += 1;
+        summary.total.add(&world.report());
+        if let Err(violation) = ran {
+            return Err(Box::new(Failure {
+                seed: world_seed,
+                mutant: None,
+                violation,
+                summary,
+            }));
+        }
+    }
+    Ok(trace)
+}
+
+/// An assertion that fails in the core is a finding like any other.
+fn caught(run: impl FnOnce() -> Result<(), Violation>) -> Result<(), Violation> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(ran) => ran,
+        Err(payload) => {
+            let message = payload
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| {
+                    payload
+                        .downcast_ref::<&str>()
+                        .map(|text| (*text).to_owned())
+                })
+                .unwrap_or_else(|| String::from("without a message"));
+            Err(Violation::Panicked { message })
+        }
+    }
+}
+
+impl WorldReport {
+    fn add(&mut self, other: &WorldReport) {
+        self.crashes += other.crashes;
+        self.power_losses += other.power_losses;
+        self.recoveries += other.recoveries;
+        self.torn_tails += other.torn_tails;
+        self.refused_damages += other.refused_damages;
+        self.disk_failures += other.disk_failures;
+        self.states_compared += other.states_compared;
+        let (tally, more) = (&mut self.tally, &other.tally);
+        tally.acknowledged += more.acknowledged;
+        tally.refused += more.refused;
+        tally.unknown += more.unknown;
+        tally.reads += more.reads;
+        tally.ranges += more.ranges;
+        tally.refused_by_budget += more.refused_by_budget;
+        tally.refused_by_load += more.refused_by_load;
+        tally.deadlines_not_done += more.deadlines_not_done;
+        tally.deadlines_unknown += more.deadlines_unknown;
+        let (node, more) = (&mut self.node, &other.node);
+        node.inputs += more.inputs;
+        node.short_writes += more.short_writes;
+        node.segments += more.segments;
+        node.full_disks += more.full_disks;
+        node.writes += more.writes;
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary {
+            worlds,
+            total,
+            reuse,
+        } = self;
+        let tally = &total.tally;
+        writeln!(
+            formatter,
+            "{} crashes in {worlds} worlds: {} losses of power, {} killed processes; {} failures of the disk",
+            total.crashes,
+            total.power_losses,
+            total.crashes - total.power_losses,
+            total.disk_failures
+        )?;
+        writeln!(
+            formatter,
+            "{} recoveries, {} torn tails cut, {} damaged logs refused, {} states compared",
+            total.recoveries, total.torn_tails, total.refused_damages, total.states_compared
+        )?;
+        writeln!(
+            formatter,
+            "{} mutations acknowledged, {} refused, {} unknown; {} reads, {} ranges",
+            tally.acknowledged, tally.refused, tally.unknown, tally.reads, tally.ranges
+        )?;
+        writeln!(
+            formatter,
+            "{} inputs, {} writes of the log, {} short writes, {} segments prepared",
+            total.node.inputs, total.node.writes, total.node.short_writes, total.node.segments
+        )?;
+        write!(formatter, "{reuse}")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{}", self.summary)?;
+        writeln!(formatter, "violation: {}", self.violation)?;
+        write!(
+            formatter,
+            "replay: metastore-sim power-loss --crashes 1 --seed {}",
+            self.seed
+        )?;
+        match self.mutant {
+            Some(mutant) => write!(formatter, " --mutant {mutant}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What clients ask for: few keys, so that they meet, and every value different, so that each can be told from all others.
+
+use std::collections::BTreeMap;
+
+use metastore_statemachine::{CommandKind, Direction, Revision, Scope};
+
+use crate::operation::{Condition, Mutation, Operation, PreviousRow, RangeOf};
+use crate::random::Random;
+
+/// What a client knows of keys: the newest revision it saw of each.
+pub type Known = BTreeMap<Vec<u8>, Revision>;
+
+/// Directories, and so routing parts.
+const DIRECTORIES: u64 = 8;
+/// Keys of each kind in a directory.
+const KEYS: u64 = 4;
+
+/// What a key is used for. It is part of the key, so that what may be found there is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyUse {
+    /// Puts and deletes, conditional or not.
+    Plain,
+    /// Additions alone.
+    Sum,
+    /// Every command on counters, and deletes.
+    Counter,
+    /// Appends, puts and deletes.
+    Text,
+}
+
+/// How long values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueSizes {
+    /// How many in a thousand are long.
+    pub long_per_mille: u64,
+    /// How long those are at most.
+    pub long_bytes_max: u64,
+}
+
+/// The length of all others at most.
+const SHORT_BYTES_MAX: u64 = 100;
+
+/// Draws operations.
+#[derive(Debug)]
+pub struct Workload {
+    random: Random,
+    next_value: u64,
+    values: ValueSizes,
+}
+
+impl Workload {
+    /// A workload of its own stream of chance.
+    #[must_use]
+    pub fn new(random: Random, values: ValueSizes) -> Workload {
+        Workload {
+            random,
+            next_value: 0,
+            values,
+        }
+    }
+
+    /// What a client asks for next.
+    pub fn draw(&mut self, known: &Known) -> Operation {
+        #[derive(Clone, Copy)]
+        enum Choice {
+            Mutate,
+            Batch,
+            Get,
+            GetMany,
+            Range,
+            Status,
+        }
+        let choice = self.random.weighted(&[
+            (60, Choice::Mutate),
+            (8, Choice::Batch),
+            (20, Choice::Get),
+            (5, Choice::GetMany),
+            (6, Choice::Range),
+            (1, Choice::Status),
+        ]);
+        match choice {
+            Choice::Mutate => Operation::Mutate(self.draw_mutation(known)),
+            Choice::Batch => {
+                let count = self.random.between(1, 12);
+                Operation::Batch((0..count).map(|_| self.draw_mutation(known)).collect())
+            }
+            Choice::Get => {
+                let (key, _) = self.draw_key();
+                let at = known.get(&key).copied().filter(|_| self.random.chance(200));
+                Operation::Get { key, at }
+            }
+            Choice::GetMany => {
+                let directory = self.random.below(DIRECTORIES);
+                let count = self.random.between(1, 5);
+                let keys = (0..count).map(|_| self.draw_key_in(directory).0).collect();
+                Operation::GetMany { keys }
+            }
+            Choice::Range => Operation::Range(self.draw_range()),
+            Choice::Status => Operation::Status,
+        }
+    }
+
+    /// Everything, in one range over all shards.
+    #[must_use]
+    pub fn audit() -> Operation {
+        Operation::Range(RangeOf {
+            prefix: Vec::new(),
+            scope: Scope::Subtree,
+            direction: Direction::Forward,
+            limit: 0,
+            chunk_bytes: 4096,
+        })
+    }
+
+    fn draw_range(&mut self) -> RangeOf {
+        let directory = format!("/d{}/", self.random.below(DIRECTORIES)).into_bytes();
+        let (prefix, scope) = self.random.weighted(&[
+            (3, (0, Scope::Children { separator: b'/' })),
+            (2, (1, Scope::Subtree)),
+            (1, (2, Scope::Subtree)),
+        ]);
+        let prefix = match prefix {
+            0 => directory,
+            1 => Vec::new(),
+            _ => directory[..2].to_vec(),
+        };
+        let direction = self
+            .random
+            .weighted(&[(2, Direction::Forward), (1, Direction::Reverse)]);
+        let limit = if self.random.chance(300) {
+            self.random.between(1, 30)
+        } else {
+            0
+        };
+        RangeOf {
+            prefix,
+            scope,
+            direction,
+            limit,
+            chunk_bytes: 4096,
+        }
+    }
+
+    fn draw_key(&mut self) -> (Vec<u8>, KeyUse) {
+        let directory = self.random.below(DIRECTORIES);
+        self.draw_key_in(directory)
+    }
+
+    fn draw_key_in(&mut self, directory: u64) -> (Vec<u8>, KeyUse) {
+        let (name, usage) = self.random.weighted(&[
+            (4, ("plain", KeyUse::Plain)),
+            (1, ("sum", KeyUse::Sum)),
+            (1, ("counter", KeyUse::Counter)),
+            (1, ("text", KeyUse::Text)),
+        ]);
+        let number = self.random.below(KEYS);
+        (format!("/d{directory}/{name}-{number}").into_bytes(), usage)
+    }
+
+    fn draw_mutation(&mut self, known: &Known) -> Mutation {
+        let (key, usage) = self.draw_key();
+        let kind = match usage {
+            KeyUse::Plain => self
+                .random
+                .weighted(&[(4, CommandKind::Put), (1, CommandKind::Delete)]),
+            KeyUse::Sum => CommandKind::AddI64,
+            KeyUse::Counter => self.random.weighted(&[
+                (4, CommandKind::AddI64),
+                (1, CommandKind::MaxI64),
+                (1, CommandKind::MinI64),
+                (1, CommandKind::Delete),
+            ]),
+            KeyUse::Text => self.random.weighted(&[
+                (4, CommandKind::Append),
+                (1, CommandKind::Put),
+                (1, CommandKind::Delete),
+            ]),
+        };
+        let expected = known.get(&key).copied().unwrap_or_default();
+        let condition = self.random.weighted(&[
+            (5, Condition::Always),
+            (1, Condition::IfAbsent),
+            (2, Condition::IfRevision(expected)),
+        ]);
+        // A sum is what was added, so nothing may keep an addition from taking place.
+        let condition = match (usage, kind, condition) {
+            (KeyUse::Sum, ..) | (_, CommandKind::Delete, Condition::IfAbsent) => Condition::Always,
+            _ => condition,
+        };
+        let previous = self
+            .random
+            .weighted(&[(1, PreviousRow::Wanted), (2, PreviousRow::NotWanted)]);
+        Mutation {
+            value: self.draw_value(kind),
+            kind,
+            key,
+            condition,
+            previous,
+        }
+    }
+
+    /// A value that was never drawn before.
+    fn draw_value(&mut self, kind: CommandKind) -> Vec<u8> {
+        self.next_value += 1;
+        let number = self.next_value;
+        match kind {
+            CommandKind::Delete => Vec::new(),
+            CommandKind::AddI64 | CommandKind::MaxI64 | CommandKind::MinI64 => {
+                let operand = i64::try_from(number).expect("a run is short");
+                operand.to_le_bytes().to_vec()
+            }
+            CommandKind::Append => format!("{number};").into_bytes(),
+            CommandKind::Put => {
+                let mut value = number.to_le_bytes().to_vec();
+                let bytes_max = if self.random.chance(self.values.long_per_mille) {
+                    self.values.long_bytes_max
+                } else {
+                    SHORT_BYTES_MAX
+                };
+                let filler = usize::try_from(self.random.below(bytes_max)).expect("a value");
+                // Half of it compresses, so that both codecs are met.
+                let filler_start = value.len();
+                value.resize(filler_start + filler, b'.');
+                let noise = filler_start + filler / 2;
+                self.random.fill(&mut value[noise..]);
+                value
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A correct core lives through crashes, and every planted bug is found.
+
+use metastore_sim::Mutant;
+use metastore_sim::power_loss::PowerLoss;
+
+const SEED: u64 = 1;
+
+#[test]
+fn no_promise_is_broken_in_a_few_hundred_crashes() {
+    let run = PowerLoss {
+        seed: SEED,
+        crashes: 300,
+        mutant: None,
+    };
+    let summary = run.run().unwrap_or_else(|failure| panic!("{failure}"));
+    let total = summary.total;
+    // What was not met was not tested.
+    assert!(total.crashes >= 300);
+    assert!(total.power_losses >= 100 && total.crashes - total.power_losses >= 50);
+    assert!(total.torn_tails >= 10, "{summary}");
+    assert!(total.refused_damages >= 10, "{summary}");
+    assert!(total.disk_failures >= 10, "{summary}");
+    assert!(total.node.short_writes >= 10, "{summary}");
+    assert!(total.states_compared >= 300, "{summary}");
+    assert!(
+        total.tally.acknowledged >= 10_000 && total.tally.unknown >= 1_000,
+        "{summary}"
+    );
+}
+
+/// Every bug is found within as many crashes, from the same seed on, as the correct code lives through above.
+fn assert_is_found(mutant: Mutant) {
+    let run = PowerLoss {
+        seed: SEED,
+        crashes: 300,
+        mutant: Some(mutant),
+    };
+    let failure = run.run().expect_err("a planted bug is found");
+    // The command that it prints finds it again.
+    let replay = PowerLoss {
+        seed: failure.seed,
+        crashes: 1,
+        mutant: Some(mutant),
+    };
+    let again = replay.run().expect_err("a replay finds the same");
+    assert_eq!(again.violation, failure.violation);
+}
+
+#[test]
+fn each_planted_bug_is_found() {
+    for mutant in Mutant::ALL {
+        assert_is_found(mutant);
+    }
+}
