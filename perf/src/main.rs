@@ -15,6 +15,8 @@
 mod arguments;
 mod conditions;
 mod error;
+#[cfg(test)]
+mod fake_store;
 mod floor;
 mod goals;
 mod keys;

@@ -220,3 +220,75 @@ impl Discard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floor::FloorTool;
+    use crate::measurement::Invalid;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    fn floor_of(p50_us: f64) -> Floor {
+        Floor {
+            tool: FloorTool::OwnRing,
+            writes: 1_000,
+            writes_per_second: 1e6 / p50_us,
+            p50_us,
+            p99_us: 2.0 * p50_us,
+            max_us: 3.0 * p50_us,
+        }
+    }
+
+    fn round(floor_before_us: f64, floor_after_us: f64) -> Round {
+        Round {
+            floor_before: floor_of(floor_before_us),
+            ping: Measurement::with_p50(40.0),
+            lone: Measurement::with_p50(196.0),
+            floor_after: floor_of(floor_after_us),
+            crowd: Measurement::with_p50(8_000.0),
+            deep: Measurement::with_p50(6_000.0),
+        }
+    }
+
+    #[test]
+    fn the_ratio_is_over_the_mean_floor_and_the_ping() {
+        assert!((round(95.0, 105.0).put_latency_ratio() - 1.4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_round_counts_while_the_floor_stays() {
+        assert_eq!(round(100.0, 114.9).discard(), None);
+        assert_eq!(round(114.9, 100.0).discard(), None);
+        for moved in [round(100.0, 116.0), round(116.0, 100.0)] {
+            let Some(Discard::FloorMoved { drift }) = moved.discard() else {
+                panic!("{:?}", moved.discard());
+            };
+            assert!((drift - 0.16).abs() < 1e-9);
+        }
+        let mut void = round(100.0, 100.0);
+        void.crowd.invalid = Some(Invalid::Client);
+        assert_eq!(void.discard(), Some(Discard::Invalid));
+    }
+
+    #[test]
+    fn a_floor_is_read_from_its_own_report() {
+        let floor = floor_of(80.0);
+        let document = serde_json::json!({ "machine": {}, "seconds": 2, "floor": floor });
+        let output = |status, stdout: Vec<u8>| ProcessOutput {
+            status: ExitStatus::from_raw(status),
+            stdout,
+            stderr: b"no space".to_vec(),
+        };
+        let read = read_floor(&output(0, document.to_string().into_bytes())).unwrap();
+        assert_eq!(read, floor);
+        let failed = read_floor(&output(3 << 8, Vec::new()));
+        assert!(
+            matches!(failed, Err(FloorError::Failed { complaint, .. }) if complaint == "no space")
+        );
+        assert!(matches!(
+            read_floor(&output(0, Vec::new())),
+            Err(FloorError::Json(_))
+        ));
+    }
+}
