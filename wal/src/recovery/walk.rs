@@ -190,22 +190,20 @@ impl<'a> Walk<'a> {
             }
             return Some(index);
         }
-        let index = found[0];
-        match self.scan.records[index].fault {
+        let damaged = found
+            .iter()
+            .find_map(|&index| self.scan.records[index].fault.map(|fault| (index, fault)));
+        let Some((index, fault)) = damaged else {
+            self.contradict(found[0], DamageKind::Misplaced { sequence });
+            return None;
+        };
+        let what = DamageKind::Body { sequence, fault };
+        match fault {
+            BodyFault::Checksum | BodyFault::Padding => self.push_gap(index, what),
             // The checksums are right: no crash made it so, wherever the watermark is.
-            Some(fault @ BodyFault::Malformed) => {
-                self.contradict(index, DamageKind::Body { sequence, fault });
-                Some(index)
-            }
-            Some(fault) => {
-                self.push_gap(index, DamageKind::Body { sequence, fault });
-                Some(index)
-            }
-            None => {
-                self.push_gap(index, DamageKind::Misplaced { sequence });
-                None
-            }
+            BodyFault::Malformed => self.contradict(index, what),
         }
+        Some(index)
     }
 
     /// Whether the record begins where the one before it says, or begins a later segment.

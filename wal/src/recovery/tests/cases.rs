@@ -254,6 +254,24 @@ fn a_copy_of_a_record_in_another_place_is_refused() {
 }
 
 #[test]
+fn an_intact_record_in_a_wrong_place_is_refused_wherever_the_watermark_is() {
+    let mut disk = one_segment().disk;
+    // The next record, one block too far: the device put it there, and may have acknowledged it.
+    forge(&mut disk, 5, &[next_part(1)], |_| {});
+    let record = block(&mut disk, FIRST_FILE, 5).to_vec();
+    block(&mut disk, FIRST_FILE, 5).fill(0);
+    block(&mut disk, FIRST_FILE, 6).copy_from_slice(&record);
+    let found = findings(&disk);
+    assert_eq!(
+        found[0].what,
+        DamageKind::Misplaced {
+            sequence: RecordSequence(6)
+        }
+    );
+    assert_eq!(found[0].offset, 6 * BLOCK_BYTES as u64);
+}
+
+#[test]
 fn a_copied_file_is_refused() {
     let mut machine = one_segment();
     machine.idle();

@@ -567,7 +567,7 @@ fn no_contents_make_recovery_panic() {
                 let mut encoder = RecordEncoder::new(buffer, fields, sub_headers);
                 for sub_header in sub_headers {
                     // One entry of one byte, and zeros beyond it, which are entries too.
-                    let mut payload = vec![0; 40];
+                    let mut payload = [0; 40];
                     payload[8] = 1;
                     encoder.push_bytes(&payload[..sub_header.payload_bytes as usize]);
                 }
