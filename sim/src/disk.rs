@@ -375,13 +375,20 @@ impl Disk {
 
     // ---- What checkers may ask and do ----
 
-    /// Whether exactly these bytes would be found after a loss of power.
+    /// Whether exactly these bytes would be found after a loss of power. Bytes that are being written are not durable,
+    /// even where the same bytes lie there already: a crash may tear them.
     #[must_use]
     pub fn is_durable(&self, file: FileName, offset: u64, bytes: &[u8]) -> bool {
         let offset = usize::try_from(offset).expect("a segment fits the memory");
-        self.files
-            .get(&file)
-            .is_some_and(|file| file.durable.get(offset..offset + bytes.len()) == Some(bytes))
+        let end = offset + bytes.len();
+        let is_being_written = self.writes.values().any(|write| {
+            write.file == file && write.offset < end && offset < write.offset + write.bytes.len()
+        });
+        !is_being_written
+            && self
+                .files
+                .get(&file)
+                .is_some_and(|file| file.durable.get(offset..end) == Some(bytes))
     }
 
     /// Replaces durable bytes, as decay does, and returns what was there.

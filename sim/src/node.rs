@@ -484,9 +484,9 @@ impl Node {
             Err(_) if self.config.mutant == Some(Mutant::ErrorTakenAsSuccess) => IoEnd::Done,
             Err(error) => return Err(Stop::DiskFailed(error)),
         };
-        observe(Observed::DiskChanged { disk: machine.disk });
         let Some(io) = self.ios.get_mut(&id) else {
             // A mutant has reported it already.
+            observe(Observed::DiskChanged { disk: machine.disk });
             return Ok(false);
         };
         match end {
@@ -501,6 +501,8 @@ impl Node {
             }
             IoEnd::Done => {}
         }
+        // Not after a short write: its rest is on its way again, and may tear what happens to lie there already.
+        observe(Observed::DiskChanged { disk: machine.disk });
         if let Some(flush) = io.next_flush(&self.config, machine.disk) {
             let delay_ns = machine.disk.draw_latency_ns();
             machine.schedule(delay_ns, NodeEvent::Io(id, flush));
