@@ -194,7 +194,13 @@ impl<'a> Walk<'a> {
             .iter()
             .find_map(|&index| self.scan.records[index].fault.map(|fault| (index, fault)));
         let Some((index, fault)) = damaged else {
-            self.contradict(found[0], DamageKind::Misplaced { sequence });
+            let what = DamageKind::Misplaced { sequence };
+            if self.scan.records[found[0]].header.epoch < self.epoch {
+                // A start of a later epoch cut this record away, and was interrupted before its cut was durable.
+                self.push_gap(found[0], what);
+            } else {
+                self.contradict(found[0], what);
+            }
             return None;
         };
         let what = DamageKind::Body { sequence, fault };

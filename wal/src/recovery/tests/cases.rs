@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use crate::format::{
-    BLOCK_BYTES, BodyFault, MarkState, RecordEncoder, RecordFields, RecordHeader, RecordKind,
-    SubHeader, SubHeaderKind,
+    BLOCK_BYTES, BodyFault, MarkState, RECORD_HEADER_BYTES, RecordEncoder, RecordFields,
+    RecordHeader, RecordKind, SubHeader, SubHeaderKind,
 };
 use crate::recovery::{
     Concerned, Damage, DamageKind, Decision, MarkBlocks, RecoveryError, SegmentSource, SurveyItem,
@@ -269,6 +269,42 @@ fn an_intact_record_in_a_wrong_place_is_refused_wherever_the_watermark_is() {
         }
     );
     assert_eq!(found[0].offset, 6 * BLOCK_BYTES as u64);
+}
+
+#[test]
+fn remains_of_an_older_epoch_are_void_when_the_cut_itself_was_torn() {
+    let options = LogOptions {
+        writes_in_flight_max: 3,
+        ..small_options()
+    };
+    let mut machine = Machine::fresh(options.clone());
+    machine.write(append(1, 1, 0, 1, vec![entry(1, b'a', 10)]));
+    for index in 2..=4 {
+        machine
+            .log
+            .stage(append(1, 1, 0, index, vec![entry(1, b'a', 10)]));
+        machine.collect();
+    }
+    // Of three records in flight the first is lost, the others reach the disk.
+    let lost = machine.pending[0].buffer.as_slice().len();
+    let place = machine.pending[0].place;
+    machine.complete(2);
+    machine.complete(1);
+    machine.disk.target(place, lost).fill(0);
+    // The next start cuts them away, and is interrupted while it writes that down.
+    let mut machine = Machine::restart(options.clone(), machine.disk);
+    machine.collect();
+    let torn = &machine.pending[0];
+    let header = torn.buffer.as_slice()[..RECORD_HEADER_BYTES].to_vec();
+    machine
+        .disk
+        .target(torn.place, RECORD_HEADER_BYTES)
+        .copy_from_slice(&header);
+    let recovered = machine.disk.recover().expect("nothing durable is damaged");
+    assert_eq!(recovered.decision, Decision::TornTail);
+    let mut machine = Machine::restart(options, machine.disk);
+    machine.settle();
+    assert!(machine.log.is_ready());
 }
 
 #[test]
