@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Measure durable writes of 4 KiB, one at a time: what no store can go below.
     Floor(FloorArguments),
+    /// Start a store on the loopback interface and measure the figures by which a single node is judged.
+    Goals(GoalsArguments),
 }
 
 /// How much time a measurement takes.
@@ -122,6 +124,21 @@ pub(crate) struct FloorArguments {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub(crate) seconds: u64,
     /// Write everything as JSON to this file; `-` is the standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GoalsArguments {
+    /// A directory on the disk in question. The store's data lies in it for the time of the measurement.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The store's program.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) metastore: PathBuf,
+    #[command(flatten)]
+    pub(crate) effort: EffortArguments,
+    /// Write everything as JSON to this file; `-` is the standard output, and the tables then go to standard error.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }

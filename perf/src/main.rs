@@ -15,7 +15,10 @@
 mod arguments;
 mod conditions;
 mod error;
+#[cfg(test)]
+mod fake_store;
 mod floor;
+mod goals;
 mod keys;
 mod latency;
 mod load;
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
+        Command::Goals(arguments) => goals::run(&arguments),
     };
     match result {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,

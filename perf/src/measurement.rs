@@ -178,3 +178,90 @@ fn find_invalid(result: &LoadResult, pace: Pace, client: &ClientUse) -> Option<I
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::new_histogram;
+    use crate::load::Failures;
+    use crate::operation::Failure;
+
+    fn result() -> LoadResult {
+        let mut latency = new_histogram();
+        for _ in 0..1_000 {
+            latency.record(200_000).unwrap();
+        }
+        LoadResult {
+            latency,
+            client_delay: new_histogram(),
+            answered: 1_000,
+            offered: 1_000,
+            unsent: 0,
+            measured: Duration::from_secs(2),
+            answered_in_all: 1_250,
+            failures: Failures::default(),
+        }
+    }
+
+    const OPEN: Pace = Pace::Poisson {
+        operations_per_second: 500.0,
+    };
+
+    fn concluded(result: LoadResult, pace: Pace, client_cpu_ms: u64) -> Measurement {
+        let client_cpu = Duration::from_millis(client_cpu_ms);
+        let elapsed = Duration::from_millis(2_500);
+        conclude(result, pace, Costs::default(), None, client_cpu, elapsed)
+    }
+
+    #[test]
+    fn rates_are_of_the_measured_time_and_client_costs_of_all_of_it() {
+        let closed = concluded(result(), Pace::Closed, 250);
+        assert!((closed.achieved_per_second - 500.0).abs() < 1e-9);
+        assert_eq!(closed.offered_per_second, None);
+        assert!((closed.client.cpu_share - 0.1).abs() < 1e-9);
+        assert!((closed.client.cpu_us_per_operation - 200.0).abs() < 1e-9);
+        assert_eq!(closed.invalid, None);
+        let open = concluded(result(), OPEN, 2_500);
+        assert_eq!(open.offered_per_second, Some(500.0));
+        assert_eq!(open.invalid, None, "an open loop uses all of its CPU");
+    }
+
+    #[test]
+    fn what_makes_a_measurement_void() {
+        let invalid = |pace, client_cpu_ms, change: fn(&mut LoadResult)| {
+            let mut result = result();
+            change(&mut result);
+            concluded(result, pace, client_cpu_ms).invalid
+        };
+        let failed = |result: &mut LoadResult| {
+            result.failures = Failures {
+                count: 1,
+                first: Some(Failure::Absent),
+            };
+        };
+        assert_eq!(invalid(OPEN, 0, failed), Some(Invalid::Failures));
+        let nothing = |result: &mut LoadResult| result.answered = 0;
+        assert_eq!(invalid(Pace::Closed, 0, nothing), Some(Invalid::Nothing));
+        let busy = invalid(Pace::Closed, 2_450, |_| ());
+        assert_eq!(busy, Some(Invalid::Client));
+
+        let behind = |result: &mut LoadResult| result.answered = 989;
+        assert_eq!(invalid(OPEN, 0, behind), Some(Invalid::NotAchieved));
+        let unsent = |result: &mut LoadResult| result.unsent = 1;
+        assert_eq!(invalid(OPEN, 0, unsent), Some(Invalid::NotAchieved));
+        // 5 % of the mean latency are 10 us.
+        let late = |result: &mut LoadResult| result.client_delay.record(11_000).unwrap();
+        assert_eq!(invalid(OPEN, 0, late), Some(Invalid::Client));
+        let in_time = |result: &mut LoadResult| result.client_delay.record(9_000).unwrap();
+        assert_eq!(invalid(OPEN, 0, in_time), None);
+    }
+
+    impl Measurement {
+        /// A measurement of which nothing but the median latency is of interest.
+        pub(crate) fn with_p50(p50_us: f64) -> Measurement {
+            let mut measurement = concluded(result(), Pace::Closed, 0);
+            measurement.latency.p50_us = p50_us;
+            measurement
+        }
+    }
+}
