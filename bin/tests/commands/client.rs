@@ -155,12 +155,15 @@ fn a_silent_server_is_unavailable_after_the_timeout() {
 
 #[test]
 fn a_change_without_an_answer_has_an_unknown_outcome_and_a_read_has_not() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     for (words, code) in [
         (&["put", "/k", "v"][..], 4),
         (&["delete", "/k"], 4),
         (&["add", "/k", "1"], 4),
         (&["get", "/k"], 3),
         (&["list", "/"], 3),
+        (&["import-tree", file], 4),
+        (&["import-tree", file, "--verify-only"], 3),
     ] {
         let (address, served) = fake_server::hang_up();
         assert_eq!(run(&address, words).expect(code), "");
