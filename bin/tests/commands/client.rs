@@ -5,92 +5,92 @@ use std::net::TcpListener;
 use serde_json::json;
 
 use crate::fake_server;
-use crate::harness::{CORES, Directory, Server, run, run_unread, word};
+use crate::harness::TestDirectory;
+use crate::store::{CORES, SHARDS, address, ask, run, run_unread, start, word};
 
 #[test]
 fn keys_are_put_read_listed_and_deleted() {
-    let directory = Directory::new("client-keys");
-    let server = Server::start(&directory.path().join("data"));
+    let directory = TestDirectory::new("client-keys");
+    let server = start(&directory.path().join("data"));
 
-    assert_eq!(server.run(["put", "/d/b", "one"]).last_line(0), "1");
-    assert_eq!(server.run(["get", "/d/b"]).expect(0), "one\n");
-    let replaced = server.run(["put", "/d/b", "two", "--previous"]);
+    assert_eq!(ask(&server, ["put", "/d/b", "one"]).last_line(0), "1");
+    assert_eq!(ask(&server, ["get", "/d/b"]).expect(0), "one\n");
+    let replaced = ask(&server, ["put", "/d/b", "two", "--previous"]);
     assert_eq!(replaced.expect(0), "one\n2\n");
-    assert_eq!(server.run(["get", "/d/b", "--at", "1"]).expect(0), "one\n");
+    assert_eq!(
+        ask(&server, ["get", "/d/b", "--at", "1"]).expect(0),
+        "one\n"
+    );
 
-    let exists = server.run(["put", "/d/b", "x", "--if-absent"]);
+    let exists = ask(&server, ["put", "/d/b", "x", "--if-absent"]);
     assert_eq!(exists.expect(1), "");
     assert!(exists.err.contains("exists, at revision 2"), "{exists:?}");
-    let stale = server.run(["put", "/d/b", "x", "--if-revision", "1"]);
+    let stale = ask(&server, ["put", "/d/b", "x", "--if-revision", "1"]);
     assert_eq!(stale.expect(1), "");
     assert!(stale.err.contains("at revision 2, not 1"), "{stale:?}");
-    let current = server.run(["put", "/d/b", "three", "--if-revision", "2"]);
+    let current = ask(&server, ["put", "/d/b", "three", "--if-revision", "2"]);
     assert_eq!(current.last_line(0), "3");
-    let absent = server.run(["put", "/d/none", "x", "--if-revision", "7"]);
+    let absent = ask(&server, ["put", "/d/none", "x", "--if-revision", "7"]);
     assert!(absent.err.contains("does not exist"), "{absent:?}");
 
     for key in ["/d/a", "/d/c", "/d/c/deep"] {
-        server.run(["put", key, "v\t\n"]).expect(0);
+        ask(&server, ["put", key, "v\t\n"]).expect(0);
     }
-    let children = server.run(["list", "/d/", "--children"]);
+    let children = ask(&server, ["list", "/d/", "--children"]);
     assert_eq!(
         children.expect(0),
         "/d/a\tv\\t\\n\n/d/b\tthree\n/d/c\tv\\t\\n\n"
     );
-    let all = server.run(["list", "", "--keys-only"]);
+    let all = ask(&server, ["list", "", "--keys-only"]);
     assert_eq!(all.expect(0), "/d/a\n/d/b\n/d/c\n/d/c/deep\n");
     let words = ["list", "/d/", "--keys-only", "--reverse", "--limit", "2"];
-    assert_eq!(server.run(words).expect(0), "/d/c/deep\n/d/c\n");
+    assert_eq!(ask(&server, words).expect(0), "/d/c/deep\n/d/c\n");
 
-    server.run(["delete", "/d/a"]).expect(0);
-    assert_eq!(server.run(["delete", "/d/a"]).expect(1), "");
-    assert_eq!(server.run(["get", "/d/a"]).expect(1), "");
+    ask(&server, ["delete", "/d/a"]).expect(0);
+    assert_eq!(ask(&server, ["delete", "/d/a"]).expect(1), "");
+    assert_eq!(ask(&server, ["get", "/d/a"]).expect(1), "");
 
-    assert_eq!(server.run(["add", "/n", "5"]).last_line(0), "5");
-    assert_eq!(server.run(["add", "/n", "-7"]).last_line(0), "-2");
-    server.run(["add", "/d/b", "1"]).expect(1);
+    assert_eq!(ask(&server, ["add", "/n", "5"]).last_line(0), "5");
+    assert_eq!(ask(&server, ["add", "/n", "-7"]).last_line(0), "-2");
+    ask(&server, ["add", "/d/b", "1"]).expect(1);
 }
 
 #[test]
 fn bytes_that_are_not_text_are_taken_and_given_back() {
-    let directory = Directory::new("client-bytes");
-    let server = Server::start(&directory.path().join("data"));
+    let directory = TestDirectory::new("client-bytes");
+    let server = start(&directory.path().join("data"));
     let (key, value) = (b"/\xff\x01", b"\xfe\n\xff");
-    server.run([word(b"put"), word(key), word(value)]).expect(0);
-    let read = server.run([word(b"get"), word(key)]);
+    ask(&server, [word(b"put"), word(key), word(value)]).expect(0);
+    let read = ask(&server, [word(b"get"), word(key)]);
     assert_eq!((read.code, read.out.as_slice()), (0, &b"\xfe\n\xff\n"[..]));
     assert_eq!(
-        server.run(["list", "/"]).expect(0),
+        ask(&server, ["list", "/"]).expect(0),
         "/\\xff\\x01\t\\xfe\\n\\xff\n"
     );
-    let documents = server.run(["list", "/", "--json"]).json(0);
+    let documents = ask(&server, ["list", "/", "--json"]).json(0);
     assert_eq!(documents[0]["key"], json!({"hex": "2fff01"}));
     assert_eq!(documents[0]["value"], json!({"hex": "fe0aff"}));
 }
 
 #[test]
 fn programs_get_one_document_a_line() {
-    let directory = Directory::new("client-json");
-    let server = Server::start(&directory.path().join("data"));
-    let put = server
-        .run(["put", "/k", "v", "--json", "--previous"])
-        .json(0);
+    let directory = TestDirectory::new("client-json");
+    let server = start(&directory.path().join("data"));
+    let put = ask(&server, ["put", "/k", "v", "--json", "--previous"]).json(0);
     assert_eq!(
         put,
         [json!({"done": true, "revision": 1, "previous": null})]
     );
-    let refused = server
-        .run(["put", "/k", "w", "--json", "--if-absent"])
-        .json(1);
+    let refused = ask(&server, ["put", "/k", "w", "--json", "--if-absent"]).json(1);
     assert_eq!(refused, [json!({"done": false, "revision": 1})]);
-    let get = server.run(["get", "/k", "--json"]).json(0);
+    let get = ask(&server, ["get", "/k", "--json"]).json(0);
     assert_eq!(
         (&get[0]["value"], &get[0]["mod_revision"]),
         (&json!("v"), &json!(1))
     );
-    let absent = server.run(["get", "/none", "--json"]).json(1);
+    let absent = ask(&server, ["get", "/none", "--json"]).json(1);
     assert_eq!(absent[0]["value"], json!(null));
-    let list = server.run(["list", "/", "--json", "--keys-only"]).json(0);
+    let list = ask(&server, ["list", "/", "--json", "--keys-only"]).json(0);
     assert_eq!(list[0]["key"], "/k");
     assert_eq!(list[0].get("value"), None);
     let revisions = list[1]["revisions"].as_array().expect("revisions");
@@ -99,48 +99,33 @@ fn programs_get_one_document_a_line() {
         "{list:?}"
     );
     assert_eq!(
-        server.run(["delete", "/k", "--json"]).json(0)[0]["done"],
+        ask(&server, ["delete", "/k", "--json"]).json(0)[0]["done"],
         true
     );
     assert_eq!(
-        server.run(["delete", "/k", "--json"]).json(1)[0]["done"],
+        ask(&server, ["delete", "/k", "--json"]).json(1)[0]["done"],
         false
     );
 
-    let status = server.run(["status", "--json"]).json(0).remove(0);
+    let status = ask(&server, ["status", "--json"]).json(0).remove(0);
     assert_eq!(status["core_count"], CORES);
     assert_eq!(
         status["shard_map"]["shards"].as_array().map(Vec::len),
-        Some(4)
+        Some(SHARDS)
     );
+    let people = ask(&server, ["status"]);
+    let lines = people
+        .expect(0)
+        .lines()
+        .filter(|line| line.contains("127.0.0.1:"));
+    assert_eq!(lines.count(), usize::from(CORES), "{people:?}");
     let cores = status["cores"].as_array().expect("cores");
     assert_eq!(cores.len(), usize::from(CORES));
     let sum = |of: &dyn Fn(&serde_json::Value) -> u64| cores.iter().map(of).sum::<u64>();
     let replicas = sum(&|core| core["replicas"].as_array().map_or(0, Vec::len) as u64);
-    assert_eq!(replicas, 4);
+    assert_eq!(replicas, SHARDS as u64);
     let writes = sum(&|core| core["log"]["durable_writes"].as_u64().expect("a number"));
     assert!(writes >= 2, "a put and a delete were written: {status}");
-}
-
-#[test]
-fn what_was_answered_survives_a_kill() {
-    let directory = Directory::new("client-kill");
-    let data = directory.path().join("data");
-    let server = Server::start(&data);
-    for key in 0..20 {
-        server.run(["put", &format!("/{key}/k"), "v"]).expect(0);
-    }
-    server.kill();
-    let server = Server::start(&data);
-    for key in 0..20 {
-        assert_eq!(server.run(["get", &format!("/{key}/k")]).expect(0), "v\n");
-    }
-    let status = server.run(["status"]);
-    let cores = status
-        .expect(0)
-        .lines()
-        .filter(|line| line.contains("127.0.0.1:"));
-    assert_eq!(cores.count(), usize::from(CORES));
 }
 
 #[test]
@@ -170,12 +155,15 @@ fn a_silent_server_is_unavailable_after_the_timeout() {
 
 #[test]
 fn a_change_without_an_answer_has_an_unknown_outcome_and_a_read_has_not() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     for (words, code) in [
         (&["put", "/k", "v"][..], 4),
         (&["delete", "/k"], 4),
         (&["add", "/k", "1"], 4),
         (&["get", "/k"], 3),
         (&["list", "/"], 3),
+        (&["import-tree", file], 4),
+        (&["import-tree", file, "--verify-only"], 3),
     ] {
         let (address, served) = fake_server::hang_up();
         assert_eq!(run(&address, words).expect(code), "");
@@ -204,12 +192,12 @@ fn wrong_usage_has_a_code_of_its_own() {
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
-    let directory = Directory::new("client-pipe");
-    let server = Server::start(&directory.path().join("data"));
+    let directory = TestDirectory::new("client-pipe");
+    let server = start(&directory.path().join("data"));
     let value = "v".repeat(10_000);
     for key in 0..30 {
-        server.run(["put", &format!("/{key}"), &value]).expect(0);
+        ask(&server, ["put", &format!("/{key}"), &value]).expect(0);
     }
-    let answer = run_unread(&server.address(), ["list", "/"]);
+    let answer = run_unread(&address(&server), ["list", "/"]);
     assert_eq!((answer.code, answer.err.as_str()), (0, ""));
 }

@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Answer, Directory, Server, word};
+use crate::harness::{Store, TestDirectory};
+use crate::store::{Answer, ask, start, word};
 
 /// More entries than fit one batch, or one question.
 const FILES: usize = 600;
@@ -31,9 +32,9 @@ fn plant(directory: &Path) -> PathBuf {
 /// Everything in [`plant`] but the files of `many`: directories, files, the link, the pipe.
 const OTHERS: usize = 6 + 3 + 1 + 1;
 
-fn import(server: &Server, tree: &Path, words: &[&str]) -> Answer {
+fn import(server: &Store, tree: &Path, words: &[&str]) -> Answer {
     let tree = tree.to_str().expect("text");
-    server.run(["import-tree", tree].iter().chain(words))
+    ask(server, ["import-tree", tree].iter().chain(words))
 }
 
 fn key(tree: &Path, below: &str) -> String {
@@ -42,8 +43,8 @@ fn key(tree: &Path, below: &str) -> String {
 
 #[test]
 fn a_tree_is_stored_as_it_is() {
-    let directory = Directory::new("import-store");
-    let server = Server::start(&directory.path().join("data"));
+    let directory = TestDirectory::new("import-store");
+    let server = start(&directory.path().join("data"));
     let tree = plant(directory.path());
     let imported = import(&server, &tree, &[]);
     let entries = format!("{} entries, ", FILES + OTHERS);
@@ -53,27 +54,33 @@ fn a_tree_is_stored_as_it_is() {
         "{imported:?}"
     );
 
-    let file = server.run(["get", &key(&tree, "a/b/file")]);
+    let file = ask(&server, ["get", &key(&tree, "a/b/file")]);
     let file = file.last_line(0);
     assert!(file.starts_with("type=file mode=0"), "{file}");
     assert!(file.contains(" size=5 mtime=1"), "{file}");
-    let link = server.run(["get", &key(&tree, "a/link")]);
+    let link = ask(&server, ["get", &key(&tree, "a/link")]);
     assert!(link.last_line(0).starts_with("type=symlink "), "{link:?}");
     assert!(
         link.last_line(0).ends_with(" target=b/no where"),
         "{link:?}"
     );
-    let fifo = server.run(["get", &key(&tree, "a/fifo")]);
+    let fifo = ask(&server, ["get", &key(&tree, "a/fifo")]);
     assert!(fifo.last_line(0).starts_with("type=fifo "), "{fifo:?}");
-    let top = server.run(["get", tree.to_str().expect("text")]);
+    let top = ask(&server, ["get", tree.to_str().expect("text")]);
     assert!(top.last_line(0).starts_with("type=directory "), "{top:?}");
 
-    let children = server.run(["list", &key(&tree, ""), "--children", "--keys-only"]);
+    let children = ask(
+        &server,
+        ["list", &key(&tree, ""), "--children", "--keys-only"],
+    );
     let expected = ["a", "a.b", "many"]
         .map(|name| key(&tree, name) + "\n")
         .concat();
     assert_eq!(children.expect(0), expected);
-    let children = server.run(["list", &key(&tree, "a/b/"), "--children", "--keys-only"]);
+    let children = ask(
+        &server,
+        ["list", &key(&tree, "a/b/"), "--children", "--keys-only"],
+    );
     let expected = ["c", "file", "\\xff\\n"]
         .map(|name| key(&tree, "a/b/") + name + "\n")
         .concat();
@@ -93,8 +100,8 @@ fn a_tree_is_stored_as_it_is() {
 
 #[test]
 fn every_difference_is_named() {
-    let directory = Directory::new("import-differences");
-    let server = Server::start(&directory.path().join("data"));
+    let directory = TestDirectory::new("import-differences");
+    let server = start(&directory.path().join("data"));
     let tree = plant(directory.path());
     import(&server, &tree, &[]).expect(0);
     fs::write(tree.join("a/b/file"), "longer than before").expect("writes");
@@ -104,16 +111,10 @@ fn every_difference_is_named() {
     fs::remove_file(tree.join("a/link")).expect("removes");
     symlink("elsewhere", tree.join("a/link")).expect("links");
     // One that is listed in a directory, and one of which no directory knows.
-    server
-        .run(["put", &key(&tree, "a/b/stray"), "not attributes"])
-        .expect(0);
-    server
-        .run(["put", &key(&tree, "no/such/place"), "1"])
-        .expect(0);
-    server
-        .run(["put", &key(&tree, "a/fifo"), "not attributes"])
-        .expect(0);
-    server.run(["delete", &key(&tree, "many/42")]).expect(0);
+    ask(&server, ["put", &key(&tree, "a/b/stray"), "not attributes"]).expect(0);
+    ask(&server, ["put", &key(&tree, "no/such/place"), "1"]).expect(0);
+    ask(&server, ["put", &key(&tree, "a/fifo"), "not attributes"]).expect(0);
+    ask(&server, ["delete", &key(&tree, "many/42")]).expect(0);
 
     let answer = import(&server, &tree, &["--verify-only"]);
     let text = answer.expect(1);
@@ -159,7 +160,7 @@ fn every_difference_is_named() {
     let answer = import(&server, &tree, &["--verify-only"]);
     assert_eq!(answer.last_line(1), "3 differences");
     for below in ["many/17", "a/b/stray", "no/such/place"] {
-        server.run(["delete", &key(&tree, below)]).expect(0);
+        ask(&server, ["delete", &key(&tree, below)]).expect(0);
     }
     let answer = import(&server, &tree, &["--verify-only"]);
     assert_eq!(answer.last_line(0), "0 differences");
@@ -167,16 +168,19 @@ fn every_difference_is_named() {
 
 #[test]
 fn a_prefix_sets_one_tree_apart_from_another() {
-    let directory = Directory::new("import-prefix");
-    let server = Server::start(&directory.path().join("data"));
+    let directory = TestDirectory::new("import-prefix");
+    let server = start(&directory.path().join("data"));
     let tree = plant(directory.path());
     import(&server, &tree, &["--prefix", "one:"]).expect(0);
-    let listed = server.run([
-        "list",
-        &format!("one:{}", key(&tree, "a/")),
-        "--children",
-        "--keys-only",
-    ]);
+    let listed = ask(
+        &server,
+        [
+            "list",
+            &format!("one:{}", key(&tree, "a/")),
+            "--children",
+            "--keys-only",
+        ],
+    );
     assert_eq!(listed.expect(0).lines().count(), 3);
     let answer = import(&server, &tree, &["--verify-only", "--prefix", "one:"]);
     assert_eq!(answer.last_line(0), "0 differences");
@@ -189,8 +193,8 @@ fn a_prefix_sets_one_tree_apart_from_another() {
 
 #[test]
 fn an_entry_whose_key_is_too_long_is_named_and_not_stored() {
-    let directory = Directory::new("import-long");
-    let server = Server::start(&directory.path().join("data"));
+    let directory = TestDirectory::new("import-long");
+    let server = start(&directory.path().join("data"));
     let tree = directory.path().join("tree");
     fs::create_dir(&tree).expect("creates");
     fs::write(tree.join("file"), "").expect("writes");

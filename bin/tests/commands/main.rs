@@ -3,6 +3,8 @@
 
 mod client;
 mod fake_server;
+#[path = "../harness/mod.rs"]
 mod harness;
 mod import_tree;
+mod store;
 mod wal;

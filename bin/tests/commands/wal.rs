@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use metastore_wal::format::{RECORD_HEADER_BYTES, SUB_HEADER_BYTES};
 use serde_json::Value;
 
-use crate::harness::{Answer, Directory, Server, run};
+use crate::harness::{TestDirectory, free_ports, refused};
+use crate::store::{Answer, CORES, ask, run, start};
 
 const NO_SERVER: &str = "127.0.0.1:1";
 
@@ -21,9 +22,9 @@ fn wal(words: &[&str], data: &Path) -> Answer {
 
 /// A store that was killed after these keys were put.
 fn killed_after(data: &Path, keys: &[&str]) {
-    let server = Server::start(data);
+    let server = start(data);
     for key in keys {
-        server.run(["put", key, "value"]).expect(0);
+        ask(&server, ["put", key, "value"]).expect(0);
     }
     server.kill();
 }
@@ -71,10 +72,11 @@ fn damage(data: &Path, record: &Value) {
 
 #[test]
 fn the_log_of_a_running_store_is_left_alone() {
-    let directory = Directory::new("wal-running");
-    let server = Server::start(&directory.path().join("data"));
+    let directory = TestDirectory::new("wal-running");
+    let data = directory.path().join("data");
+    let _server = start(&data);
     for command in ["verify", "inspect"] {
-        let answer = wal(&[command], server.data());
+        let answer = wal(&[command], &data);
         assert_eq!(answer.expect(3), "");
         assert!(answer.err.contains("a store is running"), "{answer:?}");
     }
@@ -82,7 +84,7 @@ fn the_log_of_a_running_store_is_left_alone() {
 
 #[test]
 fn the_log_of_a_killed_store_is_shown_and_starts() {
-    let directory = Directory::new("wal-killed");
+    let directory = TestDirectory::new("wal-killed");
     let data = directory.path().join("data");
     killed_after(&data, &["/a/1", "/b/1", "/c/1"]);
     let text = wal(&["verify"], &data);
@@ -117,13 +119,13 @@ fn the_log_of_a_killed_store_is_shown_and_starts() {
     );
     assert!(!people.expect(0).contains("core 0:"), "{people:?}");
     // Looking has changed nothing.
-    let server = Server::start(&data);
-    assert_eq!(server.run(["get", "/a/1"]).expect(0), "value\n");
+    let server = start(&data);
+    assert_eq!(ask(&server, ["get", "/a/1"]).expect(0), "value\n");
 }
 
 #[test]
 fn damage_is_named_with_file_offset_and_shards_and_the_store_does_not_start() {
-    let directory = Directory::new("wal-damaged");
+    let directory = TestDirectory::new("wal-damaged");
     let data = directory.path().join("data");
     killed_after(&data, &["/a/1", "/a/2", "/a/3"]);
     // A record before the last is covered by the watermark of the one behind it.
@@ -149,19 +151,20 @@ fn damage_is_named_with_file_offset_and_shards_and_the_store_does_not_start() {
     assert_eq!(documents.last().expect("a verdict")["starts"], false);
     assert_eq!(wal(&["inspect"], &data).code, 1);
 
-    let refusal = Server::refusal(&data);
+    let (code, refusal) = refused(&data, free_ports(CORES), &[]);
+    assert_eq!(code, Some(3), "{refusal}");
     assert!(refusal.contains("metastore wal verify"), "{refusal}");
 }
 
 #[test]
 fn a_write_that_did_not_complete_is_cut_off_and_said() {
-    let directory = Directory::new("wal-torn");
+    let directory = TestDirectory::new("wal-torn");
     let data = directory.path().join("data");
-    let server = Server::start(&data);
-    server.run(["put", "/a/1", "first"]).expect(0);
+    let server = start(&data);
+    ask(&server, ["put", "/a/1", "first"]).expect(0);
     let marks = |core: u16| data.join(format!("core-{core}/mark"));
     let before = [0, 1].map(|core| fs::read(marks(core)).expect("it is there"));
-    server.run(["put", "/a/1", "second"]).expect(0);
+    ask(&server, ["put", "/a/1", "second"]).expect(0);
     server.kill();
     // As if the store had died during the last write: it is not whole, and no mark knows of it.
     let records = records(&data);
@@ -190,13 +193,13 @@ fn a_write_that_did_not_complete_is_cut_off_and_said() {
     let torn = torn.expect("one core was cut");
     assert_eq!(torn["torn"]["offset"], last["offset"]);
     assert_eq!(torn["torn"]["parts"][0]["shard"], last["parts"][0]["shard"]);
-    let server = Server::start(&data);
-    assert_eq!(server.run(["get", "/a/1"]).expect(0), "first\n");
+    let server = start(&data);
+    assert_eq!(ask(&server, ["get", "/a/1"]).expect(0), "first\n");
 }
 
 #[test]
 fn a_log_that_is_gone_is_missed() {
-    let directory = Directory::new("wal-gone");
+    let directory = TestDirectory::new("wal-gone");
     let data = directory.path().join("data");
     killed_after(&data, &["/a/1"]);
     fs::remove_file(data.join("core-0/mark")).expect("it is there");

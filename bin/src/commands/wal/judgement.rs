@@ -116,6 +116,10 @@ impl Judgement {
     ) -> Result<(), Refusal> {
         let config = core_config(data, core)?;
         let directory = crate::node::log_directory(&data.path, core);
+        if data.node.state == NodeState::Formatted && !directory.exists() {
+            // Formatting was interrupted here, and a start goes on with it.
+            return Ok(());
+        }
         let mut source = DirectorySource::open(&directory)?;
         if !source.has_marks() && data.node.state == NodeState::Serving {
             let path = mark_path(&directory);
