@@ -17,22 +17,25 @@
 //! 4. Call [`Core::on_turn_executed`] when the effects are carried out, and again from 2 when something arrived or
 //!    [`Core::next_deadline`] has passed.
 
+mod answers;
 mod core;
 mod effect;
 mod ids;
 mod input;
+mod mesh;
 mod replica;
 mod request;
 mod router;
 mod settings;
+mod span;
 mod stages;
+mod status;
 
 pub use crate::core::{Core, CoreBuilder, CoreConfig, LogHistory, StartError};
-pub use crate::core::{CoreCounters, CoreStatus, ReplicaStatus};
-pub use crate::effect::{Effect, Effects, HaltReason, Span};
+pub use crate::effect::{Effect, Effects, HaltReason};
 pub use crate::ids::{BootNonce, ConnectionId, RequestId, Time};
-pub use crate::input::{Input, MeshBatch};
-pub use crate::replica::Role;
+pub use crate::input::Input;
+pub use crate::mesh::MeshBatch;
 pub use crate::request::{
     BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
 };
@@ -40,7 +43,9 @@ pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
 pub use crate::settings::{BatchSettings, RaftSettings, Settings, SettingsError};
+pub use crate::span::Span;
 pub use crate::stages::{Stage, StageSummary, Stages};
+pub use crate::status::{CoreCounters, CoreStatus, ReplicaStatus, Role};
 
 pub use metastore_wal::{
     ClusterId, CoreId, Identity, LogIndex, NodeId, ReplicaId, ShardId, Term, Ticket,

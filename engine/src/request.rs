@@ -4,9 +4,9 @@ use metastore_statemachine::{Command, GetQuery, NamespaceId, RangeQuery, Revisio
 use metastore_wal::ShardId;
 use thiserror::Error;
 
-use crate::core::CoreStatus;
-use crate::effect::Span;
 use crate::ids::RequestId;
+use crate::span::Span;
+use crate::status::CoreStatus;
 
 /// A request of a client, already checked against the protocol; it borrows the receive buffer.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use metastore_statemachine::{NamespaceId, Scope};
 use thiserror::Error;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::{CoreId, ShardId};
 
@@ -78,12 +78,25 @@ impl NamespaceRule {
 /// bits.
 #[must_use]
 pub fn slot_of(namespace: NamespaceId, routing_part: &[u8]) -> Slot {
-    let mut hasher = Xxh3::new();
-    hasher.update(&namespace.0.to_le_bytes());
-    hasher.update(routing_part);
-    let low_bits = hasher.digest() % SLOT_COUNT as u64;
+    let mut short = [0; SHORT_BYTES];
+    let end = NAMESPACE_BYTES + routing_part.len();
+    let hash = if end <= SHORT_BYTES {
+        short[..NAMESPACE_BYTES].copy_from_slice(&namespace.0.to_le_bytes());
+        short[NAMESPACE_BYTES..end].copy_from_slice(routing_part);
+        xxh3_64(&short[..end])
+    } else {
+        let mut hasher = Xxh3::new();
+        hasher.update(&namespace.0.to_le_bytes());
+        hasher.update(routing_part);
+        hasher.digest()
+    };
+    let low_bits = hash % SLOT_COUNT as u64;
     Slot(u16::try_from(low_bits).expect("14 bits fit into 16"))
 }
+
+const NAMESPACE_BYTES: usize = size_of::<u32>();
+/// Up to this length the input is put together on the stack: setting up a streaming hasher costs more than hashing.
+const SHORT_BYTES: usize = 128;
 
 /// The namespaces of a cluster and their rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,6 +313,22 @@ mod tests {
             };
             let slot = slot_of(namespace, rule.routing_part(key));
             assert_eq!(slot.0.to_string(), row[4], "{row:?}");
+        }
+    }
+
+    #[test]
+    fn long_routing_parts_hash_like_short_ones() {
+        for length in [SHORT_BYTES - 5, SHORT_BYTES - 4, SHORT_BYTES - 3, 1000] {
+            let part = vec![b'x'; length];
+            let mut hasher = Xxh3::new();
+            hasher.update(&1_u32.to_le_bytes());
+            hasher.update(&part);
+            let expected = hasher.digest() % SLOT_COUNT as u64;
+            assert_eq!(
+                u64::from(slot_of(NamespaceId(1), &part).0),
+                expected,
+                "{length}"
+            );
         }
     }
 

@@ -14,6 +14,7 @@
 //! What this crate does not do: it opens no file and no socket, reads no clock, starts no thread and draws nothing
 //! from the system's randomness. It does not look inside the core: what it checks, it checks from outside.
 
+pub mod bench;
 pub mod clients;
 pub mod disk;
 pub mod log_reuse;

@@ -203,6 +203,17 @@ pub struct NodeCounters {
     pub writes: u64,
 }
 
+impl NodeCounters {
+    /// Adds what another life did.
+    pub fn add(&mut self, other: &NodeCounters) {
+        self.inputs += other.inputs;
+        self.short_writes += other.short_writes;
+        self.segments += other.segments;
+        self.full_disks += other.full_disks;
+        self.writes += other.writes;
+    }
+}
+
 /// How long before a segment that found no room is tried again.
 const PREPARE_RETRY_NS: u64 = 100_000_000;
 /// How long at most a turn gathers input.

@@ -140,12 +140,7 @@ impl WorldReport {
         tally.refused_by_load += more.refused_by_load;
         tally.deadlines_not_done += more.deadlines_not_done;
         tally.deadlines_unknown += more.deadlines_unknown;
-        let (node, more) = (&mut self.node, &other.node);
-        node.inputs += more.inputs;
-        node.short_writes += more.short_writes;
-        node.segments += more.segments;
-        node.full_disks += more.full_disks;
-        node.writes += more.writes;
+        self.node.add(&other.node);
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 /// In a release build 100,000 inputs are a matter of a second.
 const INPUTS: u64 = if cfg!(debug_assertions) {
-    20_000
+    5_000
 } else {
     100_000
 };

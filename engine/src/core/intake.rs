@@ -3,15 +3,15 @@
 use metastore_statemachine::{Command, GetQuery, NamespaceId, RangeQuery, Scope};
 use metastore_wal::{CoreId, LogSpace, ShardId};
 
-use super::answers::{ReplyTo, Token};
-use super::ranges::{PartRequest, RangePartKey, RangePlan, refuse};
+use super::ranges::{PartRequest, refuse};
 use super::{Core, Route};
-use crate::effect::{Effects, Span};
+use crate::effect::Effects;
 use crate::ids::{ConnectionId, RequestId, Time};
-use crate::input::{MeshBatch, MeshMessage, ReadOp};
+use crate::mesh::{MeshBatch, MeshMessage, RangePartKey, RangePlan, ReadOp, ReplyTo, Token};
 use crate::replica::{KeyList, Replica};
 use crate::request::{ReadShape, Reply, Request, RequestError};
 use crate::router::slot_of;
+use crate::span::Span;
 
 /// What clients are told to wait when a limit on waiting work is reached.
 const OVERLOADED_RETRY_MS: u32 = 20;

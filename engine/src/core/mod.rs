@@ -1,27 +1,26 @@
 //! One processor core's share of the store: its replicas, the log they share, and everybody who waits for them.
 
-mod answers;
 mod builder;
 mod intake;
 mod ranges;
-mod status;
 
 use std::collections::VecDeque;
 
 use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, LogSpace, Position, ShardId, Ticket};
 
-pub(crate) use self::answers::{Answers, ReplyTo, Token};
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 use self::ranges::{Merges, PartRequest};
-pub(crate) use self::ranges::{RangePartKey, RangePlan};
-pub use self::status::{CoreCounters, CoreStatus, ReplicaStatus};
 
+use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
 use crate::ids::Time;
-use crate::input::{Input, MeshMessage};
+use crate::input::Input;
+use crate::mesh::MeshMessage;
+
 use crate::replica::{Applied, Replica, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
 use crate::stages::{Stage, Stages};
+use crate::status::{CoreCounters, CoreStatus};
 
 /// A mark is written when the log was idle this long. With its own flush it is durable well within 10 ms.
 const IDLE_BEFORE_MARK_MS: u64 = 5;

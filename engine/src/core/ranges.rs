@@ -4,81 +4,15 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use metastore_statemachine::{
-    Direction, NamespaceId, Projection, RangeQuery, Revision, Row, Scope,
-};
+use metastore_statemachine::{Direction, Revision, Row};
 use metastore_wal::ShardId;
 
 use crate::CoreId;
-use crate::effect::{Effect, Effects, Span};
+use crate::effect::{Effect, Effects};
 use crate::ids::{ConnectionId, RequestId};
-use crate::input::{PartChunk, PartEnd};
+use crate::mesh::{PartChunk, PartEnd, RangePartKey, RangePlan};
 use crate::request::{ChunkEnd, Reply, RequestError, RequestKind};
-
-/// One shard's part of a range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RangePartKey {
-    /// The core that merges.
-    pub(crate) home: CoreId,
-    /// The range there.
-    pub(crate) merge: u64,
-    /// The shard that reads.
-    pub(crate) shard: ShardId,
-}
-
-/// What a part reads; it outlives the request's buffer.
-#[derive(Debug, Clone)]
-pub(crate) struct RangePlan {
-    pub(crate) namespace: NamespaceId,
-    prefix: Vec<u8>,
-    start: Vec<u8>,
-    end: Vec<u8>,
-    scope: Scope,
-    direction: Direction,
-    projection: Projection,
-    pub(crate) at: Option<Revision>,
-    pub(crate) limit: u64,
-    pub(crate) chunk_bytes: usize,
-}
-
-/// Bytes of rows in a chunk: what a client may ask for.
-const CHUNK_BYTES_MIN: usize = 4 << 10;
-const CHUNK_BYTES_MAX: usize = 256 << 10;
-
-impl RangePlan {
-    pub(crate) fn new(query: &RangeQuery<'_>, chunk_bytes: usize) -> RangePlan {
-        RangePlan {
-            namespace: query.namespace,
-            prefix: query.prefix.to_vec(),
-            start: query.start.to_vec(),
-            end: query.end.to_vec(),
-            scope: query.scope,
-            direction: query.direction,
-            projection: query.projection,
-            at: query.at,
-            limit: query.limit,
-            chunk_bytes: chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
-        }
-    }
-
-    pub(crate) fn query(&self) -> RangeQuery<'_> {
-        RangeQuery {
-            namespace: self.namespace,
-            prefix: &self.prefix,
-            start: &self.start,
-            end: &self.end,
-            scope: self.scope,
-            direction: self.direction,
-            projection: self.projection,
-            at: self.at,
-            limit: self.limit,
-        }
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.prefix.len() + self.start.len() + self.end.len()
-    }
-}
+use crate::span::Span;
 
 /// A part as the merging core sees it.
 #[derive(Debug)]

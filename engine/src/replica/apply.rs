@@ -4,11 +4,13 @@ use metastore_statemachine::{Batch, Codec, GetQuery, Outcome, ReadError, StateMa
 use raft::eraftpb::{Entry, EntryType};
 
 use super::reads::{PendingRead, ReadRound};
-use super::{Replica, Role, ShardClock, Turn, fail_commands};
-use crate::effect::{Effect, HaltReason, Span};
+use super::{Replica, ShardClock, Turn, fail_commands};
+use crate::effect::{Effect, HaltReason};
 use crate::ids::Time;
 use crate::request::{Happened, Reply, RequestError};
+use crate::span::Span;
 use crate::stages::Stage;
+use crate::status::Role;
 
 /// How much was applied in a turn, for the histograms.
 #[derive(Debug, Default, Clone, Copy)]

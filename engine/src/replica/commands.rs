@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use metastore_statemachine::{BATCH_HEADER_BYTES, Batch, BatchBuilder, Codec, ShardTime};
 
-use crate::core::{Answers, ReplyTo, Token};
+use crate::answers::Answers;
 use crate::effect::Effects;
 use crate::ids::Time;
+use crate::mesh::{ReplyTo, Token};
 use crate::request::{Happened, RequestError};
 use crate::settings::BatchSettings;
 

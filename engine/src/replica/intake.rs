@@ -1,15 +1,16 @@
 //! What a replica takes from clients: commands into the open batch, reads into the next round, within its limits.
 
-use crate::core::{RangePartKey, RangePlan, ReplyTo};
-use crate::effect::Span;
 use crate::ids::Time;
-use crate::input::ReadOp;
+use crate::mesh::ReadOp;
+use crate::mesh::{RangePartKey, RangePlan, ReplyTo};
 use crate::request::RequestError;
 use crate::settings::Settings;
+use crate::span::Span;
+use crate::status::Role;
 
 use super::commands::PendingCommand;
 use super::reads::{self, PendingRange, PendingRead};
-use super::{OVERLOADED_RETRY_MS, Replica, Role, Turn};
+use super::{OVERLOADED_RETRY_MS, Replica, Turn};
 
 impl Replica {
     /// Takes a checked command into the open batch.

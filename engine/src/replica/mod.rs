@@ -23,29 +23,20 @@ use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedB
 use self::parts::RangeParts;
 use self::reads::Reads;
 use self::tail::EntryTail;
-use crate::core::{Answers, ReplicaStatus, Token};
+use crate::answers::Answers;
 use crate::effect::Effects;
 use crate::ids::{BootNonce, Time};
+use crate::mesh::Token;
 use crate::request::RequestError;
 use crate::settings::Settings;
 use crate::stages::{Stage, Stages};
+use crate::status::{ReplicaStatus, Role};
 
 pub(crate) use self::apply::{Applied, KeyList};
 pub(crate) use self::recovering::{RecoveringReplica, ReplayError};
 
 /// What clients are told to wait when a limit on waiting work is reached.
 const OVERLOADED_RETRY_MS: u32 = 20;
-
-/// What part a replica plays in its group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It follows a leader, or waits for one.
-    Follower,
-    /// It asks for votes.
-    Candidate,
-    /// It proposes.
-    Leader,
-}
 
 /// What a replica needs of its core while it works.
 pub(crate) struct Turn<'a> {

@@ -6,9 +6,10 @@ use metastore_statemachine::{Pin, Revision, SliceEnd, SliceLimit, StateMachine};
 
 use super::apply::read_error;
 use super::reads::{PendingRange, failed_chunk};
-use crate::core::{Answers, RangePartKey, RangePlan};
+use crate::answers::Answers;
 use crate::ids::Time;
-use crate::input::{PartChunk, PartEnd};
+use crate::mesh::{PartChunk, PartEnd};
+use crate::mesh::{RangePartKey, RangePlan};
 use crate::request::RequestError;
 
 /// Rows in a slice at most: it must end within half a millisecond.

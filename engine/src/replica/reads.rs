@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use crate::core::{Answers, RangePartKey, RangePlan, ReplyTo};
-use crate::effect::{Effects, Span};
+use crate::answers::Answers;
+use crate::effect::Effects;
 use crate::ids::Time;
-use crate::input::{PartChunk, PartEnd, ReadOp};
+use crate::mesh::{PartChunk, PartEnd, ReadOp};
+use crate::mesh::{RangePartKey, RangePlan, ReplyTo};
 use crate::request::{Happened, RequestError};
+use crate::span::Span;
 
 /// A read that waits for its round.
 #[derive(Debug, Clone, Copy)]

@@ -14,9 +14,10 @@ use super::commands::{Compressor, OpenBatch, Proposals};
 use super::parts::RangeParts;
 use super::reads::Reads;
 use super::tail::EntryTail;
-use super::{Committed, Replica, Role, ShardClock, members};
+use super::{Committed, Replica, ShardClock, members};
 use crate::core::CoreConfig;
 use crate::ids::Time;
+use crate::status::Role;
 
 /// Why a replica's records cannot be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -20,7 +20,8 @@ pub(super) struct WorldPlan {
     pub(super) think_max_ns: u64,
     pub(super) values: ValueSizes,
     pub(super) short_deadline_per_mille: u64,
-    pub(super) damage_per_mille: u64,
+    pub(super) damages_per_mille: u64,
+    pub(super) reconnects_per_mille: u64,
     pub(super) latency: Latency,
     pub(super) faults: DiskFaults,
 }
@@ -90,7 +91,8 @@ impl WorldPlan {
                 long_bytes_max: random.weighted(&[(2, 3_000), (1, 30_000)]),
             },
             short_deadline_per_mille: random.weighted(&[(2, 0), (1, 200)]),
-            damage_per_mille: 100,
+            damages_per_mille: 100,
+            reconnects_per_mille: 5,
             latency,
             faults,
         }
@@ -131,7 +133,7 @@ impl LifeKind {
     }
 
     /// How long clients are busy.
-    pub(super) fn busy_ns(self, random: &mut Random) -> u64 {
+    pub(super) fn draw_busy_ns(self, random: &mut Random) -> u64 {
         match self {
             LifeKind::Starting => random.below(3 * MILLISECOND_NS),
             LifeKind::Busy | LifeKind::Idle => {
@@ -141,7 +143,7 @@ impl LifeKind {
     }
 
     /// How long after that the crash comes.
-    pub(super) fn idle_ns(self, random: &mut Random) -> u64 {
+    pub(super) fn draw_idle_ns(self, random: &mut Random) -> u64 {
         match self {
             LifeKind::Starting | LifeKind::Busy => 0,
             LifeKind::Idle => random.between(1, 30 * MILLISECOND_NS),

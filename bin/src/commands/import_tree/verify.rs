@@ -93,7 +93,8 @@ impl Comparison<'_, '_> {
         let look = |path, sight| Look::new(self.keys, path, sight);
         let entries = listing.entries.into_iter();
         let looks: Vec<Look> = entries.map(|entry| look(entry.path, entry.sight)).collect();
-        let is_expected = |look: &&Look| !matches!(look.first, Sight::Absent);
+        let is_expected =
+            |look: &&Look| !matches!(look.first, Sight::Absent) && !self.is_too_long(&look.key);
         let expected = looks.iter().filter(is_expected);
         let expected = expected.map(|look| look.key.clone()).collect();
         self.look(looks)?;

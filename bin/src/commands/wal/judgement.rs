@@ -72,6 +72,23 @@ impl Verdict {
     }
 }
 
+impl From<Refusal> for Verdict {
+    fn from(refusal: Refusal) -> Verdict {
+        let Refusal::Recovery(error) = refusal else {
+            return Verdict::Refused(refusal);
+        };
+        match error {
+            RecoveryError::Corrupt { findings } => Verdict::Damaged(findings),
+            RecoveryError::Source(error) => Verdict::Refused(error.into()),
+            RecoveryError::OtherCluster { .. }
+            | RecoveryError::OtherNode { .. }
+            | RecoveryError::OtherCore { .. }
+            | RecoveryError::NewerFormat { .. }
+            | RecoveryError::CommitAboveLast { .. } => Verdict::Refused(Refusal::Recovery(error)),
+        }
+    }
+}
+
 impl Judgement {
     /// Goes the way of a start up to the point where it would write: every file is read, the decision is made by the
     /// same code, and what survives is replayed into replicas.
@@ -86,13 +103,7 @@ impl Judgement {
             verdict: Verdict::Starts,
         };
         if let Err(refusal) = judgement.fill(data, core, on_item) {
-            judgement.verdict = match refusal {
-                Refusal::Recovery(RecoveryError::Corrupt { findings }) => {
-                    Verdict::Damaged(findings)
-                }
-                Refusal::Recovery(RecoveryError::Source(error)) => Verdict::Refused(error.into()),
-                refusal => Verdict::Refused(refusal),
-            };
+            judgement.verdict = Verdict::from(refusal);
         }
         judgement
     }

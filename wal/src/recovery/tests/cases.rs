@@ -254,6 +254,24 @@ fn a_copy_of_a_record_in_another_place_is_refused() {
 }
 
 #[test]
+fn an_intact_record_in_a_wrong_place_is_refused_wherever_the_watermark_is() {
+    let mut disk = one_segment().disk;
+    // The next record, one block too far: the device put it there, and may have acknowledged it.
+    forge(&mut disk, 5, &[next_part(1)], |_| {});
+    let record = block(&mut disk, FIRST_FILE, 5).to_vec();
+    block(&mut disk, FIRST_FILE, 5).fill(0);
+    block(&mut disk, FIRST_FILE, 6).copy_from_slice(&record);
+    let found = findings(&disk);
+    assert_eq!(
+        found[0].what,
+        DamageKind::Misplaced {
+            sequence: RecordSequence(6)
+        }
+    );
+    assert_eq!(found[0].offset, 6 * BLOCK_BYTES as u64);
+}
+
+#[test]
 fn a_copied_file_is_refused() {
     let mut machine = one_segment();
     machine.idle();
@@ -355,6 +373,44 @@ fn contents_that_contradict_themselves_are_refused_wherever_the_watermark_is() {
         };
         assert_eq!(findings(&disk)[0].what, what, "{sub_header:?}");
     }
+}
+
+#[test]
+fn a_header_that_contradicts_itself_is_refused_wherever_it_lies() {
+    let mut disk = one_segment().disk;
+    // A record that claims to know that it is durable itself.
+    forge(&mut disk, 5, &[next_part(1)], |fields| {
+        fields.watermark = fields.sequence
+    });
+    let found = findings(&disk);
+    assert_eq!(
+        (found[0].what, found[0].offset),
+        (DamageKind::HeaderMalformed, 5 * BLOCK_BYTES as u64)
+    );
+    assert_eq!(
+        found[0].concerned,
+        Concerned::WholeCore {
+            proven_intact: vec![]
+        }
+    );
+}
+
+#[test]
+fn a_record_that_the_end_of_its_file_cuts_off_is_torn() {
+    let mut machine = one_segment();
+    machine.write(append(1, 1, 2, 3, vec![entry(1, b'z', 5000)]));
+    machine
+        .disk
+        .files
+        .get_mut(&FIRST_FILE)
+        .unwrap()
+        .truncate(6 * BLOCK_BYTES);
+    let recovered = machine.disk.recover().unwrap();
+    assert_eq!(
+        (recovered.decision, recovered.last_record),
+        (Decision::TornTail, RecordSequence(5))
+    );
+    assert_eq!(recovered.torn.unwrap().offset, 5 * BLOCK_BYTES as u64);
 }
 
 #[test]

@@ -6,43 +6,10 @@ use std::collections::BTreeMap;
 use metastore_statemachine::Outcome;
 
 use crate::CoreId;
-use crate::core::ranges::RangePartKey;
-use crate::effect::{Effect, Effects, Span};
-use crate::ids::{ConnectionId, RequestId};
-use crate::input::{MeshBatch, MeshMessage, PartChunk};
-use crate::request::{BatchItem, Reply, RequestError, RequestKind};
-
-/// What is waiting for an answer, on the core where the request arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Token {
-    /// A request of a connection.
-    Request {
-        /// The connection.
-        connection: ConnectionId,
-        /// The request.
-        request: RequestId,
-        /// Which kind of request.
-        kind: RequestKind,
-    },
-    /// One command of a batch whose answers are being gathered.
-    BatchItem {
-        /// The batch.
-        gather: u64,
-        /// Position in the batch.
-        item: u32,
-    },
-    /// Nobody any more: it was answered already, with an error.
-    Nobody,
-}
-
-/// Where an answer goes. It travels with the request, so no core keeps a table of what it sent away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ReplyTo {
-    /// The core where the request arrived.
-    pub(crate) core: CoreId,
-    /// What waits there.
-    pub(crate) token: Token,
-}
+use crate::effect::{Effect, Effects};
+use crate::mesh::{MeshBatch, MeshMessage, PartChunk, RangePartKey, ReplyTo, Token};
+use crate::request::{BatchItem, Reply, RequestError};
+use crate::span::Span;
 
 /// The answers to a batch while some are missing.
 #[derive(Debug)]

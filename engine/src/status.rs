@@ -3,7 +3,6 @@
 use metastore_statemachine::Revision;
 use metastore_wal::{CoreId, LogIndex, LogStatus, ReplicaId, ShardId, Term};
 
-use crate::replica::Role;
 use crate::stages::StageSummary;
 
 /// What one core reports about itself.
@@ -67,4 +66,15 @@ pub struct ReplicaStatus {
     pub state_hash: u64,
     /// Commands applied since the start, those of the log's replay left out.
     pub applied_commands: u64,
+}
+
+/// What part a replica plays in its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It follows a leader, or waits for one.
+    Follower,
+    /// It asks for votes.
+    Candidate,
+    /// It proposes.
+    Leader,
 }
