@@ -204,7 +204,7 @@ impl FlushCheck {
             FlushCheck::Contradicted => "CONTRADICTED: the disk has flushed less often",
             FlushCheck::NoVolatileCache => "the disk has no volatile cache",
             FlushCheck::NotCounted => "the disk writes past its cache, which it does not count",
-            FlushCheck::NotObserved => "the disk was not observed (--data)",
+            FlushCheck::NotObserved => "the disk was not observed",
         }
     }
 }
