@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -141,6 +142,9 @@ pub(crate) struct GoalsArguments {
     /// Write everything as JSON to this file; `-` is the standard output, and the tables then go to standard error.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// More arguments for `metastore dev`, such as `-- --flush dsync`.
+    #[arg(last = true, value_name = "STORE_ARGUMENTS")]
+    pub(crate) store_arguments: Vec<OsString>,
 }
 
 /// Why a value of the command line is refused.

@@ -16,6 +16,8 @@ use crate::arguments::{Effort, GoalsArguments};
 use crate::conditions::Conditions;
 use crate::error::{PerfError, Verdict};
 use crate::keys::KeySpace;
+use crate::latency::Spread;
+use crate::machine_use::OTHERS_SHARE_MAX;
 use crate::operation::RequestMaker;
 use crate::output::{Output, Table};
 use crate::preload::{Loaded, ensure_loaded};
@@ -34,6 +36,8 @@ const ATTEMPTS_PER_ROUND: u32 = 2;
 struct GoalsReport {
     conditions: Conditions,
     pinning: Pinning,
+    /// Arguments of the store beyond those that this command gives it.
+    store_arguments: Vec<String>,
     loaded: Vec<Loaded>,
     warm_up_seconds: f64,
     round_seconds: f64,
@@ -55,11 +59,17 @@ pub(crate) fn run(arguments: &GoalsArguments) -> Result<Verdict, PerfError> {
     let effort = arguments.effort.effort();
     // The store pins itself to one of the CPUs that it may use, so it starts before this process restricts itself.
     let pinning = Pinning::choose();
-    let mut node = Node::start(&arguments.metastore, &arguments.data, pinning.store_cpu())?;
+    let cpu = pinning.store_cpu();
+    let more = &arguments.store_arguments;
+    let node = Node::start(&arguments.metastore, &arguments.data, cpu, more)?;
+    node.end_on_signals()?;
     pinning.restrict_client();
     let mut store = node.connect()?;
     store.watch_process(Some(node.process()))?;
-    store.watch_disk(&arguments.data)?;
+    if let Err(error) = store.watch_disk(&arguments.data) {
+        // Not every file system lies on one disk that counts; the store's own count is still there.
+        output.line(&format!("the disk's flushes are not counted: {error}"))?;
+    }
 
     let observation = store.observe()?;
     let conditions = Conditions::of(&store, &observation, Some(&arguments.data));
@@ -67,6 +77,13 @@ pub(crate) fn run(arguments: &GoalsArguments) -> Result<Verdict, PerfError> {
         output.line(&line)?;
     }
     output.line(&pinning.words())?;
+    let store_arguments: Vec<String> = more
+        .iter()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    if !store_arguments.is_empty() {
+        output.line(&format!("store arguments: {}", store_arguments.join(" ")))?;
+    }
     announce(&effort, &mut output)?;
     let mut requests = RequestMaker::new(effort.keys);
     let loaded = load(&mut store, &mut requests, &mut output)?;
@@ -74,6 +91,7 @@ pub(crate) fn run(arguments: &GoalsArguments) -> Result<Verdict, PerfError> {
     let mut report = GoalsReport {
         conditions,
         pinning,
+        store_arguments,
         loaded,
         warm_up_seconds: effort.warm_up.as_secs_f64(),
         round_seconds: effort.measured.as_secs_f64(),
@@ -167,6 +185,14 @@ impl GoalsReport {
             self.rounds.len(),
             self.thrown_away.len()
         ))?;
+        let others = self.rounds.iter().filter_map(Round::others_cpu_share);
+        let others = Spread::of(others).map_or(0.0, |spread| spread.max);
+        if others > OTHERS_SHARE_MAX {
+            output.line(&format!(
+                "WARNING: other processes took up to {others:.2} CPUs meanwhile; latencies and ratios are worth little \
+                 on a machine that is not quiet"
+            ))?;
+        }
         for words in self
             .rounds
             .last()

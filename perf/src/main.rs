@@ -22,6 +22,7 @@ mod goals;
 mod keys;
 mod latency;
 mod load;
+mod machine_use;
 mod measurement;
 mod operation;
 mod output;

@@ -47,7 +47,7 @@ pub(super) struct Figure {
 /// A figure's name, its target and its value in one round.
 type Definition = (&'static str, Target, fn(&Round) -> Option<f64>);
 
-const DEFINITIONS: [Definition; 11] = [
+const DEFINITIONS: [Definition; 12] = [
     (
         "put latency ratio: lone put p50 / (floor p50 + ping p50)",
         Target::AtMost(1.4),
@@ -92,6 +92,11 @@ const DEFINITIONS: [Definition; 11] = [
         "client CPU us a put, deep pipelines",
         Target::None,
         |round| Some(round.deep.client.cpu_us_per_operation),
+    ),
+    (
+        "CPUs taken by other processes",
+        Target::None,
+        Round::others_cpu_share,
     ),
 ];
 

@@ -154,6 +154,13 @@ impl Round {
         self.lone.latency.p50_us / (self.floor_p50_us() + self.ping.latency.p50_us)
     }
 
+    /// The most that processes without a part in the round took, in CPUs.
+    pub(super) fn others_cpu_share(&self) -> Option<f64> {
+        let all = [&self.ping, &self.lone, &self.crowd, &self.deep];
+        let shares = all.iter().filter_map(|point| point.others_cpu_share);
+        shares.max_by(f64::total_cmp)
+    }
+
     /// Why the round does not count, if it does not.
     pub(super) fn discard(&self) -> Option<Discard> {
         let (before, after) = (self.floor_before.p50_us, self.floor_after.p50_us);

@@ -123,3 +123,17 @@ fn a_store_that_does_not_answer_is_given_up() {
         "{result:?}"
     );
 }
+
+#[test]
+fn sleep_never_reaches_into_the_time_of_the_next_request() {
+    let sleep_ms = |idle_us: u64| sleep_within(idle_us * 1_000).as_millis();
+    assert_eq!(sleep_ms(0), 0);
+    assert_eq!(sleep_ms(2_999), 0);
+    assert_eq!(sleep_ms(3_000), 1);
+    assert_eq!(sleep_ms(10_500), 8);
+    assert_eq!(
+        sleep_ms(10_000_000),
+        100,
+        "the end of the run is not slept through"
+    );
+}
