@@ -59,6 +59,13 @@ impl Workload {
         }
     }
 
+    /// Numbers its values from here on, so that several workloads together still draw none twice.
+    #[must_use]
+    pub fn with_first_value(mut self, first: u64) -> Workload {
+        self.next_value = first;
+        self
+    }
+
     /// What a client asks for next.
     pub fn draw(&mut self, known: &Known) -> Operation {
         #[derive(Clone, Copy)]
