@@ -107,18 +107,6 @@ impl Workload {
         }
     }
 
-    /// Everything, in one range over all shards.
-    #[must_use]
-    pub fn audit() -> Operation {
-        Operation::Range(RangeOf {
-            prefix: Vec::new(),
-            scope: Scope::Subtree,
-            direction: Direction::Forward,
-            limit: 0,
-            chunk_bytes: 4096,
-        })
-    }
-
     fn draw_range(&mut self) -> RangeOf {
         let directory = format!("/d{}/", self.random.below(DIRECTORIES)).into_bytes();
         let (prefix, scope) = self.random.weighted(&[

@@ -128,7 +128,7 @@ impl LoadClient {
             }
             Operation::Get { key, .. } => self.read(client, clock, key, seen),
             Operation::GetMany { keys } => self.read(client, clock, &keys[0], seen),
-            Operation::Range(_) | Operation::Status => match client.ping() {
+            Operation::Range(_) | Operation::Audit | Operation::Status => match client.ping() {
                 Ok(()) => Connection::Alive,
                 Err(_) => Connection::Gone,
             },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ pub(crate) enum Failure {
         /// The round.
         round: u64,
         /// Why.
-        source: ClientError,
+        source: Box<ClientError>,
     },
     /// A server took nothing that was sent to it.
     #[error("round {round}: only {acknowledged} mutations were acknowledged in {seconds} s")]
@@ -154,7 +154,7 @@ impl CrashTest {
         Ok(())
     }
 
-    fn remove(&self, directory: &PathBuf) -> Result<(), Failure> {
+    fn remove(&self, directory: &Path) -> Result<(), Failure> {
         match fs::remove_dir_all(directory) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Failure::Remove {
                 directory: directory.display().to_string(),
@@ -186,7 +186,7 @@ impl CrashTest {
         }
     }
 
-    fn run_round(&mut self, round: u64, directory: &PathBuf) -> Result<(), Failure> {
+    fn run_round(&mut self, round: u64, directory: &Path) -> Result<(), Failure> {
         let failed = |source| Failure::Server { round, source };
         let kill = Self::choose_kill(round);
         let repetitions = if kill == Kill::Recovery { 3 } else { 1 };
@@ -339,7 +339,7 @@ impl Waiter<'_> {
 }
 
 /// Everything that the server holds.
-fn read_all(client: &mut Client) -> Result<BTreeMap<Vec<u8>, FoundRow>, ClientError> {
+fn read_all(client: &mut Client) -> Result<BTreeMap<Vec<u8>, FoundRow>, Box<ClientError>> {
     let mut rows = BTreeMap::new();
     client.range(&RangeRequest::subtree(NAMESPACE, b""), |row| {
         rows.insert(row.key.to_vec(), FoundRow::of(&row));
