@@ -10,7 +10,7 @@ use crate::node::{
     Machine, Node, NodeConfig, NodeCounters, NodeEvent, Observed, StartFailure, Started, Stop,
 };
 use crate::operation::Operation;
-use crate::oracle::{Ledger, Oracle};
+use crate::oracle::{Checkers, Ledger, Oracle};
 use crate::random::Random;
 use crate::scheduler::Scheduler;
 use crate::trace::Trace;
@@ -57,12 +57,18 @@ pub struct Bench<E> {
 impl<E> Bench<E> {
     /// A formatted disk and a node that never ran.
     #[must_use]
-    pub fn new(config: NodeConfig, mut disk: Disk, clients: usize, random: Random) -> Bench<E> {
+    pub fn new(
+        config: NodeConfig,
+        mut disk: Disk,
+        (clients, checkers): (usize, Checkers),
+        random: Random,
+    ) -> Bench<E> {
         disk.format_file(FileName::Mark, 2 * metastore_wal::format::BLOCK_BYTES);
         Bench {
-            oracle: Oracle {
-                ledger: Ledger::new(&config.replicas(), Parameters::default()),
-            },
+            oracle: Oracle::new(match checkers {
+                Checkers::All => Some(Ledger::new(&config.replicas(), Parameters::default())),
+                Checkers::ClientsAlone => None,
+            }),
             config,
             node: None,
             scheduler: Scheduler::default(),
@@ -127,10 +133,11 @@ impl<E> Bench<E> {
     /// It does not start.
     pub fn start(&mut self) -> Result<Decision, StartFailure> {
         let (node, started) = self.try_start()?;
-        self.oracle
-            .ledger
-            .on_recovered(started.survivors)
-            .map_err(StartFailure::Violation)?;
+        if let Some(ledger) = &mut self.oracle.ledger {
+            ledger
+                .on_recovered(started.survivors)
+                .map_err(StartFailure::Violation)?;
+        }
         self.node = Some(node);
         let now = self.scheduler.now();
         self.on_node(|node, machine, observe| node.run_turn(now, machine, observe))
@@ -158,7 +165,7 @@ impl<E> Bench<E> {
         self.counters = self.counters();
         self.node = None;
         self.disk.crash(kind);
-        self.clients.on_crash();
+        self.clients.on_crash(&mut self.oracle);
         self.scheduler.clear();
     }
 
@@ -167,8 +174,8 @@ impl<E> Bench<E> {
     /// # Errors
     /// They differ.
     pub fn check_states(&mut self) -> Result<(), Violation> {
-        if let Some(status) = self.status() {
-            self.states_compared += self.oracle.ledger.check_states(&status.replicas)?;
+        if let (Some(status), Some(ledger)) = (self.status(), &self.oracle.ledger) {
+            self.states_compared += ledger.check_states(&status.replicas)?;
         }
         Ok(())
     }
@@ -238,7 +245,7 @@ impl<E> Bench<E> {
     /// A promise is broken.
     pub fn reconnect(&mut self, client: usize) -> Result<(), Violation> {
         let now = self.scheduler.now();
-        let connection = self.clients.reconnect(client);
+        let connection = self.clients.reconnect(client, &mut self.oracle);
         self.on_node(|node, machine, _| {
             node.on_input(now, Input::ConnectionClosed { connection }, machine);
             Ok(())
@@ -294,13 +301,18 @@ fn observe(
     observed: Observed<'_>,
 ) -> Result<(), Violation> {
     match observed {
-        Observed::DiskChanged { disk } => oracle.ledger.advance(disk),
+        Observed::DiskChanged { disk } => match &mut oracle.ledger {
+            Some(ledger) => ledger.advance(disk),
+            None => Ok(()),
+        },
         Observed::RecordSubmitted {
             file,
             offset,
             bytes,
         } => {
-            oracle.ledger.on_record_submitted(file, offset, bytes);
+            if let Some(ledger) = &mut oracle.ledger {
+                ledger.on_record_submitted(file, offset, bytes);
+            }
             Ok(())
         }
         Observed::Answer {

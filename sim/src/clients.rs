@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use metastore_engine::{
     BatchItem, ChunkEnd, ConnectionId, Happened, Input, Reply, Request, RequestError, RequestId,
+    ShardId,
 };
-use metastore_statemachine::{Command, GetQuery, Outcome, OutcomeCode, RangeQuery, Row};
+use metastore_statemachine::{
+    Command, GetQuery, Outcome, OutcomeCode, Projection, RangeQuery, Revision, Row,
+};
 
 use crate::operation::{NAMESPACE, Operation, RangeOf};
-use crate::oracle::{Floor, Oracle};
+use crate::oracle::{FoundRow, Oracle, ReadRow, Sent};
 use crate::violation::Violation;
 use crate::workload::Known;
 
@@ -18,7 +21,7 @@ struct Pending {
     operation: Operation,
     /// The bytes of its mutations.
     commands: Vec<Vec<u8>>,
-    floor: Floor,
+    sent: Sent,
     /// The rows of a range so far, with their number.
     rows: Vec<u8>,
     row_count: u64,
@@ -45,6 +48,8 @@ pub struct Tally {
     pub reads: u64,
     /// Ranges that were answered to the end.
     pub ranges: u64,
+    /// Those that read everything after a start, to judge all that clients saw.
+    pub audits: u64,
     /// Refusals because the log has spent its budget.
     pub refused_by_budget: u64,
     /// Refusals because no segment is prepared, or too much waits.
@@ -138,11 +143,8 @@ impl Clients {
             .iter()
             .map(|mutation| mutation.encoded())
             .collect();
-        for command in &commands {
-            oracle.ledger.on_sent(command);
-        }
         let pending = Pending {
-            floor: oracle.ledger.floor(),
+            sent: oracle.on_sent(&commands),
             commands,
             operation,
             rows: Vec::new(),
@@ -161,10 +163,13 @@ impl Clients {
     }
 
     /// A client's connection breaks; it makes another. Returns the one that broke.
-    pub fn reconnect(&mut self, client: usize) -> ConnectionId {
+    pub fn reconnect(&mut self, client: usize, oracle: &mut Oracle) -> ConnectionId {
         let client = &mut self.clients[client];
         for pending in std::mem::take(&mut client.pending).into_values() {
-            self.tally.unknown += pending.commands.len() as u64;
+            for mutation in pending.operation.mutations() {
+                self.tally.unknown += 1;
+                oracle.on_unknown(mutation, &pending.sent);
+            }
         }
         let broken = client.connection;
         client.connection = ConnectionId(self.next_connection);
@@ -173,9 +178,9 @@ impl Clients {
     }
 
     /// The node is gone: so is every connection.
-    pub fn on_crash(&mut self) {
+    pub fn on_crash(&mut self, oracle: &mut Oracle) {
         for client in 0..self.clients.len() {
-            self.reconnect(client);
+            self.reconnect(client, oracle);
         }
     }
 
@@ -257,10 +262,13 @@ impl Pending {
                     keys: &list,
                 });
             }
-            Operation::Range(range) => deliver(Request::Range {
-                query: query_of(range),
-                chunk_bytes: range.chunk_bytes,
-            }),
+            Operation::Range(_) | Operation::Audit => {
+                let range = self.operation.range().expect("it reads a range");
+                deliver(Request::Range {
+                    query: query_of(&range),
+                    chunk_bytes: range.chunk_bytes,
+                });
+            }
             Operation::Status => deliver(Request::Status),
         }
     }
@@ -274,7 +282,7 @@ fn query_of(range: &RangeOf) -> RangeQuery<'_> {
         end: &[],
         scope: range.scope,
         direction: range.direction,
-        projection: metastore_statemachine::Projection::KeysAndValues,
+        projection: Projection::KeysAndValues,
         at: None,
         limit: range.limit,
     }
@@ -328,30 +336,22 @@ impl Answered<'_> {
                 found,
                 rows,
                 ..
-            } => self.on_rows(*shard, *revision, found.of(arena), rows.of(arena))?,
+            } => self.on_rows((*shard, *revision), found.of(arena), rows.of(arena))?,
             Reply::Chunk { count, rows, end } => {
                 self.pending.rows.extend_from_slice(rows.of(arena));
                 self.pending.row_count += u64::from(*count);
                 let ChunkEnd::Last(revisions) = end else {
                     return Ok(false);
                 };
-                let Operation::Range(range) = &self.pending.operation else {
-                    return Err(Fault::Form("a chunk answers a range"));
-                };
-                let (floor, rows) = (&self.pending.floor, &self.pending.rows);
-                self.tally.ranges += 1;
-                self.oracle.ledger.check_range(
-                    range,
-                    revisions,
-                    (rows, self.pending.row_count),
-                    floor,
-                )?;
+                self.on_range(revisions)?;
             }
             Reply::Status(status) => {
                 if self.pending.operation != Operation::Status {
                     return Err(Fault::Form("a status answers a status"));
                 }
-                self.oracle.ledger.check_states(&status.replicas)?;
+                if let Some(ledger) = &self.oracle.ledger {
+                    ledger.check_states(&status.replicas)?;
+                }
             }
             Reply::Cancelled => return Err(Fault::Form("nothing was cancelled")),
         }
@@ -390,9 +390,13 @@ impl Answered<'_> {
             Happened::NotDone => {
                 self.tally.refused += 1;
                 let command = &self.pending.commands[index];
-                self.oracle.ledger.on_refused(command)?;
+                self.oracle.on_refused(command)?;
             }
-            Happened::Unknown => self.tally.unknown += 1,
+            Happened::Unknown => {
+                self.tally.unknown += 1;
+                let mutation = &self.pending.operation.mutations()[index];
+                self.oracle.on_unknown(mutation, &self.pending.sent);
+            }
         }
         Ok(())
     }
@@ -405,21 +409,19 @@ impl Answered<'_> {
             return Err(Fault::Form("an outcome stands alone"));
         }
         self.tally.acknowledged += 1;
-        let (floor, command) = (&self.pending.floor, &self.pending.commands[index]);
+        let mutation = &self.pending.operation.mutations()[index];
+        let command = self.pending.commands[index].as_slice();
         self.oracle
-            .ledger
-            .on_acknowledged(command, floor, &outcome)?;
+            .on_acknowledged((mutation, command), &self.pending.sent, &outcome)?;
         if matches!(outcome.code, OutcomeCode::Done | OutcomeCode::Conflict) {
-            let key = &self.pending.operation.mutations()[index].key;
-            self.known.insert(key.clone(), outcome.revision);
+            self.known.insert(mutation.key.clone(), outcome.revision);
         }
         Ok(())
     }
 
     fn on_rows(
         &mut self,
-        shard: metastore_engine::ShardId,
-        revision: metastore_statemachine::Revision,
+        position: (ShardId, Revision),
         found: &[u8],
         mut rows: &[u8],
     ) -> Result<(), Fault> {
@@ -429,28 +431,55 @@ impl Answered<'_> {
             Operation::Mutate(_)
             | Operation::Batch(_)
             | Operation::Range(_)
+            | Operation::Audit
             | Operation::Status => return Err(Fault::Form("rows answer reads of keys")),
         };
         if keys.len() != found.len() {
             return Err(Fault::Form("each key is found or not"));
         }
         self.tally.reads += 1;
-        let ledger = &mut self.oracle.ledger;
-        ledger.on_read(shard, revision, at, &self.pending.floor)?;
+        let mut read = Vec::new();
         for (key, &is_found) in keys.iter().zip(found) {
-            if is_found == 0 {
-                ledger.check_row(shard, revision, key, None)?;
-                continue;
+            let mut row = None;
+            if is_found == 1 {
+                let Ok((decoded, length)) = Row::decode(rows) else {
+                    return Err(Fault::Form("a row can be decoded"));
+                };
+                rows = &rows[length..];
+                self.known.insert(key.clone(), decoded.mod_revision);
+                row = Some(decoded);
             }
-            let Ok((row, length)) = Row::decode(rows) else {
-                return Err(Fault::Form("a row can be decoded"));
-            };
-            rows = &rows[length..];
-            ledger.check_row(shard, revision, key, Some(&row))?;
-            self.known.insert(key.clone(), row.mod_revision);
+            read.push(ReadRow { key, row });
         }
         if !rows.is_empty() {
             return Err(Fault::Form("there are as many rows as keys found"));
+        }
+        self.oracle
+            .on_read(position, at, &self.pending.sent, &read)?;
+        Ok(())
+    }
+
+    /// The last chunk of a range is there.
+    fn on_range(&mut self, revisions: &[(ShardId, Revision)]) -> Result<(), Fault> {
+        let Some(range) = self.pending.operation.range() else {
+            return Err(Fault::Form("a chunk answers a range"));
+        };
+        self.tally.ranges += 1;
+        let mut rest = self.pending.rows.as_slice();
+        let rows = (rest, self.pending.row_count);
+        self.oracle
+            .on_range(&range, revisions, rows, &self.pending.sent)?;
+        if self.pending.operation == Operation::Audit {
+            let mut found = BTreeMap::new();
+            while !rest.is_empty() {
+                let Ok((row, length)) = Row::decode(rest) else {
+                    return Err(Fault::Form("a row can be decoded"));
+                };
+                found.insert(row.key.to_vec(), FoundRow::of(&row));
+                rest = &rest[length..];
+            }
+            self.tally.audits += 1;
+            self.oracle.on_audit(found)?;
         }
         Ok(())
     }

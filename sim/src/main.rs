@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use metastore_sim::Mutant;
+use metastore_sim::oracle::Checkers;
 use metastore_sim::power_loss::{self, PowerLoss};
 
 /// Runs simulated nodes through crashes. Everything follows from the seed.
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
                 seed,
                 crashes,
                 mutant,
+                checkers: Checkers::All,
             };
             println!("power-loss, seed {seed}");
             match run.run() {

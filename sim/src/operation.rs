@@ -61,6 +61,8 @@ pub enum Operation {
     },
     /// Keys in order.
     Range(RangeOf),
+    /// Everything, asked for with nothing else on its way since the node started.
+    Audit,
     /// What the core reports about itself.
     Status,
 }
@@ -116,6 +118,18 @@ impl Mutation {
 }
 
 impl RangeOf {
+    /// Every key of every shard.
+    #[must_use]
+    pub fn everything() -> RangeOf {
+        RangeOf {
+            prefix: Vec::new(),
+            scope: Scope::Subtree,
+            direction: Direction::Forward,
+            limit: 0,
+            chunk_bytes: 4096,
+        }
+    }
+
     /// Whether a key belongs to the range.
     #[must_use]
     pub fn matches(&self, key: &[u8]) -> bool {
@@ -130,6 +144,20 @@ impl RangeOf {
 }
 
 impl Operation {
+    /// The range that it reads, if it reads one.
+    #[must_use]
+    pub fn range(&self) -> Option<RangeOf> {
+        match self {
+            Operation::Range(range) => Some(range.clone()),
+            Operation::Audit => Some(RangeOf::everything()),
+            Operation::Mutate(_)
+            | Operation::Batch(_)
+            | Operation::Get { .. }
+            | Operation::GetMany { .. }
+            | Operation::Status => None,
+        }
+    }
+
     /// The mutations in it, in order.
     #[must_use]
     pub fn mutations(&self) -> &[Mutation] {
@@ -139,6 +167,7 @@ impl Operation {
             Operation::Get { .. }
             | Operation::GetMany { .. }
             | Operation::Range(_)
+            | Operation::Audit
             | Operation::Status => &[],
         }
     }

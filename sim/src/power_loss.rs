@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::log_reuse::{LogReuse, ReuseReport};
 use crate::mutants::Mutant;
+use crate::oracle::Checkers;
 use crate::trace::Trace;
 use crate::violation::Violation;
 use crate::world::{World, WorldReport};
@@ -18,6 +19,8 @@ pub struct PowerLoss {
     pub crashes: u64,
     /// The planted bug, if any.
     pub mutant: Option<Mutant>,
+    /// Who checks.
+    pub checkers: Checkers,
 }
 
 /// What was done.
@@ -56,7 +59,7 @@ impl PowerLoss {
         let mut summary = Summary::default();
         while summary.total.crashes < self.crashes {
             let seed = self.seed + summary.worlds;
-            let mut world = World::new(seed, self.mutant);
+            let mut world = World::new(seed, self.mutant, self.checkers);
             let mut log = LogReuse::new(seed, self.mutant);
             let ran = caught(|| world.run()).and_then(|()| caught(|| log.run(LOG_CRASHES)));
             summary.worlds += 1;
@@ -80,12 +83,12 @@ impl PowerLoss {
 /// # Errors
 /// A broken promise, and the world in which it was broken.
 pub fn trace(seed: u64, inputs: u64) -> Result<Trace, Box<Failure>> {
-    let mut trace = Trace::new();
+    let mut trace = Trace::new(inputs);
     let mut summary = Summary::default();
-    while trace.inputs() < inputs {
+    while !trace.is_full() {
         let world_seed = seed + summary.worlds;
-        let mut world = World::new(world_seed, None);
-        world.set_trace(trace, inputs);
+        let mut world = World::new(world_seed, None, Checkers::All);
+        world.set_trace(trace);
         let ran = caught(|| world.run());
         trace = world.take_trace().expect("the world was given a trace");
         summary.worlds += 1;
@@ -136,6 +139,7 @@ impl WorldReport {
         tally.unknown += more.unknown;
         tally.reads += more.reads;
         tally.ranges += more.ranges;
+        tally.audits += more.audits;
         tally.refused_by_budget += more.refused_by_budget;
         tally.refused_by_load += more.refused_by_load;
         tally.deadlines_not_done += more.deadlines_not_done;
@@ -167,8 +171,13 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "{} mutations acknowledged, {} refused, {} unknown; {} reads, {} ranges",
-            tally.acknowledged, tally.refused, tally.unknown, tally.reads, tally.ranges
+            "{} mutations acknowledged, {} refused, {} unknown; {} reads, {} ranges, {} audits",
+            tally.acknowledged,
+            tally.refused,
+            tally.unknown,
+            tally.reads,
+            tally.ranges,
+            tally.audits
         )?;
         writeln!(
             formatter,

@@ -59,6 +59,13 @@ impl Workload {
         }
     }
 
+    /// Numbers its values from here on, so that several workloads together still draw none twice.
+    #[must_use]
+    pub fn with_first_value(mut self, first: u64) -> Workload {
+        self.next_value = first;
+        self
+    }
+
     /// What a client asks for next.
     pub fn draw(&mut self, known: &Known) -> Operation {
         #[derive(Clone, Copy)]
@@ -98,18 +105,6 @@ impl Workload {
             Choice::Range => Operation::Range(self.draw_range()),
             Choice::Status => Operation::Status,
         }
-    }
-
-    /// Everything, in one range over all shards.
-    #[must_use]
-    pub fn audit() -> Operation {
-        Operation::Range(RangeOf {
-            prefix: Vec::new(),
-            scope: Scope::Subtree,
-            direction: Direction::Forward,
-            limit: 0,
-            chunk_bytes: 4096,
-        })
     }
 
     fn draw_range(&mut self) -> RangeOf {

@@ -13,6 +13,8 @@ use crate::clients::Tally;
 use crate::disk::{CrashKind, Disk, DiskFaults};
 use crate::mutants::Mutant;
 use crate::node::{NodeCounters, StartFailure};
+use crate::operation::Operation;
+use crate::oracle::{Checkers, Ledger};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::violation::Violation;
@@ -62,7 +64,7 @@ pub struct World {
     random: Random,
     bench: Bench<Event>,
     workload: Workload,
-    trace_inputs_max: u64,
+    is_auditing: bool,
     report: WorldReport,
 }
 
@@ -74,25 +76,29 @@ const STARTS_MAX: u32 = 20;
 impl World {
     /// The world of a seed, possibly with a planted bug.
     #[must_use]
-    pub fn new(seed: u64, mutant: Option<Mutant>) -> World {
+    pub fn new(seed: u64, mutant: Option<Mutant>, checkers: Checkers) -> World {
         let mut random = Random::new(seed);
         let plan = WorldPlan::draw(&mut random, mutant);
         let mut disk = Disk::new(random.fork(), plan.latency);
         disk.faults = plan.faults;
         World {
-            bench: Bench::new(plan.node.clone(), disk, plan.clients, random.fork()),
+            bench: Bench::new(
+                plan.node.clone(),
+                disk,
+                (plan.clients, checkers),
+                random.fork(),
+            ),
             workload: Workload::new(random.fork(), plan.values),
-            trace_inputs_max: u64::MAX,
+            is_auditing: false,
             report: WorldReport::default(),
             plan,
             random,
         }
     }
 
-    /// Records a trace and stops when it has so many inputs.
-    pub fn set_trace(&mut self, trace: Trace, inputs_max: u64) {
+    /// Records a trace and stops when it is full.
+    pub fn set_trace(&mut self, trace: Trace) {
         self.bench.trace = Some(trace);
-        self.trace_inputs_max = inputs_max;
     }
 
     /// The trace so far.
@@ -180,6 +186,10 @@ impl World {
         let rest_at = Time(now.0 + kind.draw_busy_ns(&mut self.random));
         let crash_at = Time(rest_at.0 + kind.draw_idle_ns(&mut self.random));
         self.bench.at(crash_at, Event::Crash);
+        self.is_auditing = self.random.chance(self.plan.audits_per_mille);
+        if self.is_auditing {
+            self.bench.send(0, Operation::Audit, 0);
+        }
         for client in 0..self.plan.clients {
             self.schedule_client(client);
         }
@@ -204,9 +214,7 @@ impl World {
                     }
                 }
             }
-            if let Some(trace) = &self.bench.trace
-                && trace.inputs() >= self.trace_inputs_max
-            {
+            if self.bench.trace.as_ref().is_some_and(Trace::is_full) {
                 return Ok(LifeEnd::Traced);
             }
         }
@@ -216,7 +224,7 @@ impl World {
     fn come_to_rest(&mut self) -> Result<(), Violation> {
         let is_started = self.start()?;
         assert!(is_started, "a disk without faults lets a node start");
-        self.bench.send(0, Workload::audit(), 0);
+        self.bench.send(0, Operation::Audit, 0);
         let by = self.bench.now().plus_ms(CALM_MS);
         while self.bench.step()?.is_some() && self.bench.now() <= by {
             if self.bench.is_serving() && self.bench.clients.pending_count() == 0 {
@@ -241,6 +249,11 @@ impl World {
 
     fn on_client(&mut self, client: usize) -> Result<(), Violation> {
         self.schedule_client(client);
+        // An audit wants to be alone.
+        if self.is_auditing && self.bench.clients.pending_count() > 0 {
+            return Ok(());
+        }
+        self.is_auditing = false;
         if self.random.chance(self.plan.reconnects_per_mille) {
             return self.bench.reconnect(client);
         }
@@ -262,7 +275,8 @@ impl World {
         if !self.bench.has_served() || !self.random.chance(self.plan.damages_per_mille) {
             return Ok(());
         }
-        let records = self.bench.oracle.ledger.durable_records();
+        let ledger = self.bench.oracle.ledger.as_ref();
+        let records = ledger.map_or(&[][..], Ledger::durable_records);
         let Some(newest) = records.last() else {
             return Ok(());
         };
@@ -300,7 +314,9 @@ impl World {
             }),
             Err(StartFailure::Violation(violation)) => Err(violation),
             Ok((_, started)) => {
-                self.bench.oracle.ledger.on_recovered(started.survivors)?;
+                if let Some(ledger) = &mut self.bench.oracle.ledger {
+                    ledger.on_recovered(started.survivors)?;
+                }
                 Err(Violation::DamageAccepted {
                     sequence: victim.sequence.0,
                 })

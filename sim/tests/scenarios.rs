@@ -5,9 +5,9 @@ use metastore_sim::bench::{Bench, Stepped};
 use metastore_sim::clients::Tally;
 use metastore_sim::disk::{CrashKind, Disk, Latency};
 use metastore_sim::node::{FlushMethod, IDENTITY, NodeConfig};
-use metastore_sim::operation::{Condition, Mutation, Operation, PreviousRow};
+use metastore_sim::operation::{Condition, Mutation, Operation, PreviousRow, RangeOf};
+use metastore_sim::oracle::Checkers;
 use metastore_sim::random::Random;
-use metastore_sim::workload::Workload;
 use metastore_statemachine::CommandKind;
 use metastore_wal::LogOptions;
 
@@ -52,7 +52,7 @@ impl Story {
     fn begin(config: NodeConfig, latency: Latency) -> Story {
         let disk = Disk::new(Random::new(2), latency);
         let mut story = Story {
-            bench: Bench::new(config, disk, 4, Random::new(3)),
+            bench: Bench::new(config, disk, (4, Checkers::All), Random::new(3)),
             puts: 0,
         };
         story.start();
@@ -101,7 +101,8 @@ impl Story {
     /// Reads everything and has it checked.
     fn audit(&mut self) {
         let ranges = self.tally().ranges;
-        self.bench.send(1, Workload::audit(), 0);
+        self.bench
+            .send(1, Operation::Range(RangeOf::everything()), 0);
         self.run_ms(1_000);
         assert_eq!(self.tally().ranges, ranges + 1);
         self.bench
@@ -224,7 +225,9 @@ fn a_range_over_all_shards_is_what_was_there_at_its_revisions_while_writes_go_on
         story.run_ms(2);
     }
     for _ in 0..20 {
-        story.bench.send(1, Workload::audit(), 0);
+        story
+            .bench
+            .send(1, Operation::Range(RangeOf::everything()), 0);
         (0..20).for_each(|_| story.put(200));
         story.run_ms(1);
     }

@@ -22,6 +22,7 @@ pub(super) struct WorldPlan {
     pub(super) short_deadline_per_mille: u64,
     pub(super) damages_per_mille: u64,
     pub(super) reconnects_per_mille: u64,
+    pub(super) audits_per_mille: u64,
     pub(super) latency: Latency,
     pub(super) faults: DiskFaults,
 }
@@ -93,6 +94,7 @@ impl WorldPlan {
             short_deadline_per_mille: random.weighted(&[(2, 0), (1, 200)]),
             damages_per_mille: 100,
             reconnects_per_mille: 5,
+            audits_per_mille: 300,
             latency,
             faults,
         }

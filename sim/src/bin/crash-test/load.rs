@@ -1,0 +1,243 @@
+//! Clients of a real server: each asks one thing after the other until the server is gone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use metastore_net::Happened;
+use metastore_net::WireError;
+use metastore_net::blocking::{Client, ClientError, OwnedOutcome, OwnedRow};
+use metastore_sim::operation::{Mutation, NAMESPACE, Operation};
+use metastore_sim::oracle::{Attempt, AttemptEnd, FoundRow, Moment, Sighting};
+use metastore_sim::random::Random;
+use metastore_sim::workload::{Known, ValueSizes, Workload};
+use metastore_statemachine::{Command, OutcomeCode};
+
+/// The order of everything that clients send and receive, over all their threads.
+#[derive(Debug, Default)]
+pub(crate) struct Clock(AtomicU64);
+
+impl Clock {
+    fn now(&self) -> Moment {
+        Moment(self.0.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+/// What one client saw in one life of the server.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) sightings: Vec<(Vec<u8>, Sighting)>,
+    /// Mutations that were answered with "certainly not done".
+    pub(crate) refused: u64,
+}
+
+/// A client through all lives of the server.
+pub(crate) struct LoadClient {
+    workload: Workload,
+    known: Known,
+}
+
+/// How long a client waits for an answer: longer than any deadline.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait between two tries to connect.
+const CONNECT_AGAIN: Duration = Duration::from_millis(1);
+/// Values of each client begin at a multiple of this, so that no two are the same.
+const VALUES_PER_CLIENT: u64 = 1 << 32;
+
+/// Whether a client should go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    Alive,
+    Gone,
+}
+
+impl LoadClient {
+    pub(crate) fn new(number: u64, random: Random, values: ValueSizes) -> LoadClient {
+        let workload = Workload::new(random, values).with_first_value(number * VALUES_PER_CLIENT);
+        LoadClient {
+            workload,
+            known: Known::new(),
+        }
+    }
+
+    /// Asks until the server is gone. `acknowledged` counts over all clients; `is_over` says that nobody will start
+    /// the server that cannot be reached.
+    pub(crate) fn run(
+        &mut self,
+        address: &str,
+        clock: &Clock,
+        acknowledged: &AtomicU64,
+        is_over: &dyn Fn() -> bool,
+    ) -> Seen {
+        let mut seen = Seen::default();
+        let mut client = loop {
+            match Client::connect(address, TIMEOUT) {
+                Ok(client) => break client,
+                Err(_) if is_over() => return seen,
+                Err(_) => std::thread::sleep(CONNECT_AGAIN),
+            }
+        };
+        loop {
+            let operation = self.workload.draw(&self.known);
+            let before = seen.attempts.len();
+            let connection = self.ask(&mut client, clock, &operation, &mut seen);
+            let answered = seen.attempts[before..]
+                .iter()
+                .filter(|attempt| attempt.end != AttemptEnd::Unknown)
+                .count();
+            acknowledged.fetch_add(answered as u64, Ordering::Relaxed);
+            if connection == Connection::Gone {
+                return seen;
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        client: &mut Client,
+        clock: &Clock,
+        operation: &Operation,
+        seen: &mut Seen,
+    ) -> Connection {
+        match operation {
+            Operation::Mutate(mutation) => {
+                let sent = clock.now();
+                let bytes = mutation.encoded();
+                let answer = client.command(&decoded(&bytes));
+                let (answers, connection) = match answer {
+                    Ok(outcome) => (vec![Ok(outcome)], Connection::Alive),
+                    Err(error) => of_error(error, 1),
+                };
+                self.note(&[mutation], answers, sent, clock.now(), seen);
+                connection
+            }
+            Operation::Batch(mutations) => {
+                let sent = clock.now();
+                let bytes: Vec<Vec<u8>> = mutations.iter().map(Mutation::encoded).collect();
+                let commands: Vec<Command<'_>> = bytes.iter().map(|bytes| decoded(bytes)).collect();
+                let (answers, connection) = match client.batch(&commands) {
+                    Ok(answers) => {
+                        let items = answers.into_iter().map(|item| item.map_err(NotDone::of));
+                        (items.collect(), Connection::Alive)
+                    }
+                    Err(error) => of_error(error, mutations.len()),
+                };
+                let mutations: Vec<&Mutation> = mutations.iter().collect();
+                self.note(&mutations, answers, sent, clock.now(), seen);
+                connection
+            }
+            Operation::Get { key, .. } => self.read(client, clock, key, seen),
+            Operation::GetMany { keys } => self.read(client, clock, &keys[0], seen),
+            Operation::Range(_) | Operation::Audit | Operation::Status => match client.ping() {
+                Ok(()) => Connection::Alive,
+                Err(_) => Connection::Gone,
+            },
+        }
+    }
+
+    fn read(
+        &mut self,
+        client: &mut Client,
+        clock: &Clock,
+        key: &[u8],
+        seen: &mut Seen,
+    ) -> Connection {
+        let sent = clock.now();
+        match client.get(NAMESPACE, key) {
+            Ok(answer) => {
+                let row = answer.row.as_ref().map(found);
+                if let Some(row) = &row {
+                    self.known.insert(key.to_vec(), row.mod_revision);
+                }
+                let answered = clock.now();
+                let sighting = Sighting {
+                    sent,
+                    answered,
+                    row,
+                };
+                seen.sightings.push((key.to_vec(), sighting));
+                Connection::Alive
+            }
+            Err(ClientError::Server(_)) => Connection::Alive,
+            Err(_) => Connection::Gone,
+        }
+    }
+
+    fn note(
+        &mut self,
+        mutations: &[&Mutation],
+        answers: Vec<Result<OwnedOutcome, NotDone>>,
+        sent: Moment,
+        at: Moment,
+        seen: &mut Seen,
+    ) {
+        assert_eq!(mutations.len(), answers.len(), "each mutation is answered");
+        for (&mutation, answer) in mutations.iter().zip(answers) {
+            let end = match answer {
+                Ok(outcome) => {
+                    if outcome.code == OutcomeCode::Done {
+                        self.known.insert(mutation.key.clone(), outcome.revision);
+                    }
+                    AttemptEnd::Answered {
+                        code: outcome.code,
+                        revision: outcome.revision,
+                        number: outcome.number,
+                        at,
+                    }
+                }
+                Err(NotDone::Certainly) => {
+                    seen.refused += 1;
+                    continue;
+                }
+                Err(NotDone::Perhaps) => AttemptEnd::Unknown,
+            };
+            seen.attempts.push(Attempt {
+                mutation: mutation.clone(),
+                sent,
+                end,
+            });
+        }
+    }
+}
+
+/// A mutation without an outcome.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NotDone {
+    Certainly,
+    Perhaps,
+}
+
+impl NotDone {
+    fn of(error: WireError) -> NotDone {
+        match error.happened {
+            Happened::NotDone => NotDone::Certainly,
+            Happened::Unknown => NotDone::Perhaps,
+        }
+    }
+}
+
+/// What an error says about each of `count` mutations, and about the connection.
+fn of_error(error: ClientError, count: usize) -> (Vec<Result<OwnedOutcome, NotDone>>, Connection) {
+    let (end, connection) = match error {
+        ClientError::Server(error) => (NotDone::of(error), Connection::Alive),
+        ClientError::OutcomeUnknown { .. } => (NotDone::Perhaps, Connection::Gone),
+        ClientError::Connect { .. } | ClientError::Connection(_) => {
+            (NotDone::Certainly, Connection::Gone)
+        }
+    };
+    ((0..count).map(|_| Err(end)).collect(), connection)
+}
+
+fn decoded(bytes: &[u8]) -> Command<'_> {
+    Command::decode(bytes).expect("clients send commands").0
+}
+
+/// A row as the checkers know it.
+pub(crate) fn found(row: &OwnedRow) -> FoundRow {
+    FoundRow {
+        value: row.value.clone(),
+        create_revision: row.create_revision,
+        mod_revision: row.mod_revision,
+        version: row.version,
+    }
+}

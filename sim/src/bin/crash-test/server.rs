@@ -1,0 +1,145 @@
+//! A real server: a process that is started, asked and killed.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use metastore_net::blocking::Client;
+use thiserror::Error;
+
+/// Why there is no server.
+#[derive(Debug, Error)]
+pub(crate) enum ServerError {
+    /// It could not be started, asked or killed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ended by itself.
+    #[error("the server ended by itself, {status}; it said:\n{said}")]
+    Ended {
+        /// How.
+        status: String,
+        /// The end of what it printed.
+        said: String,
+    },
+    /// It does not answer.
+    #[error("the server does not answer after {seconds} s; it said:\n{said}")]
+    Silent {
+        /// How long was waited.
+        seconds: u64,
+        /// The end of what it printed.
+        said: String,
+    },
+}
+
+/// A server's process. Dropped, it is killed.
+pub(crate) struct Server {
+    child: Child,
+    output: PathBuf,
+    pub(crate) address: String,
+}
+
+/// Length of a segment: the smallest that holds two of the longest records, so that the log rotates often.
+pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
+/// How long a server may take until it answers.
+const PATIENCE_S: u64 = 30;
+/// How long to wait between two looks at a server that starts.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How much of what a server said is shown.
+const SAID_BYTES_MAX: usize = 4_000;
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
+    move |source| ServerError::System { what, source }
+}
+
+impl Server {
+    /// Starts the program over the data in a directory, on a port of the system's choice.
+    pub(crate) fn start(program: &Path, directory: &Path) -> Result<Server, ServerError> {
+        fs::create_dir_all(directory).map_err(system("creating the directory"))?;
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(system("finding a port"))?;
+        let address = listener.local_addr().map_err(system("finding a port"))?;
+        drop(listener);
+        let output = directory.join("output");
+        let printed = File::create(&output).map_err(system("creating its output"))?;
+        let errors = printed.try_clone().map_err(system("creating its output"))?;
+        let child = Command::new(program)
+            .arg("dev")
+            .arg("--data")
+            .arg(directory.join("data"))
+            .args(["--port", &address.port().to_string()])
+            .args(["--cores", "1", "--shards", "4"])
+            .args(["--segment-bytes", &format!("{}MiB", SEGMENT_BYTES >> 20)])
+            .stdin(Stdio::null())
+            .stdout(printed)
+            .stderr(errors)
+            .spawn()
+            .map_err(system("starting the server"))?;
+        Ok(Server {
+            child,
+            output,
+            address: address.to_string(),
+        })
+    }
+
+    /// A connection, as soon as the server takes one.
+    pub(crate) fn connect(&mut self) -> Result<Client, ServerError> {
+        let tries_max = PATIENCE_S * 1_000;
+        for _ in 0..tries_max {
+            if let Ok(client) = Client::connect(&self.address, Duration::from_secs(PATIENCE_S)) {
+                return Ok(client);
+            }
+            self.check()?;
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Err(ServerError::Silent {
+            seconds: PATIENCE_S,
+            said: self.said(),
+        })
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn check(&mut self) -> Result<(), ServerError> {
+        match self
+            .child
+            .try_wait()
+            .map_err(system("looking at the server"))?
+        {
+            None => Ok(()),
+            Some(status) => Err(ServerError::Ended {
+                status: status.to_string(),
+                said: self.said(),
+            }),
+        }
+    }
+
+    /// Kills it, as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(mut self) -> Result<(), ServerError> {
+        self.check()?;
+        self.child.kill().map_err(system("killing the server"))?;
+        self.child
+            .wait()
+            .map_err(system("waiting for the server's end"))?;
+        Ok(())
+    }
+
+    fn said(&self) -> String {
+        let said = fs::read(&self.output).unwrap_or_default();
+        let start = said.len().saturating_sub(SAID_BYTES_MAX);
+        String::from_utf8_lossy(&said[start..]).into_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may be gone already, and nobody is left to tell.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
