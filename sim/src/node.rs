@@ -1,86 +1,26 @@
 //! One node: a core and what carries out its effects. It does what a server's driver does, on a simulated disk.
 
+mod config;
 mod log_io;
+mod writes;
+
+use std::collections::BTreeMap;
 
 use metastore_engine::{
-    BootNonce, ClusterId, ConnectionId, Core, CoreBuilder, CoreConfig, CoreId, CoreStatus, Effect,
-    Effects, HaltReason, Identity, Input, LogHistory, Namespaces, NodeId, ReplicaId, Reply,
-    RequestId, Settings, ShardId, ShardLocation, ShardMap, Time,
+    ConnectionId, Core, CoreBuilder, CoreStatus, Effect, Effects, HaltReason, Input, LogHistory,
+    Reply, RequestId, Time,
 };
-use metastore_statemachine::Parameters;
+use metastore_wal::FileNumber;
 use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
-use metastore_wal::{FileNumber, LogOptions};
 
+pub use self::config::{FlushMethod, IDENTITY, NodeConfig};
 use self::log_io::{IoId, LogIo, Target};
-use crate::disk::{Disk, DiskError, FileName, IoEnd, IoTicket};
+use crate::disk::{Disk, DiskError, FileName, IoTicket};
 use crate::mutants::Mutant;
 use crate::oracle::Survivors;
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::violation::Violation;
-
-/// How a write of the log is made durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlushMethod {
-    /// The write itself is durable when it completes.
-    DurableWrite,
-    /// A flush follows the write.
-    WriteThenFlush,
-}
-
-/// What a node is, through all its lives.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// Shards, each with one replica.
-    pub shards: u32,
-    /// The log.
-    pub log: LogOptions,
-    /// The core's settings.
-    pub settings: Settings,
-    /// How writes are flushed.
-    pub flush: FlushMethod,
-    /// Seed of the core.
-    pub seed: u64,
-    /// The bug planted in the driver or the device, if any.
-    pub mutant: Option<Mutant>,
-}
-
-/// The one node of a simulated cluster.
-pub const IDENTITY: Identity = Identity {
-    cluster: ClusterId(0x5eed_5eed_5eed_5eed_5eed_5eed_5eed_5eed),
-    node: NodeId(1),
-    core: CoreId(0),
-};
-
-impl NodeConfig {
-    /// Every replica with its shard, in the order of the shards.
-    #[must_use]
-    pub fn replicas(&self) -> Vec<(ReplicaId, ShardId)> {
-        (0..self.shards)
-            .map(|shard| (ReplicaId(u64::from(shard) + 1), ShardId(shard)))
-            .collect()
-    }
-
-    fn core(&self, boot: u64) -> CoreConfig {
-        let locations = (0..self.shards).map(|shard| ShardLocation {
-            shard: ShardId(shard),
-            core: IDENTITY.core,
-            address: String::from("simulated:1"),
-        });
-        CoreConfig {
-            identity: IDENTITY,
-            cores: 1,
-            replicas: self.replicas(),
-            shard_map: ShardMap::split_evenly(locations.collect()).expect("a few shards"),
-            namespaces: Namespaces::default(),
-            settings: self.settings.clone(),
-            log: self.log.clone(),
-            parameters: Parameters::default(),
-            seed: self.seed,
-            boot: BootNonce(boot),
-        }
-    }
-}
 
 /// Something that happens to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +121,7 @@ pub struct Node {
     effects: Effects,
     config: NodeConfig,
     started_at: Time,
-    ios: std::collections::BTreeMap<IoId, LogIo>,
+    ios: BTreeMap<IoId, LogIo>,
     next_io: u64,
     is_turn_scheduled: bool,
     wake_at: Option<Time>,
@@ -254,7 +194,7 @@ impl Node {
             effects: Effects::default(),
             config: config.clone(),
             started_at: now,
-            ios: std::collections::BTreeMap::new(),
+            ios: BTreeMap::new(),
             next_io: 0,
             is_turn_scheduled: false,
             wake_at: None,
@@ -380,7 +320,8 @@ impl Node {
             "a completion alone answers nothing"
         );
         self.effects = effects;
-        self.core.on_turn_executed(self.local(now));
+        let now = self.local(now);
+        self.core.on_turn_executed(now, now);
         self.schedule_wake(now, machine);
         Ok(())
     }
@@ -467,87 +408,5 @@ impl Node {
                 machine.schedule(PREPARE_RETRY_NS, NodeEvent::Prepare(file, bytes));
             }
         }
-    }
-}
-
-impl Node {
-    /// A part of a log write is done; true when the whole write is, and the core knows it.
-    fn on_io(
-        &mut self,
-        now: Time,
-        (id, ticket): (IoId, IoTicket),
-        machine: &mut Machine<'_>,
-        observe: &mut dyn FnMut(Observed<'_>),
-    ) -> Result<bool, Stop> {
-        let end = match machine.disk.complete(ticket) {
-            Ok(end) => end,
-            Err(_) if self.config.mutant == Some(Mutant::ErrorTakenAsSuccess) => IoEnd::Done,
-            Err(error) => return Err(Stop::DiskFailed(error)),
-        };
-        let Some(io) = self.ios.get_mut(&id) else {
-            // A mutant has reported it already.
-            observe(Observed::DiskChanged { disk: machine.disk });
-            return Ok(false);
-        };
-        match end {
-            IoEnd::Short { .. } if self.config.mutant == Some(Mutant::ShortWriteTakenAsWhole) => {}
-            IoEnd::Short { written_bytes } => {
-                self.counters.short_writes += 1;
-                io.on_short(written_bytes);
-                let ticket = io.submit_rest(self.config.flush, machine.disk);
-                let delay_ns = machine.disk.draw_latency_ns();
-                machine.schedule(delay_ns, NodeEvent::Io(id, ticket));
-                return Ok(false);
-            }
-            IoEnd::Done => {}
-        }
-        // Not after a short write: its rest is on its way again, and may tear what happens to lie there already.
-        observe(Observed::DiskChanged { disk: machine.disk });
-        if let Some(flush) = io.next_flush(&self.config, machine.disk) {
-            let delay_ns = machine.disk.draw_latency_ns();
-            machine.schedule(delay_ns, NodeEvent::Io(id, flush));
-            return Ok(false);
-        }
-        if !io.on_part_done() {
-            return Ok(false);
-        }
-        self.report(now, id, machine);
-        Ok(true)
-    }
-
-    fn submit(&mut self, now: Time, mut io: LogIo, machine: &mut Machine<'_>) {
-        self.counters.writes += 1;
-        let id = IoId(self.next_io);
-        self.next_io += 1;
-        let ticket = io.submit_rest(self.config.flush, machine.disk);
-        let delay_ns = machine.disk.draw_latency_ns();
-        machine.schedule(delay_ns, NodeEvent::Io(id, ticket));
-        if let Some(flush) = io.early_flush(&self.config, machine.disk) {
-            let delay_ns = machine.disk.draw_latency_ns();
-            machine.schedule(delay_ns, NodeEvent::Io(id, flush));
-        }
-        self.ios.insert(id, io);
-        if self.config.mutant == Some(Mutant::AcknowledgeBeforeFlush) {
-            self.report(now, id, machine);
-            self.schedule_turn(machine);
-        }
-    }
-
-    fn schedule_turn(&mut self, machine: &mut Machine<'_>) {
-        if !self.is_turn_scheduled {
-            self.is_turn_scheduled = true;
-            machine.schedule(1, NodeEvent::Turn);
-        }
-    }
-
-    /// Tells the core that a write is durable.
-    fn report(&mut self, now: Time, id: IoId, machine: &mut Machine<'_>) {
-        let io = self.ios.remove(&id).expect("a write is reported once");
-        let (target, ticket, buffer) = io.into_parts();
-        let input = match target {
-            Target::Record => Input::LogWritten { ticket, buffer },
-            Target::Mark => Input::MarkWritten { ticket, buffer },
-        };
-        self.step(now, input, machine);
     }
 }

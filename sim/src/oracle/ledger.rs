@@ -5,17 +5,18 @@
 //! in a durable record, ended there as the answer says, and stands behind everything that was answered before the
 //! command was sent.
 
+mod record;
+mod shard;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use metastore_engine::{LogIndex, ReplicaId, ReplicaStatus, ShardId, Term};
-use metastore_statemachine::{
-    Batch, Codec, Command, Direction, Outcome, Parameters, Revision, Row, StateMachine,
-};
-use metastore_wal::RecordSequence;
-use metastore_wal::format::{Entries, RecordBody, RecordHeader, SubHeaderKind};
-use metastore_wal::recovery::ReplayEvent;
+use metastore_engine::{LogIndex, ReplicaId, ReplicaStatus, ShardId};
+use metastore_statemachine::{Batch, Command, Direction, Outcome, Parameters, Revision, Row};
 
-use super::model::{Model, ModelOutcome, ModelRow};
+pub use self::record::{RecordPlace, Survivors};
+use self::record::{SubmittedRecord, WrittenEntry};
+use self::shard::{Account, AppliedCommand, ShardLedger, decompress, hash_of, is_same_row};
+use super::model::{Model, ModelRow};
 use crate::disk::{Disk, FileName};
 use crate::operation::RangeOf;
 use crate::violation::{Violation, readable};
@@ -37,106 +38,6 @@ impl Floor {
     }
 }
 
-/// An entry of a replica, as it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct WrittenEntry {
-    replica: ReplicaId,
-    shard: ShardId,
-    index: LogIndex,
-    term: Term,
-    data: Vec<u8>,
-}
-
-/// A record on its way to the disk.
-#[derive(Debug)]
-struct SubmittedRecord {
-    place: RecordPlace,
-    bytes: Vec<u8>,
-    entries: Vec<WrittenEntry>,
-}
-
-/// Where a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordPlace {
-    /// Its number.
-    pub sequence: RecordSequence,
-    /// What it says is durable.
-    pub watermark: RecordSequence,
-    /// Its file.
-    pub file: FileName,
-    /// Where it begins.
-    pub offset: u64,
-    /// How long it is.
-    pub bytes_len: usize,
-}
-
-/// A command of the log.
-#[derive(Debug)]
-struct AppliedCommand {
-    shard: ShardId,
-    /// Its place among all commands of the shard.
-    position: u64,
-    revision_after: Revision,
-    outcome: ModelOutcome,
-    is_answered: bool,
-}
-
-/// How often a command was sent, refused, and written.
-#[derive(Clone, Copy, Debug, Default)]
-struct Account {
-    sent: u64,
-    refused: u64,
-    in_log: u64,
-}
-
-#[derive(Debug)]
-struct ShardLedger {
-    replica: ReplicaId,
-    entries: BTreeMap<LogIndex, (Term, u64)>,
-    commands: u64,
-    /// The position of the change that took each revision, from revision 1 on.
-    changes: Vec<u64>,
-    model: Model,
-    state: StateMachine,
-}
-
-/// The entries that a recovery hands out.
-#[derive(Debug, Default)]
-pub struct Survivors {
-    entries: BTreeMap<ReplicaId, BTreeMap<LogIndex, WrittenEntry>>,
-}
-
-impl Survivors {
-    /// Takes an event of the replay.
-    pub fn on_event(&mut self, event: &ReplayEvent<'_>) {
-        let ReplayEvent::Append {
-            replica,
-            shard,
-            first_index,
-            entries,
-            ..
-        } = event
-        else {
-            return;
-        };
-        let known = self.entries.entry(*replica).or_default();
-        if entries.len() > 0 {
-            // Whatever stood there and above is replaced.
-            known.split_off(first_index);
-        }
-        for (index, entry) in (first_index.0..).map(LogIndex).zip(entries.clone()) {
-            let written = WrittenEntry {
-                replica: *replica,
-                shard: *shard,
-                index,
-                term: entry.term,
-                data: entry.data.to_vec(),
-            };
-            known.insert(index, written);
-        }
-    }
-}
-
 /// Everything durable, in order.
 #[derive(Debug)]
 pub struct Ledger {
@@ -152,17 +53,9 @@ impl Ledger {
     /// The ledger of shards in which nothing has happened.
     #[must_use]
     pub fn new(replicas: &[(ReplicaId, ShardId)], parameters: Parameters) -> Ledger {
-        let shards = replicas.iter().map(|&(replica, shard)| {
-            let ledger = ShardLedger {
-                replica,
-                entries: BTreeMap::new(),
-                commands: 0,
-                changes: Vec::new(),
-                model: Model::default(),
-                state: StateMachine::new(parameters),
-            };
-            (shard, ledger)
-        });
+        let shards = replicas
+            .iter()
+            .map(|&(replica, shard)| (shard, ShardLedger::new(replica, parameters)));
         Ledger {
             shards: shards.collect(),
             seen: Floor::default(),
@@ -177,38 +70,8 @@ impl Ledger {
 
     /// A record leaves for the disk.
     pub fn on_record_submitted(&mut self, file: FileName, offset: u64, bytes: &[u8]) {
-        let (header, _) = RecordHeader::decode(bytes).expect("the log writes records");
-        let body = RecordBody::decode(&header, bytes).expect("the log writes whole records");
-        let mut entries = Vec::new();
-        for (part, payload) in body.parts() {
-            if part.kind != SubHeaderKind::Append {
-                continue;
-            }
-            let parsed =
-                Entries::check(payload, part.entry_count).expect("the log writes whole entries");
-            for (index, entry) in (part.first_index.0..).map(LogIndex).zip(parsed) {
-                entries.push(WrittenEntry {
-                    replica: part.replica,
-                    shard: part.shard,
-                    index,
-                    term: entry.term,
-                    data: entry.data.to_vec(),
-                });
-            }
-        }
-        let place = RecordPlace {
-            sequence: header.sequence,
-            watermark: header.watermark,
-            file,
-            offset,
-            bytes_len: bytes.len(),
-        };
-        let record = SubmittedRecord {
-            place,
-            bytes: bytes.to_vec(),
-            entries,
-        };
-        self.submitted.push_back(record);
+        self.submitted
+            .push_back(SubmittedRecord::parse(file, offset, bytes));
     }
 
     /// Something on the disk has changed: records may be durable now. A record counts once all before it count.
@@ -565,94 +428,6 @@ impl Ledger {
     }
 }
 
-impl ShardLedger {
-    fn last_index(&self) -> LogIndex {
-        self.entries
-            .last_key_value()
-            .map_or(LogIndex(0), |(&index, _)| index)
-    }
-
-    fn position_of(&self, revision: Revision) -> u64 {
-        match usize::try_from(revision.0) {
-            Ok(number @ 1..) => self.changes[number - 1],
-            Ok(0) | Err(_) => 0,
-        }
-    }
-
-    fn apply(&mut self, shard: ShardId, command: &Command<'_>) -> AppliedCommand {
-        let before = self.model.revision();
-        let outcome = self.model.apply(command);
-        self.commands += 1;
-        if self.model.revision() > before {
-            self.changes.push(self.commands);
-        }
-        AppliedCommand {
-            shard,
-            position: self.commands,
-            revision_after: self.model.revision(),
-            outcome,
-            is_answered: false,
-        }
-    }
-}
-
-impl AppliedCommand {
-    fn fits(&self, answered: &Outcome<'_>) -> bool {
-        let expected = &self.outcome;
-        let is_same_previous = match (&answered.previous, &expected.previous) {
-            (Some(row), Some(model)) => is_same_row(row, model),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        is_same_previous
-            && (answered.code, answered.revision, answered.number)
-                == (expected.code, expected.revision, expected.number)
-    }
-}
-
-impl Account {
-    fn check(&self, command: &Command<'_>) -> Result<(), Violation> {
-        if self.in_log + self.refused <= self.sent {
-            return Ok(());
-        }
-        Err(Violation::RefusedAndDone {
-            key: readable(command.key),
-            sent: self.sent,
-            refused: self.refused,
-            in_log: self.in_log,
-        })
-    }
-}
-
 fn decoded(command: &[u8]) -> Command<'_> {
     Command::decode(command).expect("clients send commands").0
-}
-
-fn is_same_row(row: &Row<'_>, model: &ModelRow) -> bool {
-    (
-        row.value,
-        row.create_revision,
-        row.mod_revision,
-        row.version,
-    ) == (
-        model.value.as_slice(),
-        model.create_revision,
-        model.mod_revision,
-        model.version,
-    )
-}
-
-fn hash_of(data: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(data)
-}
-
-/// The commands in an entry, decompressed.
-fn decompress(data: &[u8]) -> Vec<u8> {
-    let batch = Batch::decode(data).expect("the core proposes batches");
-    match batch.codec {
-        Codec::None => batch.body.to_vec(),
-        Codec::Snappy => snap::raw::Decoder::new()
-            .decompress_vec(batch.body)
-            .expect("the core compresses what can be decompressed"),
-    }
 }

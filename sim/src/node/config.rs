@@ -1,0 +1,73 @@
+//! What a node is.
+
+use metastore_engine::{
+    BootNonce, ClusterId, CoreConfig, CoreId, Identity, Namespaces, NodeId, ReplicaId, Settings,
+    ShardId, ShardLocation, ShardMap,
+};
+use metastore_statemachine::Parameters;
+use metastore_wal::LogOptions;
+
+use crate::mutants::Mutant;
+
+/// How a write of the log is made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushMethod {
+    /// The write itself is durable when it completes.
+    DurableWrite,
+    /// A flush follows the write.
+    WriteThenFlush,
+}
+
+/// What a node is, through all its lives.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Shards, each with one replica.
+    pub shards: u32,
+    /// The log.
+    pub log: LogOptions,
+    /// The core's settings.
+    pub settings: Settings,
+    /// How writes are flushed.
+    pub flush: FlushMethod,
+    /// Seed of the core.
+    pub seed: u64,
+    /// The bug planted in the driver or the device, if any.
+    pub mutant: Option<Mutant>,
+}
+
+/// The one node of a simulated cluster.
+pub const IDENTITY: Identity = Identity {
+    cluster: ClusterId(0x5eed_5eed_5eed_5eed_5eed_5eed_5eed_5eed),
+    node: NodeId(1),
+    core: CoreId(0),
+};
+
+impl NodeConfig {
+    /// Every replica with its shard, in the order of the shards.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<(ReplicaId, ShardId)> {
+        (0..self.shards)
+            .map(|shard| (ReplicaId(u64::from(shard) + 1), ShardId(shard)))
+            .collect()
+    }
+
+    pub(super) fn core(&self, boot: u64) -> CoreConfig {
+        let locations = (0..self.shards).map(|shard| ShardLocation {
+            shard: ShardId(shard),
+            core: IDENTITY.core,
+            address: String::from("simulated:1"),
+        });
+        CoreConfig {
+            identity: IDENTITY,
+            cores: 1,
+            replicas: self.replicas(),
+            shard_map: ShardMap::split_evenly(locations.collect()).expect("a few shards"),
+            namespaces: Namespaces::default(),
+            settings: self.settings.clone(),
+            log: self.log.clone(),
+            parameters: Parameters::default(),
+            seed: self.seed,
+            boot: BootNonce(boot),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What goes into the log and what comes out of it.
+
+use std::collections::BTreeMap;
+
+use metastore_engine::{LogIndex, ReplicaId, ShardId, Term};
+use metastore_wal::RecordSequence;
+use metastore_wal::format::{Entries, RecordBody, RecordHeader, SubHeaderKind};
+use metastore_wal::recovery::ReplayEvent;
+
+use crate::disk::FileName;
+
+/// An entry of a replica, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WrittenEntry {
+    pub(super) replica: ReplicaId,
+    pub(super) shard: ShardId,
+    pub(super) index: LogIndex,
+    pub(super) term: Term,
+    pub(super) data: Vec<u8>,
+}
+
+/// A record on its way to the disk.
+#[derive(Debug)]
+pub(super) struct SubmittedRecord {
+    pub(super) place: RecordPlace,
+    pub(super) bytes: Vec<u8>,
+    pub(super) entries: Vec<WrittenEntry>,
+}
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// Its number.
+    pub sequence: RecordSequence,
+    /// What it says is durable.
+    pub watermark: RecordSequence,
+    /// Its file.
+    pub file: FileName,
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes_len: usize,
+}
+
+impl SubmittedRecord {
+    pub(super) fn parse(file: FileName, offset: u64, bytes: &[u8]) -> SubmittedRecord {
+        let (header, _) = RecordHeader::decode(bytes).expect("the log writes records");
+        let body = RecordBody::decode(&header, bytes).expect("the log writes whole records");
+        let mut entries = Vec::new();
+        for (part, payload) in body.parts() {
+            if part.kind != SubHeaderKind::Append {
+                continue;
+            }
+            let parsed =
+                Entries::check(payload, part.entry_count).expect("the log writes whole entries");
+            for (index, entry) in (part.first_index.0..).map(LogIndex).zip(parsed) {
+                entries.push(WrittenEntry {
+                    replica: part.replica,
+                    shard: part.shard,
+                    index,
+                    term: entry.term,
+                    data: entry.data.to_vec(),
+                });
+            }
+        }
+        let place = RecordPlace {
+            sequence: header.sequence,
+            watermark: header.watermark,
+            file,
+            offset,
+            bytes_len: bytes.len(),
+        };
+        SubmittedRecord {
+            place,
+            bytes: bytes.to_vec(),
+            entries,
+        }
+    }
+}
+
+/// The entries that a recovery hands out.
+#[derive(Debug, Default)]
+pub struct Survivors {
+    pub(super) entries: BTreeMap<ReplicaId, BTreeMap<LogIndex, WrittenEntry>>,
+}
+
+impl Survivors {
+    /// Takes an event of the replay.
+    pub fn on_event(&mut self, event: &ReplayEvent<'_>) {
+        let ReplayEvent::Append {
+            replica,
+            shard,
+            first_index,
+            entries,
+            ..
+        } = event
+        else {
+            return;
+        };
+        let known = self.entries.entry(*replica).or_default();
+        if entries.len() > 0 {
+            // Whatever stood there and above is replaced.
+            known.split_off(first_index);
+        }
+        for (index, entry) in (first_index.0..).map(LogIndex).zip(entries.clone()) {
+            let written = WrittenEntry {
+                replica: *replica,
+                shard: *shard,
+                index,
+                term: entry.term,
+                data: entry.data.to_vec(),
+            };
+            known.insert(index, written);
+        }
+    }
+}
