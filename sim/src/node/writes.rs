@@ -21,7 +21,6 @@ impl Node {
             Err(_) if self.config.mutant == Some(Mutant::ErrorTakenAsSuccess) => IoEnd::Done,
             Err(error) => return Err(Stop::DiskFailed(error)),
         };
-        observe(Observed::DiskChanged { disk: machine.disk });
         let Some(io) = self.ios.get_mut(&id) else {
             // A mutant has reported it already.
             return Ok(false);
@@ -38,6 +37,8 @@ impl Node {
             }
             IoEnd::Done => {}
         }
+        // Not after a short write: what it left may look whole and is still to be written over.
+        observe(Observed::DiskChanged { disk: machine.disk });
         if let Some(flush) = io.next_flush(&self.config, machine.disk) {
             let delay_ns = machine.disk.draw_latency_ns();
             machine.schedule(delay_ns, NodeEvent::Io(id, flush));
