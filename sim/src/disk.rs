@@ -375,20 +375,22 @@ impl Disk {
 
     // ---- What checkers may ask and do ----
 
-    /// Whether exactly these bytes would be found after a loss of power. Bytes that are being written are not durable,
-    /// even where the same bytes lie there already: a crash may tear them.
+    /// Whether exactly these bytes would be found after a loss of power. While something is on its way to their place
+    /// they would not, even when it is the same: a crash may leave noise there.
     #[must_use]
     pub fn is_durable(&self, file: FileName, offset: u64, bytes: &[u8]) -> bool {
-        let offset = usize::try_from(offset).expect("a segment fits the memory");
-        let end = offset + bytes.len();
-        let is_being_written = self.writes.values().any(|write| {
-            write.file == file && write.offset < end && offset < write.offset + write.bytes.len()
+        let start = usize::try_from(offset).expect("a segment fits the memory");
+        let end = start + bytes.len();
+        let Some(found) = self.files.get(&file) else {
+            return false;
+        };
+        let sectors = start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES);
+        let is_in_flight = self.writes.values().any(|write| {
+            write.file == file && write.offset < end && start < write.offset + write.bytes.len()
         });
-        !is_being_written
-            && self
-                .files
-                .get(&file)
-                .is_some_and(|file| file.durable.get(offset..end) == Some(bytes))
+        found.durable.get(start..end) == Some(bytes)
+            && !is_in_flight
+            && found.cache.range(sectors).next().is_none()
     }
 
     /// Replaces durable bytes, as decay does, and returns what was there.

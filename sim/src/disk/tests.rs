@@ -76,6 +76,17 @@ fn a_write_that_did_not_complete_may_leave_anything_between_old_and_new() {
 }
 
 #[test]
+fn nothing_is_durable_while_something_is_on_its_way_to_its_place() {
+    let mut disk = disk(1);
+    assert!(disk.is_durable(MARK, 0, &[0; 1024]));
+    let write = disk.submit_write(MARK, 512, &[0; 512], WriteMode::Durable);
+    assert!(!disk.is_durable(MARK, 0, &[0; 1024]));
+    assert!(disk.is_durable(MARK, 0, &[0; 512]));
+    assert_eq!(disk.complete(write), Ok(IoEnd::Done));
+    assert!(disk.is_durable(MARK, 0, &[0; 1024]));
+}
+
+#[test]
 fn a_full_disk_refuses_a_file_and_keeps_what_it_has() {
     let mut disk = disk(1);
     disk.set_capacity(10_000);

@@ -23,7 +23,6 @@ impl Node {
         };
         let Some(io) = self.ios.get_mut(&id) else {
             // A mutant has reported it already.
-            observe(Observed::DiskChanged { disk: machine.disk });
             return Ok(false);
         };
         match end {
@@ -38,7 +37,7 @@ impl Node {
             }
             IoEnd::Done => {}
         }
-        // Not after a short write: its rest is on its way again, and may tear what happens to lie there already.
+        // Not after a short write: what it left may look whole and is still to be written over.
         observe(Observed::DiskChanged { disk: machine.disk });
         if let Some(flush) = io.next_flush(&self.config, machine.disk) {
             let delay_ns = machine.disk.draw_latency_ns();

@@ -28,7 +28,8 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Whether it may have left a counter as it was; then its revision is that of an earlier change.
+    /// Whether it may have left a counter as it was; then its revision is that of an earlier change, and it is no
+    /// more than a read.
     fn may_be_none(&self) -> bool {
         matches!(
             self.mutation.kind,
@@ -40,12 +41,9 @@ impl Change<'_> {
 impl KeyHistory {
     /// The next part of the history begins with what was found.
     pub(super) fn begin_at(&mut self, found: Option<FoundRow>) {
-        let newest = self.changes().keys().copied().max();
-        let seen = found.as_ref().map(|row| row.mod_revision);
-        self.base_revision = self
-            .base_revision
-            .max(newest.unwrap_or_default())
-            .max(seen.unwrap_or_default());
+        let found_revision = found.as_ref().map(|row| row.mod_revision);
+        let newest = self.newest_seen().max(found_revision);
+        self.base_revision = self.base_revision.max(newest.unwrap_or_default());
         self.base = found;
         self.attempts.clear();
         self.sightings.clear();
@@ -67,16 +65,24 @@ impl KeyHistory {
 
     /// The answered changes by revision. Of two with the same one, which [`Self::check_revisions`] finds, one is left.
     fn changes(&self) -> BTreeMap<Revision, Change<'_>> {
-        let mut changes = BTreeMap::new();
-        for change in self.answered().filter(|change| !change.may_be_none()) {
-            changes.insert(change.revision, change);
-        }
-        for change in self.answered().filter(Change::may_be_none) {
-            if change.number == operand(change.mutation) {
-                changes.entry(change.revision).or_insert(change);
-            }
-        }
-        changes
+        let changes = self.answered().filter(|change| !change.may_be_none());
+        changes.map(|change| (change.revision, change)).collect()
+    }
+
+    /// The answered mutations that changed something or only saw what was there: nobody can tell.
+    fn possible_changes(&self) -> impl Iterator<Item = Change<'_>> {
+        self.answered().filter(Change::may_be_none)
+    }
+
+    /// The newest revision that anybody was told of, and that the key cannot go back behind.
+    fn newest_seen(&self) -> Option<Revision> {
+        let sighted = self
+            .sightings
+            .iter()
+            .filter_map(|sighting| Some(sighting.row.as_ref()?.mod_revision));
+        let answered = self.answered().map(|change| change.revision);
+        let base = self.base.as_ref().map(|row| row.mod_revision);
+        sighted.chain(answered).chain(base).max()
     }
 
     /// Every mutation that was answered with success.
@@ -143,6 +149,10 @@ impl KeyHistory {
             let revision = sighting.row.as_ref()?.mod_revision;
             Some((revision, sighting.sent, sighting.answered))
         }));
+        seen.extend(
+            self.possible_changes()
+                .map(|change| (change.revision, change.sent, change.answered)),
+        );
         seen.sort_unstable();
         // From the newest revision down: nothing may be sent after a newer revision was answered.
         let mut newer: Option<(Moment, Revision)> = None;
@@ -268,13 +278,7 @@ impl KeyHistory {
         found: Option<&FoundRow>,
     ) -> Result<(), String> {
         let newest_change = changes.last_key_value();
-        let newest_seen = self
-            .sightings
-            .iter()
-            .filter_map(|sighting| Some(sighting.row.as_ref()?.mod_revision))
-            .chain(newest_change.map(|(&revision, _)| revision))
-            .chain(self.base.as_ref().map(|row| row.mod_revision))
-            .max();
+        let newest_seen = self.newest_seen();
         match found {
             Some(row) if newest_seen.is_some_and(|seen| row.mod_revision < seen) => Err(format!(
                 "revision {} is lost: the key is at {}",
@@ -327,7 +331,11 @@ impl KeyHistory {
             }
             return Err(format!("{:?} did not leave {row:?}", change.mutation));
         }
-        if self.unknown().any(|attempt| leaves(&attempt.mutation, row)) {
+        let is_possible = self
+            .possible_changes()
+            .any(|change| change.revision == row.mod_revision && leaves(change.mutation, row));
+        let is_unknown = self.unknown().any(|attempt| leaves(&attempt.mutation, row));
+        if is_possible || is_unknown {
             return Ok(());
         }
         Err(format!("nobody wrote {row:?}"))

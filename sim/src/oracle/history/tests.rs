@@ -171,6 +171,37 @@ fn a_sum_has_what_was_acknowledged_and_at_most_what_was_tried() {
 }
 
 #[test]
+fn a_maximum_that_changes_nothing_has_the_revision_of_what_it_saw() {
+    let number = |sum: i64| sum.to_le_bytes();
+    let maximum = |revision, sent| {
+        let mutation = mutation(CommandKind::MaxI64, &number(7));
+        let end = AttemptEnd::Answered {
+            code: OutcomeCode::Done,
+            revision: Revision(revision),
+            number: Some(7),
+            at: Moment(sent + 5),
+        };
+        let sent = Moment(sent);
+        Attempt {
+            mutation,
+            sent,
+            end,
+        }
+    };
+    let seven = || row(&number(7), 2, 2);
+    let counted = || vec![added(2, 1, 2), added(5, 2, 7)];
+    assert_fine([counted(), vec![maximum(2, 30)]].concat(), seven());
+    assert_fine(
+        [counted(), vec![maximum(3, 30)]].concat(),
+        row(&number(7), 3, 3),
+    );
+    // What it saw, or made, is lost.
+    assert_broken([counted(), vec![maximum(3, 30)]].concat(), seven());
+    // It saw what was there before the last addition was answered.
+    assert_broken([counted(), vec![maximum(1, 30)]].concat(), seven());
+}
+
+#[test]
 fn what_a_read_saw_stays_and_reads_do_not_go_back() {
     let sighting = |sent, answered, row| Sighting {
         sent: Moment(sent),
