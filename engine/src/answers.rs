@@ -8,7 +8,7 @@ use metastore_statemachine::Outcome;
 use crate::CoreId;
 use crate::effect::{Effect, Effects};
 use crate::mesh::{MeshBatch, MeshMessage, PartChunk, RangePartKey, ReplyTo, Token};
-use crate::request::{BatchItem, Reply, RequestError};
+use crate::request::{ANSWER_BYTES_MAX, BatchItem, Happened, Reply, RequestError};
 use crate::span::Span;
 
 /// The answers to a batch while some are missing.
@@ -20,6 +20,9 @@ struct Gather {
     items: Vec<BatchItem>,
     arena: Vec<u8>,
 }
+
+/// Bytes of the outcomes of one entry, previous values included.
+const ANSWERS_BYTES_MAX: usize = 64 << 20;
 
 /// The answers of a core on their way.
 #[derive(Debug)]
@@ -67,6 +70,12 @@ impl Answers {
 
     /// Answers a command with its outcome.
     pub(crate) fn outcome(&mut self, out: &mut Effects, to: ReplyTo, outcome: &Outcome<'_>) {
+        if outcome.previous.is_some() && self.is_full_for(out, to, outcome.encoded_len()) {
+            // It was carried out; only the answer with the previous value finds no room.
+            let error = RequestError::answer_too_large(outcome.encoded_len(), Happened::Unknown);
+            self.error(out, to, error);
+            return;
+        }
         if to.core != self.core {
             if to.token == Token::Nobody {
                 return;
@@ -108,6 +117,22 @@ impl Answers {
                 self.count_item(out, gather);
             }
             Token::Nobody => {}
+        }
+    }
+
+    /// Whether an outcome of that size would make the answers of a turn, or of one batch, larger than they may be.
+    /// Outcomes without a previous value are small and always find room.
+    fn is_full_for(&mut self, out: &Effects, to: ReplyTo, bytes: usize) -> bool {
+        if to.core != self.core {
+            return self.mesh(to.core).arena.len() + bytes > ANSWERS_BYTES_MAX;
+        }
+        match to.token {
+            Token::Request { .. } => out.arena.len() + bytes > ANSWERS_BYTES_MAX,
+            Token::BatchItem { gather, .. } => self
+                .gathers
+                .get(&gather)
+                .is_some_and(|state| state.arena.len() + bytes > ANSWER_BYTES_MAX),
+            Token::Nobody => false,
         }
     }
 

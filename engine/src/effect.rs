@@ -102,10 +102,21 @@ pub struct Effects {
     pub arena: Vec<u8>,
 }
 
+/// Bytes of answers beyond which a turn answers no more; the next turn goes on.
+const ARENA_BYTES_FULL: usize = 16 << 20;
+/// Memory that an arena keeps from turn to turn.
+const ARENA_BYTES_KEPT: usize = 1 << 20;
+
 impl Effects {
-    /// Forgets everything and keeps the memory.
+    /// Forgets everything and keeps the memory, unless it grew far beyond what turns usually need.
     pub fn clear(&mut self) {
         self.queue.clear();
         self.arena.clear();
+        self.arena.shrink_to(ARENA_BYTES_KEPT);
+    }
+
+    /// Whether the turn has answered so much that the rest must wait for the next.
+    pub(crate) fn is_full(&self) -> bool {
+        self.arena.len() >= ARENA_BYTES_FULL
     }
 }

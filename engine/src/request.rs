@@ -129,6 +129,16 @@ pub enum RequestError {
         /// The size in bytes.
         actual: u64,
     },
+    /// The answer is larger than a limit.
+    #[error("an answer of {actual} bytes is more than the limit of {limit}")]
+    AnswerTooLarge {
+        /// The limit in bytes.
+        limit: u64,
+        /// The size in bytes, as far as it was put together.
+        actual: u64,
+        /// Whether the request was carried out.
+        happened: Happened,
+    },
     /// The keys of one request are in several shards.
     #[error("the keys are in several shards")]
     CrossShard,
@@ -169,14 +179,29 @@ pub enum RequestError {
     ShuttingDown,
 }
 
+/// Bytes of the answer to one request: with its frame it stays below 4 MiB. Chunks of ranges have limits of their own.
+pub(crate) const ANSWER_BYTES_MAX: usize = (4 << 20) - (64 << 10);
+
+/// What clients are told to wait when a limit on waiting work is reached.
+pub(crate) const OVERLOADED_RETRY_MS: u32 = 20;
+
 impl RequestError {
+    /// An answer of `actual` bytes cannot be given.
+    pub(crate) fn answer_too_large(actual: usize, happened: Happened) -> RequestError {
+        RequestError::AnswerTooLarge {
+            limit: ANSWER_BYTES_MAX as u64,
+            actual: actual as u64,
+            happened,
+        }
+    }
+
     /// Whether the request may have been carried out.
     #[must_use]
     pub fn happened(&self) -> Happened {
         match self {
-            RequestError::Unavailable { happened, .. } | RequestError::Deadline { happened } => {
-                *happened
-            }
+            RequestError::Unavailable { happened, .. }
+            | RequestError::AnswerTooLarge { happened, .. }
+            | RequestError::Deadline { happened } => *happened,
             RequestError::UnknownNamespace(_)
             | RequestError::NotLeader { .. }
             | RequestError::Overloaded { .. }

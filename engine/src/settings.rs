@@ -1,4 +1,4 @@
-//! What an operator may set about batching and raft, and how the limits relate.
+//! Numbers of batching, raft and waiting work, and how the limits relate.
 
 use thiserror::Error;
 
@@ -59,7 +59,7 @@ impl Default for RaftSettings {
     }
 }
 
-/// Everything that an operator may set about a core.
+/// The numbers of a core. The program runs with the defaults; simulations and tests choose others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How commands become entries.
@@ -76,6 +76,8 @@ pub struct Settings {
     pub reads_waiting_bytes_max: usize,
     /// Ranges open on a core at most.
     pub ranges_max: usize,
+    /// Ranges open on a connection at most.
+    pub ranges_per_connection_max: usize,
     /// Batches whose answers are being gathered on a core at most.
     pub gathers_max: usize,
     /// Largest command in bytes, head included.
@@ -92,6 +94,7 @@ impl Default for Settings {
             reads_waiting_max: 65_536,
             reads_waiting_bytes_max: 64 << 20,
             ranges_max: 1_024,
+            ranges_per_connection_max: 32,
             gathers_max: 16_384,
             command_bytes_max: COMMAND_BYTES_MAX,
         }
@@ -159,7 +162,7 @@ impl Settings {
                 "raft.heartbeat_tick",
                 raft.heartbeat_ticks as u64,
                 1,
-                raft.election_ticks as u64 - 1,
+                (raft.election_ticks as u64).saturating_sub(1),
             ),
             (
                 "raft.max_inflight_msgs",

@@ -18,10 +18,27 @@ pub struct CoreStatus {
     pub log: LogStatus,
     /// Its counters since the start of the process.
     pub counters: CoreCounters,
+    /// What is not finished.
+    pub waiting: WaitingWork,
     /// Where the time of commands goes.
     pub stages: Vec<StageSummary>,
     /// Its replicas, in the order of their shards.
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// Work that a core has accepted and not finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WaitingWork {
+    /// Batches that lack answers.
+    pub gathers: usize,
+    /// Ranges of connections of this core.
+    pub ranges: usize,
+    /// Parts of ranges that replicas of this core hold open.
+    pub range_parts: usize,
+    /// Bytes of commands that are not applied.
+    pub command_bytes: usize,
+    /// What raft handed out and was not told of as persisted.
+    pub unpersisted_readies: u64,
 }
 
 /// Counters since the start of the process.

@@ -3,7 +3,10 @@
 mod harness;
 
 use harness::{Answer, TestNode, config, start};
-use metastore_engine::{ConnectionId, Input, LogHistory, Request, RequestId, StartError};
+use metastore_engine::{
+    ConnectionId, Happened, Input, LogHistory, Request, RequestError, RequestId, StartError,
+    WaitingWork,
+};
 use metastore_statemachine::{
     Command, Direction, GetQuery, NamespaceId, OutcomeCode, Projection, RangeQuery, Revision, Scope,
 };
@@ -166,7 +169,10 @@ fn the_answers_to_a_batch_come_together_in_its_order() {
         items[20],
         Answer::Outcome(OutcomeCode::Conflict, Revision(1), None)
     );
-    assert_eq!(items[21], Answer::Error("there is no namespace 99".into()));
+    assert_eq!(
+        items[21],
+        Answer::Error(RequestError::UnknownNamespace(NamespaceId(99)))
+    );
 }
 
 #[test]
@@ -207,10 +213,7 @@ fn several_keys_are_read_at_once_from_one_shard_only() {
         answers[0],
         (1, Answer::Rows(vec![pair("/a/1", "x"), pair("/a/3", "z")]))
     );
-    assert_eq!(
-        answers[1],
-        (2, Answer::Error("the keys are in several shards".into()))
-    );
+    assert_eq!(answers[1], (2, Answer::Error(RequestError::CrossShard)));
 }
 
 #[test]
@@ -282,7 +285,7 @@ fn a_cancelled_range_is_over() {
     assert_eq!(
         answers,
         [
-            (1, Answer::Error("the client ended the range".into())),
+            (1, Answer::Error(RequestError::Cancelled)),
             (2, Answer::Other)
         ]
     );
@@ -314,13 +317,14 @@ fn a_deadline_says_whether_the_command_may_have_happened() {
     node.turn();
     node.pass_ms(60);
     node.turn();
-    let answers = node.take_answers();
-    assert_eq!(answers.len(), 2, "{answers:?}");
-    assert!(
-        answers
-            .iter()
-            .all(|(_, answer)| *answer == Answer::Error("the deadline passed".into()))
-    );
+    let deadline = |happened| Answer::Error(RequestError::Deadline { happened });
+    let mut answers = node.take_answers();
+    answers.sort_by_key(|(request, _)| *request);
+    let expected = [
+        (1, deadline(Happened::Unknown)),
+        (2, deadline(Happened::NotDone)),
+    ];
+    assert_eq!(answers, expected);
     node.settle();
     assert_eq!(
         node.take_answers(),
@@ -386,7 +390,7 @@ fn draining_finishes_what_was_accepted_and_refuses_the_rest() {
     assert!(!node.cores[0].core.is_drained());
     assert_eq!(
         node.take_answers(),
-        [(2, Answer::Error("the server is stopping".into()))]
+        [(2, Answer::Error(RequestError::ShuttingDown))]
     );
     node.settle();
     assert_eq!(node.take_answers(), [(1, done(1))]);
@@ -429,7 +433,16 @@ fn a_full_log_refuses_writes_with_its_budget_and_still_answers_reads() {
         }
     }
     let refused = refused.expect("8 MiB are full after 2,000 puts of 15 KiB");
-    assert!(refused.contains("budget of 8388608"), "{refused}");
+    assert!(
+        matches!(
+            refused,
+            RequestError::LogBudget {
+                budget_bytes: 8_388_608,
+                ..
+            }
+        ),
+        "{refused}"
+    );
     node.request(0, 1, get(b"/first"));
     node.turn();
     assert_eq!(
@@ -467,9 +480,9 @@ fn too_much_waiting_work_is_refused_and_the_rest_goes_on() {
     let answers = node.take_answers();
     assert!(!answers.is_empty());
     assert!(
-        answers.iter().all(
-            |(_, answer)| matches!(answer, Answer::Error(error) if error.contains("try again"))
-        )
+        answers
+            .iter()
+            .all(|(_, answer)| matches!(answer, Answer::Error(RequestError::Overloaded { .. })))
     );
 }
 
@@ -508,4 +521,159 @@ fn a_batch_that_compresses_is_applied_like_any_other() {
         node.take_answers(),
         [(2, Answer::Rows(vec![(b"/zeros".to_vec(), value)]))]
     );
+}
+
+#[test]
+fn reads_without_writes_leave_nothing_behind() {
+    let mut node = TestNode::new(1, 1);
+    node.put("/a", "1");
+    for request in 0..10_000 {
+        node.request(0, request, get(b"/a"));
+        node.turn();
+    }
+    assert_eq!(node.take_answers().len(), 10_000);
+    let waiting = node.cores[0].core.status().waiting;
+    assert_eq!(waiting, WaitingWork::default());
+    assert_eq!(node.put("/a", "2"), done(2));
+    assert_eq!(node.cores[0].core.status().waiting, WaitingWork::default());
+}
+
+#[test]
+fn a_shards_batch_does_not_wait_for_another_shards_commands() {
+    let mut node = TestNode::new(1, 2);
+    // "/a/" lies in the second half of the slots, "/a/b/" in the first.
+    node.command(0, 1, &Command::put(NAMESPACE, b"/a/1", b"x"));
+    node.turn();
+    node.command(0, 2, &Command::put(NAMESPACE, b"/a/1", b"y"));
+    node.command(0, 3, &Command::put(NAMESPACE, b"/a/b/1", b"z"));
+    node.turn();
+    // No time passes, nobody asks for anything more.
+    node.settle();
+    let mut answered: Vec<u64> = node
+        .take_answers()
+        .into_iter()
+        .map(|(request, _)| request)
+        .collect();
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 2, 3]);
+}
+
+#[test]
+fn answers_larger_than_a_frame_are_refused_and_large_turns_are_divided() {
+    let mut node = TestNode::new(1, 1);
+    let value = "v".repeat(15 << 10);
+    node.put("/big", &value);
+    let mut keys = Vec::new();
+    for _ in 0..1_024 {
+        keys.extend_from_slice(&4_u32.to_le_bytes());
+        keys.extend_from_slice(b"/big");
+    }
+    let many = |count| Request::GetMany {
+        namespace: NAMESPACE,
+        at: None,
+        count,
+        keys: &keys[..count as usize * 8],
+    };
+    node.request(0, 1, many(1_024));
+    node.turn();
+    let answers = node.take_answers();
+    assert!(
+        matches!(
+            answers[..],
+            [(1, Answer::Error(RequestError::AnswerTooLarge { .. }))]
+        ),
+        "1,024 rows of 15 KiB are no answer"
+    );
+    // Answers of 3 MiB each: one turn holds some of them, the next ones the rest.
+    for request in 0..20 {
+        node.request(0, request, many(200));
+    }
+    node.turn();
+    let answers = node.take_answers();
+    assert_eq!(answers.len(), 20);
+    let is_whole = |answer: &Answer| matches!(answer, Answer::Rows(rows) if rows.len() == 200);
+    assert!(answers.iter().all(|(_, answer)| is_whole(answer)));
+    assert!(node.cores[0].core.status().counters.turns > 4);
+}
+
+#[test]
+fn a_batch_whose_previous_values_find_no_room_says_that_it_was_done() {
+    let mut node = TestNode::new(1, 1);
+    let value = "v".repeat(15 << 10);
+    node.put("/big", &value);
+    let mut commands = Vec::new();
+    for _ in 0..400 {
+        Command::append(NAMESPACE, b"/big", b"x")
+            .with_return_previous()
+            .encode_into(&mut commands);
+    }
+    node.request(
+        0,
+        1,
+        Request::Batch {
+            count: 400,
+            commands: &commands,
+        },
+    );
+    node.settle();
+    let mut answers = node.take_answers();
+    let Answer::Batch(items) = answers.remove(0).1 else {
+        panic!("a batch is answered as one");
+    };
+    let is_done = |item: &&Answer| matches!(item, Answer::Outcome(OutcomeCode::Done, ..));
+    let done = items.iter().filter(is_done).count();
+    assert!((1..400).contains(&done), "{done}");
+    assert!(items[done..].iter().all(|item| matches!(
+        item,
+        Answer::Error(RequestError::AnswerTooLarge {
+            happened: Happened::Unknown,
+            ..
+        })
+    )));
+}
+
+#[test]
+fn ranges_end_with_their_connection_their_client_or_their_patience() {
+    let mut node = TestNode::new(2, 4);
+    for file in 0..400 {
+        let key = format!("/d{file}/f");
+        node.command(0, 0, &Command::put(NAMESPACE, key.as_bytes(), &[7; 100]));
+    }
+    node.settle();
+    node.take_answers();
+    let open = |node: &TestNode| -> (usize, usize) {
+        node.cores.iter().fold((0, 0), |(ranges, parts), core| {
+            let waiting = core.core.status().waiting;
+            (ranges + waiting.ranges, parts + waiting.range_parts)
+        })
+    };
+    for request in 0..40 {
+        node.request(0, request, subtree(b"/"));
+    }
+    node.settle();
+    assert_eq!(open(&node).0, 32, "a connection has a limit of its own");
+    let refused =
+        |answer: &Answer| matches!(answer, Answer::Error(RequestError::Overloaded { .. }));
+    let answers = node.take_answers();
+    assert_eq!(
+        answers.iter().filter(|(_, answer)| refused(answer)).count(),
+        8
+    );
+    node.step(
+        0,
+        Input::ConnectionClosed {
+            connection: ConnectionId(1),
+        },
+    );
+    node.settle();
+    assert_eq!(open(&node), (0, 0), "nothing outlives its connection");
+    node.request(0, 1, subtree(b"/"));
+    node.settle();
+    node.take_answers();
+    assert_eq!(open(&node).0, 1);
+    node.pass_ms(31_000);
+    node.settle();
+    let answers = node.take_answers();
+    assert_eq!(answers, [(1, Answer::Error(RequestError::RangeExpired))]);
+    assert_eq!(open(&node), (0, 0));
 }

@@ -226,6 +226,11 @@ fn to_wire_error(error: &RequestError) -> WireError {
             actual: *actual,
             ..new(ErrorCode::TooLarge)
         },
+        RequestError::AnswerTooLarge { limit, actual, .. } => WireError {
+            limit: *limit,
+            actual: *actual,
+            ..new(ErrorCode::TooLarge)
+        },
         RequestError::CrossShard => new(ErrorCode::CrossShard),
         RequestError::Compacted { oldest } => with_revision(ErrorCode::Compacted, *oldest),
         RequestError::FutureRevision { current } => {
@@ -291,7 +296,7 @@ fn status_reply(facts: &CoreFacts, connections: usize, status: &CoreStatus) -> S
 }
 
 fn counters(status: &CoreStatus) -> Vec<Counter> {
-    let counters = &status.counters;
+    let (counters, waiting) = (&status.counters, &status.waiting);
     let commands = status
         .replicas
         .iter()
@@ -304,6 +309,10 @@ fn counters(status: &CoreStatus) -> Vec<Counter> {
         ("refused", counters.refused),
         ("commands_applied", commands),
         ("padding_bytes", status.log.padding_bytes),
+        ("gathers_open", waiting.gathers as u64),
+        ("ranges_open", waiting.ranges as u64),
+        ("range_parts_open", waiting.range_parts as u64),
+        ("command_bytes_waiting", waiting.command_bytes as u64),
     ]
     .into_iter()
     .map(|(name, value)| Counter {

@@ -9,12 +9,10 @@ use crate::effect::Effects;
 use crate::ids::{ConnectionId, RequestId, Time};
 use crate::mesh::{MeshBatch, MeshMessage, RangePartKey, RangePlan, ReadOp, ReplyTo, Token};
 use crate::replica::{KeyList, Replica};
-use crate::request::{ReadShape, Reply, Request, RequestError};
+use crate::request::{OVERLOADED_RETRY_MS, ReadShape, Reply, Request, RequestError};
 use crate::router::slot_of;
 use crate::span::Span;
 
-/// What clients are told to wait when a limit on waiting work is reached.
-const OVERLOADED_RETRY_MS: u32 = 20;
 /// What clients are told to wait while a segment is being prepared.
 const SEGMENT_RETRY_MS: u32 = 100;
 
@@ -208,6 +206,13 @@ impl Core {
                 return;
             }
         }
+        // The log keeps a segment in reserve for what was admitted before its budget was spent.
+        if self.waiting_bytes + bytes.len() > self.waiting_bytes_max() {
+            let retry_after_ms = OVERLOADED_RETRY_MS;
+            self.refuse(out, reply_to, RequestError::Overloaded { retry_after_ms });
+            return;
+        }
+        self.waiting_bytes += bytes.len();
         let (target, mut turn) = self.turn_of(replica, now, out);
         target.submit_command(&mut turn, bytes, reply_to, deadline);
         self.dirty.mark(replica);
@@ -284,7 +289,10 @@ impl Core {
             refuse(out, connection, request, RequestError::CrossShard);
             return;
         }
-        if self.merges.len() >= self.config.settings.ranges_max {
+        let settings = &self.config.settings;
+        if self.merges.len() >= settings.ranges_max
+            || self.merges.len_of(connection) >= settings.ranges_per_connection_max
+        {
             refuse(
                 out,
                 connection,
@@ -297,9 +305,8 @@ impl Core {
         }
         let plan = RangePlan::new(query, chunk_bytes);
         let home = self.id();
-        let parts = self
-            .merges
-            .open(home, (connection, request), &plan, &shards);
+        let reply_to = (connection, request);
+        let parts = self.merges.open(now, home, reply_to, &plan, &shards);
         for ((_, core), part) in shards.into_iter().zip(parts) {
             let plan = Box::new(plan.clone());
             if core == home {
@@ -315,6 +322,11 @@ impl Core {
                     });
             }
         }
+    }
+
+    fn waiting_bytes_max(&self) -> usize {
+        let half = self.config.log.segment_bytes / 2;
+        usize::try_from(half).unwrap_or(usize::MAX)
     }
 
     fn open_part(
@@ -404,7 +416,9 @@ impl Core {
                     };
                     self.answers.reply(out, reply_to, reply, arena);
                 }
-                MeshMessage::PartChunk { part, chunk } => self.merges.on_chunk(out, part, chunk),
+                MeshMessage::PartChunk { part, chunk } => {
+                    self.merges.on_chunk(now, out, part, chunk)
+                }
             }
         }
         arena.clear();

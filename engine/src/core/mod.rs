@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, LogSpace, Position, ShardId, Ticket};
 
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
+pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
 
 use crate::answers::Answers;
@@ -20,12 +21,10 @@ use crate::mesh::MeshMessage;
 use crate::replica::{Applied, Replica, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
 use crate::stages::{Stage, Stages};
-use crate::status::{CoreCounters, CoreStatus};
+use crate::status::{CoreCounters, CoreStatus, WaitingWork};
 
 /// A mark is written when the log was idle this long. With its own flush it is durable well within 10 ms.
 const IDLE_BEFORE_MARK_MS: u64 = 5;
-/// Missed ticks that are made up for at once; a longer pause counts as this long.
-const TICKS_MISSED_MAX: u64 = 1_000;
 /// How often a turn goes back to replicas that got new work from its own results; what is left waits for the next.
 const ROUNDS_PER_TURN_MAX: usize = 8;
 
@@ -89,6 +88,8 @@ pub struct Core {
     last_write_ended: Time,
     next_tick: Time,
     is_draining: bool,
+    /// Bytes of commands that were admitted and are not applied: at the end of the last turn, and what came since.
+    waiting_bytes: usize,
     stages: Stages,
     counters: CoreCounters,
     /// What this turn applied, until the driver says that its answers have left.
@@ -133,6 +134,7 @@ impl Core {
             last_write_ended: now,
             next_tick: now.plus_ms(config.settings.raft.tick_interval_ms),
             is_draining: false,
+            waiting_bytes: 0,
             stages: Stages::default(),
             counters: CoreCounters::default(),
             applied: Applied::default(),
@@ -203,6 +205,13 @@ impl Core {
             accepts_writes: self.log.space() == LogSpace::Ok,
             log: self.log.status(),
             counters: self.counters,
+            waiting: WaitingWork {
+                gathers: self.answers.gathers(),
+                ranges: self.merges.len(),
+                range_parts: self.replicas.iter().map(Replica::open_parts).sum(),
+                command_bytes: self.replicas.iter().map(Replica::waiting_bytes).sum(),
+                unpersisted_readies: self.replicas.iter().map(Replica::unpersisted_readies).sum(),
+            },
             stages: self.stages.summaries(),
             replicas: self.replicas.iter().map(Replica::status).collect(),
         }
@@ -246,7 +255,7 @@ impl Core {
             }
             Input::ConnectionClosed { connection } => self.merges.on_closed(self.id(), connection),
             Input::ConnectionDrained { connection } => {
-                self.merges.on_drained(out, self.id(), connection);
+                self.merges.on_drained(now, out, self.id(), connection);
             }
             Input::Mesh { from, batch } => self.on_mesh(now, from, batch, out),
             Input::LogWritten { ticket, buffer } => self.on_log_written(now, ticket, buffer),
@@ -284,7 +293,7 @@ impl Core {
         self.counters.turns += 1;
         self.tick(now, out);
         for _ in 0..ROUNDS_PER_TURN_MAX {
-            if !self.has_work() {
+            if !self.has_work() || out.is_full() {
                 break;
             }
             self.drive_replicas(now, out);
@@ -295,6 +304,7 @@ impl Core {
         }
         self.drive_log(now, out);
         self.answers.flush_mesh(out);
+        self.waiting_bytes = self.replicas.iter().map(Replica::waiting_bytes).sum();
         self.turn_ended = now;
     }
 
@@ -314,11 +324,12 @@ impl Core {
         if now < self.next_tick {
             return;
         }
+        self.merges.expire(now, out, self.config.identity.core);
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
         self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
         for replica in 0..self.replicas.len() {
             let (target, mut turn) = self.turn_of(replica, now, out);
-            target.on_ticks(&mut turn, missed.min(TICKS_MISSED_MAX));
+            target.on_ticks(&mut turn, missed);
             self.dirty.mark(replica);
         }
     }
@@ -340,8 +351,12 @@ impl Core {
         for replica in dirty {
             let (target, mut turn) = self.turn_of(replica, now, out);
             let applied = target.apply_committed(&mut turn);
+            let wants_turn = target.wants_turn();
             self.applied.commands += applied.commands;
             self.applied.committed_at = self.applied.committed_at.or(applied.committed_at);
+            if wants_turn {
+                self.dirty.mark(replica);
+            }
         }
     }
 
@@ -384,7 +399,7 @@ impl Core {
 
     fn drive_ranges(&mut self, now: Time, out: &mut Effects) {
         for (part, chunk) in std::mem::take(&mut self.answers.chunks) {
-            self.merges.on_chunk(out, part, chunk);
+            self.merges.on_chunk(now, out, part, chunk);
         }
         for (core, part, request) in std::mem::take(&mut self.merges.requests) {
             if core == self.id() {

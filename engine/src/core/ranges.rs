@@ -2,17 +2,21 @@
 //! them by key.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metastore_statemachine::{Direction, Revision, Row};
 use metastore_wal::ShardId;
 
 use crate::CoreId;
 use crate::effect::{Effect, Effects};
-use crate::ids::{ConnectionId, RequestId};
+use crate::ids::{ConnectionId, RequestId, Time};
 use crate::mesh::{PartChunk, PartEnd, RangePartKey, RangePlan};
 use crate::request::{ChunkEnd, Reply, RequestError, RequestKind};
 use crate::span::Span;
+
+/// A range whose chunk was not taken for this long is given up. Its parts, which nobody asks for meanwhile, are given
+/// up after the same time.
+pub(crate) const RANGE_IDLE_MS_MAX: u64 = 30_000;
 
 /// A part as the merging core sees it.
 #[derive(Debug)]
@@ -58,6 +62,8 @@ struct Merge {
     parts: Vec<MergePart>,
     /// A chunk was handed to the connection and has not left yet: a slow reader holds one chunk, not the range.
     awaits_drain: bool,
+    /// When a chunk last came or left.
+    active_at: Time,
 }
 
 /// What a part is asked for next.
@@ -71,6 +77,7 @@ pub(crate) enum PartRequest {
 #[derive(Debug, Default)]
 pub(crate) struct Merges {
     merges: BTreeMap<u64, Merge>,
+    by_connection: BTreeSet<(ConnectionId, u64)>,
     next: u64,
     /// What goes out to parts, for the core to deliver.
     pub(crate) requests: Vec<(CoreId, RangePartKey, PartRequest)>,
@@ -81,9 +88,17 @@ impl Merges {
         self.merges.len()
     }
 
+    /// How many of them a connection has.
+    pub(crate) fn len_of(&self, connection: ConnectionId) -> usize {
+        self.by_connection
+            .range((connection, 0)..=(connection, u64::MAX))
+            .count()
+    }
+
     /// Begins to merge the parts of a range; their first chunks are on their way.
     pub(crate) fn open(
         &mut self,
+        now: Time,
         home: CoreId,
         reply_to: (ConnectionId, RequestId),
         plan: &RangePlan,
@@ -107,7 +122,9 @@ impl Merges {
             rows_left: (plan.limit > 0).then_some(plan.limit),
             parts: parts.collect(),
             awaits_drain: false,
+            active_at: now,
         };
+        self.by_connection.insert((state.connection, merge));
         self.merges.insert(merge, state);
         shards
             .iter()
@@ -116,10 +133,17 @@ impl Merges {
     }
 
     /// Takes a chunk of a part. One that belongs to a range which is over is dropped.
-    pub(crate) fn on_chunk(&mut self, out: &mut Effects, key: RangePartKey, chunk: PartChunk) {
+    pub(crate) fn on_chunk(
+        &mut self,
+        now: Time,
+        out: &mut Effects,
+        key: RangePartKey,
+        chunk: PartChunk,
+    ) {
         let Some(merge) = self.merges.get_mut(&key.merge) else {
             return;
         };
+        merge.active_at = now;
         let part = merge
             .parts
             .iter_mut()
@@ -147,10 +171,17 @@ impl Merges {
     }
 
     /// Everything sent to the connection has left: its ranges go on.
-    pub(crate) fn on_drained(&mut self, out: &mut Effects, home: CoreId, connection: ConnectionId) {
+    pub(crate) fn on_drained(
+        &mut self,
+        now: Time,
+        out: &mut Effects,
+        home: CoreId,
+        connection: ConnectionId,
+    ) {
         for merge in self.of_connection(connection) {
             if let Some(state) = self.merges.get_mut(&merge) {
                 state.awaits_drain = false;
+                state.active_at = now;
             }
             self.advance(out, home, merge);
         }
@@ -182,18 +213,30 @@ impl Merges {
         }
     }
 
+    /// Gives up ranges that did not move for long: their clients do not read, and their pins hold history.
+    pub(crate) fn expire(&mut self, now: Time, out: &mut Effects, home: CoreId) {
+        let is_idle = |merge: &Merge| now.millis_since(merge.active_at) > RANGE_IDLE_MS_MAX;
+        let idle = self.merges.iter().filter(|(_, merge)| is_idle(merge));
+        for merge in idle.map(|(&merge, _)| merge).collect::<Vec<u64>>() {
+            let state = &self.merges[&merge];
+            let (connection, request) = (state.connection, state.request);
+            refuse(out, connection, request, RequestError::RangeExpired);
+            self.close(home, merge);
+        }
+    }
+
     fn of_connection(&self, connection: ConnectionId) -> Vec<u64> {
-        let mine = self
-            .merges
-            .iter()
-            .filter(|(_, merge)| merge.connection == connection);
-        mine.map(|(&merge, _)| merge).collect()
+        self.by_connection
+            .range((connection, 0)..=(connection, u64::MAX))
+            .map(|&(_, merge)| merge)
+            .collect()
     }
 
     fn close(&mut self, home: CoreId, merge: u64) {
         let Some(state) = self.merges.remove(&merge) else {
             return;
         };
+        self.by_connection.remove(&(state.connection, merge));
         for part in state
             .parts
             .iter()

@@ -3,11 +3,11 @@
 use metastore_statemachine::{Batch, Codec, GetQuery, Outcome, ReadError, StateMachine};
 use raft::eraftpb::{Entry, EntryType};
 
-use super::reads::{PendingRead, ReadRound};
-use super::{Replica, ShardClock, Turn, fail_commands};
+use super::reads::PendingRead;
+use super::{Committed, Replica, ShardClock, Turn, fail_commands};
 use crate::effect::{Effect, HaltReason};
 use crate::ids::Time;
-use crate::request::{Happened, Reply, RequestError};
+use crate::request::{ANSWER_BYTES_MAX, Happened, Reply, RequestError};
 use crate::span::Span;
 use crate::stages::Stage;
 use crate::status::Role;
@@ -30,15 +30,22 @@ impl Applied {
 impl Replica {
     /// Applies what is committed, in order, and answers everybody who waited for it.
     pub(crate) fn apply_committed(&mut self, turn: &mut Turn<'_>) -> Applied {
-        let committed = std::mem::take(&mut self.committed);
+        let Committed { entries, at } = std::mem::take(&mut self.committed);
         let mut applied = Applied::default();
-        let last_index = committed.entries.last().map(|entry| entry.index);
-        for entry in committed.entries {
-            if let Err(reason) = self.apply_entry(turn, &entry, committed.at, &mut applied) {
+        let mut last_index = None;
+        let mut entries = entries.into_iter();
+        // Entries for which this turn's answers have no room wait for the next turn.
+        while !turn.out.is_full()
+            && let Some(entry) = entries.next()
+        {
+            if let Err(reason) = self.apply_entry(turn, &entry, at, &mut applied) {
                 turn.out.queue.push(Effect::Halt(reason));
                 return applied;
             }
+            last_index = Some(entry.index);
         }
+        let entries: Vec<Entry> = entries.collect();
+        self.committed = Committed { entries, at };
         if let Some(index) = last_index {
             self.node.advance_apply_to(index);
             self.node.mut_store().release_applied(index);
@@ -118,21 +125,29 @@ impl Replica {
         };
     }
 
+    /// Answers confirmed reads until there are none, or the turn's answers have grown so large that the next turn
+    /// must go on.
     fn answer_reads(&mut self, turn: &mut Turn<'_>) {
         let applied = self.node.raft.raft_log.applied();
-        while let Some(mut round) = self.reads.take_answerable(applied) {
-            self.answer_round(turn, &mut round);
+        while !turn.out.is_full()
+            && let Some((index, mut round)) = self.reads.take_answerable(applied)
+        {
+            while let Some(read) = round.reads.get(round.answered) {
+                if turn.out.is_full() {
+                    break;
+                }
+                round.answered += 1;
+                self.answer_read(turn, read, read.keys.of(&round.arena));
+            }
+            if round.answered < round.reads.len() {
+                self.reads.put_back(index, round);
+                return;
+            }
+            for range in round.ranges.drain(..) {
+                self.parts
+                    .open(&mut self.state, turn.now, range, turn.answers);
+            }
             self.reads.recycle(round);
-        }
-    }
-
-    fn answer_round(&mut self, turn: &mut Turn<'_>, round: &mut ReadRound) {
-        for read in &round.reads {
-            self.answer_read(turn, read, read.keys.of(&round.arena));
-        }
-        for range in round.ranges.drain(..) {
-            self.parts
-                .open(&mut self.state, turn.now, range, turn.answers);
         }
     }
 
@@ -155,6 +170,13 @@ impl Replica {
                 Ok(Some(row)) => {
                     arena[found_start + position] = 1;
                     row.encode_into(arena);
+                    let actual = arena.len() - found_start;
+                    if actual > ANSWER_BYTES_MAX {
+                        arena.truncate(found_start);
+                        let error = RequestError::answer_too_large(actual, Happened::NotDone);
+                        turn.answers.error(turn.out, read.reply_to, error);
+                        return;
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => {

@@ -47,8 +47,9 @@ impl OpenBatch {
         self.pending.len()
     }
 
+    /// Bytes of its commands.
     pub(super) fn bytes(&self) -> usize {
-        self.builder.bytes_len()
+        self.builder.body().len()
     }
 
     /// Whether `bytes` more would make the batch larger than it may be.

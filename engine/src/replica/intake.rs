@@ -3,14 +3,14 @@
 use crate::ids::Time;
 use crate::mesh::ReadOp;
 use crate::mesh::{RangePartKey, RangePlan, ReplyTo};
-use crate::request::RequestError;
+use crate::request::{OVERLOADED_RETRY_MS, RequestError};
 use crate::settings::Settings;
 use crate::span::Span;
 use crate::status::Role;
 
 use super::commands::PendingCommand;
 use super::reads::{self, PendingRange, PendingRead};
-use super::{OVERLOADED_RETRY_MS, Replica, Turn};
+use super::{Replica, Turn};
 
 impl Replica {
     /// Takes a checked command into the open batch.
@@ -121,6 +121,6 @@ impl Replica {
     /// Ends a part of a range.
     pub(crate) fn close_part(&mut self, part: RangePartKey) {
         self.parts.close(&mut self.state, part);
-        self.reads.open().ranges.retain(|range| range.part != part);
+        self.reads.forget_range(part);
     }
 }

@@ -27,16 +27,13 @@ use crate::answers::Answers;
 use crate::effect::Effects;
 use crate::ids::{BootNonce, Time};
 use crate::mesh::Token;
-use crate::request::RequestError;
+use crate::request::{OVERLOADED_RETRY_MS, RequestError};
 use crate::settings::Settings;
 use crate::stages::{Stage, Stages};
 use crate::status::{ReplicaStatus, Role};
 
 pub(crate) use self::apply::{Applied, KeyList};
 pub(crate) use self::recovering::{RecoveringReplica, ReplayError};
-
-/// What clients are told to wait when a limit on waiting work is reached.
-const OVERLOADED_RETRY_MS: u32 = 20;
 
 /// What a replica needs of its core while it works.
 pub(crate) struct Turn<'a> {
@@ -113,6 +110,8 @@ pub(crate) struct Replica {
     proposals: Proposals,
     compressor: Compressor,
     unpersisted: VecDeque<Unpersisted>,
+    ready_last: u64,
+    ready_persisted: u64,
     committed: Committed,
     reads: Reads,
     read_contexts: u64,
@@ -130,7 +129,36 @@ impl Replica {
 
     /// Whether it leads and can answer.
     pub(crate) fn is_serving(&self) -> bool {
-        self.serving_term.is_some()
+        self.role == Role::Leader && self.serving_term == Some(self.node.raft.term)
+    }
+
+    /// Whether it could go on at once: what it applied has made room for the open batch, or a turn ended before every
+    /// read was answered.
+    pub(crate) fn wants_turn(&self) -> bool {
+        let batch_may_go = !self.open.is_empty() && self.proposals.is_empty();
+        self.is_serving() && (batch_may_go || self.reads.wants_round())
+            || !self.committed.entries.is_empty()
+            || self.reads.has_answerable(self.node.raft.raft_log.applied())
+    }
+
+    fn persisted(&mut self, ready_number: u64) {
+        self.node.on_persist_ready(ready_number);
+        self.ready_persisted = ready_number;
+    }
+
+    /// Readies that raft waits to be told of as persisted; it keeps a record of each.
+    pub(crate) fn unpersisted_readies(&self) -> u64 {
+        self.ready_last - self.ready_persisted
+    }
+
+    /// Bytes of commands that are not applied yet.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.open.bytes() + self.proposals.bytes()
+    }
+
+    /// Parts of ranges that it holds open.
+    pub(crate) fn open_parts(&self) -> usize {
+        self.parts.len()
     }
 
     /// Whether nobody waits for it.
@@ -144,8 +172,9 @@ impl Replica {
 
     // ---- Time ----
 
-    /// Passes `missed` ticks to raft: a leader gets all of them, so that a stall is not mistaken for a healthy
-    /// quorum; a follower gets one, so that a stall of its own is not taken for the leader's death.
+    /// Passes `missed` ticks to raft: a leader gets all of them, up to two election timeouts, so that a stall is not
+    /// mistaken for a healthy quorum; a follower gets one, so that a stall of its own is not taken for the leader's
+    /// death.
     pub(crate) fn on_ticks(&mut self, turn: &mut Turn<'_>, missed: u64) {
         let ticks = if self.role == Role::Leader { missed } else { 1 };
         // A sole voter would campaign over entries that are not durable, which raft refuses with a panic.
@@ -291,8 +320,10 @@ impl Replica {
         }
         let entries = ready.take_entries();
         // A commit index alone starts no write: it rides in the next record.
-        if promises_changed || !entries.is_empty() {
-            self.stage(turn, entries, ready.number());
+        let number = ready.number();
+        let is_staged = promises_changed || !entries.is_empty();
+        if is_staged {
+            self.stage(turn, entries, number);
         }
         for state in ready.take_read_states() {
             self.reads.on_confirmed(&state.request_ctx, state.index);
@@ -303,6 +334,15 @@ impl Replica {
             self.on_role(turn, role);
         }
         self.node.advance_append_async(ready);
+        if !is_staged {
+            // raft keeps a record of every Ready until it is told that it is persisted. This one had nothing to
+            // persist, so it is as durable as the one before it.
+            match self.unpersisted.back_mut() {
+                Some(last) => last.ready_number = number,
+                None => self.persisted(number),
+            }
+        }
+        self.ready_last = number;
         self.seed_election_timeout();
     }
 
@@ -396,7 +436,7 @@ impl Replica {
                 commands,
             );
         }
-        self.node.on_persist_ready(newest.ready_number);
+        self.persisted(newest.ready_number);
         self.seed_election_timeout();
         true
     }

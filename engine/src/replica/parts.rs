@@ -7,6 +7,7 @@ use metastore_statemachine::{Pin, Revision, SliceEnd, SliceLimit, StateMachine};
 use super::apply::read_error;
 use super::reads::{PendingRange, failed_chunk};
 use crate::answers::Answers;
+use crate::core::RANGE_IDLE_MS_MAX;
 use crate::ids::Time;
 use crate::mesh::{PartChunk, PartEnd};
 use crate::mesh::{RangePartKey, RangePlan};
@@ -16,8 +17,6 @@ use crate::request::RequestError;
 const SLICE_ROWS_MAX: u64 = 512;
 /// Keys that a slice looks at, found or not.
 const SLICE_VISITS_MAX: u64 = 2_048;
-/// A part that nobody asked for this long is dropped: whoever opened it is gone.
-const PART_IDLE_MS_MAX: u64 = 30_000;
 
 #[derive(Debug)]
 struct Part {
@@ -38,6 +37,10 @@ pub(super) struct RangeParts {
 impl RangeParts {
     pub(super) fn is_empty(&self) -> bool {
         self.parts.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
     }
 
     /// Pins the state, now that the read is confirmed, and sends the first chunk.
@@ -102,7 +105,7 @@ impl RangeParts {
     }
 
     pub(super) fn expire(&mut self, state: &mut StateMachine, now: Time) {
-        let idle = |part: &Part| now.millis_since(part.asked_at) > PART_IDLE_MS_MAX;
+        let idle = |part: &Part| now.millis_since(part.asked_at) > RANGE_IDLE_MS_MAX;
         let expired: Vec<RangePartKey> = self
             .parts
             .iter()

@@ -31,6 +31,8 @@ pub(super) struct PendingRange {
 #[derive(Debug, Default)]
 pub(super) struct ReadRound {
     pub(super) reads: Vec<PendingRead>,
+    /// How many of `reads` are answered already.
+    pub(super) answered: usize,
     pub(super) ranges: Vec<PendingRange>,
     pub(super) arena: Vec<u8>,
 }
@@ -41,18 +43,23 @@ impl ReadRound {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.reads.len() + self.ranges.len()
+        self.reads.len() - self.answered + self.ranges.len()
     }
 
     fn clear(&mut self) {
         self.reads.clear();
+        self.answered = 0;
         self.ranges.clear();
         self.arena.clear();
     }
 
     /// Answers everybody with the same error.
     pub(super) fn fail(&mut self, error: &RequestError, answers: &mut Answers, out: &mut Effects) {
-        for read in self.reads.drain(..) {
+        for read in self
+            .reads
+            .drain(..)
+            .skip(std::mem::take(&mut self.answered))
+        {
             answers.error(out, read.reply_to, error.clone());
         }
         for range in self.ranges.drain(..) {
@@ -66,6 +73,7 @@ impl ReadRound {
         let error = RequestError::Deadline {
             happened: Happened::NotDone,
         };
+        self.reads.drain(..std::mem::take(&mut self.answered));
         self.reads.retain(|read| {
             let expired = read.deadline <= now;
             if expired {
@@ -169,12 +177,34 @@ impl Reads {
     }
 
     /// Takes the next round that may be answered now that `applied` is applied.
-    pub(super) fn take_answerable(&mut self, applied: u64) -> Option<ReadRound> {
+    pub(super) fn take_answerable(&mut self, applied: u64) -> Option<(u64, ReadRound)> {
         match self.confirmed.front() {
-            Some((index, _)) if *index <= applied => {
-                self.confirmed.pop_front().map(|(_, round)| round)
-            }
+            Some((index, _)) if *index <= applied => self.confirmed.pop_front(),
             _ => None,
+        }
+    }
+
+    /// Puts a round back that was answered in part, because the turn had no more room.
+    pub(super) fn put_back(&mut self, index: u64, round: ReadRound) {
+        self.confirmed.push_front((index, round));
+    }
+
+    /// Whether a round waits that may be answered now that `applied` is applied.
+    pub(super) fn has_answerable(&self, applied: u64) -> bool {
+        self.confirmed
+            .front()
+            .is_some_and(|(index, _)| *index <= applied)
+    }
+
+    /// Forgets the opening of a part of a range, wherever it waits.
+    pub(super) fn forget_range(&mut self, part: RangePartKey) {
+        let in_flight = self
+            .in_flight
+            .iter_mut()
+            .map(|in_flight| &mut in_flight.round);
+        let confirmed = self.confirmed.iter_mut().map(|(_, round)| round);
+        for round in in_flight.chain(confirmed).chain([&mut self.open]) {
+            round.ranges.retain(|range| range.part != part);
         }
     }
 

@@ -265,6 +265,8 @@ impl RecoveringReplica {
             proposals: Proposals::default(),
             compressor: Compressor::default(),
             unpersisted: std::collections::VecDeque::new(),
+            ready_last: 0,
+            ready_persisted: 0,
             committed: Committed::default(),
             reads: Reads::default(),
             read_contexts: 0,

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use metastore_engine::{
     BootNonce, ClusterId, ConnectionId, Core, CoreBuilder, CoreConfig, CoreId, Effect, Effects,
     Identity, Input, LogHistory, MeshBatch, Namespaces, NodeId, ReplicaId, Reply, Request,
-    RequestId, Settings, ShardId, ShardLocation, ShardMap, Span, StartError, Ticket, Time,
+    RequestError, RequestId, Settings, ShardId, ShardLocation, ShardMap, Span, StartError, Ticket,
+    Time,
 };
 use metastore_statemachine::{Command, Outcome, OutcomeCode, Parameters, Revision, Row};
 use metastore_wal::recovery::{SegmentSource, recover};
@@ -22,8 +23,8 @@ pub(crate) enum Answer {
     Rows(Vec<(Vec<u8>, Vec<u8>)>),
     /// A chunk, and whether it is the last.
     Chunk(Vec<(Vec<u8>, Vec<u8>)>, bool),
-    /// An error, in words.
-    Error(String),
+    /// An error.
+    Error(RequestError),
     /// Anything else.
     Other,
 }
@@ -407,7 +408,7 @@ fn to_answer(reply: &Reply, arena: &[u8]) -> Answer {
                 .iter()
                 .map(|item| match item {
                     metastore_engine::BatchItem::Outcome(span) => outcome(*span, arena),
-                    metastore_engine::BatchItem::Error(error) => Answer::Error(error.to_string()),
+                    metastore_engine::BatchItem::Error(error) => Answer::Error(error.clone()),
                 })
                 .collect(),
         ),
@@ -415,7 +416,7 @@ fn to_answer(reply: &Reply, arena: &[u8]) -> Answer {
         Reply::Chunk {
             rows: span, end, ..
         } => Answer::Chunk(rows(*span, arena), *end != metastore_engine::ChunkEnd::More),
-        Reply::Error(error) => Answer::Error(error.to_string()),
+        Reply::Error(error) => Answer::Error(error.clone()),
         Reply::Cancelled | Reply::Status(_) => Answer::Other,
     }
 }

@@ -102,6 +102,7 @@ impl Answered<'_> {
             | RequestError::NotLeader { .. }
             | RequestError::Unavailable { .. }
             | RequestError::TooLarge { .. }
+            | RequestError::AnswerTooLarge { .. }
             | RequestError::CrossShard
             | RequestError::Compacted { .. }
             | RequestError::FutureRevision { .. }
