@@ -44,6 +44,9 @@ pub struct Ledger {
     shards: BTreeMap<ShardId, ShardLedger>,
     seen: Floor,
     submitted: VecDeque<SubmittedRecord>,
+    /// What the last recovery cut away. It may come back as long as that cut is not durable, which it is with the
+    /// first record after it; nothing is answered before.
+    uncut: Vec<WrittenEntry>,
     durable: Vec<RecordPlace>,
     applied: BTreeMap<Vec<u8>, Vec<AppliedCommand>>,
     accounts: BTreeMap<Vec<u8>, Account>,
@@ -60,6 +63,7 @@ impl Ledger {
             shards: shards.collect(),
             seen: Floor::default(),
             submitted: VecDeque::new(),
+            uncut: Vec::new(),
             durable: Vec::new(),
             applied: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -86,6 +90,7 @@ impl Ledger {
             }
             let record = self.submitted.pop_front().expect("it has a front");
             self.durable.push(record.place);
+            self.uncut.clear();
             for entry in record.entries {
                 self.apply(entry)?;
             }
@@ -123,16 +128,12 @@ impl Ledger {
                 }
             }
         }
-        let on_their_way: Vec<WrittenEntry> = std::mem::take(&mut self.submitted)
+        let on_their_way = std::mem::take(&mut self.submitted)
             .into_iter()
-            .flat_map(|record| record.entries)
-            .collect();
-        for entry in survivors
-            .entries
-            .into_values()
-            .flatten()
-            .map(|(_, entry)| entry)
-        {
+            .flat_map(|record| record.entries);
+        self.uncut.extend(on_their_way);
+        let survived = survivors.entries.into_values();
+        for entry in survived.flatten().map(|(_, entry)| entry) {
             let is_known = self
                 .shards
                 .get(&entry.shard)
@@ -140,12 +141,13 @@ impl Ledger {
             if is_known {
                 continue;
             }
-            if !on_their_way.contains(&entry) {
+            let Some(found) = self.uncut.iter().position(|known| *known == entry) else {
                 return Err(Violation::EntryInvented {
                     replica: entry.replica,
                     index: entry.index,
                 });
-            }
+            };
+            self.uncut.swap_remove(found);
             self.apply(entry)?;
         }
         Ok(())
