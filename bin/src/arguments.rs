@@ -46,6 +46,12 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Wal(WalCommand),
     /// Store the attributes of every entry of a file tree, or compare them with what is stored
+    ///
+    /// Each entry is stored under the prefix and its absolute path, as "type=file mode=0644 uid=0 gid=0 size=12
+    /// mtime=1700000000.000000001", a symbolic link with its target behind that. `metastore list DIR/ --children` lists a
+    /// directory. Other file systems that are mounted below PATH are not entered, and nothing is removed from the store.
+    ///
+    /// With --verify-only each difference is printed, and the last line counts them.
     ImportTree(ImportTreeArguments),
 }
 
@@ -100,7 +106,7 @@ pub(crate) struct ClientArguments {
         default_value = "127.0.0.1:7400"
     )]
     pub(crate) connect: String,
-    /// Answer as JSON, one object a line
+    /// Answer as JSON, one object a line; bytes that are not UTF-8 as {"hex": ".."}
     #[arg(long)]
     json: bool,
     /// How long to wait for an answer, as in 500ms or 5s
@@ -129,8 +135,10 @@ impl ClientArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct PutArguments {
+    /// Any bytes; put -- before a key that begins with a dash
     #[arg(value_name = "KEY", value_parser = parse_key())]
     pub(crate) key: Key,
+    /// Any bytes, none at all too
     #[arg(value_name = "VALUE")]
     pub(crate) value: OsString,
     /// Only if the key does not exist
@@ -148,6 +156,7 @@ pub(crate) struct PutArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct GetArguments {
+    /// Any bytes; put -- before a key that begins with a dash
     #[arg(value_name = "KEY", value_parser = parse_key())]
     pub(crate) key: Key,
     /// As it was at this revision
@@ -159,6 +168,7 @@ pub(crate) struct GetArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArguments {
+    /// Any bytes; put -- before a key that begins with a dash
     #[arg(value_name = "KEY", value_parser = parse_key())]
     pub(crate) key: Key,
     #[command(flatten)]
@@ -167,6 +177,7 @@ pub(crate) struct DeleteArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct AddArguments {
+    /// Any bytes; put -- before a key that begins with a dash
     #[arg(value_name = "KEY", value_parser = parse_key())]
     pub(crate) key: Key,
     /// What to add; it may be negative
@@ -245,11 +256,7 @@ pub(crate) struct VerifyArguments {
     pub(crate) wal: WalArguments,
 }
 
-/// Every entry is stored under its absolute path as `type=.. mode=.. uid=.. gid=.. size=.. mtime=..`, and with
-/// `target=..` for a symbolic link. The children of a directory D are listed by `list D/ --children`. Other file
-/// systems mounted below PATH are not entered. Nothing is removed from the store.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct ImportTreeArguments {
     /// The top of the tree; its absolute path without symbolic links is used
     #[arg(value_name = "PATH")]

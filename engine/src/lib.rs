@@ -14,7 +14,7 @@
 //! 2. Feed inputs with [`Core::step`], as many as are there, then call [`Core::finish_turn`] once.
 //! 3. Carry out the [`Effects`] in order. A log write that completed comes back as [`Input::LogWritten`]; one that
 //!    failed does not come back at all: the process halts.
-//! 4. Call [`Core::on_turn_executed`] when the effects are carried out, and again from 2 when something arrived or
+//! 4. Call [`Core::on_turn_executed`] when the effects are carried out, and go on with 2 when something arrived or
 //!    [`Core::next_deadline`] has passed.
 
 mod answers;

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Measure durable writes of 4 KiB, one at a time: what no store can go below.
     Floor(FloorArguments),
+    /// Start a store on the loopback interface and measure the figures by which a single node is judged.
+    Goals(GoalsArguments),
 }
 
 /// How much time a measurement takes.
@@ -124,6 +127,24 @@ pub(crate) struct FloorArguments {
     /// Write everything as JSON to this file; `-` is the standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GoalsArguments {
+    /// A directory on the disk in question. The store's data lies in it for the time of the measurement.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The store's program.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) metastore: PathBuf,
+    #[command(flatten)]
+    pub(crate) effort: EffortArguments,
+    /// Write everything as JSON to this file; `-` is the standard output, and the tables then go to standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// More arguments for `metastore dev`, such as `-- --flush dsync`.
+    #[arg(last = true, value_name = "STORE_ARGUMENTS")]
+    pub(crate) store_arguments: Vec<OsString>,
 }
 
 /// Why a value of the command line is refused.

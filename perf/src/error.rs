@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::floor::FloorError;
+use crate::goals::NodeError;
 use crate::measurement::MeasurementError;
 use crate::preload::LoadingError;
 use crate::store::StoreError;
@@ -18,6 +19,8 @@ pub(crate) enum PerfError {
     Measurement(#[from] MeasurementError),
     #[error(transparent)]
     Floor(#[from] FloorError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
     #[error("cannot write the report: {source}")]
     Output { source: io::Error },
     #[error("cannot write the report as JSON: {source}")]

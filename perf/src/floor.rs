@@ -5,7 +5,9 @@ mod fio;
 mod own_ring;
 mod scratch;
 
+use std::io;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use metastore_wal::device::{BlockDeviceFlushes, DeviceError};
@@ -57,6 +59,15 @@ pub(crate) enum FloorError {
     Fio(#[from] FioError),
     #[error("not a single write was completed in {measured:?}")]
     Nothing { measured: Duration },
+    #[error("cannot start a process for the floor: {0}")]
+    Spawn(io::Error),
+    #[error("the process for the floor failed with {status}: {complaint}")]
+    Failed {
+        status: ExitStatus,
+        complaint: String,
+    },
+    #[error("the floor's report cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
 }
 
 /// A floor with its conditions.

@@ -232,8 +232,8 @@ impl<'a> Driver<'a> {
             for link in &mut self.links {
                 link.send()?;
             }
-            // The system's timers are too coarse for the gaps between arrivals: it is asked without waiting.
-            self.poll_once(Some(Duration::ZERO))?;
+            let idle_ns = arrivals.next_ns().saturating_sub(self.now_ns());
+            self.poll_once(Some(sleep_within(idle_ns)))?;
             for position in 0..self.ready.len() {
                 self.receive(self.ready[position])?;
             }
@@ -344,6 +344,12 @@ impl Failures {
         self.count += 1;
         self.first.get_or_insert(failure);
     }
+}
+
+/// How long to sleep when the next request is due in `idle_ns`: the poll's timer counts milliseconds and may be late by
+/// one, so the last two of them are spent asking without sleep.
+fn sleep_within(idle_ns: u64) -> Duration {
+    Duration::from_millis((idle_ns / 1_000_000).saturating_sub(2).min(100))
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -15,10 +15,14 @@
 mod arguments;
 mod conditions;
 mod error;
+#[cfg(test)]
+mod fake_store;
 mod floor;
+mod goals;
 mod keys;
 mod latency;
 mod load;
+mod machine_use;
 mod measurement;
 mod operation;
 mod output;
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
+        Command::Goals(arguments) => goals::run(&arguments),
     };
     match result {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,

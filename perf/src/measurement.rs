@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::arguments::Effort;
 use crate::latency::Latency;
 use crate::load::{LoadError, LoadPlan, LoadResult, Pace, drive};
+use crate::machine_use::{busy_time, others_share};
 use crate::operation::RequestMaker;
 use crate::process::{ProcessError, ProcessId};
 use crate::store::{Costs, DiskCache, FlushCheck, Store, StoreError};
@@ -48,6 +49,8 @@ pub(crate) struct Measurement {
     pub(crate) costs: Costs,
     pub(crate) flush_check: FlushCheck,
     pub(crate) client: ClientUse,
+    /// CPUs that went to processes other than the store and this one.
+    pub(crate) others_cpu_share: Option<f64>,
     pub(crate) failures: u64,
     pub(crate) first_failure: Option<String>,
     /// Why the numbers must not be used, if there is a reason.
@@ -60,7 +63,7 @@ pub(crate) struct Measurement {
 /// What the client itself has spent.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct ClientUse {
-    /// Of one CPU; an open loop asks without waiting and always uses all of it.
+    /// Of one CPU; an open loop asks without sleep when the next request is near, and may use all of it.
     pub(crate) cpu_share: f64,
     pub(crate) cpu_us_per_operation: f64,
     /// Open loop: mean time by which requests left later than intended though there was room for them.
@@ -75,7 +78,7 @@ pub(crate) enum Invalid {
     Failures,
     /// The store did not keep up with the offered load.
     NotAchieved,
-    /// The client was the bottleneck.
+    /// The client was the bottleneck: it had too much to do, or did not get its CPU.
     Client,
     /// Nothing was answered in the measured time.
     Nothing,
@@ -87,7 +90,7 @@ impl Invalid {
         match self {
             Invalid::Failures => "operations failed",
             Invalid::NotAchieved => "less was achieved than offered",
-            Invalid::Client => "the client was the bottleneck",
+            Invalid::Client => "the client was the bottleneck, or did not get its CPU",
             Invalid::Nothing => "nothing was answered",
         }
     }
@@ -103,6 +106,7 @@ pub(crate) fn measure(
 ) -> Result<Measurement, MeasurementError> {
     let before = store.observe()?;
     let client_before = ProcessId::own().usage()?;
+    let busy_before = busy_time();
     let started = Instant::now();
     let plan = LoadPlan {
         addresses: store.addresses(),
@@ -115,19 +119,26 @@ pub(crate) fn measure(
         patience: PATIENCE,
     };
     let result = drive(&plan, requests)?;
-    let elapsed = started.elapsed();
-    let client_cpu = ProcessId::own().usage()?.since(&client_before).cpu;
+    let spent = Spent {
+        elapsed: started.elapsed(),
+        client_cpu: ProcessId::own().usage()?.since(&client_before).cpu,
+        machine_busy: busy_time()
+            .zip(busy_before)
+            .map(|(now, then)| now.saturating_sub(then)),
+    };
     let costs = store
         .observe()?
         .costs_since(&before, result.answered_in_all);
-    Ok(conclude(
-        result,
-        pace,
-        costs,
-        store.write_cache(),
-        client_cpu,
-        elapsed,
-    ))
+    let cache = store.write_cache();
+    Ok(conclude(result, pace, costs, cache, &spent))
+}
+
+/// What was spent on this side of the socket.
+struct Spent {
+    elapsed: Duration,
+    client_cpu: Duration,
+    /// Of all CPUs together.
+    machine_busy: Option<Duration>,
 }
 
 fn conclude(
@@ -135,17 +146,21 @@ fn conclude(
     pace: Pace,
     costs: Costs,
     cache: Option<DiskCache>,
-    client_cpu: Duration,
-    elapsed: Duration,
+    spent: &Spent,
 ) -> Measurement {
     let is_open = pace != Pace::Closed;
     let measured_s = result.measured.as_secs_f64();
     let client = ClientUse {
-        cpu_share: client_cpu.as_secs_f64() / elapsed.as_secs_f64(),
-        cpu_us_per_operation: client_cpu.as_secs_f64() * 1e6 / result.answered_in_all.max(1) as f64,
+        cpu_share: spent.client_cpu.as_secs_f64() / spent.elapsed.as_secs_f64(),
+        cpu_us_per_operation: spent.client_cpu.as_secs_f64() * 1e6
+            / result.answered_in_all.max(1) as f64,
         delay_us: is_open.then(|| result.client_delay.mean() / 1e3),
     };
+    let others = |(busy, server_cpu): (Duration, Duration)| {
+        others_share(busy, server_cpu + spent.client_cpu, spent.elapsed)
+    };
     Measurement {
+        others_cpu_share: spent.machine_busy.zip(costs.server_cpu).map(others),
         offered_per_second: is_open.then(|| result.offered as f64 / measured_s),
         achieved_per_second: result.answered as f64 / measured_s,
         latency: Latency::of(&result.latency),
@@ -175,6 +190,101 @@ fn find_invalid(result: &LoadResult, pace: Pace, client: &ClientUse) -> Option<I
             }
             let delay_max_ns = result.latency.mean() * CLIENT_DELAY_SHARE_MAX;
             (result.client_delay.mean() > delay_max_ns).then_some(Invalid::Client)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::new_histogram;
+    use crate::load::Failures;
+    use crate::operation::Failure;
+
+    fn result() -> LoadResult {
+        let mut latency = new_histogram();
+        for _ in 0..1_000 {
+            latency.record(200_000).unwrap();
+        }
+        LoadResult {
+            latency,
+            client_delay: new_histogram(),
+            answered: 1_000,
+            offered: 1_000,
+            unsent: 0,
+            measured: Duration::from_secs(2),
+            answered_in_all: 1_250,
+            failures: Failures::default(),
+        }
+    }
+
+    const OPEN: Pace = Pace::Poisson {
+        operations_per_second: 500.0,
+    };
+
+    fn concluded(result: LoadResult, pace: Pace, client_cpu_ms: u64) -> Measurement {
+        let spent = Spent {
+            elapsed: Duration::from_millis(2_500),
+            client_cpu: Duration::from_millis(client_cpu_ms),
+            machine_busy: Some(Duration::from_millis(5_000)),
+        };
+        let costs = Costs {
+            server_cpu: Some(Duration::from_millis(1_250)),
+            ..Costs::default()
+        };
+        conclude(result, pace, costs, None, &spent)
+    }
+
+    #[test]
+    fn rates_are_of_the_measured_time_and_client_costs_of_all_of_it() {
+        let closed = concluded(result(), Pace::Closed, 250);
+        assert!((closed.achieved_per_second - 500.0).abs() < 1e-9);
+        assert_eq!(closed.offered_per_second, None);
+        assert!((closed.client.cpu_share - 0.1).abs() < 1e-9);
+        assert!((closed.client.cpu_us_per_operation - 200.0).abs() < 1e-9);
+        assert!((closed.others_cpu_share.unwrap() - 1.4).abs() < 1e-9);
+        assert_eq!(closed.invalid, None);
+        let open = concluded(result(), OPEN, 2_500);
+        assert_eq!(open.offered_per_second, Some(500.0));
+        assert_eq!(open.invalid, None, "an open loop uses all of its CPU");
+    }
+
+    #[test]
+    fn what_makes_a_measurement_void() {
+        let invalid = |pace, client_cpu_ms, change: fn(&mut LoadResult)| {
+            let mut result = result();
+            change(&mut result);
+            concluded(result, pace, client_cpu_ms).invalid
+        };
+        let failed = |result: &mut LoadResult| {
+            result.failures = Failures {
+                count: 1,
+                first: Some(Failure::Absent),
+            };
+        };
+        assert_eq!(invalid(OPEN, 0, failed), Some(Invalid::Failures));
+        let nothing = |result: &mut LoadResult| result.answered = 0;
+        assert_eq!(invalid(Pace::Closed, 0, nothing), Some(Invalid::Nothing));
+        let busy = invalid(Pace::Closed, 2_450, |_| ());
+        assert_eq!(busy, Some(Invalid::Client));
+
+        let behind = |result: &mut LoadResult| result.answered = 989;
+        assert_eq!(invalid(OPEN, 0, behind), Some(Invalid::NotAchieved));
+        let unsent = |result: &mut LoadResult| result.unsent = 1;
+        assert_eq!(invalid(OPEN, 0, unsent), Some(Invalid::NotAchieved));
+        // 5 % of the mean latency are 10 us.
+        let late = |result: &mut LoadResult| result.client_delay.record(11_000).unwrap();
+        assert_eq!(invalid(OPEN, 0, late), Some(Invalid::Client));
+        let in_time = |result: &mut LoadResult| result.client_delay.record(9_000).unwrap();
+        assert_eq!(invalid(OPEN, 0, in_time), None);
+    }
+
+    impl Measurement {
+        /// A measurement of which nothing but the median latency is of interest.
+        pub(crate) fn with_p50(p50_us: f64) -> Measurement {
+            let mut measurement = concluded(result(), Pace::Closed, 0);
+            measurement.latency.p50_us = p50_us;
+            measurement
         }
     }
 }

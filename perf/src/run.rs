@@ -103,3 +103,6 @@ fn announce(
         effort.measured.as_secs(),
     ))
 }
+
+#[cfg(test)]
+mod tests;

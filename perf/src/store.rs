@@ -49,6 +49,8 @@ pub(crate) struct Observation {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub(crate) struct Costs {
     pub(crate) operations: u64,
+    #[serde(skip)]
+    pub(crate) server_cpu: Option<Duration>,
     pub(crate) server_cpu_us_per_operation: Option<f64>,
     /// By the kernel's account of the process.
     pub(crate) written_bytes_per_operation: Option<f64>,
@@ -202,7 +204,7 @@ impl FlushCheck {
             FlushCheck::Contradicted => "CONTRADICTED: the disk has flushed less often",
             FlushCheck::NoVolatileCache => "the disk has no volatile cache",
             FlushCheck::NotCounted => "the disk writes past its cache, which it does not count",
-            FlushCheck::NotObserved => "the disk was not observed (--data)",
+            FlushCheck::NotObserved => "the disk was not observed",
         }
     }
 }
@@ -226,6 +228,7 @@ impl Observation {
         let flushes = self.device_flushes.zip(earlier.device_flushes);
         Costs {
             operations,
+            server_cpu: used.map(|used| used.cpu),
             server_cpu_us_per_operation: used.map(|used| each(used.cpu.as_secs_f64() * 1e6)),
             written_bytes_per_operation: used
                 .and_then(|used| used.written_bytes)

@@ -76,6 +76,12 @@ impl Workload {
 }
 
 impl Case {
+    /// The point of a workload with the most in flight.
+    pub(crate) fn deepest(workload: Workload) -> Case {
+        let cases = workload.cases(&CaseOverrides::default());
+        *cases.last().expect("a workload has points")
+    }
+
     /// Requests in flight in all.
     pub(crate) fn in_flight(&self) -> usize {
         self.connections * self.in_flight_per_connection

@@ -320,7 +320,8 @@ impl Node {
             "a completion alone answers nothing"
         );
         self.effects = effects;
-        self.core.on_turn_executed(self.local(now));
+        let now = self.local(now);
+        self.core.on_turn_executed(now, now);
         self.schedule_wake(now, machine);
         Ok(())
     }

@@ -36,6 +36,10 @@ pub const FORMAT_VERSION: u16 = 1;
 /// The lowest version of a reader that understands what this code writes.
 pub const FORMAT_VERSION_READER_MIN: u16 = 1;
 
+/// No log lives long enough to count this far. What claims a higher index or sequence is refused where it is read, so
+/// that no arithmetic behind it can overflow.
+pub(crate) const NUMBER_MAX: u64 = u64::MAX / 4;
+
 /// `length` rounded up to whole blocks.
 #[must_use]
 pub const fn round_up_to_blocks(length: usize) -> usize {

@@ -17,6 +17,7 @@ mod scan;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use thiserror::Error;
 
@@ -226,6 +227,8 @@ pub enum DamageKind {
         /// The record.
         sequence: RecordSequence,
     },
+    /// The checksum of a header is right and its fields contradict each other: written by a faulty program.
+    HeaderMalformed,
     /// Records that must exist are nowhere.
     RecordsMissing {
         /// The first of them.

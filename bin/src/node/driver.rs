@@ -139,6 +139,7 @@ impl Driver {
         self.core
             .borrow_mut()
             .finish_turn(self.clock.now(), &mut effects);
+        let finished = self.clock.now();
         for effect in effects.queue.drain(..) {
             self.carry_out(effect, &effects.arena);
         }
@@ -149,7 +150,7 @@ impl Driver {
         // Nothing may have been added meanwhile: effects come from steps, and none ran since the take.
         self.effects.replace(effects);
         let mut core = self.core.borrow_mut();
-        core.on_turn_executed(self.clock.now());
+        core.on_turn_executed(finished, self.clock.now());
         match core.is_log_behind() {
             true => self.preparation_pause.pause(),
             false => self.preparation_pause.resume(),

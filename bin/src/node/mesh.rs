@@ -1,10 +1,12 @@
 //! Channels between the cores of a node: one in each direction for every pair.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use glommio::channels::shared_channel::{
     ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
 };
+use glommio::timer::Timer;
 use glommio::{GlommioError, ResourceType};
 use metastore_engine::{CoreId, MeshBatch};
 
@@ -12,6 +14,8 @@ use super::driver::{Driver, MeshSender};
 
 /// Turns that one core may be ahead of another before its messages wait on its own side.
 const CHANNEL_BATCHES: usize = 1_024;
+/// How often a core looks whether the others have joined.
+const JOIN_POLL: Duration = Duration::from_millis(1);
 
 /// One core's ends of the channels, before its executor runs.
 #[derive(Default)]
@@ -61,6 +65,13 @@ impl MeshSender for Mesh {
 
 /// Connects a core's ends; waits until every other core does the same.
 pub(crate) async fn join(ends: MeshEnds) -> (Mesh, Vec<(CoreId, ConnectedReceiver<MeshBatch>)>) {
+    // An end that connects does not notify its peer (glommio 0.9), and on a busy machine a core was seen asleep for ever
+    // with all its peers connected: nobody may sleep for long before everybody has joined.
+    let awake = glommio::spawn_local(async {
+        loop {
+            Timer::new(JOIN_POLL).await;
+        }
+    });
     // Each connects in a task of its own: an end waits for its peer, whose core may be waiting for another of ours.
     let connect_sender = |sender: SharedSender<MeshBatch>| glommio::spawn_local(sender.connect());
     let connecting: Vec<_> = ends
@@ -88,6 +99,7 @@ pub(crate) async fn join(ends: MeshEnds) -> (Mesh, Vec<(CoreId, ConnectedReceive
             receivers.push((core, task.await));
         }
     }
+    awake.cancel().await;
     (Mesh { senders }, receivers)
 }
 

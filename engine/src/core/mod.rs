@@ -298,17 +298,14 @@ impl Core {
         self.turn_ended = now;
     }
 
-    /// Tells that the effects of the turn are carried out: the answers are with the sockets.
-    pub fn on_turn_executed(&mut self, now: Time) {
+    /// Tells when the turn was finished and when its effects were carried out: the answers are with the sockets.
+    pub fn on_turn_executed(&mut self, finished: Time, executed: Time) {
         let applied = std::mem::take(&mut self.applied);
         if let Some(committed_at) = applied.committed_at {
-            let apply = self.turn_ended.nanos_since(committed_at);
+            let apply = finished.nanos_since(committed_at);
             self.stages.record(Stage::Apply, apply, applied.commands);
-            self.stages.record(
-                Stage::Reply,
-                now.nanos_since(self.turn_ended),
-                applied.commands,
-            );
+            let reply = executed.nanos_since(finished);
+            self.stages.record(Stage::Reply, reply, applied.commands);
         }
     }
 

@@ -310,7 +310,7 @@ impl TestNode {
                 Effect::Halt(reason) => panic!("halted: {reason}"),
             }
         }
-        test.core.on_turn_executed(self.now);
+        test.core.on_turn_executed(self.now, self.now);
         test.was_prepared |= !prepared.is_empty();
         for file in prepared {
             test.core

@@ -38,6 +38,11 @@ impl Arrivals {
         Some(start_ns)
     }
 
+    /// The next start, whenever it is.
+    pub(super) fn next_ns(&self) -> u64 {
+        self.next_ns as u64
+    }
+
     fn advance(&mut self) {
         // 1 - unit is above zero, where the logarithm exists.
         self.next_ns -= (1.0 - self.random.next_unit()).ln() * self.mean_gap_ns;

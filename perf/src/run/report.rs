@@ -43,6 +43,7 @@ pub(super) struct CaseReport {
     durable_writes_per_operation: Option<Spread>,
     client_cpu_us_per_operation: Option<Spread>,
     client_cpu_share: Option<Spread>,
+    others_cpu_share: Option<Spread>,
 }
 
 impl CaseReport {
@@ -75,6 +76,7 @@ impl CaseReport {
                 valid().map(|round| round.client.cpu_us_per_operation),
             ),
             client_cpu_share: Spread::of(valid().map(|round| round.client.cpu_share)),
+            others_cpu_share: Spread::of(valid().filter_map(|round| round.others_cpu_share)),
             rounds,
         }
     }
@@ -105,16 +107,17 @@ impl CaseReport {
 
     fn cost_row(&self) -> Vec<String> {
         let spread = |spread: &Option<Spread>| spread.map_or("-".to_owned(), |s| s.words());
-        let share = self.client_cpu_share.map_or("-".to_owned(), |share| {
-            format!("{:.0} %", share.median * 100.0)
-        });
+        let share = |spread: &Option<Spread>| {
+            spread.map_or("-".to_owned(), |s| format!("{:.0} %", s.median * 100.0))
+        };
         vec![
             self.label.clone(),
             spread(&self.server_cpu_us_per_operation),
             spread(&self.written_bytes_per_operation),
             spread(&self.durable_writes_per_operation),
             spread(&self.client_cpu_us_per_operation),
-            share,
+            share(&self.client_cpu_share),
+            share(&self.others_cpu_share),
         ]
     }
 
@@ -167,6 +170,7 @@ impl RunReport {
             "durable writes",
             "client CPU us",
             "client's CPU",
+            "others' CPU",
         ]);
         for case in &self.cases {
             latency.row(case.latency_row());
@@ -204,8 +208,14 @@ pub(super) fn round_words(case: &Case, measurement: &Measurement) -> String {
             measurement.failures
         ),
     };
+    let delay = measurement
+        .client
+        .delay_us
+        .map_or(String::new(), |delay_us| {
+            format!(", client late by {} us", number(delay_us))
+        });
     format!(
-        "{}: {}/s, p50 {} us, p99 {} us{validity}",
+        "{}: {}/s, p50 {} us, p99 {} us{delay}{validity}",
         case.label(),
         number(measurement.achieved_per_second),
         number(measurement.latency.p50_us),

@@ -1,7 +1,7 @@
 //! The header of a record.
 
 use super::bytes::{array_at, put, seeded_crc32, u16_at, u32_at, u64_at, u128_at};
-use super::{BLOCK_BYTES, FORMAT_VERSION, FORMAT_VERSION_READER_MIN, SUB_HEADER_BYTES};
+use super::{BLOCK_BYTES, FORMAT_VERSION, FORMAT_VERSION_READER_MIN, NUMBER_MAX, SUB_HEADER_BYTES};
 use crate::ids::{
     ClusterId, CoreId, Identity, NodeId, RecordSequence, RecoveryEpoch, SegmentSequence,
 };
@@ -196,7 +196,9 @@ impl RecordHeader {
         let used = RECORD_HEADER_BYTES as u64
             + u64::from(self.sub_header_count) * SUB_HEADER_BYTES as u64
             + u64::from(self.payload_bytes);
-        self.segment.0 > 0
+        let numbers = [self.segment.0, self.sequence.0, self.epoch.0];
+        numbers.iter().all(|&number| number <= NUMBER_MAX)
+            && self.segment.0 > 0
             && self.sequence.0 > 0
             && self.watermark < self.sequence
             && self.cut < self.sequence

@@ -1,5 +1,6 @@
 //! The sub-header of a record: one part of one replica.
 
+use super::NUMBER_MAX;
 use super::bytes::{put, seeded_crc32, u32_at, u64_at};
 use crate::ids::{LogIndex, RecordSequence, ReplicaId, SegmentSequence, ShardId, Term};
 use crate::part::HardState;
@@ -175,6 +176,7 @@ impl SubHeader {
                 .is_none_or(|(_, last)| last <= self.last_index),
             SubHeaderKind::Snapshot => {
                 self.entry_count == 0
+                    && self.first_index.0 > 0
                     && self.snapshot_index.0 > 0
                     && self.snapshot_index <= self.last_index
                     && self.first_index.0 <= self.snapshot_index.0.saturating_add(1)
@@ -182,10 +184,17 @@ impl SubHeader {
             SubHeaderKind::Tombstone => self.entry_count == 0 && self.payload_bytes == 0,
             SubHeaderKind::Checkpoint => {
                 self.entry_count == 0
+                    && self.first_index.0 > 0
                     && self.snapshot_index <= self.last_index
                     && self.first_index.0 <= self.snapshot_index.0.saturating_add(1)
             }
         };
-        self.replica.0 > 0 && committed_is_held && entries_are_numbered && kind_fits
+        let numbers_are_possible =
+            self.last_index.0 <= NUMBER_MAX && self.first_index.0 <= NUMBER_MAX;
+        numbers_are_possible
+            && self.replica.0 > 0
+            && committed_is_held
+            && entries_are_numbered
+            && kind_fits
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Scan {
     pub(super) files: Vec<SegmentFile>,
     pub(super) records: Vec<FoundRecord>,
     pub(super) remains: Vec<FoundRemains>,
+    /// Headers with a right checksum that contradict themselves.
+    pub(super) malformed: Vec<(FileNumber, u64)>,
     pub(super) marks: [MarkState; 2],
 }
 
@@ -96,6 +98,7 @@ pub(super) fn scan<S: SegmentSource>(
         files,
         records: Vec::new(),
         remains: Vec::new(),
+        malformed: Vec::new(),
         marks,
     };
     for index in 0..scan.files.len() {
@@ -121,7 +124,16 @@ fn scan_file<S: SegmentSource>(
             .map_err(RecoveryError::Source)?;
         match RecordHeader::decode(block) {
             Ok((header, _)) if offset + u64::from(header.record_bytes) > end => {
-                // No writer divides a record: this one was written to a wrong place.
+                // No writer divides a record: the file was cut short, or this was written to a wrong place.
+                let remains = HeaderRemains {
+                    segment: header.segment,
+                    sequence: header.sequence,
+                };
+                scan.remains.push(FoundRemains {
+                    file: file.number,
+                    offset,
+                    remains,
+                });
                 offset += BLOCK_BYTES as u64;
             }
             Ok((header, digest)) => {
@@ -151,7 +163,11 @@ fn scan_file<S: SegmentSource>(
                     supported: FORMAT_VERSION,
                 });
             }
-            Err(HeaderFault::Unreadable | HeaderFault::Malformed) => {
+            Err(HeaderFault::Malformed) => {
+                scan.malformed.push((file.number, offset));
+                offset += BLOCK_BYTES as u64;
+            }
+            Err(HeaderFault::Unreadable) => {
                 if let Some(remains) = HeaderRemains::find(block, identity) {
                     scan.remains.push(FoundRemains {
                         file: file.number,

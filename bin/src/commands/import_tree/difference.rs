@@ -1,5 +1,6 @@
 //! What can be wrong between a tree and the store. Nothing here asks anybody: it compares what was seen.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::{Value, json};
@@ -115,6 +116,25 @@ fn is_same(first: &Sight, second: &Sight) -> bool {
         (Sight::Seen(first), Sight::Seen(second)) => first == second,
         (Sight::Absent, Sight::Absent) | (Sight::Unreadable(_), Sight::Unreadable(_)) => true,
         (Sight::Seen(_) | Sight::Absent | Sight::Unreadable(_), _) => false,
+    }
+}
+
+/// How the list of a directory in the store differs from the directory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ListDifference {
+    /// Keys that should be in the list.
+    pub(super) unlisted: Vec<Vec<u8>>,
+    /// Keys that should not.
+    pub(super) stray: Vec<Vec<u8>>,
+}
+
+/// Compares the keys that the list of a directory must have with those that it has.
+pub(super) fn compare_lists(expected: Vec<Vec<u8>>, found: Vec<Vec<u8>>) -> ListDifference {
+    let expected: BTreeSet<Vec<u8>> = expected.into_iter().collect();
+    let found: BTreeSet<Vec<u8>> = found.into_iter().collect();
+    ListDifference {
+        unlisted: expected.difference(&found).cloned().collect(),
+        stray: found.difference(&expected).cloned().collect(),
     }
 }
 
@@ -234,6 +254,17 @@ mod tests {
              target is \"x\" in the tree and none in the store"
         );
         assert_eq!(found.json()["fields"][1]["field"], "size");
+    }
+
+    #[test]
+    fn a_list_lacks_what_is_unlisted_and_has_what_is_stray() {
+        let keys = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let same = compare_lists(keys(&["/a", "/b"]), keys(&["/b", "/a"]));
+        assert_eq!(same, ListDifference::default());
+        let other = compare_lists(keys(&["/a", "/b", "/c"]), keys(&["/b", "/d", "/e"]));
+        let unlisted = keys(&["/a", "/c"]);
+        let stray = keys(&["/d", "/e"]);
+        assert_eq!(other, ListDifference { unlisted, stray });
     }
 
     #[test]

@@ -6,14 +6,14 @@
 //! in between is no difference if both agree on it now.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::path::Path;
 
 use metastore_net::RequestId;
 use metastore_net::blocking::Client;
 
-use super::difference::{Difference, Verdict, compare, judge};
+use super::difference::{Difference, ListDifference, Verdict, compare, compare_lists, judge};
 use super::keys::Keys;
 use super::patience::Patience;
 use super::question::{Answer, Look, Question, group};
@@ -93,7 +93,8 @@ impl Comparison<'_, '_> {
         let look = |path, sight| Look::new(self.keys, path, sight);
         let entries = listing.entries.into_iter();
         let looks: Vec<Look> = entries.map(|entry| look(entry.path, entry.sight)).collect();
-        let is_expected = |look: &&Look| !matches!(look.first, Sight::Absent);
+        let is_expected =
+            |look: &&Look| !matches!(look.first, Sight::Absent) && !self.is_too_long(&look.key);
         let expected = looks.iter().filter(is_expected);
         let expected = expected.map(|look| look.key.clone()).collect();
         self.look(looks)?;
@@ -310,7 +311,7 @@ impl Comparison<'_, '_> {
                 directory,
                 expected,
                 found,
-            } => self.compare_lists(&directory, expected, found),
+            } => self.on_list(&directory, expected, found),
             Question::IsListed { is_found: true, .. } | Question::Subtree { .. } => {}
             Question::IsListed { path, .. } => {
                 self.waiting.push_back(Question::IsStored { path });
@@ -321,18 +322,17 @@ impl Comparison<'_, '_> {
         }
     }
 
-    fn compare_lists(&mut self, directory: &Path, expected: Vec<Vec<u8>>, found: Vec<Vec<u8>>) {
-        let expected: BTreeSet<Vec<u8>> = expected.into_iter().collect();
-        let found: BTreeSet<Vec<u8>> = found.into_iter().collect();
-        for key in expected.difference(&found) {
-            let path = self.keys.path(key);
+    fn on_list(&mut self, directory: &Path, expected: Vec<Vec<u8>>, found: Vec<Vec<u8>>) {
+        let ListDifference { unlisted, stray } = compare_lists(expected, found);
+        for key in unlisted {
+            let path = self.keys.path(&key);
             let is_found = false;
             self.waiting
                 .push_back(Question::IsListed { path, is_found });
         }
         let own_key = self.keys.key(directory);
-        let stray = found.difference(&expected).filter(|key| **key != own_key);
-        let stray = stray.filter(|key| self.seen.insert(key)).cloned().collect();
+        let stray = stray.into_iter().filter(|key| *key != own_key);
+        let stray = stray.filter(|key| self.seen.insert(key)).collect();
         self.look_at_strays(stray);
     }
 

@@ -191,6 +191,9 @@ impl fmt::Display for What {
             DamageKind::HeaderUnreadable { sequence } => {
                 write!(formatter, "the header of record {sequence} cannot be read")
             }
+            DamageKind::HeaderMalformed => {
+                write!(formatter, "the header of a record contradicts itself")
+            }
             DamageKind::RecordsMissing { first, last } if first == last => {
                 write!(formatter, "record {first} is missing")
             }

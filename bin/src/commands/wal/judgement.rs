@@ -72,6 +72,23 @@ impl Verdict {
     }
 }
 
+impl From<Refusal> for Verdict {
+    fn from(refusal: Refusal) -> Verdict {
+        let Refusal::Recovery(error) = refusal else {
+            return Verdict::Refused(refusal);
+        };
+        match error {
+            RecoveryError::Corrupt { findings } => Verdict::Damaged(findings),
+            RecoveryError::Source(error) => Verdict::Refused(error.into()),
+            RecoveryError::OtherCluster { .. }
+            | RecoveryError::OtherNode { .. }
+            | RecoveryError::OtherCore { .. }
+            | RecoveryError::NewerFormat { .. }
+            | RecoveryError::CommitAboveLast { .. } => Verdict::Refused(Refusal::Recovery(error)),
+        }
+    }
+}
+
 impl Judgement {
     /// Goes the way of a start up to the point where it would write: every file is read, the decision is made by the
     /// same code, and what survives is replayed into replicas.
@@ -86,13 +103,7 @@ impl Judgement {
             verdict: Verdict::Starts,
         };
         if let Err(refusal) = judgement.fill(data, core, on_item) {
-            judgement.verdict = match refusal {
-                Refusal::Recovery(RecoveryError::Corrupt { findings }) => {
-                    Verdict::Damaged(findings)
-                }
-                Refusal::Recovery(RecoveryError::Source(error)) => Verdict::Refused(error.into()),
-                refusal => Verdict::Refused(refusal),
-            };
+            judgement.verdict = Verdict::from(refusal);
         }
         judgement
     }
@@ -105,6 +116,10 @@ impl Judgement {
     ) -> Result<(), Refusal> {
         let config = core_config(data, core)?;
         let directory = crate::node::log_directory(&data.path, core);
+        if data.node.state == NodeState::Formatted && !directory.exists() {
+            // Formatting was interrupted here, and a start goes on with it.
+            return Ok(());
+        }
         let mut source = DirectorySource::open(&directory)?;
         if !source.has_marks() && data.node.state == NodeState::Serving {
             let path = mark_path(&directory);

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use crate::format::{
-    BLOCK_BYTES, BodyFault, MarkState, RecordEncoder, RecordFields, RecordHeader, RecordKind,
-    SubHeader, SubHeaderKind,
+    BLOCK_BYTES, BodyFault, MarkState, RECORD_HEADER_BYTES, RecordEncoder, RecordFields,
+    RecordHeader, RecordKind, SubHeader, SubHeaderKind,
 };
 use crate::recovery::{
     Concerned, Damage, DamageKind, Decision, MarkBlocks, RecoveryError, SegmentSource, SurveyItem,
@@ -254,6 +254,60 @@ fn a_copy_of_a_record_in_another_place_is_refused() {
 }
 
 #[test]
+fn an_intact_record_in_a_wrong_place_is_refused_wherever_the_watermark_is() {
+    let mut disk = one_segment().disk;
+    // The next record, one block too far: the device put it there, and may have acknowledged it.
+    forge(&mut disk, 5, &[next_part(1)], |_| {});
+    let record = block(&mut disk, FIRST_FILE, 5).to_vec();
+    block(&mut disk, FIRST_FILE, 5).fill(0);
+    block(&mut disk, FIRST_FILE, 6).copy_from_slice(&record);
+    let found = findings(&disk);
+    assert_eq!(
+        found[0].what,
+        DamageKind::Misplaced {
+            sequence: RecordSequence(6)
+        }
+    );
+    assert_eq!(found[0].offset, 6 * BLOCK_BYTES as u64);
+}
+
+#[test]
+fn remains_of_an_older_epoch_are_void_when_the_cut_itself_was_torn() {
+    let options = LogOptions {
+        writes_in_flight_max: 3,
+        ..small_options()
+    };
+    let mut machine = Machine::fresh(options.clone());
+    machine.write(append(1, 1, 0, 1, vec![entry(1, b'a', 10)]));
+    for index in 2..=4 {
+        machine
+            .log
+            .stage(append(1, 1, 0, index, vec![entry(1, b'a', 10)]));
+        machine.collect();
+    }
+    // Of three records in flight the first is lost, the others reach the disk.
+    let lost = machine.pending[0].buffer.as_slice().len();
+    let place = machine.pending[0].place;
+    machine.complete(2);
+    machine.complete(1);
+    machine.disk.target(place, lost).fill(0);
+    // The next start cuts them away, and is interrupted while it writes that down.
+    let mut machine = Machine::restart(options.clone(), machine.disk);
+    machine.collect();
+    let torn = &machine.pending[0];
+    let header = torn.buffer.as_slice()[..RECORD_HEADER_BYTES].to_vec();
+    machine
+        .disk
+        .target(torn.place, RECORD_HEADER_BYTES)
+        .copy_from_slice(&header);
+    let recovered = machine.disk.recover().expect("nothing durable is damaged");
+    assert_eq!(recovered.decision, Decision::TornTail);
+    let mut machine = Machine::restart(options, machine.disk);
+    machine.settle();
+    assert!(machine.log.is_ready());
+}
+
+#[test]
 fn a_copied_file_is_refused() {
     let mut machine = one_segment();
     machine.idle();
@@ -355,6 +409,44 @@ fn contents_that_contradict_themselves_are_refused_wherever_the_watermark_is() {
         };
         assert_eq!(findings(&disk)[0].what, what, "{sub_header:?}");
     }
+}
+
+#[test]
+fn a_header_that_contradicts_itself_is_refused_wherever_it_lies() {
+    let mut disk = one_segment().disk;
+    // A record that claims to know that it is durable itself.
+    forge(&mut disk, 5, &[next_part(1)], |fields| {
+        fields.watermark = fields.sequence
+    });
+    let found = findings(&disk);
+    assert_eq!(
+        (found[0].what, found[0].offset),
+        (DamageKind::HeaderMalformed, 5 * BLOCK_BYTES as u64)
+    );
+    assert_eq!(
+        found[0].concerned,
+        Concerned::WholeCore {
+            proven_intact: vec![]
+        }
+    );
+}
+
+#[test]
+fn a_record_that_the_end_of_its_file_cuts_off_is_torn() {
+    let mut machine = one_segment();
+    machine.write(append(1, 1, 2, 3, vec![entry(1, b'z', 5000)]));
+    machine
+        .disk
+        .files
+        .get_mut(&FIRST_FILE)
+        .unwrap()
+        .truncate(6 * BLOCK_BYTES);
+    let recovered = machine.disk.recover().unwrap();
+    assert_eq!(
+        (recovered.decision, recovered.last_record),
+        (Decision::TornTail, RecordSequence(5))
+    );
+    assert_eq!(recovered.torn.unwrap().offset, 5 * BLOCK_BYTES as u64);
 }
 
 #[test]

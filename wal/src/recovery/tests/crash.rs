@@ -399,3 +399,36 @@ fn a_crash_at_any_step_of_release_and_reuse_loses_nothing() {
         }
     }
 }
+
+#[test]
+fn a_segment_begun_in_vain_never_gives_its_number_to_another() {
+    let mut options = small_options();
+    options.writes_in_flight_max = 3;
+    let mut machine = Machine::fresh(options.clone());
+    write_entries(&mut machine, 1, 3);
+    machine
+        .log
+        .stage(append(1, 1, 2, 4, vec![entry(1, b'l', 100)]));
+    machine
+        .log
+        .stage(append(1, 1, 2, 5, vec![entry(1, b'v', 12_000)]));
+    machine.collect();
+    // The last record of the old segment is lost, the checkpoint of the next one is not.
+    let mut disk = machine.disk.clone();
+    for pending in machine
+        .pending
+        .iter()
+        .filter(|pending| matches!(pending.place, Place::Segment(_, 0)))
+    {
+        disk.write(pending);
+    }
+    let begun = machine.log.status().segment;
+    let recovered = disk.recover().unwrap();
+    assert_eq!(recovered.decision, Decision::TornTail);
+    let mut machine = Machine::start(options, recovered.start, disk);
+    machine.settle();
+    assert!(machine.log.status().segment > begun);
+    let (recovered, model) = machine.disk.replay().unwrap();
+    assert_eq!(recovered.decision, Decision::Clean);
+    assert_eq!(model.replicas[&ReplicaId(1)].entries.len(), 3);
+}

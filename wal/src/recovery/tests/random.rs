@@ -6,12 +6,15 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-use crate::format::BLOCK_BYTES;
-use crate::recovery::{Decision, Recovered};
-use crate::testing::{IDENTITY, Machine, Model, ModelReplica};
+use crate::buffer::LogBuffer;
+use crate::format::{
+    BLOCK_BYTES, BodyFault, RecordEncoder, RecordFields, RecordKind, SubHeader, SubHeaderKind,
+};
+use crate::recovery::{DamageKind, Decision, Recovered, RecoveryError};
+use crate::testing::{Disk, IDENTITY, Machine, Model, ModelReplica};
 use crate::{
-    Entry, EntryKind, HardState, LogIndex, LogOptions, Part, PartBody, Position, ReplicaId,
-    ShardId, Term,
+    Entry, EntryKind, FileNumber, HardState, LogIndex, LogOptions, Part, PartBody, Position,
+    RecordSequence, RecoveryEpoch, ReplicaId, SegmentSequence, ShardId, Term,
 };
 
 /// What is torn off or mixed up when power is lost: the unit that a device writes at once.
@@ -460,7 +463,7 @@ fn next_random(state: &mut u64) -> u64 {
 #[test]
 fn what_is_found_after_any_crash_is_what_was_written_up_to_some_point_after_the_durable_one() {
     let config = ProptestConfig {
-        cases: 150,
+        cases: 400,
         failure_persistence: None,
         ..ProptestConfig::default()
     };
@@ -480,5 +483,124 @@ fn what_is_found_after_any_crash_is_what_was_written_up_to_some_point_after_the_
         Ok(())
     });
     outcome.unwrap();
-    assert!(crashes.get() > 300, "{} crashes", crashes.get());
+    assert!(crashes.get() > 1000, "{} crashes", crashes.get());
+}
+
+/// Numbers at which arithmetic goes wrong, and some that fit the log they are put into.
+fn edge() -> impl Strategy<Value = u64> {
+    prop_oneof![12 => 0..3_u64, 1 => Just(u64::MAX), 1 => Just(u64::MAX - 1), 1 => any::<u64>()]
+}
+
+prop_compose! {
+    fn any_sub_header()(
+        kind in prop_oneof![
+            Just(SubHeaderKind::Append), Just(SubHeaderKind::Rewrite), Just(SubHeaderKind::Snapshot),
+            Just(SubHeaderKind::Tombstone), Just(SubHeaderKind::Checkpoint),
+        ],
+        (replica, shard) in prop_oneof![Just((1, 101)), Just((2, 102)), (edge(), any::<u32>())],
+        (entry_count, payload_bytes) in prop_oneof![Just((0, 0)), Just((1, 17)), (any::<u32>(), 0..40_u32)],
+        (term, vote, commit) in (edge(), edge(), edge()),
+        (first, last, previous) in (edge(), edge(), edge()),
+        (snapshot_index, snapshot_term) in (edge(), edge()),
+    ) -> SubHeader {
+        SubHeader {
+            kind,
+            replica: ReplicaId(replica),
+            shard: ShardId(shard),
+            entry_count,
+            hard_state: HardState { term: Term(term), vote: ReplicaId(vote), commit: LogIndex(commit) },
+            first_index: LogIndex(first),
+            last_index: LogIndex(last),
+            payload_bytes,
+            previous_sequence: RecordSequence(previous),
+            snapshot_index: LogIndex(snapshot_index),
+            snapshot_term: Term(snapshot_term),
+        }
+    }
+}
+
+/// A record with right checksums and senseless contents, as a faulty program would write it: recovery says what it
+/// thinks of it, and does not stop the process.
+#[test]
+fn no_contents_make_recovery_panic() {
+    let config = ProptestConfig {
+        cases: 3000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let malformed = std::cell::Cell::new(0);
+    let others = std::cell::Cell::new(0);
+    let records = prop::collection::vec(
+        (prop::collection::vec(any_sub_header(), 0..3), any::<bool>()),
+        1..4,
+    );
+    let outcome = runner.run(
+        &(records, any::<bool>()),
+        |(records, begins_with_checkpoint)| {
+            let mut disk = Disk::new();
+            let mut bytes = Vec::new();
+            let mut previous_digest = 0;
+            for (sequence, (sub_headers, is_checkpoint)) in (1..).zip(&records) {
+                let is_checkpoint = if sequence == 1 {
+                    begins_with_checkpoint
+                } else {
+                    *is_checkpoint
+                };
+                let fields = RecordFields {
+                    identity: IDENTITY,
+                    kind: if is_checkpoint {
+                        RecordKind::Checkpoint
+                    } else {
+                        RecordKind::Parts
+                    },
+                    segment: SegmentSequence(1),
+                    sequence: RecordSequence(sequence),
+                    oldest_live_segment: SegmentSequence(1),
+                    epoch: RecoveryEpoch(1),
+                    cut: RecordSequence(0),
+                    watermark: RecordSequence(sequence - 1),
+                    previous_digest,
+                };
+                let buffer = LogBuffer::new(0, 2 * BLOCK_BYTES);
+                let mut encoder = RecordEncoder::new(buffer, fields, sub_headers);
+                for sub_header in sub_headers {
+                    // One entry of one byte, and zeros beyond it, which are entries too.
+                    let mut payload = [0; 40];
+                    payload[8] = 1;
+                    encoder.push_bytes(&payload[..sub_header.payload_bytes as usize]);
+                }
+                let (buffer, digest) = encoder.finish();
+                previous_digest = digest;
+                bytes.extend_from_slice(buffer.as_slice());
+            }
+            disk.files.insert(FileNumber(1), bytes);
+            match disk.recover() {
+                Err(RecoveryError::Corrupt { findings })
+                    if matches!(
+                        findings[0].what,
+                        DamageKind::Body {
+                            fault: BodyFault::Malformed,
+                            ..
+                        }
+                    ) =>
+                {
+                    malformed.set(malformed.get() + 1);
+                }
+                Ok(_)
+                | Err(RecoveryError::Corrupt { .. } | RecoveryError::CommitAboveLast { .. }) => {
+                    others.set(others.get() + 1);
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+            Ok(())
+        },
+    );
+    outcome.unwrap();
+    let (malformed, others) = (malformed.get(), others.get());
+    assert!(
+        malformed > 500 && others > 500,
+        "{malformed} make no sense by themselves, {others} do"
+    );
 }

@@ -1,0 +1,301 @@
+//! One round of all points.
+
+use std::path::Path;
+use std::process::Output as ProcessOutput;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::cpus::Pinning;
+use crate::arguments::Effort;
+use crate::error::PerfError;
+use crate::floor::{Floor, FloorError};
+use crate::load::Pace;
+use crate::measurement::{Measurement, measure};
+use crate::operation::RequestMaker;
+use crate::output::number;
+use crate::store::{Store, StoreError};
+use crate::workload::{Case, Workload};
+
+/// The floor may move by this much within a round.
+const FLOOR_DRIFT_MAX: f64 = 0.15;
+
+/// How long the store is given to prepare its segments before a round.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+
+/// Looks at the store that must show the same segments one after the other.
+const SETTLED_LOOKS: u32 = 3;
+
+/// Everything that one round has shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Round {
+    pub(super) floor_before: Floor,
+    pub(super) ping: Measurement,
+    /// Puts, one in flight.
+    pub(super) lone: Measurement,
+    pub(super) floor_after: Floor,
+    /// Puts, 1,000 in flight.
+    pub(super) crowd: Measurement,
+    /// Puts on deep pipelines.
+    pub(super) deep: Measurement,
+}
+
+/// Why a round does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Discard {
+    /// The floor at its end differs too much from the floor at its start; as a share of the lower one.
+    FloorMoved { drift: f64 },
+    /// One of its measurements is void.
+    Invalid,
+}
+
+/// How long a round takes if nothing must be waited for.
+pub(super) fn expected_duration(effort: &Effort) -> Duration {
+    let points = (effort.warm_up + effort.measured) * 4;
+    points + effort.measured * 2
+}
+
+/// Measures all points, one after the other.
+pub(super) fn measure_round(
+    effort: &Effort,
+    data: &Path,
+    pinning: &Pinning,
+    store: &mut Store,
+    requests: &mut RequestMaker,
+) -> Result<Round, PerfError> {
+    settle(store)?;
+    let floor_before = floor(effort, data, pinning)?;
+    let mut point = |workload| {
+        let case = Case::deepest(workload);
+        measure(&case, Pace::Closed, effort, store, requests)
+    };
+    let ping = point(Workload::Ping)?;
+    let lone = point(Workload::W1)?;
+    let floor_after = floor(effort, data, pinning)?;
+    let crowd = point(Workload::W2)?;
+    let deep = point(Workload::W4)?;
+    Ok(Round {
+        floor_before,
+        ping,
+        lone,
+        floor_after,
+        crowd,
+        deep,
+    })
+}
+
+/// Waits until the store writes nothing on its own: segments that are filled with zeros meanwhile would raise the
+/// floor.
+fn settle(store: &mut Store) -> Result<(), StoreError> {
+    let started = Instant::now();
+    let mut last = None;
+    let mut same = 0;
+    while same < SETTLED_LOOKS && started.elapsed() < SETTLE_MAX {
+        let observation = store.observe()?;
+        let logs = observation.statuses().iter().map(|status| &status.log);
+        let segments: Vec<(u32, u32)> = logs.map(|log| (log.segments, log.spares)).collect();
+        same = if last.as_ref() == Some(&segments) {
+            same + 1
+        } else {
+            0
+        };
+        last = Some(segments);
+        thread::sleep(Duration::from_millis(250));
+    }
+    Ok(())
+}
+
+/// The part of `metastore-perf floor --json -` that is of use here.
+#[derive(Deserialize)]
+struct FloorDocument {
+    floor: Floor,
+}
+
+/// Measures the floor in a process of its own, on the store's CPU.
+fn floor(effort: &Effort, data: &Path, pinning: &Pinning) -> Result<Floor, FloorError> {
+    let program = std::env::current_exe().map_err(FloorError::Spawn)?;
+    let output = pinning
+        .beside_store(program.as_os_str())
+        .args(["floor", "--json", "-", "--data"])
+        .arg(data)
+        .args(["--seconds", &effort.measured.as_secs().to_string()])
+        .output()
+        .map_err(FloorError::Spawn)?;
+    read_floor(&output)
+}
+
+fn read_floor(output: &ProcessOutput) -> Result<Floor, FloorError> {
+    if !output.status.success() {
+        return Err(FloorError::Failed {
+            status: output.status,
+            complaint: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        });
+    }
+    let document: FloorDocument = serde_json::from_slice(&output.stdout)?;
+    Ok(document.floor)
+}
+
+impl Round {
+    /// The floor that lies under the lone puts.
+    pub(super) fn floor_p50_us(&self) -> f64 {
+        f64::midpoint(self.floor_before.p50_us, self.floor_after.p50_us)
+    }
+
+    /// Durable writes a second of the floor.
+    pub(super) fn floor_per_second(&self) -> f64 {
+        let (before, after) = (&self.floor_before, &self.floor_after);
+        f64::midpoint(before.writes_per_second, after.writes_per_second)
+    }
+
+    /// Latency of a lone put over what its disk write and its round trip cost by themselves.
+    pub(super) fn put_latency_ratio(&self) -> f64 {
+        self.lone.latency.p50_us / (self.floor_p50_us() + self.ping.latency.p50_us)
+    }
+
+    /// The most that processes without a part in the round took, in CPUs.
+    pub(super) fn others_cpu_share(&self) -> Option<f64> {
+        let all = [&self.ping, &self.lone, &self.crowd, &self.deep];
+        let shares = all.iter().filter_map(|point| point.others_cpu_share);
+        shares.max_by(f64::total_cmp)
+    }
+
+    /// Why the round does not count, if it does not.
+    pub(super) fn discard(&self) -> Option<Discard> {
+        let (before, after) = (self.floor_before.p50_us, self.floor_after.p50_us);
+        let drift = before.max(after) / before.min(after) - 1.0;
+        if drift > FLOOR_DRIFT_MAX {
+            return Some(Discard::FloorMoved { drift });
+        }
+        let all = [&self.ping, &self.lone, &self.crowd, &self.deep];
+        let is_void = |measurement: &&Measurement| measurement.invalid.is_some();
+        all.iter().any(is_void).then_some(Discard::Invalid)
+    }
+
+    /// The round in a line.
+    pub(super) fn words(&self) -> String {
+        format!(
+            "floor p50 {} then {} us, ping p50 {} us, put p50 {} us: ratio {}; {} flushes a put with 1,000 in flight; \
+             {} puts/s and {} CPU us a put on deep pipelines",
+            number(self.floor_before.p50_us),
+            number(self.floor_after.p50_us),
+            number(self.ping.latency.p50_us),
+            number(self.lone.latency.p50_us),
+            number(self.put_latency_ratio()),
+            number(self.crowd.costs.durable_writes_per_operation),
+            number(self.deep.achieved_per_second),
+            number(
+                self.deep
+                    .costs
+                    .server_cpu_us_per_operation
+                    .unwrap_or(f64::NAN)
+            ),
+        )
+    }
+
+    /// Whether the disk bears out the store's count of durable writes, for each kind of put.
+    pub(super) fn flush_words(&self) -> Vec<String> {
+        let kinds = [
+            ("one in flight", &self.lone),
+            ("1,000 in flight", &self.crowd),
+            ("deep pipelines", &self.deep),
+        ];
+        let words = |(kind, measurement): (&str, &Measurement)| {
+            let costs = &measurement.costs;
+            format!(
+                "{kind}: {} puts, {} durable writes and {} marks by the store's count, {} flushes by the disk's: {}",
+                costs.operations,
+                costs.durable_writes,
+                costs.mark_writes,
+                costs
+                    .device_flushes
+                    .map_or("unknown".to_owned(), |flushes| flushes.to_string()),
+                measurement.flush_check.words()
+            )
+        };
+        kinds.into_iter().map(words).collect()
+    }
+}
+
+impl Discard {
+    /// The reason in words.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Discard::FloorMoved { drift } => format!("the floor moved by {:.0} %", drift * 100.0),
+            Discard::Invalid => "a measurement is void".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floor::FloorTool;
+    use crate::measurement::Invalid;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    fn floor_of(p50_us: f64) -> Floor {
+        Floor {
+            tool: FloorTool::OwnRing,
+            writes: 1_000,
+            writes_per_second: 1e6 / p50_us,
+            p50_us,
+            p99_us: 2.0 * p50_us,
+            max_us: 3.0 * p50_us,
+        }
+    }
+
+    fn round(floor_before_us: f64, floor_after_us: f64) -> Round {
+        Round {
+            floor_before: floor_of(floor_before_us),
+            ping: Measurement::with_p50(40.0),
+            lone: Measurement::with_p50(196.0),
+            floor_after: floor_of(floor_after_us),
+            crowd: Measurement::with_p50(8_000.0),
+            deep: Measurement::with_p50(6_000.0),
+        }
+    }
+
+    #[test]
+    fn the_ratio_is_over_the_mean_floor_and_the_ping() {
+        assert!((round(95.0, 105.0).put_latency_ratio() - 1.4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_round_counts_while_the_floor_stays() {
+        assert_eq!(round(100.0, 114.9).discard(), None);
+        assert_eq!(round(114.9, 100.0).discard(), None);
+        for moved in [round(100.0, 116.0), round(116.0, 100.0)] {
+            let Some(Discard::FloorMoved { drift }) = moved.discard() else {
+                panic!("{:?}", moved.discard());
+            };
+            assert!((drift - 0.16).abs() < 1e-9);
+        }
+        let mut void = round(100.0, 100.0);
+        void.crowd.invalid = Some(Invalid::Client);
+        assert_eq!(void.discard(), Some(Discard::Invalid));
+    }
+
+    #[test]
+    fn a_floor_is_read_from_its_own_report() {
+        let floor = floor_of(80.0);
+        let document = serde_json::json!({ "machine": {}, "seconds": 2, "floor": floor });
+        let output = |status, stdout: Vec<u8>| ProcessOutput {
+            status: ExitStatus::from_raw(status),
+            stdout,
+            stderr: b"no space".to_vec(),
+        };
+        let read = read_floor(&output(0, document.to_string().into_bytes())).unwrap();
+        assert_eq!(read, floor);
+        let failed = read_floor(&output(3 << 8, Vec::new()));
+        assert!(
+            matches!(failed, Err(FloorError::Failed { complaint, .. }) if complaint == "no space")
+        );
+        assert!(matches!(
+            read_floor(&output(0, Vec::new())),
+            Err(FloorError::Json(_))
+        ));
+    }
+}
