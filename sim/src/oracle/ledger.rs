@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{LogIndex, ReplicaId, ReplicaStatus, ShardId};
 use metastore_statemachine::{Batch, Command, Direction, Outcome, Parameters, Revision, Row};
+use metastore_wal::SegmentSequence;
+use metastore_wal::format::Mark;
 
 pub use self::record::{RecordPlace, Survivors};
 use self::record::{SubmittedRecord, WrittenEntry};
@@ -44,6 +46,8 @@ pub struct Ledger {
     shards: BTreeMap<ShardId, ShardLedger>,
     seen: Floor,
     submitted: VecDeque<SubmittedRecord>,
+    /// No record or mark that was ever written says that anything before this segment is needed.
+    oldest_named: SegmentSequence,
     /// What the last recovery cut away. It may come back as long as that cut is not durable, which it is with the
     /// first record after it; nothing is answered before.
     uncut: Vec<WrittenEntry>,
@@ -63,6 +67,7 @@ impl Ledger {
             shards: shards.collect(),
             seen: Floor::default(),
             submitted: VecDeque::new(),
+            oldest_named: SegmentSequence(0),
             uncut: Vec::new(),
             durable: Vec::new(),
             applied: BTreeMap::new(),
@@ -74,8 +79,15 @@ impl Ledger {
 
     /// A record leaves for the disk.
     pub fn on_record_submitted(&mut self, file: FileName, offset: u64, bytes: &[u8]) {
-        self.submitted
-            .push_back(SubmittedRecord::parse(file, offset, bytes));
+        let record = SubmittedRecord::parse(file, offset, bytes);
+        self.oldest_named = self.oldest_named.max(record.oldest_live_segment);
+        self.submitted.push_back(record);
+    }
+
+    /// A mark leaves for the disk.
+    pub fn on_mark_submitted(&mut self, bytes: &[u8]) {
+        let mark = Mark::decode(bytes).expect("the log writes marks");
+        self.oldest_named = self.oldest_named.max(mark.oldest_live_segment);
     }
 
     /// Something on the disk has changed: records may be durable now. A record counts once all before it count.
@@ -98,10 +110,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Where the durable records are, in order.
-    #[must_use]
-    pub fn durable_records(&self) -> &[RecordPlace] {
-        &self.durable
+    /// Where the durable records are that a recovery must not do without, in order: those of released segments are not
+    /// needed, and the newest ones are not yet called durable by any other.
+    pub fn indispensable_records(&self) -> impl Iterator<Item = &RecordPlace> {
+        let watermark = self.durable.last().map(|newest| newest.watermark);
+        self.durable.iter().filter(move |record| {
+            record.segment >= self.oldest_named && Some(record.sequence) <= watermark
+        })
     }
 
     /// A recovery found `survivors`: all that was durable, and what else survived of what was on its way.
