@@ -315,6 +315,12 @@ fn observe(
             }
             Ok(())
         }
+        Observed::MarkSubmitted { bytes } => {
+            if let Some(ledger) = &mut oracle.ledger {
+                ledger.on_mark_submitted(bytes);
+            }
+            Ok(())
+        }
         Observed::Answer {
             connection,
             request,

@@ -3,16 +3,22 @@
 //! ```text
 //!   Workload ──> Clients ──Input──> Core ──Effect──> Node ──> Disk ──crash──> what is left
 //!                   │                                  │        │                  │
-//!                   └────────── answers ──────────┐  records  durable?          recover
-//!                                                 v    v        v                  v
-//!                                                  Oracle: the ledger of all that is durable
+//!                   ├────────── answers ──────────┐  records  durable?          recover
+//!                   v                             v    v        v                  v
+//!                History: what clients saw         Ledger: all that is durable, in order
 //! ```
 //!
 //! The core, its log and its recovery are the code of the server. Everything around them is made up here and follows
 //! from a seed: the same seed gives the same run, byte for byte, in every process.
 //!
+//! Where to begin: [`world`] is one seeded run, [`power_loss`] many of them; [`bench`](mod@bench) is what single stories
+//! are told with; [`mutants`] lists the bugs that are planted to prove that the checkers of [`oracle`] find them;
+//! [`log_reuse`] drives the log alone. The binary `crash-test` kills real servers and judges them by the same
+//! [`oracle::History`].
+//!
 //! What this crate does not do: it opens no file and no socket, reads no clock, starts no thread and draws nothing
-//! from the system's randomness. It does not look inside the core: what it checks, it checks from outside.
+//! from the system's randomness; only the binary `crash-test` does. It does not look inside the core: what it checks,
+//! it checks from outside.
 
 pub mod bench;
 pub mod clients;

@@ -70,6 +70,10 @@ pub struct LogReuse {
     removing: Vec<FileName>,
     /// What the log was when it was opened.
     opened: Shadow,
+    /// What the last recovery could have found too: what it cut away. Until the first record after it is durable, that
+    /// cut is not, and nothing has been answered. A crash may then mend what was torn: a record that is written where
+    /// a torn one lies has much in common with it.
+    uncut: Vec<Shadow>,
     /// What it is with everything staged.
     newest: Shadow,
     staged: Vec<(Position, Part)>,
@@ -111,6 +115,7 @@ impl LogReuse {
             preparing: Vec::new(),
             removing: Vec::new(),
             opened: Shadow::default(),
+            uncut: Vec::new(),
             newest: Shadow::default(),
             staged: Vec::new(),
             durable: Position(0),
@@ -345,7 +350,7 @@ impl LogReuse {
             cause: format!("{error:?}"),
         })?;
         self.report.torn_tails += u64::from(recovered.decision == Decision::TornTail);
-        let survived = self.find_prefix(&found)?;
+        let survived = self.find_survived(&found)?;
         let buffers = self.options.new_buffers();
         self.log = Log::new(self.options.clone(), recovered.start, buffers);
         self.pending.clear();
@@ -359,25 +364,38 @@ impl LogReuse {
         Ok(())
     }
 
-    /// What the log was after the prefix that survived.
-    fn find_prefix(&self, found: &Shadow) -> Result<Shadow, Violation> {
+    /// What the log was after the prefix that survived. The longer ones have been cut.
+    fn find_survived(&mut self, found: &Shadow) -> Result<Shadow, Violation> {
+        let mut candidates = self.prefixes();
+        if !self.log.is_ready() {
+            candidates.append(&mut self.uncut);
+        }
+        let survived = candidates
+            .iter()
+            .position(|candidate| candidate.is_found_as(found));
+        let Some(survived) = survived else {
+            return Err(Violation::LogDiffers {
+                durable: self.durable.0,
+                staged: self.staged.last().map_or(0, |(position, _)| position.0),
+            });
+        };
+        self.uncut = candidates.split_off(survived + 1);
+        Ok(candidates.swap_remove(survived))
+    }
+
+    /// What the log was after each prefix that holds all that is durable, the shortest first.
+    fn prefixes(&self) -> Vec<Shadow> {
         let mut shadow = self.opened.clone();
         let mut rest = self.staged.iter().peekable();
         while let Some((_, part)) = rest.next_if(|(position, _)| *position <= self.durable) {
             shadow.apply(part);
         }
-        loop {
-            if shadow.is_found_as(found) {
-                return Ok(shadow);
-            }
-            let Some((_, part)) = rest.next() else {
-                return Err(Violation::LogDiffers {
-                    durable: self.durable.0,
-                    staged: self.staged.last().map_or(0, |(position, _)| position.0),
-                });
-            };
+        let mut prefixes = vec![shadow.clone()];
+        for (_, part) in rest {
             shadow.apply(part);
+            prefixes.push(shadow.clone());
         }
+        prefixes
     }
 }
 

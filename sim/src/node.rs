@@ -73,6 +73,11 @@ pub enum Observed<'a> {
         /// The record.
         bytes: &'a [u8],
     },
+    /// A mark leaves for the disk.
+    MarkSubmitted {
+        /// The mark.
+        bytes: &'a [u8],
+    },
     /// A request is answered.
     Answer {
         /// Whose.
@@ -369,6 +374,9 @@ impl Node {
                 slot,
                 buffer,
             } => {
+                observe(Observed::MarkSubmitted {
+                    bytes: buffer.as_slice(),
+                });
                 let place = (FileName::Mark, slot.offset());
                 let io = LogIo::new(Target::Mark, ticket, place, buffer);
                 self.submit(now, io, machine);

@@ -14,7 +14,7 @@ use crate::disk::{CrashKind, Disk, DiskFaults};
 use crate::mutants::Mutant;
 use crate::node::{NodeCounters, StartFailure};
 use crate::operation::Operation;
-use crate::oracle::{Checkers, Ledger};
+use crate::oracle::{Checkers, Ledger, RecordPlace};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::violation::Violation;
@@ -275,20 +275,15 @@ impl World {
         if !self.bench.has_served() || !self.random.chance(self.plan.damages_per_mille) {
             return Ok(());
         }
-        let ledger = self.bench.oracle.ledger.as_ref();
-        let records = ledger.map_or(&[][..], Ledger::durable_records);
-        let Some(newest) = records.last() else {
-            return Ok(());
-        };
-        // What is damaged must be at or below what an intact record calls durable.
-        let covered = records
-            .iter()
-            .filter(|record| record.sequence <= newest.watermark)
-            .count();
-        if covered == 0 || self.bench.disk.flush_all().is_err() {
+        let ledger = self.bench.oracle.ledger.iter();
+        let records: Vec<RecordPlace> = ledger
+            .flat_map(Ledger::indispensable_records)
+            .copied()
+            .collect();
+        if records.is_empty() || self.bench.disk.flush_all().is_err() {
             return Ok(());
         }
-        let victim = records[self.random.index(covered)];
+        let victim = records[self.random.index(records.len())];
         let mut noise = [0; 8];
         self.random.fill(&mut noise);
         // Eight random bytes are those that were there only once in 2^64 tries.

@@ -19,11 +19,13 @@ fn no_promise_is_broken_in_a_few_hundred_crashes() {
     // What was not met was not tested.
     assert!(total.crashes >= 300);
     assert!(total.power_losses >= 100 && total.crashes - total.power_losses >= 50);
-    assert!(total.torn_tails >= 10, "{summary}");
-    assert!(total.refused_damages >= 10, "{summary}");
-    assert!(total.disk_failures >= 10, "{summary}");
+    assert!(total.torn_tails >= 3, "{summary}");
+    assert!(total.refused_damages >= 3, "{summary}");
+    assert!(total.disk_failures >= 3, "{summary}");
     assert!(total.node.short_writes >= 10, "{summary}");
     assert!(total.states_compared >= 300, "{summary}");
+    assert!(total.tally.audits >= 10, "{summary}");
+    assert!(summary.reuse.reused_files >= 100, "{summary}");
     assert!(
         total.tally.acknowledged >= 10_000 && total.tally.unknown >= 1_000,
         "{summary}"

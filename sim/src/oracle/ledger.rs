@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{LogIndex, ReplicaId, ReplicaStatus, ShardId};
 use metastore_statemachine::{Batch, Command, Direction, Outcome, Parameters, Revision, Row};
+use metastore_wal::SegmentSequence;
+use metastore_wal::format::Mark;
 
 pub use self::record::{RecordPlace, Survivors};
 use self::record::{SubmittedRecord, WrittenEntry};
@@ -44,6 +46,11 @@ pub struct Ledger {
     shards: BTreeMap<ShardId, ShardLedger>,
     seen: Floor,
     submitted: VecDeque<SubmittedRecord>,
+    /// No record or mark that was ever written says that anything before this segment is needed.
+    oldest_named: SegmentSequence,
+    /// What the last recovery cut away. It may come back as long as that cut is not durable, which it is with the
+    /// first record after it; nothing is answered before.
+    uncut: Vec<WrittenEntry>,
     durable: Vec<RecordPlace>,
     applied: BTreeMap<Vec<u8>, Vec<AppliedCommand>>,
     accounts: BTreeMap<Vec<u8>, Account>,
@@ -60,6 +67,8 @@ impl Ledger {
             shards: shards.collect(),
             seen: Floor::default(),
             submitted: VecDeque::new(),
+            oldest_named: SegmentSequence(0),
+            uncut: Vec::new(),
             durable: Vec::new(),
             applied: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -70,8 +79,15 @@ impl Ledger {
 
     /// A record leaves for the disk.
     pub fn on_record_submitted(&mut self, file: FileName, offset: u64, bytes: &[u8]) {
-        self.submitted
-            .push_back(SubmittedRecord::parse(file, offset, bytes));
+        let record = SubmittedRecord::parse(file, offset, bytes);
+        self.oldest_named = self.oldest_named.max(record.oldest_live_segment);
+        self.submitted.push_back(record);
+    }
+
+    /// A mark leaves for the disk.
+    pub fn on_mark_submitted(&mut self, bytes: &[u8]) {
+        let mark = Mark::decode(bytes).expect("the log writes marks");
+        self.oldest_named = self.oldest_named.max(mark.oldest_live_segment);
     }
 
     /// Something on the disk has changed: records may be durable now. A record counts once all before it count.
@@ -86,6 +102,7 @@ impl Ledger {
             }
             let record = self.submitted.pop_front().expect("it has a front");
             self.durable.push(record.place);
+            self.uncut.clear();
             for entry in record.entries {
                 self.apply(entry)?;
             }
@@ -93,10 +110,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Where the durable records are, in order.
-    #[must_use]
-    pub fn durable_records(&self) -> &[RecordPlace] {
-        &self.durable
+    /// Where the durable records are that a recovery must not do without, in order: those of released segments are not
+    /// needed, and the newest ones are not yet called durable by any other.
+    pub fn indispensable_records(&self) -> impl Iterator<Item = &RecordPlace> {
+        let watermark = self.durable.last().map(|newest| newest.watermark);
+        self.durable.iter().filter(move |record| {
+            record.segment >= self.oldest_named && Some(record.sequence) <= watermark
+        })
     }
 
     /// A recovery found `survivors`: all that was durable, and what else survived of what was on its way.
@@ -123,16 +143,12 @@ impl Ledger {
                 }
             }
         }
-        let on_their_way: Vec<WrittenEntry> = std::mem::take(&mut self.submitted)
+        let on_their_way = std::mem::take(&mut self.submitted)
             .into_iter()
-            .flat_map(|record| record.entries)
-            .collect();
-        for entry in survivors
-            .entries
-            .into_values()
-            .flatten()
-            .map(|(_, entry)| entry)
-        {
+            .flat_map(|record| record.entries);
+        self.uncut.extend(on_their_way);
+        let survived = survivors.entries.into_values();
+        for entry in survived.flatten().map(|(_, entry)| entry) {
             let is_known = self
                 .shards
                 .get(&entry.shard)
@@ -140,12 +156,13 @@ impl Ledger {
             if is_known {
                 continue;
             }
-            if !on_their_way.contains(&entry) {
+            let Some(found) = self.uncut.iter().position(|known| *known == entry) else {
                 return Err(Violation::EntryInvented {
                     replica: entry.replica,
                     index: entry.index,
                 });
-            }
+            };
+            self.uncut.swap_remove(found);
             self.apply(entry)?;
         }
         Ok(())

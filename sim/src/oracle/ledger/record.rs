@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use metastore_engine::{LogIndex, ReplicaId, ShardId, Term};
-use metastore_wal::RecordSequence;
 use metastore_wal::format::{Entries, RecordBody, RecordHeader, SubHeaderKind};
 use metastore_wal::recovery::ReplayEvent;
+use metastore_wal::{RecordSequence, SegmentSequence};
 
 use crate::disk::FileName;
 
@@ -25,6 +25,7 @@ pub(super) struct SubmittedRecord {
     pub(super) place: RecordPlace,
     pub(super) bytes: Vec<u8>,
     pub(super) entries: Vec<WrittenEntry>,
+    pub(super) oldest_live_segment: SegmentSequence,
 }
 
 /// Where a record is.
@@ -32,6 +33,8 @@ pub(super) struct SubmittedRecord {
 pub struct RecordPlace {
     /// Its number.
     pub sequence: RecordSequence,
+    /// The segment that it belongs to.
+    pub segment: SegmentSequence,
     /// What it says is durable.
     pub watermark: RecordSequence,
     /// Its file.
@@ -65,6 +68,7 @@ impl SubmittedRecord {
         }
         let place = RecordPlace {
             sequence: header.sequence,
+            segment: header.segment,
             watermark: header.watermark,
             file,
             offset,
@@ -74,6 +78,7 @@ impl SubmittedRecord {
             place,
             bytes: bytes.to_vec(),
             entries,
+            oldest_live_segment: header.oldest_live_segment,
         }
     }
 }
