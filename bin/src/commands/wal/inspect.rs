@@ -29,23 +29,35 @@ pub(super) fn run(arguments: &InspectArguments, out: &mut dyn Write) -> Result<E
     let format = arguments.wal.format();
     let mut would_start = true;
     for core in cores(&data).filter(|core| arguments.core.is_none_or(|asked| asked == core.0)) {
-        let mut records = Records::new(out, core, format, arguments.limit);
-        let judgement = Judgement::new(&data, core, &mut |item| records.on_item(&item));
-        let files = records.finish().map_err(CommandError::Output)?;
-        would_start &= judgement.verdict.is_start();
-        let segments = segments(&data, &judgement, &files);
-        match format {
-            Format::Json => json::print(out, &document(&data, core, &judgement, &segments))?,
-            Format::People => {
-                print(&data, core, &judgement, &segments, out).map_err(CommandError::Output)?;
-            }
-        }
+        would_start &= show(&data, core, format, arguments.limit, out)?;
     }
     Ok(if would_start {
         Exit::Done
     } else {
         Exit::Negative
     })
+}
+
+/// Prints the last `limit` records of a core, all without one, then its segments, marks, replicas and what recovery
+/// would decide. Returns whether the core would start.
+pub(super) fn show(
+    data: &Data,
+    core: CoreId,
+    format: Format,
+    limit: Option<usize>,
+    out: &mut dyn Write,
+) -> Result<bool, CommandError> {
+    let mut records = Records::new(out, core, format, limit);
+    let judgement = Judgement::new(data, core, &mut |item| records.on_item(&item));
+    let files = records.finish().map_err(CommandError::Output)?;
+    let segments = segments(data, &judgement, &files);
+    match format {
+        Format::Json => json::print(out, &document(data, core, &judgement, &segments))?,
+        Format::People => {
+            print(data, core, &judgement, &segments, out).map_err(CommandError::Output)?;
+        }
+    }
+    Ok(judgement.verdict.is_start())
 }
 
 /// A segment's file and what it is good for.

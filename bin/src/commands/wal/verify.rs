@@ -1,31 +1,37 @@
 //! `metastore wal verify`: would the node start?
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use metastore_engine::CoreId;
 use serde_json::json;
 
 use super::Data;
 use super::describe::{self, ADVICE};
+use super::inspect;
 use super::judgement::Judgement;
 use crate::arguments::{Format, VerifyArguments};
 use crate::commands::{CommandError, Exit, json};
 
-/// Prints a line or more for each core. Every core is looked at, also behind a damaged one.
+/// How many of the last records people are shown: those that a crash could have touched.
+const RECORDS_SHOWN: usize = 3;
+
+/// Prints for each core its last records, segments, replicas and the decision. Every core is looked at, also behind a
+/// damaged one.
 pub(super) fn run(arguments: &VerifyArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let data = Data::open(&arguments.wal.data)?;
+    let format = arguments.wal.format();
     let mut would_start = true;
     for core in cores(&data) {
-        let judgement = Judgement::new(&data, core, &mut |_| {});
-        would_start &= judgement.verdict.is_start();
-        match arguments.wal.format() {
-            Format::Json => json::print(out, &describe::document(&data, core, &judgement))?,
-            Format::People => {
-                print(&data, core, &judgement, out).map_err(CommandError::Output)?;
+        would_start &= match format {
+            Format::Json => {
+                let judgement = Judgement::new(&data, core, &mut |_| {});
+                json::print(out, &describe::document(&data, core, &judgement))?;
+                judgement.verdict.is_start()
             }
-        }
+            Format::People => inspect::show(&data, core, format, Some(RECORDS_SHOWN), out)?,
+        };
     }
-    match arguments.wal.format() {
+    match format {
         Format::Json => json::print(out, &json!({ "starts": would_start }))?,
         Format::People if would_start => {}
         Format::People => writeln!(out, "{ADVICE}").map_err(CommandError::Output)?,
@@ -41,21 +47,4 @@ pub(super) fn run(arguments: &VerifyArguments, out: &mut dyn Write) -> Result<Ex
 pub(super) fn cores(data: &Data) -> impl Iterator<Item = CoreId> + use<> {
     let count = u16::try_from(data.node.cores).unwrap_or(u16::MAX);
     (0..count).map(CoreId)
-}
-
-fn print(data: &Data, core: CoreId, judgement: &Judgement, out: &mut dyn Write) -> io::Result<()> {
-    let lines = describe::lines(data, core, judgement);
-    lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
-    let Some(survey) = judgement
-        .survey
-        .as_ref()
-        .filter(|_| judgement.verdict.is_start())
-    else {
-        return Ok(());
-    };
-    writeln!(
-        out,
-        "core {core}: {} records up to {}, known to be durable up to {}, epoch {}",
-        survey.surviving_records, survey.last_record, survey.watermark, survey.epoch
-    )
 }
