@@ -142,6 +142,25 @@ fn another_core_count_is_refused_with_the_right_one() {
 }
 
 #[test]
+fn options_that_cannot_work_leave_nothing_behind() {
+    let parent = TestDirectory::new("layout");
+    let data = parent.path().join("data");
+    for arguments in [
+        &["--segment-bytes", "1MiB"][..],
+        &["--wal-budget", "64MiB"],
+        &["--shards", "100000"],
+    ] {
+        let (code, errors) = refused(&data, free_ports(1), arguments);
+        assert_eq!(code, Some(3), "{arguments:?}: {errors}");
+        assert!(!data.exists(), "{arguments:?} was refused too late");
+    }
+    let (code, errors) = refused(&data, 65_535, &["--cores", "2"]);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(!data.exists(), "the ports were refused too late");
+    Store::start(&data, 1, &[]).kill();
+}
+
+#[test]
 fn a_directory_of_somebody_else_is_left_alone() {
     let data = TestDirectory::new("strange");
     fs::write(data.path().join("thesis.txt"), "important").expect("it can be written");

@@ -4,17 +4,14 @@ use std::fs::{self, File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, SLOT_COUNT, ShardId};
+use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, ShardId};
 use metastore_wal::device;
 
+use super::layout::Layout;
 use super::node_file::{FILE_NAME, NodeFile, NodeState, ReplicaPlace};
 use super::{NodeOptions, StartError};
 
 const LOCK_NAME: &str = "lock";
-const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
-const RECORD_BYTES_MAX: usize = 4 << 20;
-/// More cores than any machine has.
-const CORES_MAX: usize = 1_024;
 
 /// A data directory that this process has locked.
 #[derive(Debug)]
@@ -36,6 +33,9 @@ impl DataDirectory {
             let path = path.to_owned();
             move |source| StartError::File { path, source }
         };
+        if NodeFile::read(&path)?.is_none() {
+            Layout::choose(options, cpus)?;
+        }
         fs::create_dir_all(&path).map_err(failed(&path))?;
         let path = path.canonicalize().map_err(failed(&options.data))?;
         device::check_directory(&path)?;
@@ -50,7 +50,7 @@ impl DataDirectory {
         // Read again under the lock: another process may have formatted it meanwhile.
         let node = match NodeFile::read(&path)? {
             Some(node) => check(node, options)?,
-            None => format(&path, options, cpus)?,
+            None => format(&path, options, Layout::choose(options, cpus)?)?,
         };
         if node.state == NodeState::Formatted {
             make_core_directories(&path, node.cores)?;
@@ -142,17 +142,13 @@ fn check(node: NodeFile, options: &NodeOptions) -> Result<NodeFile, StartError> 
     Ok(node)
 }
 
-fn format(path: &Path, options: &NodeOptions, cpus: usize) -> Result<NodeFile, StartError> {
-    let cores = options.cores.unwrap_or(cpus);
-    let shards = options.shards.unwrap_or(cores);
-    for (name, actual, max) in [
-        ("--cores", cores, CORES_MAX),
-        ("--shards", shards, SLOT_COUNT),
-    ] {
-        if actual == 0 || actual > max {
-            return Err(StartError::Count { name, actual, max });
-        }
-    }
+fn format(path: &Path, options: &NodeOptions, layout: Layout) -> Result<NodeFile, StartError> {
+    let Layout {
+        cores,
+        shards,
+        segment_bytes,
+        record_bytes_max,
+    } = layout;
     let flush_method = match options.flush_method {
         Some(method) => method,
         None => device::probe_flush_method(path)?.method,
@@ -168,8 +164,8 @@ fn format(path: &Path, options: &NodeOptions, cpus: usize) -> Result<NodeFile, S
         state: NodeState::Formatted,
         flush_method,
         cores,
-        segment_bytes: options.segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT),
-        record_bytes_max: RECORD_BYTES_MAX,
+        segment_bytes,
+        record_bytes_max,
         replicas: replicas.collect(),
     };
     node.write(path)?;

@@ -8,11 +8,12 @@ mod driver;
 mod error;
 mod event;
 mod halt;
+mod layout;
 mod mesh;
 pub(crate) mod node_file;
 mod wire;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,6 @@ use metastore_engine::{
 use metastore_net::HelloInfo;
 use metastore_net::server::bind_socket;
 use metastore_statemachine::Parameters;
-use metastore_wal::LogOptions;
 use metastore_wal::device::{Fault, FlushMethod, probe_io_uring};
 
 use self::clock::Clock;
@@ -52,8 +52,6 @@ pub(crate) struct NodeOptions {
     pub(crate) fault: Option<Fault>,
 }
 
-/// What the log of a core may take.
-const WAL_BUDGET_BYTES_DEFAULT: u64 = 8 << 30;
 /// Bytes of glommio's own registered memory for each core: the log has a ring of its own, so this stays unused.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
 /// How long a busy core may go without looking for events.
@@ -97,7 +95,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
     let data = DataDirectory::open(options, cpus.len())?;
     let mut node = data.node().clone();
     let cores = node.cores;
-    let addresses = addresses(options.port, cores)?;
+    let addresses = layout::addresses(options.port, cores)?;
     let listeners = addresses
         .iter()
         .map(|&address| bind_socket(address))
@@ -202,18 +200,6 @@ fn choose_cpus(options: &NodeOptions, allowed: &[usize]) -> Result<Vec<usize>, S
     }
 }
 
-fn addresses(port: u16, cores: usize) -> Result<Vec<SocketAddr>, StartError> {
-    (0..cores)
-        .map(|core| {
-            let port = u16::try_from(core)
-                .ok()
-                .and_then(|core| port.checked_add(core));
-            port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        })
-        .collect::<Option<Vec<_>>>()
-        .ok_or(StartError::Ports { port, cores })
-}
-
 /// What the cores' threads are given, as far as it is the same for all or follows from their number.
 struct Setups<'a> {
     options: &'a NodeOptions,
@@ -244,10 +230,6 @@ impl Setups<'_> {
     fn build(&self) -> Result<BuiltSetups, StartError> {
         let node = self.node;
         let clock = Clock::start();
-        let budget_bytes = self
-            .options
-            .wal_budget_bytes
-            .unwrap_or(WAL_BUDGET_BYTES_DEFAULT);
         let flush_method = self.options.flush_method.unwrap_or(node.flush_method);
         let locations = node.replicas.iter().map(|place| ShardLocation {
             shard: place.shard,
@@ -269,7 +251,7 @@ impl Setups<'_> {
             hello,
             shard_map: wire::shard_map_reply(node.node, &shard_map),
             flush_method: flush_name(flush_method),
-            budget_bytes,
+            budget_bytes: layout::budget_bytes(self.options),
             segment_bytes: node.segment_bytes,
             clock,
         });
@@ -281,13 +263,12 @@ impl Setups<'_> {
                 node: node.node,
                 core,
             };
-            let log = LogOptions {
-                segment_bytes: node.segment_bytes,
-                record_bytes_max: node.record_bytes_max,
-                budget_bytes,
-                ..LogOptions::new(identity)
-            };
-            log.validate()?;
+            let log = layout::log_options(
+                self.options,
+                node.segment_bytes,
+                node.record_bytes_max,
+                identity,
+            )?;
             let here = node.replicas.iter().filter(|place| place.core == core);
             Ok(CoreConfig {
                 identity,
