@@ -221,7 +221,8 @@ impl Driver {
         let mut signals = [0; 64];
         loop {
             match futures_lite::AsyncReadExt::read(&mut wake, &mut signals).await {
-                Ok(0) => return,
+                // Without it nothing that becomes durable would ever be acknowledged.
+                Ok(0) => halt(&"the log's wake-up channel was closed"),
                 Ok(_) => {}
                 Err(error) => halt(&format!("the log's wake-up channel failed: {error}")),
             }
