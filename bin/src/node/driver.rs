@@ -36,8 +36,16 @@ const ALARM_MIN: Duration = Duration::from_micros(200);
 
 /// Where messages to another core go.
 pub(crate) trait MeshSender {
-    /// Hands over the messages, or gives them back when the channel is full.
-    fn try_send(&self, core: CoreId, batch: MeshBatch) -> Result<(), MeshBatch>;
+    /// Hands over the messages, or says why not.
+    fn try_send(&self, core: CoreId, batch: MeshBatch) -> Result<(), Unsent>;
+}
+
+/// Why messages did not leave.
+pub(crate) enum Unsent {
+    /// The other core is behind; here they are.
+    Full(MeshBatch),
+    /// The other core has ended.
+    Closed,
 }
 
 /// What a driver is made of.
@@ -64,6 +72,7 @@ pub(crate) struct Driver {
     mesh: Option<Box<dyn MeshSender>>,
     /// Messages that found their channel full, in order.
     mesh_waiting: RefCell<VecDeque<(CoreId, MeshBatch)>>,
+    is_stopping: Cell<bool>,
     turn_wanted: Event,
     /// The alarm is set to this; an earlier deadline sets it anew.
     alarm: Cell<Time>,
@@ -92,6 +101,7 @@ impl Driver {
             connections: Connections::default(),
             mesh,
             mesh_waiting: RefCell::default(),
+            is_stopping: Cell::new(false),
             turn_wanted: Event::default(),
             alarm: Cell::new(Time(u64::MAX)),
             alarm_moved: Event::default(),
@@ -112,6 +122,7 @@ impl Driver {
 
     /// Accepts nothing new from now on and finishes what was accepted.
     pub(crate) fn drain(self: &Rc<Self>) {
+        self.is_stopping.set(true);
         self.step(Input::Drain);
         self.run_turn();
     }
@@ -130,6 +141,8 @@ impl Driver {
         loop {
             self.turn_wanted.wait().await;
             self.run_turn();
+            // A turn may want the next one at once, and waiting for what has come already lets nobody else run.
+            glommio::executor().yield_task_queue_now().await;
         }
     }
 
@@ -353,11 +366,17 @@ impl Driver {
                 .mesh
                 .as_ref()
                 .expect("only a node of several cores forwards");
-            if let Err(batch) = mesh.try_send(core, batch) {
-                // Full: what is behind must wait too, or messages would overtake each other.
-                waiting.push_front((core, batch));
-                self.turn_wanted.set();
-                return;
+            match mesh.try_send(core, batch) {
+                Ok(()) => {}
+                Err(Unsent::Full(batch)) => {
+                    // What is behind must wait too, or messages would overtake each other.
+                    waiting.push_front((core, batch));
+                    self.turn_wanted.set();
+                    return;
+                }
+                // The other core gave up waiting for what was accepted, and soon so does this one.
+                Err(Unsent::Closed) if self.is_stopping.get() => {}
+                Err(Unsent::Closed) => halt(&format!("core {core} ended while others answer")),
             }
         }
     }
