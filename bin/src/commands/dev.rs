@@ -8,7 +8,7 @@ use signal_hook::iterator::Signals;
 
 use super::exit::Exit;
 use crate::arguments::{DevArguments, FlushChoice};
-use crate::node::{self, NodeOptions, NodeSummary};
+use crate::node::{self, NodeOptions, NodeSummary, StopOutcome};
 
 /// Starts the store and runs it until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: &DevArguments) -> Exit {
@@ -53,8 +53,15 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
         signals.forever().next();
         std::process::exit(i32::from(Exit::Unavailable.code()));
     });
-    node.stop();
-    Exit::Done
+    match node.stop() {
+        StopOutcome::Finished => Exit::Done,
+        StopOutcome::Unfinished => {
+            eprintln!(
+                "metastore: some requests were not finished in time; their clients do not know the outcome"
+            );
+            Exit::Unavailable
+        }
+    }
 }
 
 fn greet(summary: &NodeSummary) {

@@ -5,14 +5,11 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use glommio::timer::Timer;
 use metastore_engine::{CoreBuilder, CoreConfig, LogHistory};
-use metastore_net::server::{self, ServerOptions, Teardown};
+use metastore_net::server::{self, ServerOptions};
 use metastore_wal::device::{
     self, DirectorySource, Fault, FileRef, FlushMethod, Ring, RingOptions,
 };
@@ -22,49 +19,9 @@ use super::StartError;
 use super::clock::Clock;
 use super::driver::{Driver, DriverParts, MeshSender};
 use super::mesh::{self, MeshEnds};
+use super::phase::{NodePhase, PHASE_POLL, Phase};
+use super::stop::{self, StopOutcome};
 use super::wire::CoreFacts;
-
-/// How often a core looks whether the node has entered another phase.
-const PHASE_POLL: Duration = Duration::from_millis(5);
-/// How long requests that were accepted may take once the node is to stop.
-const DRAIN_LIMIT: Duration = Duration::from_secs(4);
-
-/// What the node is doing, told by its main thread to all cores.
-#[derive(Debug, Clone)]
-pub(crate) struct NodePhase(Arc<AtomicU8>);
-
-/// The phases of a node, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    /// Logs are recovered; nobody is answered.
-    Starting,
-    /// Every core may answer.
-    Serving,
-    /// What was accepted is finished, nothing new is taken.
-    Stopping,
-}
-
-impl NodePhase {
-    pub(crate) fn new() -> NodePhase {
-        NodePhase(Arc::new(AtomicU8::new(Phase::Starting as u8)))
-    }
-
-    pub(crate) fn set(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Release);
-    }
-
-    fn has_reached(&self, phase: Phase) -> bool {
-        self.0.load(Ordering::Acquire) >= phase as u8
-    }
-
-    /// Waits until the node is at least in `phase`.
-    async fn reach(&self, phase: Phase) {
-        while !self.has_reached(phase) {
-            Timer::new(PHASE_POLL).await;
-        }
-    }
-}
 
 /// What a core needs to run; it is made on the main thread.
 pub(crate) struct CoreSetup {
@@ -81,6 +38,8 @@ pub(crate) struct CoreSetup {
     pub(crate) phase: NodePhase,
     /// Told once, when the core could answer, or why it cannot.
     pub(crate) ready: mpsc::Sender<(u16, Result<CoreReport, StartError>)>,
+    /// Told once, when a core that served stops; held until it has ended.
+    pub(crate) stopped: mpsc::Sender<StopOutcome>,
 }
 
 /// What recovery found, for the operator.
@@ -93,7 +52,7 @@ pub(crate) struct CoreReport {
 /// Runs a core until the node stops. On an error before it is ready, the main thread is told why.
 pub(crate) async fn run(mut setup: CoreSetup) {
     let core = setup.config.identity.core.0;
-    let ready = setup.ready.clone();
+    let (ready, stopped) = (setup.ready.clone(), setup.stopped.clone());
     let mesh_ends = setup.mesh.take();
     let listener = setup.listener.try_clone();
     let phase = setup.phase.clone();
@@ -134,27 +93,18 @@ pub(crate) async fn run(mut setup: CoreSetup) {
         return;
     }
     phase.reach(Phase::Serving).await;
+    if phase.has_reached(Phase::Stopping) {
+        // Another core could not start: nobody was ever answered.
+        return;
+    }
     let connections = driver.connections().clone();
     let options = ServerOptions::default();
     let serving = server::serve(listener, Rc::clone(&driver), connections, options);
     glommio::spawn_local(serving).detach();
     phase.reach(Phase::Stopping).await;
-    stop(&driver).await;
-}
-
-/// Finishes what was accepted, leaves a mark behind the last record, and lets the connections go.
-async fn stop(driver: &Rc<Driver>) {
-    let connections = driver.connections();
-    connections.begin_drain();
-    driver.drain();
-    let mut waited = Duration::ZERO;
-    while waited < DRAIN_LIMIT && !(driver.is_drained() && connections.count() == 0) {
-        Timer::new(PHASE_POLL).await;
-        waited += PHASE_POLL;
-    }
-    if connections.teardown() != Teardown::Closed {
-        connections.close_all();
-    }
+    let outcome = stop::stop(&driver, &phase).await;
+    // The main thread may have given up waiting.
+    let _ = stopped.send(outcome);
 }
 
 type Started = (Rc<Driver>, glommio::net::UnixStream, CoreReport);

@@ -116,8 +116,12 @@ impl Driver {
         self.core.borrow().is_serving()
     }
 
-    pub(crate) fn is_drained(&self) -> bool {
-        self.core.borrow().is_drained()
+    /// Whether, after [`Driver::drain`], no client of this core waits for anything and its log has its mark.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.connections.in_flight() == 0
+            && self.connections.outbound_bytes() == 0
+            && self.mesh_waiting.borrow().is_empty()
+            && self.core.borrow().is_drained()
     }
 
     /// Accepts nothing new from now on and finishes what was accepted.

@@ -11,6 +11,8 @@ mod halt;
 mod layout;
 mod mesh;
 pub(crate) mod node_file;
+mod phase;
+mod stop;
 mod wire;
 
 use std::net::SocketAddr;
@@ -29,11 +31,13 @@ use metastore_statemachine::Parameters;
 use metastore_wal::device::{Fault, FlushMethod, probe_io_uring};
 
 use self::clock::Clock;
-use self::core_thread::{CoreReport, CoreSetup, NodePhase, Phase};
+use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
 pub(crate) use self::error::StartError;
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
+use self::phase::{NodePhase, Phase};
+pub(crate) use self::stop::StopOutcome;
 
 /// How a node is started.
 #[derive(Debug, Clone)]
@@ -65,8 +69,8 @@ type Reports = mpsc::Receiver<(u16, Result<CoreReport, StartError>)>;
 /// A node whose cores answer.
 pub(crate) struct RunningNode {
     phase: NodePhase,
-    /// What the cores say; disconnected when all have ended.
-    reports: Reports,
+    /// How the cores stopped; disconnected when all have ended.
+    stops: mpsc::Receiver<StopOutcome>,
     /// Held so that no other process uses the data.
     _data: DataDirectory,
     pub(crate) summary: NodeSummary,
@@ -109,8 +113,9 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
         addresses: &addresses,
     }
     .build()?;
-    let phase = NodePhase::new();
+    let phase = NodePhase::new(cores);
     let (ready, reports) = mpsc::channel();
+    let (stopped, stops) = mpsc::channel();
     let mut meshes: Vec<Option<MeshEnds>> = match cores {
         1 => vec![None],
         _ => mesh::build(cores).into_iter().map(Some).collect(),
@@ -130,12 +135,13 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
             mesh: meshes[index].take(),
             phase: phase.clone(),
             ready: ready.clone(),
+            stopped: stopped.clone(),
         };
         // More cores than processors is for tests: they take turns.
         let cpu = cpus[index % cpus.len()];
         spawn(core, cpu, setup)?;
     }
-    drop(ready);
+    drop((ready, stopped));
     let warnings = match await_ready(&reports, cores) {
         Ok(warnings) => warnings,
         Err(error) => {
@@ -163,7 +169,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
     };
     Ok(RunningNode {
         phase,
-        reports,
+        stops,
         _data: data,
         summary,
     })
@@ -171,18 +177,20 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
 
 impl RunningNode {
     /// Stops the node: what was accepted is finished, which takes a bounded time.
-    pub(crate) fn stop(self) {
+    pub(crate) fn stop(self) -> StopOutcome {
         self.phase.set(Phase::Stopping);
         let began = Instant::now();
+        let mut outcome = StopOutcome::Finished;
         // Each core holds a sender until it ends.
         while let Some(left) = STOP_LIMIT.checked_sub(began.elapsed()) {
-            if let Err(mpsc::RecvTimeoutError::Disconnected) = self.reports.recv_timeout(left) {
-                return;
+            match self.stops.recv_timeout(left) {
+                Ok(StopOutcome::Finished) => {}
+                Ok(StopOutcome::Unfinished) => outcome = StopOutcome::Unfinished,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return outcome,
+                Err(mpsc::RecvTimeoutError::Timeout) => break,
             }
         }
-        eprintln!(
-            "metastore: some requests were not finished in time; their clients do not know the outcome"
-        );
+        StopOutcome::Unfinished
     }
 }
 
