@@ -245,3 +245,36 @@ fn too_little_locked_memory_is_named() {
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     assert!(stderr(&output).contains("memory"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_log_of_more_files_than_may_be_open_is_refused_at_the_start() {
+    let data = TestDirectory::new("open-files");
+    let start = |budget: &str| {
+        let script = format!(
+            "ulimit -n 500; exec {} dev --data {} --port {} --cores 1 --segment-bytes 8MiB --wal-budget {budget}",
+            env!("CARGO_BIN_EXE_metastore"),
+            data.path().display(),
+            free_ports(1),
+        );
+        std::process::Command::new("bash")
+            .args(["-c", &script])
+            .output()
+            .expect("bash can be started")
+    };
+    let output = start("8GiB");
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("RLIMIT_NOFILE"),
+        "{}",
+        stderr(&output)
+    );
+    let output = start("16TiB");
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--wal-budget"),
+        "{}",
+        stderr(&output)
+    );
+    // A budget is not part of the data: the same directory starts with a smaller one.
+    Store::start(data.path(), 1, &[]).kill();
+}

@@ -10,14 +10,13 @@ use std::sync::mpsc;
 use glommio::timer::Timer;
 use metastore_engine::{CoreBuilder, CoreConfig, LogHistory};
 use metastore_net::server::{self, ServerOptions};
-use metastore_wal::device::{
-    self, DirectorySource, Fault, FileRef, FlushMethod, Ring, RingOptions,
-};
+use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, RingOptions};
 use metastore_wal::recovery::{self, Recovered};
 
 use super::StartError;
 use super::clock::Clock;
 use super::driver::{Driver, DriverParts, MeshSender};
+use super::log_files::LogFiles;
 use super::mesh::{self, MeshEnds};
 use super::phase::{NodePhase, PHASE_POLL, Phase};
 use super::stop::{self, StopOutcome};
@@ -146,13 +145,15 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         path: log_directory.clone(),
         source,
     })?;
+    let log_files = LogFiles::find(&log_directory, log_options.segment_bytes)?;
     let ring_options = RingOptions {
         wake: Some(signal.into()),
+        files_max: log_files.count_max(&log_options),
         fault,
         ..RingOptions::new(flush_method)
     };
     let mut ring = Ring::new(ring_options, &buffers)?;
-    register_files(&mut ring, &log_directory, log_options.segment_bytes)?;
+    log_files.register(&mut ring)?;
     let core = builder
         .into_inner()
         .build(clock.now(), recovered, buffers, history)
@@ -178,29 +179,4 @@ fn describe_torn(log_directory: &Path, recovered: &Recovered) -> Option<String> 
             torn.shards().iter().map(|shard| shard.0).collect::<Vec<_>>(),
         )
     })
-}
-
-/// Opens the marks and every segment: the log may write into any of them that it finds fit to be used again.
-fn register_files(
-    ring: &mut Ring,
-    log_directory: &Path,
-    segment_bytes: u64,
-) -> Result<(), StartError> {
-    ring.add_file(FileRef::Mark, device::open_marks(log_directory)?)?;
-    let failed = |source| StartError::File {
-        path: log_directory.to_owned(),
-        source,
-    };
-    for entry in std::fs::read_dir(log_directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let Some(number) = name.and_then(device::segment_number) else {
-            continue;
-        };
-        // A shorter file is half prepared: it is filled again and registered then.
-        if path.metadata().map_err(failed)?.len() == segment_bytes {
-            ring.add_file(FileRef::Segment(number), device::open_segment(&path)?)?;
-        }
-    }
-    Ok(())
 }

@@ -292,11 +292,11 @@ impl Driver {
                 .await;
             match prepared {
                 Ok(opened) => {
-                    self.ring_result(
-                        self.ring
-                            .borrow_mut()
-                            .add_file(FileRef::Segment(file), opened),
-                    );
+                    let name = FileRef::Segment(file);
+                    let added = self.ring.borrow_mut().add_file(name, opened);
+                    if let Err(error) = added {
+                        halt(&format!("a new log segment cannot be used: {error}"));
+                    }
                     self.step(Input::SegmentPrepared { file });
                     self.turn_wanted.set();
                     return;
@@ -313,12 +313,10 @@ impl Driver {
     }
 
     async fn remove_segment(self: Rc<Self>, file: FileNumber) {
-        self.ring_result(
-            self.ring
-                .borrow_mut()
-                .remove_file(FileRef::Segment(file))
-                .map(drop),
-        );
+        let forgotten = self.ring.borrow_mut().remove_file(FileRef::Segment(file));
+        if let Err(error) = forgotten {
+            halt(&format!("a log segment cannot be given up: {error}"));
+        }
         let directory = self.log_directory.clone();
         let removed = glommio::executor()
             .spawn_blocking(move || device::remove_segment(&directory, file))

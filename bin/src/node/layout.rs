@@ -11,6 +11,8 @@ const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 const RECORD_BYTES_MAX: usize = 4 << 20;
 /// What the log of a core may take.
 const WAL_BUDGET_BYTES_DEFAULT: u64 = 8 << 30;
+/// The kernel takes a table of 2^20 files for a ring, which has a few others besides segments.
+const SEGMENTS_MAX: usize = 1_000_000;
 /// More cores than any machine has.
 const CORES_MAX: usize = 1_024;
 
@@ -78,6 +80,13 @@ pub(super) fn log_options(
         ..LogOptions::new(identity)
     };
     log.validate()?;
+    let segments = log.segments_max();
+    if segments > SEGMENTS_MAX {
+        return Err(StartError::SegmentCount {
+            segments,
+            max: SEGMENTS_MAX,
+        });
+    }
     Ok(log)
 }
 

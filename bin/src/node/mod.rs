@@ -9,6 +9,7 @@ mod error;
 mod event;
 mod halt;
 mod layout;
+mod log_files;
 mod mesh;
 pub(crate) mod node_file;
 mod phase;

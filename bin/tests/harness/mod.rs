@@ -94,6 +94,8 @@ impl Store {
             .arg(data)
             .args(["--port", &port.to_string(), "--cores", &cores.to_string()])
             .args(["--segment-bytes", "8MiB", "--flush", "dsync"])
+            // Each segment of the budget is a file that the process must be allowed to open.
+            .args(["--wal-budget", "1GiB"])
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
