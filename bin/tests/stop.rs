@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::fs::File;
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use metastore_net::blocking::{Client, ClientError};
 use metastore_net::{ErrorCode, RangeRequest};
 use metastore_statemachine::NamespaceId;
 
-use harness::{Store, TestDirectory, stdout};
+use harness::{Store, TestDirectory, free_ports, stdout};
 
 /// How long a client waits for an answer: longer than any stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -118,4 +120,21 @@ fn a_client_that_is_idle_does_not_hold_up_a_stop() {
     assert_eq!(code, Some(0), "{errors}");
     assert!(took < Duration::from_secs(2), "{took:?}");
     drop(client);
+}
+
+#[test]
+fn a_signal_ends_a_start_at_once() {
+    let data = TestDirectory::new("stop-start");
+    // The store hangs where it reads this file, which has a writer that writes nothing.
+    let pipe = data.path().join("node.toml");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo can be started").success());
+    let store = Store::spawn(data.path(), free_ports(1), 1, &[]);
+    let writer = File::options().write(true).open(&pipe);
+    let writer = writer.expect("the store opens its end");
+    store.signal("TERM");
+    let (code, errors, _) = store.wait();
+    drop(writer);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("before it served"), "{errors}");
 }

@@ -70,6 +70,18 @@ impl DataDirectory {
         &self.node
     }
 
+    /// Writes down that clients may have been answered, durably.
+    pub(crate) fn note_serving(&self) -> Result<(), StartError> {
+        if self.node.state == NodeState::Serving {
+            return Ok(());
+        }
+        let node = NodeFile {
+            state: NodeState::Serving,
+            ..self.node.clone()
+        };
+        node.write(&self.path)
+    }
+
     pub(crate) fn log_directory(&self, core: CoreId) -> PathBuf {
         log_directory(&self.path, core)
     }

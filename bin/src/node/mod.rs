@@ -73,7 +73,7 @@ pub(crate) struct RunningNode {
     /// How the cores stopped; disconnected when all have ended.
     stops: mpsc::Receiver<StopOutcome>,
     /// Held so that no other process uses the data.
-    _data: DataDirectory,
+    data: DataDirectory,
     pub(crate) summary: NodeSummary,
 }
 
@@ -89,16 +89,19 @@ pub(crate) struct NodeSummary {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Starts a node and waits until every core can answer.
+/// A node whose cores could answer, and answer nobody yet.
+pub(crate) struct ReadyNode(RunningNode);
+
+/// Starts a node and waits until every core could answer.
 ///
 /// # Errors
-/// Whatever keeps it from starting; nothing is left running.
-pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
+/// Whatever keeps it from starting. Threads of cores that could start may live on: the process is meant to end.
+pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     probe_io_uring()?;
     let allowed = cpus::allowed()?;
     let cpus = choose_cpus(options, &allowed)?;
     let data = DataDirectory::open(options, cpus.len())?;
-    let mut node = data.node().clone();
+    let node = data.node().clone();
     let cores = node.cores;
     let addresses = layout::addresses(options.port, cores)?;
     let listeners = addresses
@@ -150,12 +153,6 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
             return Err(error);
         }
     };
-    // From here on clients are answered, so no log may be missing at the next start.
-    if node.state == NodeState::Formatted {
-        node.state = NodeState::Serving;
-        node.write(data.path())?;
-    }
-    phase.set(Phase::Serving);
     let summary = NodeSummary {
         data: data.path().to_owned(),
         cluster: node.cluster.0,
@@ -168,12 +165,26 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
             .collect(),
         warnings,
     };
-    Ok(RunningNode {
+    Ok(ReadyNode(RunningNode {
         phase,
         stops,
-        _data: data,
+        data,
         summary,
-    })
+    }))
+}
+
+impl ReadyNode {
+    /// Answers clients from here on.
+    ///
+    /// # Errors
+    /// When it cannot be noted that the data has served.
+    pub(crate) fn serve(self) -> Result<RunningNode, StartError> {
+        let ReadyNode(node) = self;
+        // No log may be missing at the next start.
+        node.data.note_serving()?;
+        node.phase.set(Phase::Serving);
+        Ok(node)
+    }
 }
 
 impl RunningNode {
