@@ -15,9 +15,10 @@ use metastore_wal::recovery::{self, Recovered};
 
 use super::StartError;
 use super::clock::Clock;
-use super::driver::{Driver, DriverParts, MeshSender};
+use super::driver::{Driver, DriverParts};
 use super::log_files::LogFiles;
 use super::mesh::{self, MeshEnds};
+use super::outgoing::MeshSender;
 use super::phase::{NodePhase, PHASE_POLL, Phase};
 use super::stop::{self, StopOutcome};
 use super::wire::CoreFacts;

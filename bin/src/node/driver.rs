@@ -5,7 +5,6 @@
 //! its own at once, so that the device gets its next record without delay.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseS
 use super::clock::Clock;
 use super::event::Event;
 use super::halt::halt;
+use super::outgoing::{MeshSender, Outgoing};
 use super::wire::{self, CoreFacts};
 
 /// How long to wait before a segment is tried again after the disk had no room for it.
@@ -33,20 +33,6 @@ const PREPARE_BYTES_PER_SECOND_MAX: u64 = 256 << 20;
 
 /// An alarm in the past must still let the other tasks run before it.
 const ALARM_MIN: Duration = Duration::from_micros(200);
-
-/// Where messages to another core go.
-pub(crate) trait MeshSender {
-    /// Hands over the messages, or says why not.
-    fn try_send(&self, core: CoreId, batch: MeshBatch) -> Result<(), Unsent>;
-}
-
-/// Why messages did not leave.
-pub(crate) enum Unsent {
-    /// The other core is behind; here they are.
-    Full(MeshBatch),
-    /// The other core has ended.
-    Closed,
-}
 
 /// What a driver is made of.
 pub(crate) struct DriverParts {
@@ -69,9 +55,7 @@ pub(crate) struct Driver {
     clock: Clock,
     facts: CoreFacts,
     connections: Connections,
-    mesh: Option<Box<dyn MeshSender>>,
-    /// Messages that found their channel full, in order.
-    mesh_waiting: RefCell<VecDeque<(CoreId, MeshBatch)>>,
+    outgoing: RefCell<Outgoing>,
     is_stopping: Cell<bool>,
     turn_wanted: Event,
     /// The alarm is set to this; an earlier deadline sets it anew.
@@ -89,6 +73,7 @@ impl Driver {
             facts,
             mesh,
         } = parts;
+        let cores = usize::from(facts.hello.core_count);
         Driver {
             core: RefCell::new(core),
             effects: RefCell::default(),
@@ -99,8 +84,7 @@ impl Driver {
             clock,
             facts,
             connections: Connections::default(),
-            mesh,
-            mesh_waiting: RefCell::default(),
+            outgoing: RefCell::new(Outgoing::new(mesh, cores)),
             is_stopping: Cell::new(false),
             turn_wanted: Event::default(),
             alarm: Cell::new(Time(u64::MAX)),
@@ -120,7 +104,7 @@ impl Driver {
     pub(crate) fn has_finished(&self) -> bool {
         self.connections.in_flight() == 0
             && self.connections.outbound_bytes() == 0
-            && self.mesh_waiting.borrow().is_empty()
+            && self.outgoing.borrow().is_empty()
             && self.core.borrow().is_drained()
     }
 
@@ -225,7 +209,7 @@ impl Driver {
                 });
             }
             Effect::Forward { core, batch } => {
-                self.mesh_waiting.borrow_mut().push_back((core, batch));
+                self.outgoing.borrow_mut().push(core, batch);
             }
             Effect::Halt(reason) => halt(&reason),
         }
@@ -362,24 +346,15 @@ impl Driver {
     }
 
     fn flush_mesh(&self) {
-        let mut waiting = self.mesh_waiting.borrow_mut();
-        while let Some((core, batch)) = waiting.pop_front() {
-            let mesh = self
-                .mesh
-                .as_ref()
-                .expect("only a node of several cores forwards");
-            match mesh.try_send(core, batch) {
-                Ok(()) => {}
-                Err(Unsent::Full(batch)) => {
-                    // What is behind must wait too, or messages would overtake each other.
-                    waiting.push_front((core, batch));
-                    self.turn_wanted.set();
-                    return;
-                }
-                // The other core gave up waiting for what was accepted, and soon so does this one.
-                Err(Unsent::Closed) if self.is_stopping.get() => {}
-                Err(Unsent::Closed) => halt(&format!("core {core} ended while others answer")),
+        let mut outgoing = self.outgoing.borrow_mut();
+        outgoing.flush(|core| {
+            // While stopping, the other core has given up waiting for what was accepted, and soon so does this one.
+            if !self.is_stopping.get() {
+                halt(&format!("core {core} ended while others answer"));
             }
+        });
+        if !outgoing.is_empty() {
+            self.turn_wanted.set();
         }
     }
 }

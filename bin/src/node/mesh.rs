@@ -10,7 +10,8 @@ use glommio::timer::Timer;
 use glommio::{GlommioError, ResourceType};
 use metastore_engine::{CoreId, MeshBatch};
 
-use super::driver::{Driver, MeshSender, Unsent};
+use super::driver::Driver;
+use super::outgoing::{MeshSender, Unsent};
 
 /// Turns that one core may be ahead of another before its messages wait on its own side.
 const CHANNEL_BATCHES: usize = 1_024;

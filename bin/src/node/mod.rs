@@ -12,6 +12,7 @@ mod layout;
 mod log_files;
 mod mesh;
 pub(crate) mod node_file;
+mod outgoing;
 mod phase;
 mod stop;
 mod wire;
