@@ -397,7 +397,10 @@ impl Service for Driver {
         self.step(Input::ConnectionDrained {
             connection: ConnectionId(connection.0),
         });
-        self.turn_wanted.set();
+        // It happens after every answer, and only a range goes on from it.
+        if self.core.borrow().has_work() || !self.effects.borrow().queue.is_empty() {
+            self.turn_wanted.set();
+        }
     }
 
     fn on_closed(&self, connection: server::ConnectionId) {
