@@ -36,7 +36,7 @@ impl DataDirectory {
         if NodeFile::read(&path)?.is_none() {
             Layout::choose(options, cpus)?;
         }
-        fs::create_dir_all(&path).map_err(failed(&path))?;
+        make_durable_directory(&path)?;
         let path = path.canonicalize().map_err(failed(&options.data))?;
         device::check_directory(&path)?;
         let is_strange = NodeFile::read(&path)?.is_none() && holds_other_files(&path)?;
@@ -85,6 +85,25 @@ impl DataDirectory {
     pub(crate) fn log_directory(&self, core: CoreId) -> PathBuf {
         log_directory(&self.path, core)
     }
+}
+
+/// Makes a directory and what is missing above it, each with a name that survives a crash: otherwise the whole store
+/// could be gone after one, with everything that was acknowledged.
+fn make_durable_directory(path: &Path) -> Result<(), StartError> {
+    let is_missing = |ancestor: &&Path| !ancestor.as_os_str().is_empty() && !ancestor.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    for directory in missing.into_iter().rev() {
+        // Another process may make it at this moment.
+        fs::create_dir_all(directory).map_err(|source| StartError::File {
+            path: directory.to_owned(),
+            source,
+        })?;
+        let parent = directory
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        device::sync_directory(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// Where a core's log is.
@@ -226,4 +245,27 @@ fn read_random(bytes: &mut [u8]) -> Result<(), StartError> {
 /// The lock file's path, for tools that must not read the data of a running store.
 pub(crate) fn lock_path(data: &Path) -> PathBuf {
     data.join(LOCK_NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_directory::TestDirectory;
+
+    #[test]
+    fn a_directory_is_made_with_all_that_is_missing_above_it() {
+        let root = TestDirectory::new("durable-directory");
+        let path = root.path().join("a/b/c");
+        make_durable_directory(&path).expect("it can be made");
+        assert!(path.is_dir());
+        make_durable_directory(&path).expect("it is there already");
+    }
+
+    #[test]
+    fn a_directory_below_a_file_is_named() {
+        let root = TestDirectory::new("durable-file");
+        fs::write(root.path().join("a"), "").expect("it can be written");
+        let error = make_durable_directory(&root.path().join("a/b")).expect_err("a is a file");
+        assert!(error.to_string().contains("a/b"), "{error}");
+    }
 }
