@@ -93,10 +93,6 @@ pub(crate) async fn run(mut setup: CoreSetup) {
         return;
     }
     phase.reach(Phase::Serving).await;
-    if phase.has_reached(Phase::Stopping) {
-        // Another core could not start: nobody was ever answered.
-        return;
-    }
     let connections = driver.connections().clone();
     let options = ServerOptions::default();
     let serving = server::serve(listener, Rc::clone(&driver), connections, options);

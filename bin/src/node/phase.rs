@@ -46,7 +46,7 @@ impl NodePhase {
         self.0.phase.store(phase as u8, Ordering::Release);
     }
 
-    pub(super) fn has_reached(&self, phase: Phase) -> bool {
+    fn has_reached(&self, phase: Phase) -> bool {
         self.0.phase.load(Ordering::Acquire) >= phase as u8
     }
 
