@@ -22,7 +22,7 @@ use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseS
 
 use super::clock::Clock;
 use super::event::Event;
-use super::halt::halt;
+use super::halt::{halt, halt_for};
 use super::outgoing::{MeshSender, Outgoing};
 use super::wire::{self, CoreFacts};
 
@@ -211,7 +211,7 @@ impl Driver {
             Effect::Forward { core, batch } => {
                 self.outgoing.borrow_mut().push(core, batch);
             }
-            Effect::Halt(reason) => halt(&reason),
+            Effect::Halt(reason) => halt_for(&reason),
         }
     }
 
@@ -268,6 +268,7 @@ impl Driver {
     }
 
     async fn prepare_segment(self: Rc<Self>, file: FileNumber, bytes: u64) {
+        let mut is_told = false;
         loop {
             let directory = self.log_directory.clone();
             let pace = self.preparation_pace();
@@ -286,9 +287,13 @@ impl Driver {
                     return;
                 }
                 Err(error) if error.is_no_space() => {
-                    eprintln!(
-                        "metastore: no room for a log segment of {bytes} bytes: {error}; trying again"
-                    );
+                    // Once for each segment: a disk stays full for long, and a core must not wait for its stderr.
+                    if !is_told {
+                        eprintln!(
+                            "metastore: no room for a log segment of {bytes} bytes: {error}; trying again until there is"
+                        );
+                        is_told = true;
+                    }
                     Timer::new(PREPARE_RETRY).await;
                 }
                 Err(error) => halt(&format!("a log segment cannot be prepared: {error}")),
