@@ -31,7 +31,6 @@ pub(crate) struct CoreSetup {
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
     pub(crate) fault: Option<Fault>,
-    pub(crate) listener: TcpListener,
     pub(crate) facts: CoreFacts,
     pub(crate) clock: Clock,
     pub(crate) mesh: Option<MeshEnds>,
@@ -50,11 +49,10 @@ pub(crate) struct CoreReport {
 }
 
 /// Runs a core until the node stops. On an error before it is ready, the main thread is told why.
-pub(crate) async fn run(mut setup: CoreSetup) {
+pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let core = setup.config.identity.core.0;
     let (ready, stopped) = (setup.ready.clone(), setup.stopped.clone());
     let mesh_ends = setup.mesh.take();
-    let listener = setup.listener.try_clone();
     let phase = setup.phase.clone();
     // Every core joins the mesh, also one that then fails, or the others would wait for it.
     let (mesh, receivers) = match mesh_ends {
@@ -64,13 +62,7 @@ pub(crate) async fn run(mut setup: CoreSetup) {
         }
         None => (None, Vec::new()),
     };
-    let started = listener
-        .map_err(|source| StartError::File {
-            path: setup.data.clone(),
-            source,
-        })
-        .and_then(|listener| Ok((listener, start(setup, mesh)?)));
-    let (listener, (driver, wake, report)) = match started {
+    let (driver, wake, report) = match start(setup, mesh) {
         Ok(started) => started,
         Err(error) => {
             // When nobody listens any more the node is going down already.

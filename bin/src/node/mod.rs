@@ -17,7 +17,7 @@ mod phase;
 mod stop;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -135,7 +135,6 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
             fault: options.fault,
-            listener,
             clock: setups.clock,
             mesh: meshes[index].take(),
             phase: phase.clone(),
@@ -144,7 +143,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         };
         // More cores than processors is for tests: they take turns.
         let cpu = cpus[index % cpus.len()];
-        spawn(core, cpu, setup)?;
+        spawn(core, cpu, setup, listener)?;
     }
     drop((ready, stopped));
     let warnings = match await_ready(&reports, cores) {
@@ -331,7 +330,12 @@ fn flush_name(method: FlushMethod) -> &'static str {
     }
 }
 
-fn spawn(core: CoreId, cpu: usize, setup: CoreSetup) -> Result<(), StartError> {
+fn spawn(
+    core: CoreId,
+    cpu: usize,
+    setup: CoreSetup,
+    listener: TcpListener,
+) -> Result<(), StartError> {
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(&format!("core-{}", core.0))
         .io_memory(EXECUTOR_IO_MEMORY_BYTES)
@@ -342,7 +346,7 @@ fn spawn(core: CoreId, cpu: usize, setup: CoreSetup) -> Result<(), StartError> {
             // take tens of milliseconds.
             let latency = Latency::Matters(CORE_LATENCY);
             let queue = glommio::executor().create_task_queue(Shares::default(), latency, "core");
-            glommio::spawn_local_into(core_thread::run(setup), queue)
+            glommio::spawn_local_into(core_thread::run(setup, listener), queue)
                 .expect("the queue was just made")
                 .await;
         })
