@@ -12,7 +12,7 @@ use metastore_net::blocking::{Client, ClientError};
 use metastore_net::{ErrorCode, RangeRequest};
 use metastore_statemachine::NamespaceId;
 
-use harness::{Store, TestDirectory, free_ports, stdout};
+use harness::{Store, TestDirectory, free_ports, stderr, stdout};
 
 /// How long a client waits for an answer: longer than any stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,6 +53,7 @@ fn every_request_is_answered_when_a_node_of_two_cores_stops_under_load() {
             thread::spawn(move || put_until_refused(client, &key, &begun))
         })
         .collect();
+    drop(begun);
     for _ in &clients {
         has_begun.recv().expect("every client gets answers");
     }
@@ -73,6 +74,37 @@ fn every_request_is_answered_when_a_node_of_two_cores_stops_under_load() {
             "{key}"
         );
     }
+}
+
+#[test]
+fn commands_that_meet_a_stop_know_whether_they_happened() {
+    let data = TestDirectory::new("stop-commands");
+    let store = Store::start(data.path(), 2, &["--shards", "2"]);
+    let (begun, has_begun) = mpsc::channel();
+    thread::scope(|scope| {
+        for client in 0..4 {
+            let (store, begun) = (&store, begun.clone());
+            scope.spawn(move || {
+                let key = format!("/directory-{client}/key");
+                loop {
+                    let output = store.run(&["put", &key, "value"]);
+                    match output.status.code() {
+                        // Nobody listens for the later ones.
+                        Some(0) => drop(begun.send(())),
+                        Some(3) => return,
+                        code => panic!("{code:?}: {}", stderr(&output)),
+                    }
+                }
+            });
+        }
+        drop(begun);
+        for _ in 0..20 {
+            has_begun.recv().expect("commands succeed");
+        }
+        store.signal("TERM");
+    });
+    let (code, errors, _) = store.wait();
+    assert_eq!(code, Some(0), "{errors}");
 }
 
 #[test]

@@ -88,9 +88,9 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let connections = driver.connections().clone();
     let options = ServerOptions::default();
     let serving = server::serve(listener, Rc::clone(&driver), connections, options);
-    glommio::spawn_local(serving).detach();
+    let accepting = glommio::spawn_local(serving);
     phase.reach(Phase::Stopping).await;
-    let outcome = stop::stop(&driver, &phase).await;
+    let outcome = stop::stop(&driver, &phase, accepting).await;
     // The main thread may have given up waiting.
     let _ = stopped.send(outcome);
 }

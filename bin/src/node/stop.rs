@@ -1,7 +1,8 @@
 //! How a core stops: what the node accepted is answered, then everybody goes.
 //!
 //! ```text
-//!   refuse ──> close connections as they fall quiet ──> all cores finished ──> clients have closed ──> over
+//!   accept nobody, refuse requests ──> close connections as they fall quiet
+//!     ──> all cores have finished ──> clients have closed ──> over
 //! ```
 //!
 //! A core with nothing to do is needed as long as any other has a client that waits: what that one forwarded is in no
@@ -10,6 +11,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use glommio::Task;
 use glommio::timer::Timer;
 
 use super::driver::Driver;
@@ -17,7 +19,7 @@ use super::phase::{NodePhase, PHASE_POLL};
 
 /// For this long new requests are refused before connections are closed. A client that hears the refusal knows that
 /// nothing happened; one whose request meets a closed connection does not.
-const REFUSAL_TIME: Duration = Duration::from_millis(50);
+const REFUSAL_TIME: Duration = Duration::from_millis(100);
 /// How long requests that were accepted may take once the node is to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(4);
 /// How long clients that have all their answers may take to close their side: what they have not read yet would be lost
@@ -34,10 +36,17 @@ pub(crate) enum StopOutcome {
 }
 
 /// Finishes what was accepted, leaves a mark behind the last record, and lets the connections go.
-pub(super) async fn stop(driver: &Rc<Driver>, phase: &NodePhase) -> StopOutcome {
+///
+/// `accepting` is the task that takes new connections; those that are open live on without it.
+pub(super) async fn stop(
+    driver: &Rc<Driver>,
+    phase: &NodePhase,
+    accepting: Task<()>,
+) -> StopOutcome {
     let began = Instant::now();
     let connections = driver.connections();
     driver.drain();
+    accepting.cancel().await;
     while began.elapsed() < REFUSAL_TIME && connections.count() > 0 {
         Timer::new(PHASE_POLL).await;
     }
