@@ -142,6 +142,25 @@ fn another_core_count_is_refused_with_the_right_one() {
 }
 
 #[test]
+fn options_that_cannot_work_leave_nothing_behind() {
+    let parent = TestDirectory::new("layout");
+    let data = parent.path().join("data");
+    for arguments in [
+        &["--segment-bytes", "1MiB"][..],
+        &["--wal-budget", "64MiB"],
+        &["--shards", "100000"],
+    ] {
+        let (code, errors) = refused(&data, free_ports(1), arguments);
+        assert_eq!(code, Some(3), "{arguments:?}: {errors}");
+        assert!(!data.exists(), "{arguments:?} was refused too late");
+    }
+    let (code, errors) = refused(&data, 65_535, &["--cores", "2"]);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(!data.exists(), "the ports were refused too late");
+    Store::start(&data, 1, &[]).kill();
+}
+
+#[test]
 fn a_directory_of_somebody_else_is_left_alone() {
     let data = TestDirectory::new("strange");
     fs::write(data.path().join("thesis.txt"), "important").expect("it can be written");
@@ -225,4 +244,37 @@ fn too_little_locked_memory_is_named() {
         .expect("bash can be started");
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     assert!(stderr(&output).contains("memory"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_log_of_more_files_than_may_be_open_is_refused_at_the_start() {
+    let data = TestDirectory::new("open-files");
+    let start = |budget: &str| {
+        let script = format!(
+            "ulimit -n 500; exec {} dev --data {} --port {} --cores 1 --segment-bytes 8MiB --wal-budget {budget}",
+            env!("CARGO_BIN_EXE_metastore"),
+            data.path().display(),
+            free_ports(1),
+        );
+        std::process::Command::new("bash")
+            .args(["-c", &script])
+            .output()
+            .expect("bash can be started")
+    };
+    let output = start("8GiB");
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("RLIMIT_NOFILE"),
+        "{}",
+        stderr(&output)
+    );
+    let output = start("16TiB");
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--wal-budget"),
+        "{}",
+        stderr(&output)
+    );
+    // A budget is not part of the data: the same directory starts with a smaller one.
+    Store::start(data.path(), 1, &[]).kill();
 }

@@ -1,6 +1,10 @@
 //! `metastore dev`: a store on this machine, with no configuration.
 
+use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use metastore_wal::device::{DiskFailure, Fault, FlushMethod};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -8,7 +12,7 @@ use signal_hook::iterator::Signals;
 
 use super::exit::Exit;
 use crate::arguments::{DevArguments, FlushChoice};
-use crate::node::{self, NodeOptions, NodeSummary};
+use crate::node::{self, NodeOptions, NodeSummary, StopOutcome};
 
 /// Starts the store and runs it until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: &DevArguments) -> Exit {
@@ -29,15 +33,18 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
             failure: DiskFailure::InputOutput,
         }),
     };
-    // Signals are taken from the very beginning, so that none is lost while the log is recovered.
-    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+    let signals = match StopSignals::take() {
         Ok(signals) => signals,
         Err(error) => {
             eprintln!("metastore: signals cannot be taken: {error}");
             return Exit::Unavailable;
         }
     };
-    let node = match node::start(&options) {
+    let served = node::start(&options).and_then(|node| {
+        signals.begin_serving();
+        node.serve()
+    });
+    let node = match served {
         Ok(node) => node,
         Err(error) => {
             eprintln!("metastore: {error}");
@@ -45,16 +52,62 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
         }
     };
     greet(&node.summary);
-    let mut received = signals.forever();
-    received.next();
+    signals.wait();
     eprintln!("metastore: stopping");
-    // A second signal does not wait.
-    std::thread::spawn(move || {
-        signals.forever().next();
-        std::process::exit(i32::from(Exit::Unavailable.code()));
-    });
-    node.stop();
-    Exit::Done
+    match node.stop() {
+        StopOutcome::Finished => Exit::Done,
+        StopOutcome::Unfinished => {
+            eprintln!(
+                "metastore: some requests were not finished in time; their clients do not know the outcome"
+            );
+            Exit::Unavailable
+        }
+    }
+}
+
+/// What SIGTERM and SIGINT mean. Until the store serves, nobody was promised anything, and a signal ends the process at
+/// once; then the first one stops the store, and a second one does not wait for that.
+struct StopSignals {
+    is_serving: Arc<AtomicBool>,
+    first: mpsc::Receiver<()>,
+}
+
+impl StopSignals {
+    /// Takes signals from here on, on a thread of its own.
+    fn take() -> io::Result<StopSignals> {
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let is_serving = Arc::new(AtomicBool::new(false));
+        let (stop, first) = mpsc::channel();
+        let serving = Arc::clone(&is_serving);
+        thread::spawn(move || {
+            let mut received = signals.forever();
+            received.next();
+            if !serving.load(Ordering::Acquire) {
+                eprintln!("metastore: stopped before it served anybody");
+                exit_at_once();
+            }
+            // Without a receiver the process is ending already.
+            let _ = stop.send(());
+            received.next();
+            exit_at_once();
+        });
+        Ok(StopSignals { is_serving, first })
+    }
+
+    fn begin_serving(&self) {
+        self.is_serving.store(true, Ordering::Release);
+    }
+
+    /// Waits for the first signal.
+    fn wait(&self) {
+        self.first
+            .recv()
+            .expect("the thread that takes signals lives as long as the process");
+    }
+}
+
+fn exit_at_once() -> ! {
+    std::process::exit(i32::from(Exit::Unavailable.code()))
 }
 
 fn greet(summary: &NodeSummary) {

@@ -5,66 +5,23 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use glommio::timer::Timer;
 use metastore_engine::{CoreBuilder, CoreConfig, LogHistory};
-use metastore_net::server::{self, ServerOptions, Teardown};
-use metastore_wal::device::{
-    self, DirectorySource, Fault, FileRef, FlushMethod, Ring, RingOptions,
-};
+use metastore_net::server::{self, ServerOptions};
+use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, RingOptions};
 use metastore_wal::recovery::{self, Recovered};
 
 use super::StartError;
 use super::clock::Clock;
-use super::driver::{Driver, DriverParts, MeshSender};
+use super::driver::{Driver, DriverParts};
+use super::log_files::LogFiles;
 use super::mesh::{self, MeshEnds};
+use super::outgoing::MeshSender;
+use super::phase::{NodePhase, PHASE_POLL, Phase};
+use super::stop::{self, StopOutcome};
 use super::wire::CoreFacts;
-
-/// How often a core looks whether the node has entered another phase.
-const PHASE_POLL: Duration = Duration::from_millis(5);
-/// How long requests that were accepted may take once the node is to stop.
-const DRAIN_LIMIT: Duration = Duration::from_secs(4);
-
-/// What the node is doing, told by its main thread to all cores.
-#[derive(Debug, Clone)]
-pub(crate) struct NodePhase(Arc<AtomicU8>);
-
-/// The phases of a node, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    /// Logs are recovered; nobody is answered.
-    Starting,
-    /// Every core may answer.
-    Serving,
-    /// What was accepted is finished, nothing new is taken.
-    Stopping,
-}
-
-impl NodePhase {
-    pub(crate) fn new() -> NodePhase {
-        NodePhase(Arc::new(AtomicU8::new(Phase::Starting as u8)))
-    }
-
-    pub(crate) fn set(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Release);
-    }
-
-    fn has_reached(&self, phase: Phase) -> bool {
-        self.0.load(Ordering::Acquire) >= phase as u8
-    }
-
-    /// Waits until the node is at least in `phase`.
-    async fn reach(&self, phase: Phase) {
-        while !self.has_reached(phase) {
-            Timer::new(PHASE_POLL).await;
-        }
-    }
-}
 
 /// What a core needs to run; it is made on the main thread.
 pub(crate) struct CoreSetup {
@@ -74,13 +31,14 @@ pub(crate) struct CoreSetup {
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
     pub(crate) fault: Option<Fault>,
-    pub(crate) listener: TcpListener,
     pub(crate) facts: CoreFacts,
     pub(crate) clock: Clock,
     pub(crate) mesh: Option<MeshEnds>,
     pub(crate) phase: NodePhase,
     /// Told once, when the core could answer, or why it cannot.
     pub(crate) ready: mpsc::Sender<(u16, Result<CoreReport, StartError>)>,
+    /// Told once, when a core that served stops; held until it has ended.
+    pub(crate) stopped: mpsc::Sender<StopOutcome>,
 }
 
 /// What recovery found, for the operator.
@@ -91,11 +49,10 @@ pub(crate) struct CoreReport {
 }
 
 /// Runs a core until the node stops. On an error before it is ready, the main thread is told why.
-pub(crate) async fn run(mut setup: CoreSetup) {
+pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let core = setup.config.identity.core.0;
-    let ready = setup.ready.clone();
+    let (ready, stopped) = (setup.ready.clone(), setup.stopped.clone());
     let mesh_ends = setup.mesh.take();
-    let listener = setup.listener.try_clone();
     let phase = setup.phase.clone();
     // Every core joins the mesh, also one that then fails, or the others would wait for it.
     let (mesh, receivers) = match mesh_ends {
@@ -105,13 +62,7 @@ pub(crate) async fn run(mut setup: CoreSetup) {
         }
         None => (None, Vec::new()),
     };
-    let started = listener
-        .map_err(|source| StartError::File {
-            path: setup.data.clone(),
-            source,
-        })
-        .and_then(|listener| Ok((listener, start(setup, mesh)?)));
-    let (listener, (driver, wake, report)) = match started {
+    let (driver, wake, report) = match start(setup, mesh) {
         Ok(started) => started,
         Err(error) => {
             // When nobody listens any more the node is going down already.
@@ -137,24 +88,11 @@ pub(crate) async fn run(mut setup: CoreSetup) {
     let connections = driver.connections().clone();
     let options = ServerOptions::default();
     let serving = server::serve(listener, Rc::clone(&driver), connections, options);
-    glommio::spawn_local(serving).detach();
+    let accepting = glommio::spawn_local(serving);
     phase.reach(Phase::Stopping).await;
-    stop(&driver).await;
-}
-
-/// Finishes what was accepted, leaves a mark behind the last record, and lets the connections go.
-async fn stop(driver: &Rc<Driver>) {
-    let connections = driver.connections();
-    connections.begin_drain();
-    driver.drain();
-    let mut waited = Duration::ZERO;
-    while waited < DRAIN_LIMIT && !(driver.is_drained() && connections.count() == 0) {
-        Timer::new(PHASE_POLL).await;
-        waited += PHASE_POLL;
-    }
-    if connections.teardown() != Teardown::Closed {
-        connections.close_all();
-    }
+    let outcome = stop::stop(&driver, &phase, accepting).await;
+    // The main thread may have given up waiting.
+    let _ = stopped.send(outcome);
 }
 
 type Started = (Rc<Driver>, glommio::net::UnixStream, CoreReport);
@@ -196,13 +134,15 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         path: log_directory.clone(),
         source,
     })?;
+    let log_files = LogFiles::find(&log_directory, log_options.segment_bytes)?;
     let ring_options = RingOptions {
         wake: Some(signal.into()),
+        files_max: log_files.count_max(&log_options),
         fault,
         ..RingOptions::new(flush_method)
     };
     let mut ring = Ring::new(ring_options, &buffers)?;
-    register_files(&mut ring, &log_directory, log_options.segment_bytes)?;
+    log_files.register(&mut ring)?;
     let core = builder
         .into_inner()
         .build(clock.now(), recovered, buffers, history)
@@ -228,29 +168,4 @@ fn describe_torn(log_directory: &Path, recovered: &Recovered) -> Option<String> 
             torn.shards().iter().map(|shard| shard.0).collect::<Vec<_>>(),
         )
     })
-}
-
-/// Opens the marks and every segment: the log may write into any of them that it finds fit to be used again.
-fn register_files(
-    ring: &mut Ring,
-    log_directory: &Path,
-    segment_bytes: u64,
-) -> Result<(), StartError> {
-    ring.add_file(FileRef::Mark, device::open_marks(log_directory)?)?;
-    let failed = |source| StartError::File {
-        path: log_directory.to_owned(),
-        source,
-    };
-    for entry in std::fs::read_dir(log_directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let Some(number) = name.and_then(device::segment_number) else {
-            continue;
-        };
-        // A shorter file is half prepared: it is filled again and registered then.
-        if path.metadata().map_err(failed)?.len() == segment_bytes {
-            ring.add_file(FileRef::Segment(number), device::open_segment(&path)?)?;
-        }
-    }
-    Ok(())
 }

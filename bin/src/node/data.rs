@@ -4,17 +4,14 @@ use std::fs::{self, File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, SLOT_COUNT, ShardId};
+use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, ShardId};
 use metastore_wal::device;
 
+use super::layout::Layout;
 use super::node_file::{FILE_NAME, NodeFile, NodeState, ReplicaPlace};
 use super::{NodeOptions, StartError};
 
 const LOCK_NAME: &str = "lock";
-const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
-const RECORD_BYTES_MAX: usize = 4 << 20;
-/// More cores than any machine has.
-const CORES_MAX: usize = 1_024;
 
 /// A data directory that this process has locked.
 #[derive(Debug)]
@@ -36,7 +33,10 @@ impl DataDirectory {
             let path = path.to_owned();
             move |source| StartError::File { path, source }
         };
-        fs::create_dir_all(&path).map_err(failed(&path))?;
+        if NodeFile::read(&path)?.is_none() {
+            Layout::choose(options, cpus)?;
+        }
+        make_durable_directory(&path)?;
         let path = path.canonicalize().map_err(failed(&options.data))?;
         device::check_directory(&path)?;
         let is_strange = NodeFile::read(&path)?.is_none() && holds_other_files(&path)?;
@@ -50,7 +50,7 @@ impl DataDirectory {
         // Read again under the lock: another process may have formatted it meanwhile.
         let node = match NodeFile::read(&path)? {
             Some(node) => check(node, options)?,
-            None => format(&path, options, cpus)?,
+            None => format(&path, options, Layout::choose(options, cpus)?)?,
         };
         if node.state == NodeState::Formatted {
             make_core_directories(&path, node.cores)?;
@@ -70,9 +70,40 @@ impl DataDirectory {
         &self.node
     }
 
+    /// Writes down that clients may have been answered, durably.
+    pub(crate) fn note_serving(&self) -> Result<(), StartError> {
+        if self.node.state == NodeState::Serving {
+            return Ok(());
+        }
+        let node = NodeFile {
+            state: NodeState::Serving,
+            ..self.node.clone()
+        };
+        node.write(&self.path)
+    }
+
     pub(crate) fn log_directory(&self, core: CoreId) -> PathBuf {
         log_directory(&self.path, core)
     }
+}
+
+/// Makes a directory and what is missing above it, each with a name that survives a crash: otherwise the whole store
+/// could be gone after one, with everything that was acknowledged.
+fn make_durable_directory(path: &Path) -> Result<(), StartError> {
+    let is_missing = |ancestor: &&Path| !ancestor.as_os_str().is_empty() && !ancestor.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    for directory in missing.into_iter().rev() {
+        // Another process may make it at this moment.
+        fs::create_dir_all(directory).map_err(|source| StartError::File {
+            path: directory.to_owned(),
+            source,
+        })?;
+        let parent = directory
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        device::sync_directory(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// Where a core's log is.
@@ -142,17 +173,13 @@ fn check(node: NodeFile, options: &NodeOptions) -> Result<NodeFile, StartError> 
     Ok(node)
 }
 
-fn format(path: &Path, options: &NodeOptions, cpus: usize) -> Result<NodeFile, StartError> {
-    let cores = options.cores.unwrap_or(cpus);
-    let shards = options.shards.unwrap_or(cores);
-    for (name, actual, max) in [
-        ("--cores", cores, CORES_MAX),
-        ("--shards", shards, SLOT_COUNT),
-    ] {
-        if actual == 0 || actual > max {
-            return Err(StartError::Count { name, actual, max });
-        }
-    }
+fn format(path: &Path, options: &NodeOptions, layout: Layout) -> Result<NodeFile, StartError> {
+    let Layout {
+        cores,
+        shards,
+        segment_bytes,
+        record_bytes_max,
+    } = layout;
     let flush_method = match options.flush_method {
         Some(method) => method,
         None => device::probe_flush_method(path)?.method,
@@ -168,8 +195,8 @@ fn format(path: &Path, options: &NodeOptions, cpus: usize) -> Result<NodeFile, S
         state: NodeState::Formatted,
         flush_method,
         cores,
-        segment_bytes: options.segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT),
-        record_bytes_max: RECORD_BYTES_MAX,
+        segment_bytes,
+        record_bytes_max,
         replicas: replicas.collect(),
     };
     node.write(path)?;
@@ -218,4 +245,27 @@ fn read_random(bytes: &mut [u8]) -> Result<(), StartError> {
 /// The lock file's path, for tools that must not read the data of a running store.
 pub(crate) fn lock_path(data: &Path) -> PathBuf {
     data.join(LOCK_NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_directory::TestDirectory;
+
+    #[test]
+    fn a_directory_is_made_with_all_that_is_missing_above_it() {
+        let root = TestDirectory::new("durable-directory");
+        let path = root.path().join("a/b/c");
+        make_durable_directory(&path).expect("it can be made");
+        assert!(path.is_dir());
+        make_durable_directory(&path).expect("it is there already");
+    }
+
+    #[test]
+    fn a_directory_below_a_file_is_named() {
+        let root = TestDirectory::new("durable-file");
+        fs::write(root.path().join("a"), "").expect("it can be written");
+        let error = make_durable_directory(&root.path().join("a/b")).expect_err("a is a file");
+        assert!(error.to_string().contains("a/b"), "{error}");
+    }
 }

@@ -5,7 +5,6 @@
 //! its own at once, so that the device gets its next record without delay.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,7 +22,8 @@ use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseS
 
 use super::clock::Clock;
 use super::event::Event;
-use super::halt::halt;
+use super::halt::{halt, halt_for};
+use super::outgoing::{MeshSender, Outgoing};
 use super::wire::{self, CoreFacts};
 
 /// How long to wait before a segment is tried again after the disk had no room for it.
@@ -33,12 +33,6 @@ const PREPARE_BYTES_PER_SECOND_MAX: u64 = 256 << 20;
 
 /// An alarm in the past must still let the other tasks run before it.
 const ALARM_MIN: Duration = Duration::from_micros(200);
-
-/// Where messages to another core go.
-pub(crate) trait MeshSender {
-    /// Hands over the messages, or gives them back when the channel is full.
-    fn try_send(&self, core: CoreId, batch: MeshBatch) -> Result<(), MeshBatch>;
-}
 
 /// What a driver is made of.
 pub(crate) struct DriverParts {
@@ -61,9 +55,8 @@ pub(crate) struct Driver {
     clock: Clock,
     facts: CoreFacts,
     connections: Connections,
-    mesh: Option<Box<dyn MeshSender>>,
-    /// Messages that found their channel full, in order.
-    mesh_waiting: RefCell<VecDeque<(CoreId, MeshBatch)>>,
+    outgoing: RefCell<Outgoing>,
+    is_stopping: Cell<bool>,
     turn_wanted: Event,
     /// The alarm is set to this; an earlier deadline sets it anew.
     alarm: Cell<Time>,
@@ -80,6 +73,7 @@ impl Driver {
             facts,
             mesh,
         } = parts;
+        let cores = usize::from(facts.hello.core_count);
         Driver {
             core: RefCell::new(core),
             effects: RefCell::default(),
@@ -90,8 +84,8 @@ impl Driver {
             clock,
             facts,
             connections: Connections::default(),
-            mesh,
-            mesh_waiting: RefCell::default(),
+            outgoing: RefCell::new(Outgoing::new(mesh, cores)),
+            is_stopping: Cell::new(false),
             turn_wanted: Event::default(),
             alarm: Cell::new(Time(u64::MAX)),
             alarm_moved: Event::default(),
@@ -106,12 +100,17 @@ impl Driver {
         self.core.borrow().is_serving()
     }
 
-    pub(crate) fn is_drained(&self) -> bool {
-        self.core.borrow().is_drained()
+    /// Whether, after [`Driver::drain`], no client of this core waits for anything and its log has its mark.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.connections.in_flight() == 0
+            && self.connections.outbound_bytes() == 0
+            && self.outgoing.borrow().is_empty()
+            && self.core.borrow().is_drained()
     }
 
     /// Accepts nothing new from now on and finishes what was accepted.
     pub(crate) fn drain(self: &Rc<Self>) {
+        self.is_stopping.set(true);
         self.step(Input::Drain);
         self.run_turn();
     }
@@ -130,6 +129,8 @@ impl Driver {
         loop {
             self.turn_wanted.wait().await;
             self.run_turn();
+            // A turn may want the next one at once, and waiting for what has come already lets nobody else run.
+            glommio::executor().yield_task_queue_now().await;
         }
     }
 
@@ -208,9 +209,9 @@ impl Driver {
                 });
             }
             Effect::Forward { core, batch } => {
-                self.mesh_waiting.borrow_mut().push_back((core, batch));
+                self.outgoing.borrow_mut().push(core, batch);
             }
-            Effect::Halt(reason) => halt(&reason),
+            Effect::Halt(reason) => halt_for(&reason),
         }
     }
 
@@ -221,7 +222,8 @@ impl Driver {
         let mut signals = [0; 64];
         loop {
             match futures_lite::AsyncReadExt::read(&mut wake, &mut signals).await {
-                Ok(0) => return,
+                // Without it nothing that becomes durable would ever be acknowledged.
+                Ok(0) => halt(&"the log's wake-up channel was closed"),
                 Ok(_) => {}
                 Err(error) => halt(&format!("the log's wake-up channel failed: {error}")),
             }
@@ -266,6 +268,7 @@ impl Driver {
     }
 
     async fn prepare_segment(self: Rc<Self>, file: FileNumber, bytes: u64) {
+        let mut is_told = false;
         loop {
             let directory = self.log_directory.clone();
             let pace = self.preparation_pace();
@@ -274,19 +277,23 @@ impl Driver {
                 .await;
             match prepared {
                 Ok(opened) => {
-                    self.ring_result(
-                        self.ring
-                            .borrow_mut()
-                            .add_file(FileRef::Segment(file), opened),
-                    );
+                    let name = FileRef::Segment(file);
+                    let added = self.ring.borrow_mut().add_file(name, opened);
+                    if let Err(error) = added {
+                        halt(&format!("a new log segment cannot be used: {error}"));
+                    }
                     self.step(Input::SegmentPrepared { file });
                     self.turn_wanted.set();
                     return;
                 }
                 Err(error) if error.is_no_space() => {
-                    eprintln!(
-                        "metastore: no room for a log segment of {bytes} bytes: {error}; trying again"
-                    );
+                    // Once for each segment: a disk stays full for long, and a core must not wait for its stderr.
+                    if !is_told {
+                        eprintln!(
+                            "metastore: no room for a log segment of {bytes} bytes: {error}; trying again until there is"
+                        );
+                        is_told = true;
+                    }
                     Timer::new(PREPARE_RETRY).await;
                 }
                 Err(error) => halt(&format!("a log segment cannot be prepared: {error}")),
@@ -295,12 +302,10 @@ impl Driver {
     }
 
     async fn remove_segment(self: Rc<Self>, file: FileNumber) {
-        self.ring_result(
-            self.ring
-                .borrow_mut()
-                .remove_file(FileRef::Segment(file))
-                .map(drop),
-        );
+        let forgotten = self.ring.borrow_mut().remove_file(FileRef::Segment(file));
+        if let Err(error) = forgotten {
+            halt(&format!("a log segment cannot be given up: {error}"));
+        }
         let directory = self.log_directory.clone();
         let removed = glommio::executor()
             .spawn_blocking(move || device::remove_segment(&directory, file))
@@ -346,18 +351,15 @@ impl Driver {
     }
 
     fn flush_mesh(&self) {
-        let mut waiting = self.mesh_waiting.borrow_mut();
-        while let Some((core, batch)) = waiting.pop_front() {
-            let mesh = self
-                .mesh
-                .as_ref()
-                .expect("only a node of several cores forwards");
-            if let Err(batch) = mesh.try_send(core, batch) {
-                // Full: what is behind must wait too, or messages would overtake each other.
-                waiting.push_front((core, batch));
-                self.turn_wanted.set();
-                return;
+        let mut outgoing = self.outgoing.borrow_mut();
+        outgoing.flush(|core| {
+            // While stopping, the other core has given up waiting for what was accepted, and soon so does this one.
+            if !self.is_stopping.get() {
+                halt(&format!("core {core} ended while others answer"));
             }
+        });
+        if !outgoing.is_empty() {
+            self.turn_wanted.set();
         }
     }
 }
@@ -400,7 +402,10 @@ impl Service for Driver {
         self.step(Input::ConnectionDrained {
             connection: ConnectionId(connection.0),
         });
-        self.turn_wanted.set();
+        // It happens after every answer, and only a range goes on from it.
+        if self.core.borrow().has_work() || !self.effects.borrow().queue.is_empty() {
+            self.turn_wanted.set();
+        }
     }
 
     fn on_closed(&self, connection: server::ConnectionId) {

@@ -83,6 +83,16 @@ pub(crate) enum StartError {
         /// What was asked for.
         asked: u64,
     },
+    /// The budget allows more segments than a ring can have files.
+    #[error(
+        "the budget allows {segments} log segments, and {max} is the limit: choose a smaller --wal-budget, or a larger --segment-bytes for new data"
+    )]
+    SegmentCount {
+        /// What the budget allows.
+        segments: usize,
+        /// What a ring can have.
+        max: usize,
+    },
     /// A number of cores or shards that cannot be.
     #[error("{name} is {actual}, it must lie between 1 and {max}")]
     Count {

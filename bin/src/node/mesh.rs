@@ -10,10 +10,13 @@ use glommio::timer::Timer;
 use glommio::{GlommioError, ResourceType};
 use metastore_engine::{CoreId, MeshBatch};
 
-use super::driver::{Driver, MeshSender};
+use super::driver::Driver;
+use super::outgoing::{MeshSender, Unsent};
 
 /// Turns that one core may be ahead of another before its messages wait on its own side.
 const CHANNEL_BATCHES: usize = 1_024;
+/// Batches that are taken from one core before other tasks run: a channel that never runs dry does not make its task wait.
+const BATCHES_BEFORE_YIELD: usize = 16;
 /// How often a core looks whether the others have joined.
 const JOIN_POLL: Duration = Duration::from_millis(1);
 
@@ -48,16 +51,14 @@ pub(crate) struct Mesh {
 }
 
 impl MeshSender for Mesh {
-    fn try_send(&self, core: CoreId, batch: MeshBatch) -> Result<(), MeshBatch> {
+    fn try_send(&self, core: CoreId, batch: MeshBatch) -> Result<(), Unsent> {
         let sender = self.senders[usize::from(core.0)]
             .as_ref()
             .expect("a channel to every other core");
         match sender.try_send(batch) {
             Ok(()) => Ok(()),
-            Err(
-                GlommioError::WouldBlock(ResourceType::Channel(batch))
-                | GlommioError::Closed(ResourceType::Channel(batch)),
-            ) => Err(batch),
+            Err(GlommioError::WouldBlock(ResourceType::Channel(batch))) => Err(Unsent::Full(batch)),
+            Err(GlommioError::Closed(_)) => Err(Unsent::Closed),
             Err(other) => unreachable!("a channel is full or closed: {other}"),
         }
     }
@@ -109,7 +110,12 @@ pub(crate) async fn drive(
     from: CoreId,
     receiver: ConnectedReceiver<MeshBatch>,
 ) {
+    let mut taken = 0_usize;
     while let Some(batch) = receiver.recv().await {
         driver.on_mesh(from, batch);
+        taken += 1;
+        if taken.is_multiple_of(BATCHES_BEFORE_YIELD) {
+            glommio::executor().yield_task_queue_now().await;
+        }
     }
 }

@@ -8,11 +8,16 @@ mod driver;
 mod error;
 mod event;
 mod halt;
+mod layout;
+mod log_files;
 mod mesh;
 pub(crate) mod node_file;
+mod outgoing;
+mod phase;
+mod stop;
 mod wire;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -25,15 +30,16 @@ use metastore_engine::{
 use metastore_net::HelloInfo;
 use metastore_net::server::bind_socket;
 use metastore_statemachine::Parameters;
-use metastore_wal::LogOptions;
 use metastore_wal::device::{Fault, FlushMethod, probe_io_uring};
 
 use self::clock::Clock;
-use self::core_thread::{CoreReport, CoreSetup, NodePhase, Phase};
+use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
 pub(crate) use self::error::StartError;
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
+use self::phase::{NodePhase, Phase};
+pub(crate) use self::stop::StopOutcome;
 
 /// How a node is started.
 #[derive(Debug, Clone)]
@@ -52,8 +58,6 @@ pub(crate) struct NodeOptions {
     pub(crate) fault: Option<Fault>,
 }
 
-/// What the log of a core may take.
-const WAL_BUDGET_BYTES_DEFAULT: u64 = 8 << 30;
 /// Bytes of glommio's own registered memory for each core: the log has a ring of its own, so this stays unused.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
 /// How long a busy core may go without looking for events.
@@ -67,10 +71,10 @@ type Reports = mpsc::Receiver<(u16, Result<CoreReport, StartError>)>;
 /// A node whose cores answer.
 pub(crate) struct RunningNode {
     phase: NodePhase,
-    /// What the cores say; disconnected when all have ended.
-    reports: Reports,
+    /// How the cores stopped; disconnected when all have ended.
+    stops: mpsc::Receiver<StopOutcome>,
     /// Held so that no other process uses the data.
-    _data: DataDirectory,
+    data: DataDirectory,
     pub(crate) summary: NodeSummary,
 }
 
@@ -86,18 +90,21 @@ pub(crate) struct NodeSummary {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Starts a node and waits until every core can answer.
+/// A node whose cores could answer, and answer nobody yet.
+pub(crate) struct ReadyNode(RunningNode);
+
+/// Starts a node and waits until every core could answer.
 ///
 /// # Errors
-/// Whatever keeps it from starting; nothing is left running.
-pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
+/// Whatever keeps it from starting. Threads of cores that could start may live on: the process is meant to end.
+pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     probe_io_uring()?;
     let allowed = cpus::allowed()?;
     let cpus = choose_cpus(options, &allowed)?;
     let data = DataDirectory::open(options, cpus.len())?;
-    let mut node = data.node().clone();
+    let node = data.node().clone();
     let cores = node.cores;
-    let addresses = addresses(options.port, cores)?;
+    let addresses = layout::addresses(options.port, cores)?;
     let listeners = addresses
         .iter()
         .map(|&address| bind_socket(address))
@@ -111,8 +118,9 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
         addresses: &addresses,
     }
     .build()?;
-    let phase = NodePhase::new();
+    let phase = NodePhase::new(cores);
     let (ready, reports) = mpsc::channel();
+    let (stopped, stops) = mpsc::channel();
     let mut meshes: Vec<Option<MeshEnds>> = match cores {
         1 => vec![None],
         _ => mesh::build(cores).into_iter().map(Some).collect(),
@@ -127,17 +135,17 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
             fault: options.fault,
-            listener,
             clock: setups.clock,
             mesh: meshes[index].take(),
             phase: phase.clone(),
             ready: ready.clone(),
+            stopped: stopped.clone(),
         };
         // More cores than processors is for tests: they take turns.
         let cpu = cpus[index % cpus.len()];
-        spawn(core, cpu, setup)?;
+        spawn(core, cpu, setup, listener)?;
     }
-    drop(ready);
+    drop((ready, stopped));
     let warnings = match await_ready(&reports, cores) {
         Ok(warnings) => warnings,
         Err(error) => {
@@ -145,12 +153,6 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
             return Err(error);
         }
     };
-    // From here on clients are answered, so no log may be missing at the next start.
-    if node.state == NodeState::Formatted {
-        node.state = NodeState::Serving;
-        node.write(data.path())?;
-    }
-    phase.set(Phase::Serving);
     let summary = NodeSummary {
         data: data.path().to_owned(),
         cluster: node.cluster.0,
@@ -163,28 +165,44 @@ pub(crate) fn start(options: &NodeOptions) -> Result<RunningNode, StartError> {
             .collect(),
         warnings,
     };
-    Ok(RunningNode {
+    Ok(ReadyNode(RunningNode {
         phase,
-        reports,
-        _data: data,
+        stops,
+        data,
         summary,
-    })
+    }))
+}
+
+impl ReadyNode {
+    /// Answers clients from here on.
+    ///
+    /// # Errors
+    /// When it cannot be noted that the data has served.
+    pub(crate) fn serve(self) -> Result<RunningNode, StartError> {
+        let ReadyNode(node) = self;
+        // No log may be missing at the next start.
+        node.data.note_serving()?;
+        node.phase.set(Phase::Serving);
+        Ok(node)
+    }
 }
 
 impl RunningNode {
     /// Stops the node: what was accepted is finished, which takes a bounded time.
-    pub(crate) fn stop(self) {
+    pub(crate) fn stop(self) -> StopOutcome {
         self.phase.set(Phase::Stopping);
         let began = Instant::now();
+        let mut outcome = StopOutcome::Finished;
         // Each core holds a sender until it ends.
         while let Some(left) = STOP_LIMIT.checked_sub(began.elapsed()) {
-            if let Err(mpsc::RecvTimeoutError::Disconnected) = self.reports.recv_timeout(left) {
-                return;
+            match self.stops.recv_timeout(left) {
+                Ok(StopOutcome::Finished) => {}
+                Ok(StopOutcome::Unfinished) => outcome = StopOutcome::Unfinished,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return outcome,
+                Err(mpsc::RecvTimeoutError::Timeout) => break,
             }
         }
-        eprintln!(
-            "metastore: some requests were not finished in time; their clients do not know the outcome"
-        );
+        StopOutcome::Unfinished
     }
 }
 
@@ -200,18 +218,6 @@ fn choose_cpus(options: &NodeOptions, allowed: &[usize]) -> Result<Vec<usize>, S
         }),
         None => Ok(cpus),
     }
-}
-
-fn addresses(port: u16, cores: usize) -> Result<Vec<SocketAddr>, StartError> {
-    (0..cores)
-        .map(|core| {
-            let port = u16::try_from(core)
-                .ok()
-                .and_then(|core| port.checked_add(core));
-            port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        })
-        .collect::<Option<Vec<_>>>()
-        .ok_or(StartError::Ports { port, cores })
 }
 
 /// What the cores' threads are given, as far as it is the same for all or follows from their number.
@@ -244,10 +250,6 @@ impl Setups<'_> {
     fn build(&self) -> Result<BuiltSetups, StartError> {
         let node = self.node;
         let clock = Clock::start();
-        let budget_bytes = self
-            .options
-            .wal_budget_bytes
-            .unwrap_or(WAL_BUDGET_BYTES_DEFAULT);
         let flush_method = self.options.flush_method.unwrap_or(node.flush_method);
         let locations = node.replicas.iter().map(|place| ShardLocation {
             shard: place.shard,
@@ -269,7 +271,7 @@ impl Setups<'_> {
             hello,
             shard_map: wire::shard_map_reply(node.node, &shard_map),
             flush_method: flush_name(flush_method),
-            budget_bytes,
+            budget_bytes: layout::budget_bytes(self.options),
             segment_bytes: node.segment_bytes,
             clock,
         });
@@ -281,13 +283,12 @@ impl Setups<'_> {
                 node: node.node,
                 core,
             };
-            let log = LogOptions {
-                segment_bytes: node.segment_bytes,
-                record_bytes_max: node.record_bytes_max,
-                budget_bytes,
-                ..LogOptions::new(identity)
-            };
-            log.validate()?;
+            let log = layout::log_options(
+                self.options,
+                node.segment_bytes,
+                node.record_bytes_max,
+                identity,
+            )?;
             let here = node.replicas.iter().filter(|place| place.core == core);
             Ok(CoreConfig {
                 identity,
@@ -329,7 +330,12 @@ fn flush_name(method: FlushMethod) -> &'static str {
     }
 }
 
-fn spawn(core: CoreId, cpu: usize, setup: CoreSetup) -> Result<(), StartError> {
+fn spawn(
+    core: CoreId,
+    cpu: usize,
+    setup: CoreSetup,
+    listener: TcpListener,
+) -> Result<(), StartError> {
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(&format!("core-{}", core.0))
         .io_memory(EXECUTOR_IO_MEMORY_BYTES)
@@ -340,7 +346,7 @@ fn spawn(core: CoreId, cpu: usize, setup: CoreSetup) -> Result<(), StartError> {
             // take tens of milliseconds.
             let latency = Latency::Matters(CORE_LATENCY);
             let queue = glommio::executor().create_task_queue(Shares::default(), latency, "core");
-            glommio::spawn_local_into(core_thread::run(setup), queue)
+            glommio::spawn_local_into(core_thread::run(setup, listener), queue)
                 .expect("the queue was just made")
                 .await;
         })

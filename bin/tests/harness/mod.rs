@@ -87,13 +87,20 @@ impl Store {
         store
     }
 
-    fn spawn(data: &Path, port: u16, cores: u16, arguments: &[&str]) -> Store {
+    /// Starts a store and does not wait for it.
+    pub(crate) fn spawn(data: &Path, port: u16, cores: u16, arguments: &[&str]) -> Store {
+        // Each segment of the budget is a file that the process must be allowed to open.
+        let budget: &[_] = match arguments.contains(&"--wal-budget") {
+            true => &[],
+            false => &["--wal-budget", "1GiB"],
+        };
         let child = metastore()
             .arg("dev")
             .arg("--data")
             .arg(data)
             .args(["--port", &port.to_string(), "--cores", &cores.to_string()])
             .args(["--segment-bytes", "8MiB", "--flush", "dsync"])
+            .args(budget)
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
