@@ -76,6 +76,7 @@ impl Server {
             .args(["--port", &address.port().to_string()])
             .args(["--cores", "1", "--shards", "4"])
             .args(["--segment-bytes", &format!("{}MiB", SEGMENT_BYTES >> 20)])
+            .args(["--wal-budget", "1GiB"])
             .stdin(Stdio::null())
             .stdout(printed)
             .stderr(errors)
