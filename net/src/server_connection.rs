@@ -14,6 +14,9 @@ use crate::response::{append_error_of, append_hello, append_pong};
 use crate::wire_error::{ErrorCode, WireError};
 use std::cell::RefCell;
 
+/// Longest frame before the hello was accepted.
+const GREETING_BYTES_MAX: usize = 4096;
+
 /// What the driver does after bytes were taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intake {
@@ -99,10 +102,14 @@ impl ServerConnection {
         hello: &impl Fn() -> HelloInfo,
         on_request: &mut impl FnMut(RequestId, u32, Request<'_>),
     ) -> usize {
-        let frame_bytes_max = self.limits.announced.frame_bytes as usize;
         let mut consumed_bytes = 0;
         loop {
             let mut open = outbox.borrow_mut();
+            // Who has not said hello holds no more memory than a hello needs.
+            let frame_bytes_max = match open.was_greeted() {
+                true => self.limits.announced.frame_bytes as usize,
+                false => GREETING_BYTES_MAX.min(self.limits.announced.frame_bytes as usize),
+            };
             if open.is_closing() || open.is_paused() {
                 return consumed_bytes;
             }

@@ -229,6 +229,8 @@ pub enum DamageKind {
     },
     /// The checksum of a header is right and its fields contradict each other: written by a faulty program.
     HeaderMalformed,
+    /// Neither of the two marks can be read.
+    MarksUnreadable,
     /// Records that must exist are nowhere.
     RecordsMissing {
         /// The first of them.
@@ -376,6 +378,20 @@ fn recover_by<S: SegmentSource>(
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
     let scan = scan::scan(source, identity, &mut |_| {})?;
+    let is_unreadable = |mark: &MarkState| *mark == MarkState::Unreadable;
+    if scan.marks.iter().all(is_unreadable) {
+        // A crash can tear the one that is being written. Both tell of damage, and what they said is lost.
+        return Err(RecoveryError::Corrupt {
+            findings: vec![Damage {
+                file: None,
+                offset: 0,
+                what: DamageKind::MarksUnreadable,
+                concerned: Concerned::WholeCore {
+                    proven_intact: Vec::new(),
+                },
+            }],
+        });
+    }
     let plan = decision::Plan::new(&scan, rules);
     if plan.decision == Decision::Corrupt {
         let findings =

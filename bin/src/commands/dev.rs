@@ -1,6 +1,6 @@
 //! `metastore dev`: a store on this machine, with no configuration.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::exit::Exit;
+use super::tell;
 use crate::arguments::{DevArguments, FlushChoice};
 use crate::node::{self, NodeOptions, NodeSummary, StopOutcome};
 
@@ -36,7 +37,7 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
     let signals = match StopSignals::take() {
         Ok(signals) => signals,
         Err(error) => {
-            eprintln!("metastore: signals cannot be taken: {error}");
+            tell(&format_args!("signals cannot be taken: {error}"));
             return Exit::Unavailable;
         }
     };
@@ -47,19 +48,20 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
     let node = match served {
         Ok(node) => node,
         Err(error) => {
-            eprintln!("metastore: {error}");
-            return Exit::Unavailable;
+            tell(&error);
+            return match error.is_usage() {
+                true => Exit::Usage,
+                false => Exit::Unavailable,
+            };
         }
     };
     greet(&node.summary);
     signals.wait();
-    eprintln!("metastore: stopping");
+    tell(&"stopping");
     match node.stop() {
         StopOutcome::Finished => Exit::Done,
         StopOutcome::Unfinished => {
-            eprintln!(
-                "metastore: some requests were not finished in time; their clients do not know the outcome"
-            );
+            tell(&"some requests were not finished in time; their clients do not know the outcome");
             Exit::Unavailable
         }
     }
@@ -83,7 +85,7 @@ impl StopSignals {
             let mut received = signals.forever();
             received.next();
             if !serving.load(Ordering::Acquire) {
-                eprintln!("metastore: stopped before it served anybody");
+                tell(&"stopped before it served anybody");
                 exit_at_once();
             }
             // Without a receiver the process is ending already.
@@ -112,7 +114,7 @@ fn exit_at_once() -> ! {
 
 fn greet(summary: &NodeSummary) {
     for warning in &summary.warnings {
-        eprintln!("metastore: warning: {warning}");
+        tell(&format_args!("warning: {warning}"));
     }
     let program = std::env::args_os()
         .next()
@@ -122,16 +124,18 @@ fn greet(summary: &NodeSummary) {
         Some((address, _)) if address.port() != 7400 => format!(" --connect {address}"),
         _ => String::new(),
     };
-    println!("MetaStore {} is serving.", env!("CARGO_PKG_VERSION"));
-    println!("  data     {}", summary.data.display());
-    println!("  cluster  {:032x}", summary.cluster);
-    println!("  shards   {}", summary.shards);
-    println!("  flush    {}", summary.flush_method);
+    let mut text = format!("MetaStore {} is serving.\n", env!("CARGO_PKG_VERSION"));
+    text += &format!("  data     {}\n", summary.data.display());
+    text += &format!("  cluster  {:032x}\n", summary.cluster);
+    text += &format!("  shards   {}\n", summary.shards);
+    text += &format!("  flush    {}\n", summary.flush_method);
     for (core, (address, cpu)) in summary.cores.iter().enumerate() {
-        println!("  core {core}   {address} on processor {cpu}");
+        text += &format!("  core {core}   {address} on processor {cpu}\n");
     }
-    println!("Try:");
-    println!("  {program} put{connect} /hello world");
-    println!("  {program} get{connect} /hello");
-    println!("  {program} status{connect}");
+    text += &format!(
+        "Try:\n  {program} put{connect} /hello world\n  {program} get{connect} /hello\n  {program} status{connect}\n"
+    );
+    // A store serves whether or not somebody reads its greeting.
+    let _ = io::stdout().write_all(text.as_bytes());
+    let _ = io::stdout().flush();
 }

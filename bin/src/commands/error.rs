@@ -30,8 +30,7 @@ impl CommandError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             CommandError::Client(error) => exit_of_client(error),
-            // Whoever closed the pipe has seen enough, as `head` does.
-            CommandError::Output(_) if self.is_reader_gone() => Exit::Done,
+            // What it means depends on the command, which `run` knows.
             CommandError::Output(_) => Exit::Unavailable,
             CommandError::Wal(error) => error.exit(),
             CommandError::Tree(error) => error.exit(),
@@ -133,15 +132,5 @@ mod tests {
         let refused = error_of(io::ErrorKind::ConnectionRefused);
         assert_eq!(exit_of_client(&malformed), Exit::Usage);
         assert_eq!(exit_of_client(&refused), Exit::Unavailable);
-    }
-
-    #[test]
-    fn a_reader_that_left_is_no_error() {
-        let gone = CommandError::Output(io::ErrorKind::BrokenPipe.into());
-        assert!(gone.is_reader_gone());
-        assert_eq!(gone.exit(), Exit::Done);
-        let full = CommandError::Output(io::ErrorKind::StorageFull.into());
-        assert!(!full.is_reader_gone());
-        assert_eq!(full.exit(), Exit::Unavailable);
     }
 }

@@ -30,18 +30,38 @@ pub(crate) fn run(command: &Command) -> Exit {
         return dev::run(arguments);
     }
     let mut out = BufWriter::new(io::stdout().lock());
-    let result = answer(command, &mut out)
-        .and_then(|exit| out.flush().map(|()| exit).map_err(CommandError::Output));
-    match result {
-        Ok(exit) => exit,
-        Err(error) => {
-            // What was printed before the error is still an answer; a second error says nothing new.
-            let _ = out.flush();
-            if !error.is_reader_gone() {
-                tell(&error);
-            }
-            error.exit()
+    let result = answer(command, &mut out);
+    let flushed = out.flush().map_err(CommandError::Output);
+    let error = match (result, flushed) {
+        (Ok(exit), Ok(())) => return exit,
+        // The command has its result, and whoever closed the pipe has seen enough of it.
+        (Ok(exit), Err(error)) if error.is_reader_gone() => return exit,
+        (Ok(_), Err(error)) | (Err(error), _) => error,
+    };
+    if !error.is_reader_gone() {
+        tell(&error);
+    }
+    match error {
+        CommandError::Output(_) => exit_without_output(command, &error),
+        CommandError::Client(_) | CommandError::Wal(_) | CommandError::Tree(_) => error.exit(),
+    }
+}
+
+/// How a command ends whose answer could not be written. Only a listing may be cut short as if it were complete, as by
+/// `head`; a change may have been made, and a comparison that was not finished found nothing out.
+fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
+    match command {
+        Command::Put(_) | Command::Delete(_) | Command::Add(_) => Exit::OutcomeUnknown,
+        Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
+        Command::Get(_) | Command::List(_) | Command::Status(_) if error.is_reader_gone() => {
+            Exit::Done
         }
+        Command::Get(_)
+        | Command::List(_)
+        | Command::Status(_)
+        | Command::Wal(_)
+        | Command::ImportTree(_)
+        | Command::Dev(_) => Exit::Unavailable,
     }
 }
 

@@ -159,3 +159,30 @@ pub(crate) enum StartError {
         core: u16,
     },
 }
+
+impl StartError {
+    /// Whether the command line asked for what cannot be, rather than something being in the way.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            StartError::CoreCount { .. }
+            | StartError::ShardCount { .. }
+            | StartError::SegmentBytes { .. }
+            | StartError::SegmentCount { .. }
+            | StartError::Count { .. }
+            | StartError::Ports { .. }
+            | StartError::CpuList { .. }
+            | StartError::CpuNotAllowed { .. }
+            | StartError::Log(_) => true,
+            StartError::File { .. }
+            | StartError::Locked { .. }
+            | StartError::NotOurs { .. }
+            | StartError::NodeFile { .. }
+            | StartError::NodeFileFormat { .. }
+            | StartError::Bind(_)
+            | StartError::Device(_)
+            | StartError::Executor { .. }
+            | StartError::Recovery { .. }
+            | StartError::CoreEnded { .. } => false,
+        }
+    }
+}

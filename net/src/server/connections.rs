@@ -28,6 +28,8 @@ pub(super) struct Slot {
     pub(super) opened_ms: u64,
     /// When bytes last came in or went out, by [`Connections::now_ms`].
     pub(super) last_activity_ms: Cell<u64>,
+    /// When the client last took some of what waits for it, or it began to wait, by [`Connections::now_ms`].
+    pub(super) last_sent_ms: Cell<u64>,
     /// Set by whoever wants the task to end without sending what is left.
     pub(super) is_cut: Cell<bool>,
     pub(super) waker: RefCell<Option<Waker>>,
@@ -105,7 +107,12 @@ impl Connections {
         let Some(slot) = find(&slots, connection) else {
             return;
         };
-        slot.outbox.borrow_mut().reply(encode);
+        let mut outbox = slot.outbox.borrow_mut();
+        if outbox.unsent().is_empty() {
+            slot.last_sent_ms.set(self.now_ms());
+        }
+        outbox.reply(encode);
+        drop(outbox);
         if !slot.is_dirty.replace(true) {
             self.registry.dirty.borrow_mut().push(Rc::clone(slot));
         }
@@ -216,6 +223,7 @@ impl Connections {
             outbox: RefCell::new(outbox),
             opened_ms: self.now_ms(),
             last_activity_ms: Cell::new(self.now_ms()),
+            last_sent_ms: Cell::new(self.now_ms()),
             is_cut: Cell::new(false),
             waker: RefCell::new(None),
             is_dirty: Cell::new(false),

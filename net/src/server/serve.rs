@@ -120,9 +120,13 @@ fn is_expired(slot: &Slot, now_ms: u64, options: &ServerOptions, interval: Durat
         let age_ms = now_ms.saturating_sub(slot.opened_ms);
         return has_passed(age_ms, options.handshake_timeout);
     }
+    if !outbox.unsent().is_empty() {
+        // What a client sends does not excuse it from reading.
+        let unread_ms = now_ms.saturating_sub(slot.last_sent_ms.get());
+        return has_passed(unread_ms, options.idle_timeout);
+    }
     // With requests under way and nothing to send it is the client that waits for us.
-    let is_ours_to_act = outbox.in_flight() > 0 && outbox.unsent().is_empty();
-    !is_ours_to_act && has_passed(quiet_ms, options.idle_timeout)
+    outbox.in_flight() == 0 && has_passed(quiet_ms, options.idle_timeout)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -166,6 +166,7 @@ impl<S: Service> ConnectionTask<S> {
                 Poll::Ready(result) => outbox.on_sent(result?),
             }
             self.slot.last_activity_ms.set(self.connections.now_ms());
+            self.slot.last_sent_ms.set(self.connections.now_ms());
             sent = Sent::Drained;
         }
     }

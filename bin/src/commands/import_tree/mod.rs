@@ -71,9 +71,9 @@ impl TreeError {
             TreeError::Root { source, .. } if walk::is_absence(source) => Exit::Usage,
             TreeError::Root { .. } => Exit::Unavailable,
             TreeError::Connection(error) => exit_of_client(error),
-            TreeError::Refused { error, .. } | TreeError::NotReadBack { error, .. } => {
-                exit_of_wire(error)
-            }
+            // Puts before this one were stored, or are still under way.
+            TreeError::Refused { .. } => Exit::OutcomeUnknown,
+            TreeError::NotReadBack { error, .. } => exit_of_wire(error),
         }
     }
 }

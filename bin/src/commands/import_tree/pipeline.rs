@@ -157,6 +157,14 @@ fn judge(batch: &Batch, response: &Response<'_>) -> Answer {
         }
     };
     let refused = match response {
+        Response::Batch(reply) if reply.count as usize != batch.puts.len() => {
+            let message = format!("{} answers to {} puts", reply.count, batch.puts.len());
+            let error = WireError::new(ErrorCode::Internal).with_message(message);
+            Some(Answer::Refused(
+                batch.puts[0].0.clone(),
+                error.outcome_unknown(),
+            ))
+        }
         Response::Batch(reply) => batch
             .puts
             .iter()

@@ -243,10 +243,13 @@ impl Comparison<'_, '_> {
             }
             Question::IsStored { path } => {
                 let is_stored = values.iter().any(Option::is_some);
-                // If it is not, reading it back has said so already.
                 if is_stored {
                     let verdict = Verdict::Differs(Difference::NotListed);
                     self.report.verdict(&path, &verdict)?;
+                } else {
+                    // It may have been there when it was read back, and have gone since.
+                    let sight = Sight::of_key(&path);
+                    self.look_again(vec![Look::new(self.keys, path, sight)]);
                 }
                 Ok(())
             }

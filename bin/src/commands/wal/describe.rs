@@ -194,6 +194,9 @@ impl fmt::Display for What {
             DamageKind::HeaderMalformed => {
                 write!(formatter, "the header of a record contradicts itself")
             }
+            DamageKind::MarksUnreadable => {
+                write!(formatter, "neither of the two marks can be read")
+            }
             DamageKind::RecordsMissing { first, last } if first == last => {
                 write!(formatter, "record {first} is missing")
             }
