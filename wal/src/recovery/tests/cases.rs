@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use crate::format::{
-    BLOCK_BYTES, BodyFault, MarkState, RECORD_HEADER_BYTES, RecordEncoder, RecordFields,
-    RecordHeader, RecordKind, SubHeader, SubHeaderKind,
+    BLOCK_BYTES, BodyFault, RECORD_HEADER_BYTES, RecordEncoder, RecordFields, RecordHeader,
+    RecordKind, SubHeader, SubHeaderKind,
 };
 use crate::recovery::{
     Concerned, Damage, DamageKind, Decision, MarkBlocks, RecoveryError, SegmentSource, SurveyItem,
