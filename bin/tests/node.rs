@@ -315,3 +315,34 @@ fn a_negative_answer_survives_a_closed_pipe() {
         .expect("bash can be started");
     assert_eq!(status.code(), Some(1));
 }
+
+#[test]
+fn every_durable_write_in_the_status_was_one_of_the_ring() {
+    let data = TestDirectory::new("counts");
+    let store = Store::start(data.path(), 1, &[]);
+    for number in 0..20 {
+        store.run(&["put", "/a", &number.to_string()]);
+    }
+    // The mark behind the last put may be on its way at the first look.
+    let counts = (0..100).map(|_| {
+        let text = stdout(&store.run(&["status", "--json"]));
+        let status: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let core = &status["cores"][0];
+        let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+        let log = &core["log"];
+        let written = number(&log["durable_writes"]) + number(&log["marks"]);
+        assert!(number(&log["durable_writes"]) >= 20, "{text}");
+        (written, number(&core["counters"]["ring_writes"]))
+    });
+    let mut last = (0, 0);
+    for (written, submitted) in counts {
+        last = (written, submitted);
+        if written == submitted {
+            return;
+        }
+    }
+    panic!(
+        "{} writes became durable, {} were submitted",
+        last.0, last.1
+    );
+}

@@ -24,7 +24,7 @@ use super::clock::Clock;
 use super::event::Event;
 use super::halt::{halt, halt_for};
 use super::outgoing::{MeshSender, Outgoing};
-use super::wire::{self, CoreFacts};
+use super::wire::{self, CoreFacts, DriverCounts};
 
 /// How long to wait before a segment is tried again after the disk had no room for it.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
@@ -141,8 +141,12 @@ impl Driver {
             .borrow_mut()
             .finish_turn(self.clock.now(), &mut effects);
         let finished = self.clock.now();
+        let counts = DriverCounts {
+            connections: self.connections.count(),
+            ring_writes: self.ring.borrow().status().writes,
+        };
         for effect in effects.queue.drain(..) {
-            self.carry_out(effect, &effects.arena);
+            self.carry_out(effect, &effects.arena, counts);
         }
         self.ring_result(self.ring.borrow_mut().submit());
         self.flush_mesh();
@@ -167,7 +171,7 @@ impl Driver {
         }
     }
 
-    fn carry_out(self: &Rc<Self>, effect: Effect, arena: &[u8]) {
+    fn carry_out(self: &Rc<Self>, effect: Effect, arena: &[u8], counts: DriverCounts) {
         match effect {
             Effect::WriteLog {
                 ticket,
@@ -203,9 +207,8 @@ impl Driver {
                 reply,
             } => {
                 let subject = (RequestId(request.0), kind);
-                let count = self.connections.count();
                 self.connections.reply(to_net(connection), |out| {
-                    wire::append_reply(&self.facts, count, subject, &reply, arena, out)
+                    wire::append_reply(&self.facts, counts, subject, &reply, arena, out)
                 });
             }
             Effect::Forward { core, batch } => {

@@ -26,6 +26,14 @@ pub(crate) struct CoreFacts {
     pub(crate) clock: Clock,
 }
 
+/// What the driver counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DriverCounts {
+    pub(crate) connections: usize,
+    /// Durable writes that the ring was given, marks included.
+    pub(crate) ring_writes: u64,
+}
+
 impl CoreFacts {
     pub(crate) fn hello(&self) -> HelloInfo {
         self.hello.clone()
@@ -99,7 +107,7 @@ pub(crate) fn append_shard_map(facts: &CoreFacts, id: RequestId, out: &mut Vec<u
 /// Appends the frame of a reply, whose spans lie in `arena`.
 pub(crate) fn append_reply(
     facts: &CoreFacts,
-    connections: usize,
+    counts: DriverCounts,
     (id, kind): (RequestId, RequestKind),
     reply: &Reply,
     arena: &[u8],
@@ -133,7 +141,7 @@ pub(crate) fn append_reply(
         }
         Reply::Cancelled => net::append_cancelled(out, id),
         Reply::Status(status) => {
-            let reply = status_reply(facts, connections, status);
+            let reply = status_reply(facts, counts, status);
             net::append_status(out, id, &reply);
         }
         Reply::Error(error) => {
@@ -263,7 +271,7 @@ fn with_revision(code: ErrorCode, revision: Revision) -> WireError {
     }
 }
 
-fn status_reply(facts: &CoreFacts, connections: usize, status: &CoreStatus) -> StatusReply {
+fn status_reply(facts: &CoreFacts, counts: DriverCounts, status: &CoreStatus) -> StatusReply {
     let log = &status.log;
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let used_bytes = log.files as u64 * facts.segment_bytes;
@@ -274,7 +282,7 @@ fn status_reply(facts: &CoreFacts, connections: usize, status: &CoreStatus) -> S
         uptime_ms: facts.clock.now().0 / 1_000_000,
         core_index: status.core.0,
         shards: count(status.replicas.len()),
-        connections: count(connections),
+        connections: count(counts.connections),
         log: LogStatus {
             durable_writes: log.durable_writes,
             marks: log.marks,
@@ -289,13 +297,13 @@ fn status_reply(facts: &CoreFacts, connections: usize, status: &CoreStatus) -> S
             space_state: if status.accepts_writes { "ok" } else { "full" }.to_owned(),
             flush_method: facts.flush_method.to_owned(),
         },
-        counters: counters(status),
+        counters: counters(status, counts),
         stages: status.stages.iter().map(stage_status).collect(),
         replicas: status.replicas.iter().map(replica_status).collect(),
     }
 }
 
-fn counters(status: &CoreStatus) -> Vec<Counter> {
+fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
     let (counters, waiting) = (&status.counters, &status.waiting);
     let commands = status
         .replicas
@@ -309,6 +317,7 @@ fn counters(status: &CoreStatus) -> Vec<Counter> {
         ("refused", counters.refused),
         ("commands_applied", commands),
         ("padding_bytes", status.log.padding_bytes),
+        ("ring_writes", counts.ring_writes),
         ("gathers_open", waiting.gathers as u64),
         ("ranges_open", waiting.ranges as u64),
         ("range_parts_open", waiting.range_parts as u64),
