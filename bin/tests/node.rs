@@ -22,6 +22,18 @@ fn what_was_acknowledged_is_there_after_kill_9() {
 }
 
 #[test]
+fn a_killed_store_can_be_started_on_its_port_at_once() {
+    let data = TestDirectory::new("same-port");
+    let port = free_ports(1);
+    for round in 0..3 {
+        let store = Store::start_at(port, data.path(), 1, &[]);
+        let output = store.run(&["put", "/round", &round.to_string()]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        store.kill();
+    }
+}
+
+#[test]
 fn any_core_takes_any_request() {
     let data = TestDirectory::new("cores");
     let store = Store::start(data.path(), 3, &["--shards", "7"]);

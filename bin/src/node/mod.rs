@@ -28,7 +28,7 @@ use metastore_engine::{
     ShardMap,
 };
 use metastore_net::HelloInfo;
-use metastore_net::server::bind_socket;
+use metastore_net::server::{BindError, bind_socket};
 use metastore_statemachine::Parameters;
 use metastore_wal::device::{Fault, FlushMethod, probe_io_uring};
 
@@ -58,6 +58,9 @@ pub(crate) struct NodeOptions {
     pub(crate) fault: Option<Fault>,
 }
 
+/// How long a port may take to become free after the process that had it was killed.
+const PORT_RELEASE_LIMIT: Duration = Duration::from_secs(2);
+const PORT_POLL: Duration = Duration::from_millis(20);
 /// Bytes of glommio's own registered memory for each core: the log has a ring of its own, so this stays unused.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
 /// How long a busy core may go without looking for events.
@@ -107,7 +110,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     let addresses = layout::addresses(options.port, cores)?;
     let listeners = addresses
         .iter()
-        .map(|&address| bind_socket(address))
+        .map(|&address| listen(address))
         .collect::<Result<Vec<_>, _>>()?;
     halt::halt_on_panic();
 
@@ -217,6 +220,20 @@ fn choose_cpus(options: &NodeOptions, allowed: &[usize]) -> Result<Vec<usize>, S
             allowed: allowed.to_vec(),
         }),
         None => Ok(cpus),
+    }
+}
+
+/// Listens on `address`. The kernel takes down the rings of a killed process in the background, and until it has, the
+/// process's sockets still hold their ports: a restart right after `kill -9` waits for that.
+fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let began = Instant::now();
+    loop {
+        match bind_socket(address) {
+            Err(BindError::InUse { .. }) if began.elapsed() < PORT_RELEASE_LIMIT => {
+                std::thread::sleep(PORT_POLL);
+            }
+            result => return result,
+        }
     }
 }
 

@@ -75,7 +75,11 @@ pub(crate) struct Store {
 impl Store {
     /// Starts a store on `data` with more arguments and waits until it serves.
     pub(crate) fn start(data: &Path, cores: u16, arguments: &[&str]) -> Store {
-        let port = free_ports(cores);
+        Store::start_at(free_ports(cores), data, cores, arguments)
+    }
+
+    /// The same, on a port that the test chose.
+    pub(crate) fn start_at(port: u16, data: &Path, cores: u16, arguments: &[&str]) -> Store {
         let mut store = Store::spawn(data, port, cores, arguments);
         let began = Instant::now();
         while !store.greeting.contains("is serving") {
