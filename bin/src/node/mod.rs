@@ -14,10 +14,12 @@ mod mesh;
 pub(crate) mod node_file;
 mod outgoing;
 mod phase;
+mod pulse;
 mod stop;
 mod wire;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -39,6 +41,7 @@ pub(crate) use self::error::StartError;
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
 use self::phase::{NodePhase, Phase};
+use self::pulse::Pulse;
 pub(crate) use self::stop::StopOutcome;
 
 /// How a node is started.
@@ -128,6 +131,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         1 => vec![None],
         _ => mesh::build(cores).into_iter().map(Some).collect(),
     };
+    let mut pulse = Pulse::default();
     for (index, (config, listener)) in setups.configs.into_iter().zip(listeners).enumerate() {
         let core = config.identity.core;
         let setup = CoreSetup {
@@ -146,8 +150,13 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         };
         // More cores than processors is for tests: they take turns.
         let cpu = cpus[index % cpus.len()];
-        spawn(core, cpu, setup, listener)?;
+        let beat = pulse.add_core().map_err(|source| StartError::File {
+            path: data.path().to_owned(),
+            source,
+        })?;
+        spawn(core, cpu, setup, listener, beat)?;
     }
+    pulse.start();
     drop((ready, stopped));
     let warnings = match await_ready(&reports, cores) {
         Ok(warnings) => warnings,
@@ -352,6 +361,7 @@ fn spawn(
     cpu: usize,
     setup: CoreSetup,
     listener: TcpListener,
+    beat: UnixStream,
 ) -> Result<(), StartError> {
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(&format!("core-{}", core.0))
@@ -359,6 +369,7 @@ fn spawn(
         // The default would pin the threads that prepare segments to the core's own processor.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .spawn(move || async move {
+            glommio::spawn_local(pulse::feel(beat)).detach();
             // Sockets and the ring wake tasks from outside: in a queue to which latency does not matter that can
             // take tens of milliseconds.
             let latency = Latency::Matters(CORE_LATENCY);
