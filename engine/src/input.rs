@@ -3,6 +3,7 @@
 use metastore_wal::{FileNumber, LogBuffer, Ticket};
 
 use crate::CoreId;
+use crate::core::DiskSpace;
 use crate::ids::{ConnectionId, RequestId};
 use crate::mesh::MeshBatch;
 use crate::request::Request;
@@ -64,6 +65,8 @@ pub enum Input<'a> {
         /// The file.
         file: FileNumber,
     },
+    /// How the disk stands has changed.
+    DiskSpace(DiskSpace),
     /// The process is to stop: what has been accepted is finished, nothing new is taken.
     Drain,
 }

@@ -31,7 +31,7 @@ mod span;
 mod stages;
 mod status;
 
-pub use crate::core::{Core, CoreBuilder, CoreConfig, LogHistory, StartError};
+pub use crate::core::{Core, CoreBuilder, CoreConfig, DiskSpace, LogHistory, StartError};
 pub use crate::effect::{Effect, Effects, HaltReason};
 pub use crate::ids::{BootNonce, ConnectionId, RequestId, Time};
 pub use crate::input::Input;

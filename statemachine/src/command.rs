@@ -413,6 +413,19 @@ impl CommandKind {
         }
     }
 
+    /// Whether the command can only make the state smaller: it passes where others are refused for want of space.
+    #[must_use]
+    pub fn frees_space(self) -> bool {
+        match self {
+            CommandKind::Delete => true,
+            CommandKind::Put
+            | CommandKind::AddI64
+            | CommandKind::MaxI64
+            | CommandKind::MinI64
+            | CommandKind::Append => false,
+        }
+    }
+
     fn is_flag_allowed(self, flag: CommandFlags) -> bool {
         match flag {
             CommandFlags::LEASE => self == CommandKind::Put,

@@ -31,6 +31,7 @@ mod queue;
 mod ring;
 mod ring_probe;
 mod source;
+mod space;
 mod system;
 #[cfg(test)]
 mod test_directory;
@@ -48,3 +49,4 @@ pub use pace::{Pace, PauseSwitch};
 pub use ring::{Completion, FlushMethod, Ring, RingOptions, RingStatus};
 pub use ring_probe::probe_io_uring;
 pub use source::DirectorySource;
+pub use space::{DiskReserve, FileSystemSpace};

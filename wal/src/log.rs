@@ -346,6 +346,14 @@ impl Log {
         LogSpace::Ok
     }
 
+    /// Whether what gives space back, a delete or a compaction, still fits where [`Log::space`] refuses the rest: there
+    /// would be no way out of a full disk otherwise. The last part of the segment belongs to raft and to the record of
+    /// the snapshot that releases others.
+    #[must_use]
+    pub fn has_room_to_free(&self) -> bool {
+        self.segments.remaining_bytes() >= self.options.segment_bytes / 16
+    }
+
     /// Whose entries keep the oldest segment alive. Empty when it is the one being written.
     #[must_use]
     pub fn oldest_holders(&self) -> Vec<Holder> {

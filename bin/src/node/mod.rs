@@ -4,6 +4,7 @@ mod clock;
 mod core_thread;
 mod cpus;
 mod data;
+mod disk_space;
 mod driver;
 mod error;
 mod event;

@@ -254,6 +254,14 @@ fn to_wire_error(error: &RequestError) -> WireError {
             actual: *used_bytes,
             ..new(ErrorCode::ReadOnly)
         },
+        RequestError::DiskLow {
+            free_bytes,
+            low_bytes,
+        } => WireError {
+            limit: *low_bytes,
+            actual: *free_bytes,
+            ..new(ErrorCode::ReadOnly)
+        },
         RequestError::Cancelled => new(ErrorCode::Cancelled),
         RequestError::ShuttingDown => new(ErrorCode::ShuttingDown),
     };

@@ -3,14 +3,16 @@
 mod builder;
 mod intake;
 mod ranges;
+mod space;
 
 use std::collections::VecDeque;
 
-use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, LogSpace, Position, ShardId, Ticket};
+use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, Position, ShardId, Ticket};
 
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
+pub use self::space::DiskSpace;
 
 use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
@@ -88,6 +90,7 @@ pub struct Core {
     last_write_ended: Time,
     next_tick: Time,
     is_draining: bool,
+    disk: DiskSpace,
     /// Bytes of commands that were admitted and are not applied: at the end of the last turn, and what came since.
     waiting_bytes: usize,
     stages: Stages,
@@ -134,6 +137,7 @@ impl Core {
             last_write_ended: now,
             next_tick: now.plus_ms(config.settings.raft.tick_interval_ms),
             is_draining: false,
+            disk: DiskSpace::Enough,
             waiting_bytes: 0,
             stages: Stages::default(),
             counters: CoreCounters::default(),
@@ -202,7 +206,7 @@ impl Core {
         CoreStatus {
             core: self.id(),
             is_serving: self.is_serving(),
-            accepts_writes: self.log.space() == LogSpace::Ok,
+            accepts_writes: self.accepts_writes(),
             log: self.log.status(),
             counters: self.counters,
             waiting: WaitingWork {
@@ -262,6 +266,7 @@ impl Core {
             Input::MarkWritten { ticket, buffer } => self.log.on_mark_written(ticket, buffer),
             Input::SegmentPrepared { file } => self.log.on_segment_prepared(file),
             Input::SegmentRemoved { file } => self.log.on_segment_removed(file),
+            Input::DiskSpace(disk) => self.disk = disk,
             Input::Drain => self.is_draining = true,
         }
     }
