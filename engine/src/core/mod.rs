@@ -3,6 +3,7 @@
 mod builder;
 mod intake;
 mod ranges;
+mod slices;
 mod space;
 
 use std::collections::VecDeque;
@@ -12,6 +13,8 @@ use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, Position, ShardId, Ticket
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
+pub use self::slices::SliceKind;
+use self::slices::Slices;
 pub use self::space::DiskSpace;
 
 use crate::answers::Answers;
@@ -74,6 +77,8 @@ impl Dirty {
 ///
 /// Its methods, by kind:
 /// * [`step`](Core::step), [`finish_turn`](Core::finish_turn), [`on_turn_executed`](Core::on_turn_executed): the turn;
+/// * [`has_slice`](Core::has_slice), [`run_slice`](Core::run_slice), [`on_slice_executed`](Core::on_slice_executed):
+///   background work between turns;
 /// * [`next_deadline`](Core::next_deadline): when it wants to be woken;
 /// * [`status`](Core::status), [`is_serving`](Core::is_serving), [`is_drained`](Core::is_drained): what it reports.
 pub struct Core {
@@ -94,6 +99,7 @@ pub struct Core {
     /// Bytes of commands that were admitted and are not applied: at the end of the last turn, and what came since.
     waiting_bytes: usize,
     stages: Stages,
+    slices: Slices,
     counters: CoreCounters,
     /// What this turn applied, until the driver says that its answers have left.
     applied: Applied,
@@ -140,6 +146,7 @@ impl Core {
             disk: DiskSpace::Enough,
             waiting_bytes: 0,
             stages: Stages::default(),
+            slices: Slices::default(),
             counters: CoreCounters::default(),
             applied: Applied::default(),
             turn_ended: now,
@@ -217,6 +224,7 @@ impl Core {
                 unpersisted_readies: self.replicas.iter().map(Replica::unpersisted_readies).sum(),
             },
             stages: self.stages.summaries(),
+            slices: self.slices.summaries(),
             replicas: self.replicas.iter().map(Replica::status).collect(),
         }
     }
