@@ -78,6 +78,10 @@ pub(crate) struct DevArguments {
     /// How large the log of one core may become, as in 8GiB [default: 8GiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) wal_budget: Option<u64>,
+    /// What must be free on the disk, for example 512MiB: with less, only deletes are taken. By default a twentieth of
+    /// the disk, at most 1GiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) disk_low: Option<u64>,
     /// How writes are made durable [default: measured when the data is formatted]
     #[arg(long, value_name = "METHOD")]
     pub(crate) flush: Option<FlushChoice>,

@@ -2,6 +2,7 @@
 
 mod harness;
 mod slices;
+mod space;
 
 use harness::{Answer, TestNode, config, start};
 use metastore_engine::{

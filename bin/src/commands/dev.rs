@@ -25,6 +25,7 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
         cpus: arguments.cpus.clone(),
         segment_bytes: arguments.segment_bytes,
         wal_budget_bytes: arguments.wal_budget,
+        disk_low_bytes: arguments.disk_low,
         flush_method: arguments.flush.map(|choice| match choice {
             FlushChoice::Dsync => FlushMethod::Dsync,
             FlushChoice::WriteThenSync => FlushMethod::WriteThenSync,

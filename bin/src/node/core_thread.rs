@@ -15,6 +15,7 @@ use metastore_wal::recovery::{self, Recovered};
 
 use super::StartError;
 use super::clock::Clock;
+use super::disk_space::DiskWatch;
 use super::driver::{Driver, DriverParts};
 use super::log_files::LogFiles;
 use super::mesh::{self, MeshEnds};
@@ -33,6 +34,7 @@ pub(crate) struct CoreSetup {
     pub(crate) fault: Option<Fault>,
     pub(crate) facts: CoreFacts,
     pub(crate) clock: Clock,
+    pub(crate) disk: DiskWatch,
     pub(crate) mesh: Option<MeshEnds>,
     pub(crate) phase: NodePhase,
     /// Told once, when the core could answer, or why it cannot.
@@ -108,6 +110,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         fault,
         facts,
         clock,
+        disk,
         ..
     } = setup;
     let core = config.identity.core.0;
@@ -153,6 +156,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         log_directory,
         clock,
         facts,
+        disk,
         mesh,
     });
     Ok((Rc::new(driver), server::adopt_stream(wake), report))

@@ -77,11 +77,6 @@ impl DiskWatch {
         self.0.free_bytes.load(Ordering::Relaxed)
     }
 
-    /// What must be free for anything but deletes, in bytes.
-    pub(crate) fn low_bytes(&self) -> u64 {
-        self.0.low_bytes
-    }
-
     /// Notes how large a snapshot of the largest shard of a core would be.
     pub(crate) fn want_reserve(&self, core: CoreId, bytes: u64) {
         self.0.wanted_bytes[usize::from(core.0)].store(bytes, Ordering::Relaxed);

@@ -21,6 +21,7 @@ use metastore_wal::FileNumber;
 use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseSwitch, Ring};
 
 use super::clock::Clock;
+use super::disk_space::DiskWatch;
 use super::event::Event;
 use super::halt::{halt, halt_for};
 use super::outgoing::{MeshSender, Outgoing};
@@ -41,6 +42,7 @@ pub(crate) struct DriverParts {
     pub(crate) log_directory: PathBuf,
     pub(crate) clock: Clock,
     pub(crate) facts: CoreFacts,
+    pub(crate) disk: DiskWatch,
     pub(crate) mesh: Option<Box<dyn MeshSender>>,
 }
 
@@ -54,6 +56,7 @@ pub(crate) struct Driver {
     preparation_pause: PauseSwitch,
     clock: Clock,
     facts: CoreFacts,
+    disk: DiskWatch,
     connections: Connections,
     outgoing: RefCell<Outgoing>,
     is_stopping: Cell<bool>,
@@ -71,6 +74,7 @@ impl Driver {
             log_directory,
             clock,
             facts,
+            disk,
             mesh,
         } = parts;
         let cores = usize::from(facts.hello.core_count);
@@ -83,6 +87,7 @@ impl Driver {
             preparation_pause: PauseSwitch::default(),
             clock,
             facts,
+            disk,
             connections: Connections::default(),
             outgoing: RefCell::new(Outgoing::new(mesh, cores)),
             is_stopping: Cell::new(false),
@@ -349,7 +354,11 @@ impl Driver {
             )
             .await;
             if self.clock.now() >= deadline {
+                self.step(Input::DiskSpace(self.disk.space()));
                 self.step(Input::Tick);
+                let core = self.core.borrow();
+                self.disk.want_reserve(core.id(), core.snapshot_bytes_max());
+                drop(core);
                 self.run_turn();
             }
         }

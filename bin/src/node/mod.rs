@@ -38,6 +38,7 @@ use metastore_wal::device::{Fault, FlushMethod, probe_io_uring};
 use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
+use self::disk_space::DiskWatch;
 pub(crate) use self::error::StartError;
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
@@ -57,6 +58,8 @@ pub(crate) struct NodeOptions {
     pub(crate) cpus: Option<String>,
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) wal_budget_bytes: Option<u64>,
+    /// What must be free on the disk for anything but deletes; `None` for the default.
+    pub(crate) disk_low_bytes: Option<u64>,
     pub(crate) flush_method: Option<FlushMethod>,
     /// For tests: what the disk of each core's log does wrong.
     pub(crate) fault: Option<Fault>,
@@ -125,6 +128,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         addresses: &addresses,
     }
     .build()?;
+    let disk = DiskWatch::start(data.path(), options.disk_low_bytes, cores)?;
     let phase = NodePhase::new(cores);
     let (ready, reports) = mpsc::channel();
     let (stopped, stops) = mpsc::channel();
@@ -144,6 +148,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             flush_method: setups.flush_method,
             fault: options.fault,
             clock: setups.clock,
+            disk: disk.clone(),
             mesh: meshes[index].take(),
             phase: phase.clone(),
             ready: ready.clone(),

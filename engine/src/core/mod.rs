@@ -178,7 +178,9 @@ impl Core {
         (&mut self.replicas[replica], turn)
     }
 
-    fn id(&self) -> CoreId {
+    /// Which core it is.
+    #[must_use]
+    pub fn id(&self) -> CoreId {
         self.config.identity.core
     }
 
@@ -199,6 +201,13 @@ impl Core {
             && self.replicas.iter().all(Replica::is_quiet)
             && self.log.is_idle()
             && !self.log.needs_mark()
+    }
+
+    /// What a snapshot of its largest shard would take at most, in bytes, before compression.
+    #[must_use]
+    pub fn snapshot_bytes_max(&self) -> u64 {
+        let states = self.replicas.iter().map(Replica::state_bytes);
+        states.max().unwrap_or(0)
     }
 
     /// Whether more than a good part of a record waits for the log: background writes should make room.

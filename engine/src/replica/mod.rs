@@ -157,6 +157,12 @@ impl Replica {
         self.open.bytes() + self.proposals.bytes()
     }
 
+    /// Bytes of its state and of the history that goes into a snapshot with it.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        let memory = self.state.memory();
+        memory.state_bytes + memory.history_bytes
+    }
+
     /// Parts of ranges that it holds open.
     pub(crate) fn open_parts(&self) -> usize {
         self.parts.len()
