@@ -2,7 +2,8 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use metastore_net::StatusReply;
 use metastore_net::blocking::{Client, ClientError, ConnectOptions};
@@ -13,6 +14,15 @@ use crate::process::{ProcessError, ProcessId, ProcessUse};
 
 /// How long an answer of the store may take while it is under load.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a store is given to prepare its segments.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+
+/// Looks at a store that must show the same segments one after the other.
+const SETTLED_LOOKS: u32 = 3;
+
+/// Time between these looks.
+const SETTLE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Why a store cannot be observed.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +139,27 @@ impl Store {
         })
     }
 
+    /// Waits until the store writes nothing on its own: segments that are filled with zeros meanwhile would disturb
+    /// what is measured.
+    pub(crate) fn settle(&mut self) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let mut last = None;
+        let mut same = 0;
+        while same < SETTLED_LOOKS && started.elapsed() < SETTLE_MAX {
+            let observation = self.observe()?;
+            let logs = observation.statuses().iter().map(|status| &status.log);
+            let segments: Vec<(u32, u32)> = logs.map(|log| (log.segments, log.spares)).collect();
+            same = if last.as_ref() == Some(&segments) {
+                same + 1
+            } else {
+                0
+            };
+            last = Some(segments);
+            thread::sleep(SETTLE_PAUSE);
+        }
+        Ok(())
+    }
+
     /// How the disk makes writes durable, if it is observed.
     pub(crate) fn write_cache(&self) -> Option<DiskCache> {
         self.disk.as_ref().and_then(DiskCache::of)
@@ -213,6 +244,11 @@ impl Observation {
     /// The status of each core.
     pub(crate) fn statuses(&self) -> &[StatusReply] {
         &self.statuses
+    }
+
+    /// CPU time of the store's process since its start.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        self.process.map(|process| process.cpu)
     }
 
     /// What was spent between two looks on `operations`.
