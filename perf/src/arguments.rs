@@ -119,6 +119,12 @@ pub(crate) struct RunArguments {
 /// A measurement that starts a store of its own.
 #[derive(Debug, Subcommand)]
 pub(crate) enum OwnMeasurement {
+    /// Heap allocations a put in steady state, of a store built with `--features count-allocations`.
+    Allocations(OwnStoreArguments),
+    /// Memory for each key beyond key and value, of a store built with `--features count-allocations`.
+    LiveBytes(LiveBytesArguments),
+    /// Server CPU a put with many shards on a core, over that with one.
+    Shards(ShardsArguments),
     /// The tail of latencies under load: p99 at a share of the capacity over p50 of one client alone.
     UnderLoad(UnderLoadArguments),
     /// From the start of the process to serving, for each GiB of log.
@@ -129,10 +135,31 @@ impl OwnMeasurement {
     /// How its stores are started.
     pub(crate) fn store(&self) -> &OwnStoreArguments {
         match self {
+            OwnMeasurement::Allocations(arguments) => arguments,
+            OwnMeasurement::LiveBytes(arguments) => &arguments.store,
+            OwnMeasurement::Shards(arguments) => &arguments.store,
             OwnMeasurement::UnderLoad(arguments) => &arguments.store,
             OwnMeasurement::Restart(arguments) => &arguments.store,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LiveBytesArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShardsArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// How many are many.
+    #[arg(long, value_name = "S", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub(crate) shards: u32,
 }
 
 #[derive(Debug, Args)]

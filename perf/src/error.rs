@@ -25,6 +25,11 @@ pub(crate) enum PerfError {
     Node(#[from] NodeError),
     #[error("the store could not be prepared: {failure}")]
     Preparation { failure: String },
+    #[error(
+        "the store does not count its allocations: build it with `cargo build --release -p metastore --features \
+         count-allocations`"
+    )]
+    NotCounting,
     #[error("the store's data cannot be looked at: {0}")]
     Data(#[from] io::Error),
     #[error("cannot write the report: {source}")]

@@ -3,8 +3,11 @@
 //!
 //! What is compared is measured in turns within a round. A round whose measurements are void does not count.
 
+mod allocations;
 mod data_files;
+mod live_bytes;
 mod restart;
+mod shards;
 mod under_load;
 
 use std::ffi::OsString;
@@ -111,6 +114,9 @@ impl<'a> Bench<'a> {
     fn measure(&mut self, measurement: &OwnMeasurement) -> Result<Findings, PerfError> {
         match measurement {
             OwnMeasurement::UnderLoad(arguments) => under_load::measure_tail(self, arguments),
+            OwnMeasurement::Allocations(_) => allocations::measure_allocations(self),
+            OwnMeasurement::LiveBytes(arguments) => live_bytes::measure_live_bytes(self, arguments),
+            OwnMeasurement::Shards(arguments) => shards::measure_shards(self, arguments),
             OwnMeasurement::Restart(arguments) => restart::measure_restart(self, arguments),
         }
     }

@@ -69,6 +69,8 @@ pub(crate) struct Costs {
     /// Writes of the logs' watermarks alone, by the store's own count; each is flushed too.
     pub(crate) mark_writes: u64,
     pub(crate) durable_writes_per_operation: f64,
+    /// Of a store that counts them: heap allocations of the whole process.
+    pub(crate) allocations_per_operation: Option<f64>,
     /// Flushes of the disk, by the kernel's count; those that others caused included.
     pub(crate) device_flushes: Option<u64>,
 }
@@ -160,6 +162,11 @@ impl Store {
         Ok(())
     }
 
+    /// Memory that the store's process has, if that is observed.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        self.process?.resident_bytes()
+    }
+
     /// How the disk makes writes durable, if it is observed.
     pub(crate) fn write_cache(&self) -> Option<DiskCache> {
         self.disk.as_ref().and_then(DiskCache::of)
@@ -246,6 +253,24 @@ impl Observation {
         &self.statuses
     }
 
+    /// A counter of the whole process, which every core tells alike.
+    fn process_counter(&self, name: &str) -> Option<u64> {
+        let counters = &self.statuses.first()?.counters;
+        let counter = counters.iter().find(|counter| counter.name == name)?;
+        Some(counter.value)
+    }
+
+    /// Heap allocations since the start, if the store counts them.
+    pub(crate) fn allocations(&self) -> Option<u64> {
+        self.process_counter("process_allocations")
+    }
+
+    /// Bytes that are allocated at present, if the store counts them.
+    pub(crate) fn live_bytes(&self) -> Option<u64> {
+        let allocated = self.process_counter("process_allocated_bytes")?;
+        Some(allocated.saturating_sub(self.process_counter("process_freed_bytes")?))
+    }
+
     /// CPU time of the store's process since its start.
     pub(crate) fn cpu(&self) -> Option<Duration> {
         self.process.map(|process| process.cpu)
@@ -262,6 +287,7 @@ impl Observation {
         let process = self.process.zip(earlier.process);
         let used = process.map(|(now, then)| now.since(&then));
         let flushes = self.device_flushes.zip(earlier.device_flushes);
+        let allocations = self.allocations().zip(earlier.allocations());
         Costs {
             operations,
             server_cpu: used.map(|used| used.cpu),
@@ -272,6 +298,8 @@ impl Observation {
             durable_writes,
             mark_writes: grown(|status| status.log.marks),
             durable_writes_per_operation: each(durable_writes as f64),
+            allocations_per_operation: allocations
+                .map(|(now, then)| each(now.saturating_sub(then) as f64)),
             device_flushes: flushes.map(|(now, then)| now.saturating_sub(then)),
         }
     }
