@@ -9,7 +9,7 @@ mod input;
 mod plain;
 mod run;
 
-use input::{Step, parameters, step};
+use input::{Pinned, Step, parameters, step};
 use plain::{Condition, Model, ModelCommand, ModelQuery, ModelRow};
 use run::Run;
 
