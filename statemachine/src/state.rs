@@ -2,8 +2,10 @@
 
 mod apply;
 mod decide;
+mod export;
 mod hash;
 mod history;
+mod import;
 mod kept;
 mod key_map;
 mod pins;
@@ -16,9 +18,12 @@ mod walk;
 use std::collections::BTreeMap;
 
 pub use apply::ApplyError;
+use export::Exports;
+pub use export::{ExportLimits, ExportProgress, SnapshotExport};
 use hash::StateHash;
 pub use history::ChangePosition;
 use history::History;
+pub use import::SnapshotImport;
 use kept::Kept;
 use key_map::KeyMap;
 use pins::Pins;
@@ -39,6 +44,8 @@ use crate::query::{RangeQuery, ReadError};
 /// - holding the past while reading on: [`pin`](StateMachine::pin), [`pin_at`](StateMachine::pin_at),
 ///   [`pin_range`](StateMachine::pin_range), [`pass`](StateMachine::pass), [`unpin`](StateMachine::unpin),
 ///   [`reclaim`](StateMachine::reclaim);
+/// - copying everything out while the state moves on: [`begin_export`](StateMachine::begin_export),
+///   [`export_slice`](StateMachine::export_slice), [`end_export`](StateMachine::end_export);
 /// - numbers: [`revision`](StateMachine::revision), [`oldest_revision`](StateMachine::oldest_revision),
 ///   [`shard_time`](StateMachine::shard_time), [`key_count`](StateMachine::key_count),
 ///   [`memory`](StateMachine::memory), [`state_hash`](StateMachine::state_hash).
@@ -54,6 +61,7 @@ pub struct StateMachine {
     history: History,
     pins: Pins,
     kept: Kept,
+    exports: Exports,
     hash: StateHash,
     key_count: u64,
     /// Bytes of the live versions' records.
@@ -116,6 +124,7 @@ impl StateMachine {
             history: History::new(),
             pins: Pins::new(PinLimits::default()),
             kept: Kept::default(),
+            exports: Exports::new(ExportLimits::default()),
             hash: StateHash::new(),
             key_count: 0,
             live_bytes: 0,
@@ -252,7 +261,7 @@ impl StateMachine {
 
     /// Breaks the pin that reaches back farthest, if too much is kept for pins. While something of a broken pin may
     /// still be there, nobody knows what the others hold.
-    fn break_heavy_pins(&mut self) {
+    pub(super) fn break_heavy_pins(&mut self) {
         if self.kept.bytes() > self.pins.limits().bytes_max
             && !self.kept.wants_sweep()
             && let Some(unread) = self.pins.break_farthest()
@@ -264,8 +273,9 @@ impl StateMachine {
     /// Frees up to `entries_max` forgotten changes, or versions kept for pins that are gone, and returns how many it
     /// looked at. Commands free some each; this is for idle times.
     pub fn reclaim(&mut self, entries_max: usize) -> usize {
+        let hold = self.exports.hold();
         for freed in 0..entries_max {
-            let Some((position, entry)) = self.history.free_front() else {
+            let Some((position, entry)) = self.history.free_front(hold) else {
                 return freed + self.kept.sweep(&self.pins, entries_max - freed);
             };
             if entry.after.is_none() {
@@ -284,7 +294,7 @@ impl StateMachine {
     /// Whether [`StateMachine::reclaim`] has something to free.
     #[must_use]
     pub fn has_reclaimable(&self) -> bool {
-        self.history.has_freeable() || self.kept.wants_sweep()
+        self.history.has_freeable(self.exports.hold()) || self.kept.wants_sweep()
     }
 
     /// Bytes of the history that answer no read at a revision.

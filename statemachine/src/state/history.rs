@@ -55,8 +55,8 @@ pub(super) struct Link {
 /// A key's head in the map names its last change; each entry names the change before it. Following the links leads
 /// back in time. A link to a position before `front` ends the walk: no reader that is still allowed looks past it.
 ///
-/// `floor` moves by the log alone, the same on every replica. `front` follows it a few entries at a time. What a pin has
-/// still to read of a freed entry is kept elsewhere. The entries lie in chunks, so that growing never moves them.
+/// `floor` moves by the log alone, the same on every replica. `front` follows it a few entries at a time, when
+/// no export needs the entries between. What a pin has still to read of a freed entry is kept elsewhere. The entries lie in chunks, so that growing never moves them.
 #[derive(Debug)]
 pub(super) struct History {
     /// Chunks of `CHUNK_ENTRIES`, the last one filling up. Freed entries of the first are left without records.
@@ -112,7 +112,11 @@ impl ChangePosition {
 
 impl History {
     pub(super) fn new() -> History {
-        let first = ChangePosition(1);
+        History::beginning_at(ChangePosition(1))
+    }
+
+    /// A history whose first change takes the position `first`. What came before is forgotten.
+    pub(super) fn beginning_at(first: ChangePosition) -> History {
         History {
             chunks: VecDeque::new(),
             base: first.0,
@@ -304,14 +308,14 @@ impl History {
         self.floor = self.floor.following();
     }
 
-    /// Whether the first entry lies below the floor.
-    pub(super) fn has_freeable(&self) -> bool {
-        self.front < self.floor
+    /// Whether the first entry lies below the floor and below `hold`.
+    pub(super) fn has_freeable(&self, hold: ChangePosition) -> bool {
+        self.front < self.floor && self.front < hold
     }
 
-    /// Takes the first entry out, if it lies below the floor.
-    pub(super) fn free_front(&mut self) -> Option<(ChangePosition, Entry)> {
-        if !self.has_freeable() {
+    /// Takes the first entry out, if it lies below the floor and below `hold`.
+    pub(super) fn free_front(&mut self, hold: ChangePosition) -> Option<(ChangePosition, Entry)> {
+        if !self.has_freeable(hold) {
             return None;
         }
         let position = self.front;

@@ -11,6 +11,7 @@ mod delimiter;
 mod model;
 mod pinned;
 mod reads;
+mod snapshot;
 
 const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;
 

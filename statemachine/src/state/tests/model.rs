@@ -8,6 +8,7 @@ use super::*;
 mod input;
 mod plain;
 mod run;
+mod snapshot;
 
 use input::{Pinned, Step, parameters, step};
 use plain::{Condition, Model, ModelCommand, ModelQuery, ModelRow};
