@@ -366,20 +366,19 @@ impl Store {
         }
         self.revision += 1;
         let mut number = None;
-        let value = match command.kind {
-            CommandKind::Delete => {
-                self.rows.remove(command.key);
-                return outcome(OutcomeCode::Done, self.revision, None);
-            }
-            CommandKind::AddI64 => {
-                let before = self.rows.get(command.key).map_or(0, |(value, _)| {
-                    i64::from_le_bytes(value.as_slice().try_into().unwrap())
-                });
-                let sum = before + i64::from_le_bytes(command.value.try_into().unwrap());
-                number = Some(sum);
-                sum.to_le_bytes().to_vec()
-            }
-            _ => command.value.to_vec(),
+        if command.kind == CommandKind::Delete {
+            self.rows.remove(command.key);
+            return outcome(OutcomeCode::Done, self.revision, None);
+        }
+        let value = if command.kind == CommandKind::AddI64 {
+            let before = self.rows.get(command.key).map_or(0, |(value, _)| {
+                i64::from_le_bytes(value.as_slice().try_into().unwrap())
+            });
+            let sum = before + i64::from_le_bytes(command.value.try_into().unwrap());
+            number = Some(sum);
+            sum.to_le_bytes().to_vec()
+        } else {
+            command.value.to_vec()
         };
         self.rows
             .insert(command.key.to_vec(), (value, self.revision));
