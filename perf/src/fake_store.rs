@@ -164,7 +164,10 @@ impl State {
             }
             Request::Status => append_status(&mut out, id, &self.status()),
             Request::ShardMap => append_shard_map(&mut out, id, &shard_map(address)),
-            Request::GetMany(_) | Request::Range(_) | Request::Cancel { .. } => {
+            Request::GetMany(_)
+            | Request::Range(_)
+            | Request::Count(_)
+            | Request::Cancel { .. } => {
                 panic!("load does not ask {request:?}")
             }
         }
