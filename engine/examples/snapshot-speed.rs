@@ -85,7 +85,7 @@ fn state_of(keys: u64, value_bytes: u64) -> StateMachine {
             scattered % 4096
         );
         let value: Vec<u8> = (0..value_bytes)
-            .map(|index| (index * scattered >> 3) as u8)
+            .map(|index| ((index * scattered) >> 3) as u8)
             .collect();
         let mut bytes = Vec::new();
         Command::put(NamespaceId::DEFAULT, key.as_bytes(), &value).encode_into(&mut bytes);
