@@ -55,8 +55,8 @@ pub(super) struct Link {
 /// A key's head in the map names its last change; each entry names the change before it. Following the links leads
 /// back in time. A link to a position before `front` ends the walk: no reader that is still allowed looks past it.
 ///
-/// `floor` moves by the log alone, the same on every replica. `front` follows it a few entries at a time. What a pin has
-/// still to read of a freed entry is kept elsewhere. The entries lie in chunks, so that growing never moves them.
+/// `floor` moves by the log alone, the same on every replica. `front` follows it a few entries at a time, when
+/// no export needs the entries between. What a pin has still to read of a freed entry is kept elsewhere. The entries lie in chunks, so that growing never moves them.
 #[derive(Debug)]
 pub(super) struct History {
     /// Chunks of `CHUNK_ENTRIES`, the last one filling up. Freed entries of the first are left without records.

@@ -133,11 +133,11 @@ pub(super) fn rows(
         start: b"",
         end: b"",
         scope: Scope::Subtree,
+        delimiter: None,
         direction: Direction::Forward,
         projection: Projection::KeysAndValues,
         at,
         limit: 0,
-        delimiter: None,
     };
     let mut rows = Vec::new();
     machine.range(&query, None, None, WHOLE, &mut |row| {
