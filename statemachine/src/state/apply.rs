@@ -63,7 +63,7 @@ impl StateMachine {
         self.shard_time = batch.shard_time;
         self.hash.add(batch.shard_time.0);
         self.hash.add(batch.term);
-        self.pins.break_aged(self.shard_time);
+        self.break_aged_pins();
         self.exports.break_aged(self.shard_time);
         for (position, command) in (0..).zip(batch.commands()) {
             let command = command?;

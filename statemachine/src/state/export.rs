@@ -46,7 +46,7 @@ pub enum ExportProgress {
 pub struct ExportLimits {
     /// Age, in shard time, at which an export is broken off.
     pub age_ms_max: u64,
-    /// History that is kept for exports and pins; beyond it, the export that reaches back farthest is broken off.
+    /// History that is kept for exports; beyond it, the export that reaches back farthest is broken off.
     pub bytes_max: u64,
 }
 
@@ -176,16 +176,11 @@ impl StateMachine {
         self.exports.limits = limits;
     }
 
-    /// Breaks pins and exports that hold more than they may.
-    ///
-    /// While an export reaches back farther than every pin, what is held counts for the export alone: breaking a pin
-    /// would free nothing.
+    /// Breaks pins and exports that hold more than they may: exports hold the history itself, pins what it has let go.
     pub(super) fn break_heavy_readers(&mut self) {
-        let held_bytes = self.unanswering_bytes();
-        self.exports.break_heavy(held_bytes);
-        if self.pins.hold() <= self.exports.hold() {
-            self.pins.break_heavy(held_bytes);
-        }
+        self.exports
+            .break_heavy(self.unanswering_bytes() - self.kept.bytes());
+        self.break_heavy_pins();
     }
 
     /// The rows of a namespace as they were at the floor.
