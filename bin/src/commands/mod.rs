@@ -3,6 +3,7 @@
 
 mod add;
 mod client;
+mod count;
 mod delete;
 mod dev;
 mod error;
@@ -57,11 +58,14 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
     match command {
         Command::Put(_) | Command::Delete(_) | Command::Add(_) => Exit::OutcomeUnknown,
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
-        Command::Get(_) | Command::List(_) | Command::Status(_) if error.is_reader_gone() => {
+        Command::Get(_) | Command::List(_) | Command::Count(_) | Command::Status(_)
+            if error.is_reader_gone() =>
+        {
             Exit::Done
         }
         Command::Get(_)
         | Command::List(_)
+        | Command::Count(_)
         | Command::Status(_)
         | Command::Wal(_)
         | Command::Snapshot(_)
@@ -78,6 +82,7 @@ fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> 
         Command::Delete(arguments) => delete::run(arguments, out),
         Command::Add(arguments) => add::run(arguments, out),
         Command::List(arguments) => list::run(arguments, out),
+        Command::Count(arguments) => count::run(arguments, out),
         Command::Status(arguments) => status::run(arguments, out),
         Command::Wal(command) => wal::run(command, out),
         Command::Snapshot(command) => snapshot::run(command, out),
