@@ -2,3 +2,4 @@ mod cases;
 mod crash;
 mod damage;
 mod random;
+mod snapshots;
