@@ -33,7 +33,7 @@ mod status;
 
 pub use crate::core::{Core, CoreBuilder, CoreConfig, LogHistory, StartError};
 pub use crate::effect::{Effect, Effects, HaltReason};
-pub use crate::ids::{BootNonce, ConnectionId, RequestId, Time};
+pub use crate::ids::{BootNonce, ConnectionId, RequestId, SnapshotId, Time};
 pub use crate::input::Input;
 pub use crate::mesh::MeshBatch;
 pub use crate::request::{
