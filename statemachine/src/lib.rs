@@ -20,6 +20,7 @@ mod ids;
 mod outcome;
 mod query;
 mod row;
+mod snapshot;
 mod state;
 mod wire;
 
@@ -32,7 +33,8 @@ pub use ids::{NamespaceId, Revision, ShardTime};
 pub use outcome::{OUTCOME_BASE_BYTES, Outcome, OutcomeCode, OutcomeError};
 pub use query::{Direction, GetQuery, Projection, RangeQuery, ReadError, Scope};
 pub use row::{ROW_BASE_BYTES, Row, RowError};
+pub use snapshot::{ImportError, ImportFault, SectionTag};
 pub use state::{
-    ApplyError, Change, ChangePosition, MemoryUse, Parameters, Pin, PinLimits, SliceEnd,
-    SliceLimit, StateMachine,
+    ApplyError, Change, ChangePosition, ExportLimits, ExportProgress, MemoryUse, Parameters, Pin,
+    PinLimits, SliceEnd, SliceLimit, SnapshotExport, SnapshotImport, StateMachine,
 };
