@@ -45,6 +45,10 @@ pub struct RequestId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BootNonce(pub u64);
 
+/// Names one thing that was asked for the file of a snapshot, from its start to its completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotTicket(pub u64);
+
 /// A snapshot of a shard, and with it the file that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotId {

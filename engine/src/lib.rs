@@ -35,8 +35,8 @@ mod status;
 
 pub use crate::core::{Core, CoreBuilder, CoreConfig, LogHistory, SliceKind, StartError};
 pub use crate::effect::{Effect, Effects, HaltReason};
-pub use crate::ids::{BootNonce, ConnectionId, RequestId, SnapshotId, Time};
-pub use crate::input::Input;
+pub use crate::ids::{BootNonce, ConnectionId, RequestId, SnapshotId, SnapshotTicket, Time};
+pub use crate::input::{Input, SnapshotFailed};
 pub use crate::mesh::MeshBatch;
 pub use crate::request::{
     BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
@@ -44,7 +44,9 @@ pub use crate::request::{
 pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
-pub use crate::settings::{BatchSettings, RaftSettings, Settings, SettingsError};
+pub use crate::settings::{BatchSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES, Settings, SettingsError,
+    SnapshotSettings,
+};
 pub use crate::span::Span;
 pub use crate::stages::{Stage, StageSummary, Stages};
 pub use crate::status::{CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork};

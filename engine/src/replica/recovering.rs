@@ -16,6 +16,7 @@ use super::apply::apply_batch;
 use super::commands::{Compressor, OpenBatch, Proposals};
 use super::parts::RangeParts;
 use super::reads::Reads;
+use super::snapshots::LastSnapshot;
 use super::tail::EntryTail;
 use super::{Committed, Replica, ShardClock, members};
 use crate::core::CoreConfig;
@@ -96,7 +97,7 @@ pub(crate) struct RecoveringReplica {
     decompressed: Vec<u8>,
     /// Length of the snapshot's file; 0 for the one that has none.
     snapshot_bytes: u64,
-    /// Bytes of the entries that the snapshot does not cover.
+    /// Bytes of the entries' data that the snapshot does not cover.
     log_bytes: u64,
 }
 
@@ -340,6 +341,12 @@ impl RecoveringReplica {
             spare_pending: Vec::new(),
             decompressed: self.decompressed,
             applied_commands: 0,
+            last_snapshot: LastSnapshot {
+                bytes: self.snapshot_bytes,
+                taken_at: now,
+                log_bytes: self.log_bytes,
+            },
+            exporting: None,
         };
         replica.seed_election_timeout();
         replica.campaign_if_alone();
