@@ -13,7 +13,7 @@ use metastore_engine::{
 use metastore_wal::FileNumber;
 use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
 
-pub use self::config::{FlushMethod, IDENTITY, NodeConfig};
+pub use self::config::{FlushMethod, IDENTITY, NodeConfig, SEAL};
 use self::log_io::{IoId, LogIo, Target};
 use crate::disk::{Disk, DiskError, FileName, IoTicket};
 use crate::mutants::Mutant;
@@ -189,7 +189,7 @@ impl Node {
         let mut survivors = Survivors::default();
         let rules = Mutant::recovery_rules(config.mutant);
         let recovered: Recovered =
-            recover_with(&mut disk.reader(), &IDENTITY, rules, &mut |event| {
+            recover_with(&mut disk.reader(), &IDENTITY, SEAL, rules, &mut |event| {
                 survivors.on_event(&event);
                 builder.on_event(event);
             })

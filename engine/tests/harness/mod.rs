@@ -10,7 +10,10 @@ use metastore_engine::{
 };
 use metastore_statemachine::{Command, Outcome, OutcomeCode, Parameters, Revision, Row};
 use metastore_wal::recovery::{SegmentSource, recover};
-use metastore_wal::{FileNumber, LogBuffer, LogOptions, SegmentFile};
+use metastore_wal::{FileNumber, LogBuffer, LogOptions, SealKey, SegmentFile};
+
+/// The secret of the logs of tests.
+const SEAL: SealKey = SealKey(7);
 
 /// What a test sees of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +148,7 @@ pub(crate) fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
             record_bytes_max: 128 << 10,
             budget_bytes: 8 << 20,
             spare_segments: 1,
-            ..LogOptions::new(identity)
+            ..LogOptions::new(identity, SEAL)
         },
         parameters: Parameters::default(),
         seed: 1,
@@ -162,7 +165,7 @@ pub(crate) fn start(
 ) -> Result<TestCore, StartError> {
     let (identity, log) = (config.identity, config.log.clone());
     let mut builder = CoreBuilder::new(config)?;
-    let recovered = recover(&mut files.clone(), &identity, &mut |event| {
+    let recovered = recover(&mut files.clone(), &identity, SEAL, &mut |event| {
         builder.on_event(event)
     })
     .expect("undamaged files");

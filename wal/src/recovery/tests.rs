@@ -1,5 +1,6 @@
 mod cases;
 mod crash;
 mod damage;
+mod imitation;
 mod random;
 mod snapshots;

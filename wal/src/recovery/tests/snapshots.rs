@@ -2,13 +2,13 @@
 //! none below, is checked with every replay of these tests.
 
 use crate::recovery::{RecoveredSnapshot, ReplayEvent, recover};
-use crate::testing::{Disk, IDENTITY, Machine, append, entry, part, small_options, snapshot};
+use crate::testing::{Disk, IDENTITY, Machine, SEAL, append, entry, part, small_options, snapshot};
 use crate::{LogIndex, PartBody, ReplicaId, SegmentSequence, Term};
 
 /// The index and term of the snapshot that a recovery tells of replica 1.
 fn told(disk: &Disk) -> Option<(u64, u64)> {
     let mut told: Vec<RecoveredSnapshot> = Vec::new();
-    recover(&mut disk.clone(), &IDENTITY, &mut |event| {
+    recover(&mut disk.clone(), &IDENTITY, SEAL, &mut |event| {
         if let ReplayEvent::Snapshots { snapshots } = event {
             told = snapshots.to_vec();
         }
@@ -72,7 +72,7 @@ fn a_snapshot_whose_own_segment_was_released_is_told_from_the_checkpoint() {
     }
     machine.idle();
     let mut oldest = SegmentSequence(u64::MAX);
-    recover(&mut machine.disk.clone(), &IDENTITY, &mut |event| {
+    recover(&mut machine.disk.clone(), &IDENTITY, SEAL, &mut |event| {
         if let ReplayEvent::Checkpoint { segment, .. } = event {
             oldest = oldest.min(segment);
         }
