@@ -205,7 +205,7 @@ impl StateMachine {
     /// Frees up to `entries_max` forgotten changes and returns how many it freed. Commands free some each; this is
     /// for idle times.
     pub fn reclaim(&mut self, entries_max: usize) -> usize {
-        let hold = self.pins.hold().min(self.exports.hold());
+        let hold = self.hold();
         for freed in 0..entries_max {
             let Some((position, entry)) = self.history.free_front(hold) else {
                 return freed;
@@ -220,7 +220,12 @@ impl StateMachine {
     /// Whether [`StateMachine::reclaim`] has something to free.
     #[must_use]
     pub fn has_reclaimable(&self) -> bool {
-        self.history.has_freeable(self.pins.hold())
+        self.history.has_freeable(self.hold())
+    }
+
+    /// Changes at or after this position stay for a reader.
+    fn hold(&self) -> ChangePosition {
+        self.pins.hold().min(self.exports.hold())
     }
 
     /// Bytes of the history that answer no read at a revision.

@@ -80,9 +80,12 @@ pub enum LogHistory {
 }
 
 /// Collects what recovery replays, replica by replica, and applies what is committed on the way.
+///
+/// The first event tells the newest snapshots. Whoever drives it then loads each of
+/// [`snapshots_to_load`](CoreBuilder::snapshots_to_load), before it passes on the next event.
 pub struct CoreBuilder {
-    config: CoreConfig,
-    recovering: BTreeMap<ReplicaId, RecoveringReplica>,
+    pub(super) config: CoreConfig,
+    pub(super) recovering: BTreeMap<ReplicaId, RecoveringReplica>,
     failed: Option<StartError>,
 }
 

@@ -2,6 +2,7 @@
 
 mod builder;
 mod intake;
+mod load;
 mod ranges;
 mod slices;
 mod snapshots;
@@ -11,6 +12,7 @@ use std::collections::VecDeque;
 use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, LogSpace, Position, ShardId, Ticket};
 
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
+pub use self::load::{SnapshotLoad, SnapshotLoadError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
 pub use self::slices::SliceKind;

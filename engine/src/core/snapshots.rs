@@ -10,7 +10,7 @@ use super::Core;
 use crate::effect::{Effect, Effects};
 use crate::ids::{SnapshotId, SnapshotTicket, Time};
 use crate::input::SnapshotFailed;
-use crate::replica::{BegunSnapshot, ExportOutput, Replica};
+use crate::replica::{BegunSnapshot, ExportOutput};
 
 /// Entries that are written again take at most one part in so many of the log's budget, all replicas together.
 const REWRITE_BUDGET_PART: u64 = 16;
@@ -126,7 +126,9 @@ impl Core {
     ) {
         let snapshots = &mut self.snapshots;
         let deed = snapshots.tickets.remove(&ticket);
-        if buffer.capacity() > 0 && snapshots.spare_buffers.len() < self.config.settings.snapshots.writes_max {
+        if buffer.capacity() > 0
+            && snapshots.spare_buffers.len() < self.config.settings.snapshots.writes_max
+        {
             snapshots.spare_buffers.push(buffer);
         }
         match deed.expect("a ticket comes back exactly once") {
@@ -140,7 +142,8 @@ impl Core {
             (Step::Writing | Step::GivingUp, Ok(())) => {}
             (Step::Naming, Ok(())) => {
                 let (replica, id) = (taking.replica, taking.begun.id);
-                taking.step = Step::Recording(self.replicas[replica].stage_snapshot(&mut self.log, id));
+                taking.step =
+                    Step::Recording(self.replicas[replica].stage_snapshot(&mut self.log, id));
             }
             (Step::Writing | Step::Naming | Step::GivingUp, Err(SnapshotFailed)) => {
                 taking.step = Step::GivingUp;
@@ -157,11 +160,18 @@ impl Core {
             self.give_up_writing();
         }
         self.drive_taking(now, out);
-        let is_rewritten = self.snapshots.rewriting.is_none_or(|position| position <= self.log.durable_position());
+        let is_rewritten = self
+            .snapshots
+            .rewriting
+            .is_none_or(|position| position <= self.log.durable_position());
         if is_rewritten {
             self.snapshots.rewriting = None;
         }
-        if self.snapshots.taking.is_some() || !is_rewritten || self.is_draining || !self.log.is_ready() {
+        if self.snapshots.taking.is_some()
+            || !is_rewritten
+            || self.is_draining
+            || !self.log.is_ready()
+        {
             return;
         }
         if let Some(replica) = self.choose_snapshot(now) {
@@ -207,13 +217,21 @@ impl Core {
     /// for which it is not takes a snapshot.
     fn relieve_log(&mut self, now: Time) -> Option<usize> {
         let share = self.config.log.budget_bytes / REWRITE_BUDGET_PART / self.replicas.len() as u64;
-        let bytes_max = usize::try_from(share).unwrap_or(usize::MAX).min(self.config.settings.snapshots.rewrite_bytes_max);
+        let bytes_max = usize::try_from(share)
+            .unwrap_or(usize::MAX)
+            .min(self.config.settings.snapshots.rewrite_bytes_max);
         let mut chosen = None;
         for holder in self.log.oldest_holders() {
-            let Some(replica) = self.replicas.iter().position(|replica| replica.id() == holder.replica) else {
+            let Some(replica) = self
+                .replicas
+                .iter()
+                .position(|replica| replica.id() == holder.replica)
+            else {
                 continue;
             };
-            if let Some(position) = self.replicas[replica].rewrite(&mut self.log, &holder, bytes_max) {
+            if let Some(position) =
+                self.replicas[replica].rewrite(&mut self.log, &holder, bytes_max)
+            {
                 self.snapshots.rewriting = Some(position);
                 self.counters.rewrites += 1;
                 continue;
@@ -250,12 +268,17 @@ impl Core {
     }
 
     fn drive_taking(&mut self, now: Time, out: &mut Effects) {
-        let Some(Taking { step, in_flight, .. }) = self.snapshots.taking else {
+        let Some(Taking {
+            step, in_flight, ..
+        }) = self.snapshots.taking
+        else {
             return;
         };
         match step {
             Step::Writing => self.drive_writing(out),
-            Step::Recording(position) if position <= self.log.durable_position() => self.complete_snapshot(position),
+            Step::Recording(position) if position <= self.log.durable_position() => {
+                self.complete_snapshot(position)
+            }
             Step::GivingUp if in_flight == 0 => self.remove_failed(now, out),
             Step::Naming | Step::Recording(_) | Step::GivingUp | Step::Removing => {}
         }
@@ -273,13 +296,22 @@ impl Core {
                 ExportOutput::Bytes(bytes) => {
                     taking.bytes += bytes.len() as u64;
                     let ticket = self.snapshots.ticket(Deed::OfTaking);
-                    out.queue.push(Effect::WriteSnapshot { ticket, snapshot: id, offset, bytes });
+                    out.queue.push(Effect::WriteSnapshot {
+                        ticket,
+                        snapshot: id,
+                        offset,
+                        bytes,
+                    });
                 }
                 ExportOutput::Complete if taking.in_flight == 0 => {
                     taking.step = Step::Naming;
                     self.replicas[taking.replica].end_export();
                     let ticket = self.snapshots.ticket(Deed::OfTaking);
-                    out.queue.push(Effect::FinishSnapshot { ticket, snapshot: id, bytes: offset });
+                    out.queue.push(Effect::FinishSnapshot {
+                        ticket,
+                        snapshot: id,
+                        bytes: offset,
+                    });
                     return;
                 }
                 ExportOutput::Lost => {
@@ -293,8 +325,16 @@ impl Core {
 
     /// The log names the snapshot, durably: what it covers is not needed any more.
     fn complete_snapshot(&mut self, position: Position) {
-        let taking = self.snapshots.taking.take().expect("a snapshot is being taken");
-        let replaced = self.replicas[taking.replica].on_snapshot_durable(&mut self.log, &taking.begun, taking.bytes);
+        let taking = self
+            .snapshots
+            .taking
+            .take()
+            .expect("a snapshot is being taken");
+        let replaced = self.replicas[taking.replica].on_snapshot_durable(
+            &mut self.log,
+            &taking.begun,
+            taking.bytes,
+        );
         if let Some(replaced) = replaced {
             self.snapshots.superseded.push((position, replaced));
         }
@@ -307,13 +347,18 @@ impl Core {
 
     /// Everything that was under way for a failed snapshot has come back: what there is of it is removed.
     fn remove_failed(&mut self, now: Time, out: &mut Effects) {
-        let taking = self.snapshots.taking.as_mut().expect("a snapshot is being taken");
+        let taking = self
+            .snapshots
+            .taking
+            .as_mut()
+            .expect("a snapshot is being taken");
         let (replica, snapshot) = (taking.replica, taking.begun.id);
         taking.step = Step::Removing;
         self.replicas[replica].end_export();
         let patience = &mut self.snapshots.patience[replica];
         patience.failures = patience.failures.saturating_add(1);
-        patience.not_before = now.plus_ms(self.config.settings.snapshots.pause_ms(patience.failures));
+        patience.not_before =
+            now.plus_ms(self.config.settings.snapshots.pause_ms(patience.failures));
         if !self.is_draining {
             self.counters.snapshots_failed += 1;
         }

@@ -366,7 +366,10 @@ impl Replica {
                 .map_or(store.last() + 1, |entry| entry.index),
         );
         let log_entries: Vec<LogEntry> = entries.iter().map(to_log_entry).collect();
-        let stored_bytes = log_entries.iter().map(LogEntry::stored_bytes).sum::<usize>();
+        let stored_bytes = log_entries
+            .iter()
+            .map(LogEntry::stored_bytes)
+            .sum::<usize>();
         self.last_snapshot.log_bytes += stored_bytes as u64;
         for entry in entries {
             self.node.mut_store().append(entry);

@@ -141,7 +141,11 @@ impl EntryTail {
             }
             _ => self.runs.clear(),
         }
-        while self.entries.front().is_some_and(|entry| entry.index <= index) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.index <= index)
+        {
             let dropped = self.entries.pop_front().expect("the front was just seen");
             self.entries_bytes -= entry_bytes(&dropped);
         }

@@ -141,7 +141,8 @@ mod tests {
             let mut file = BackgroundFile::create(&path).expect("it is made");
             let cut = length / 2 / BLOCK_BYTES * BLOCK_BYTES;
             let pace = Pace::unlimited();
-            file.write(0, &content[..cut], &pace).expect("it is written");
+            file.write(0, &content[..cut], &pace)
+                .expect("it is written");
             file.write(cut as u64, &content[cut..], &pace)
                 .expect("it is written");
             assert!(!name.exists(), "it has no name before it is finished");

@@ -121,5 +121,8 @@ fn entries_that_overlap_a_snapshot_are_handed_out_and_not_needed() {
     assert_eq!(told(&machine.disk), Some((5, 1)));
     let (recovered, model) = machine.disk.replay().unwrap();
     assert!(recovered.replicas[0].first_index <= LogIndex(3));
-    assert_eq!(model.replicas[&ReplicaId(1)].snapshot, (LogIndex(5), Term(1)));
+    assert_eq!(
+        model.replicas[&ReplicaId(1)].snapshot,
+        (LogIndex(5), Term(1))
+    );
 }
