@@ -24,6 +24,7 @@
 mod bytes;
 mod chunk;
 mod error;
+pub mod fuzz;
 mod header;
 mod reader;
 #[cfg(test)]

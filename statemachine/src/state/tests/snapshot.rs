@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::SectionTag;
+use crate::row::ROW_BASE_BYTES;
 use crate::snapshot::ImportError;
-use crate::state::{ExportProgress, SnapshotExport, SnapshotImport};
+use crate::state::{ExportLimits, ExportProgress, SnapshotExport, SnapshotImport};
+
+mod damage;
 
 /// Bytes of sections, in the order in which they were exported.
 pub(super) type Sections = Vec<(SectionTag, Vec<u8>)>;
@@ -174,4 +177,231 @@ fn nothing_is_to_be_freed_while_an_export_holds_all_that_was_forgotten() {
     assert!(machine.has_reclaimable());
     assert!(machine.reclaim(100) > 0);
     assert!(!machine.has_reclaimable());
+}
+
+/// A small state with a past: a key from below the floor, one that was deleted and one that was made since.
+fn small() -> Shard {
+    let mut shard = Shard::with(Parameters {
+        history_revisions_max: 3,
+        ..Parameters::default()
+    });
+    shard.put(b"/a", b"1");
+    shard.put(b"/b", b"22");
+    shard.time = ShardTime(0x1234);
+    shard.put(b"/c", b"333");
+    shard.delete(b"/b");
+    shard.put(b"/a", b"4444");
+    shard
+}
+
+#[test]
+fn the_items_are_the_bytes_of_the_format() {
+    let mut shard = small();
+    let hash = shard.machine.state_hash();
+    let sections = export_all(&mut shard.machine, WHOLE);
+    let mut counters = Vec::new();
+    // Time, hash, floor, next; namespaces, live keys, their bytes; parameters.
+    let words = [
+        0x1234,
+        hash,
+        3,
+        6,
+        1,
+        2,
+        46 + 45,
+        3,
+        300_000,
+        64 << 20,
+        1536 << 10,
+    ];
+    for word in words {
+        counters.extend_from_slice(&u64::to_le_bytes(word));
+    }
+    let namespaces = [
+        1, 0, 0, 0, 0, 0, 0, 0, // namespace
+        5, 0, 0, 0, 0, 0, 0, 0, // revision
+        2, 0, 0, 0, 0, 0, 0, 0, // oldest
+    ];
+    let keys = [
+        &[1, 0, 0, 0][..], // namespace
+        &row_bytes(b"/a", b"1", 1, 1),
+        &[1, 0, 0, 0],
+        &row_bytes(b"/b", b"22", 2, 2),
+    ];
+    let change = |kind: u8, flags: u8, revision: u8| {
+        [
+            [1, 0, 0, 0, kind, 0, flags, 0],
+            [revision, 0, 0, 0, 0, 0, 0, 0],
+            [0x34, 0x12, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat()
+    };
+    let history = [
+        &change(1, 0, 3)[..],
+        &row_bytes(b"/c", b"333", 3, 3),
+        &change(2, 1, 4),
+        &[2, 0, 0, 0, b'/', b'b'],
+        &change(1, 0, 5),
+        &row_bytes(b"/a", b"4444", 1, 5),
+    ];
+    let expected = vec![
+        (SectionTag::COUNTERS, counters),
+        (SectionTag::NAMESPACES, namespaces.to_vec()),
+        (SectionTag::KEYS, keys.concat()),
+        (SectionTag::HISTORY, history.concat()),
+    ];
+    assert_eq!(sections, expected);
+    assert_same(&mut import(&sections, 7).unwrap(), &mut shard.machine);
+}
+
+fn row_bytes(key: &[u8], value: &[u8], create_revision: u64, mod_revision: u64) -> Vec<u8> {
+    let row = Row {
+        key,
+        value,
+        create_revision: Revision(create_revision),
+        mod_revision: Revision(mod_revision),
+        version: if create_revision == mod_revision {
+            1
+        } else {
+            2
+        },
+        lease: 0,
+    };
+    let mut bytes = Vec::new();
+    row.encode_into(&mut bytes);
+    bytes
+}
+
+#[test]
+fn an_export_takes_no_notice_of_what_happens_meanwhile() {
+    let mut shard = small();
+    let before = export_all(&mut shard.machine, WHOLE);
+    let mut export = shard.machine.begin_export();
+    let mut sections = Vec::new();
+    let one = SliceLimit {
+        rows: 1,
+        bytes: 1,
+        visits: 1,
+    };
+    while export_some(&shard.machine, &mut export, one, &mut sections) {
+        for key in [b"/a", b"/b", b"/c", b"/d"] {
+            shard.put(key, b"new");
+            shard.delete(key);
+        }
+        shard.machine.reclaim(usize::MAX);
+    }
+    assert_eq!(sections, before);
+    assert!(
+        shard.machine.memory().unanswering_bytes > 0,
+        "held for the export"
+    );
+    shard.machine.end_export(export);
+    shard.machine.reclaim(usize::MAX);
+    assert_eq!(shard.machine.memory().unanswering_bytes, 0);
+}
+
+#[test]
+fn an_export_is_broken_off_at_its_own_limits_and_can_be_begun_anew() {
+    let mut shard = Shard::with(Parameters {
+        history_revisions_max: 1,
+        ..Parameters::default()
+    });
+    shard.machine.set_pin_limits(PinLimits {
+        age_ms_max: 10,
+        bytes_max: 5_000,
+        ..PinLimits::default()
+    });
+    shard.machine.set_export_limits(ExportLimits {
+        age_ms_max: 100,
+        bytes_max: 20_000,
+    });
+    let is_lost = |shard: &Shard, export: &mut SnapshotExport| {
+        let end = shard.machine.export_slice(export, WHOLE, &mut Vec::new());
+        end == Err(ReadError::PinLost)
+    };
+    shard.put(b"k", b"");
+    let mut export = shard.machine.begin_export();
+    for _ in 0..10 {
+        shard.put(b"k", &[0; 1000]);
+    }
+    let pin = shard.machine.pin();
+    shard.put(b"k", &[0; 1000]);
+    assert!(!is_lost(&shard, &mut export), "above the limit of pins");
+    let query = GetQuery {
+        namespace: NAMESPACE,
+        key: b"k",
+        at: None,
+    };
+    assert!(shard.machine.get(&query).is_ok());
+    assert_eq!(
+        shard.machine.memory().pin_count,
+        1,
+        "the pin holds next to nothing"
+    );
+    for _ in 0..10 {
+        shard.put(b"k", &[0; 1000]);
+    }
+    assert!(is_lost(&shard, &mut export), "above its own limit");
+    shard.machine.end_export(export);
+    shard.put(b"k", b"");
+    assert_eq!(
+        shard.machine.memory().pin_count,
+        0,
+        "the pin holds too much itself"
+    );
+    shard.machine.unpin(pin);
+    shard.put(b"k", b"");
+    assert!(shard.machine.memory().unanswering_bytes < 5_000);
+
+    let mut again = shard.machine.begin_export();
+    shard.time.0 += 100;
+    shard.put(b"k", b"");
+    assert!(!is_lost(&shard, &mut again));
+    shard.time.0 += 1;
+    shard.put(b"k", b"");
+    assert!(is_lost(&shard, &mut again), "too old");
+    shard.machine.end_export(again);
+
+    let sections = export_all(&mut shard.machine, WHOLE);
+    assert_same(
+        &mut import(&sections, usize::MAX).unwrap(),
+        &mut shard.machine,
+    );
+}
+
+#[test]
+fn a_slice_is_as_long_as_its_limit_and_one_item_more_at_most() {
+    let mut shard = Shard::new();
+    for key in 0..100_u8 {
+        shard.put(&[key], &[key; 60]);
+    }
+    let row = 4 + ROW_BASE_BYTES + 61;
+    let limits = [
+        (10, u64::MAX, u64::MAX),
+        (u64::MAX, 10 * row as u64, u64::MAX),
+        (u64::MAX, u64::MAX, 10),
+    ];
+    for (rows, bytes, visits) in limits {
+        let slice = SliceLimit {
+            rows,
+            bytes,
+            visits,
+        };
+        let mut export = shard.machine.begin_export();
+        let mut slices = 0;
+        loop {
+            let mut out = vec![1];
+            let progress = shard
+                .machine
+                .export_slice(&mut export, slice, &mut out)
+                .unwrap();
+            assert!(out.len() <= 1 + 11 * (row + 20), "{} bytes", out.len());
+            slices += 1;
+            if progress == ExportProgress::Finished {
+                break;
+            }
+        }
+        assert!((12..=40).contains(&slices), "{slices} slices");
+        shard.machine.end_export(export);
+    }
 }
