@@ -52,6 +52,8 @@ struct InFlight {
     sequence: RecordSequence,
     oldest_live_segment: SegmentSequence,
     completes: Option<Position>,
+    /// What its watermark says is durable.
+    covers: Position,
     changes: Vec<Change>,
     is_written: bool,
 }
@@ -88,6 +90,8 @@ pub struct Log {
     previous_digest: u64,
     watermark: RecordSequence,
     durable_position: Position,
+    /// What a durable record or mark says is durable.
+    covered_position: Position,
     is_stalled: bool,
     durable_writes: u64,
     record_bytes: u64,
@@ -150,6 +154,7 @@ impl Log {
             previous_digest: start.last_digest,
             watermark: start.last_sequence,
             durable_position: Position(0),
+            covered_position: Position(0),
             is_stalled: false,
             durable_writes: 0,
             record_bytes: 0,
@@ -259,6 +264,7 @@ impl Log {
     /// The mark with this ticket is durable.
     pub fn on_mark_written(&mut self, ticket: Ticket, buffer: LogBuffer) {
         let mark = self.marks.on_written(ticket, buffer);
+        self.covered_position = self.covered_position.max(mark.covers);
         self.segments.on_oldest_named(mark.oldest_live_segment);
     }
 
@@ -284,6 +290,13 @@ impl Log {
     #[must_use]
     pub fn durable_position(&self) -> Position {
         self.durable_position
+    }
+
+    /// Everything staged up to this position is not only durable: a later record or a mark says so, and no damage to
+    /// one record makes a recovery forget it. What a part replaces outside the log is kept until then.
+    #[must_use]
+    pub fn covered_position(&self) -> Position {
+        self.covered_position
     }
 
     /// Whether the cut of the recovery is durable. Until then nothing may be answered.
@@ -346,6 +359,13 @@ impl Log {
         LogSpace::Ok
     }
 
+    /// Whether so much of the budget is in use that the oldest segment should be released: those whom
+    /// [`Log::oldest_holders`] names should take a snapshot, or write again what they hold there.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.segments.is_short()
+    }
+
     /// Whose entries keep the oldest segment alive. Empty when it is the one being written.
     #[must_use]
     pub fn oldest_holders(&self) -> Vec<Holder> {
@@ -406,6 +426,7 @@ impl Log {
             );
             self.durable_position = position;
         }
+        self.covered_position = self.covered_position.max(record.covers);
         self.segments.on_oldest_named(record.oldest_live_segment);
     }
 
@@ -415,7 +436,8 @@ impl Log {
             self.marks.set_due();
         }
         let ticket = self.next_ticket;
-        let (slot, buffer) = self.marks.start(ticket, |generation| Mark {
+        let covers = self.durable_position;
+        let (slot, buffer) = self.marks.start(ticket, covers, |generation| Mark {
             identity: self.options.identity,
             generation,
             watermark: self.watermark,

@@ -2,18 +2,22 @@
 
 mod builder;
 mod intake;
+mod load;
 mod ranges;
 mod slices;
+mod snapshots;
 
 use std::collections::VecDeque;
 
 use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, LogSpace, Position, ShardId, Ticket};
 
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
+pub use self::load::{SnapshotLoad, SnapshotLoadError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
 pub use self::slices::SliceKind;
 use self::slices::Slices;
+use self::snapshots::Snapshots;
 
 use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
@@ -97,6 +101,7 @@ pub struct Core {
     waiting_bytes: usize,
     stages: Stages,
     slices: Slices,
+    snapshots: Snapshots,
     counters: CoreCounters,
     /// What this turn applied, until the driver says that its answers have left.
     applied: Applied,
@@ -143,6 +148,7 @@ impl Core {
             waiting_bytes: 0,
             stages: Stages::default(),
             slices: Slices::default(),
+            snapshots: Snapshots::new(replicas.len()),
             counters: CoreCounters::default(),
             applied: Applied::default(),
             turn_ended: now,
@@ -193,6 +199,7 @@ impl Core {
             && self.answers.gathers() == 0
             && self.merges.len() == 0
             && self.replicas.iter().all(Replica::is_quiet)
+            && self.snapshots.is_quiet()
             && self.log.is_idle()
             && !self.log.needs_mark()
     }
@@ -270,6 +277,11 @@ impl Core {
             Input::MarkWritten { ticket, buffer } => self.log.on_mark_written(ticket, buffer),
             Input::SegmentPrepared { file } => self.log.on_segment_prepared(file),
             Input::SegmentRemoved { file } => self.log.on_segment_removed(file),
+            Input::SnapshotDone {
+                ticket,
+                result,
+                buffer,
+            } => self.on_snapshot_done(ticket, result, buffer),
             Input::Drain => self.is_draining = true,
         }
     }
@@ -307,6 +319,7 @@ impl Core {
             self.drive_replicas(now, out);
             self.drive_ranges(now, out);
         }
+        self.drive_snapshots(now, out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();
         }
@@ -333,6 +346,7 @@ impl Core {
             return;
         }
         self.merges.expire(now, out, self.config.identity.core);
+        self.snapshots.on_tick();
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
         self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
         for replica in 0..self.replicas.len() {
