@@ -87,6 +87,13 @@ pub(crate) struct DevArguments {
     /// the disk, at most 1GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) disk_low: Option<u64>,
+    /// How much log a shard writes before its next snapshot, as in 1GiB, and at least 4 times its last snapshot
+    /// [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) snapshot_log_bytes: Option<u64>,
+    /// How much the snapshots of one core may write in a second, as in 64MiB [default: 128MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) snapshot_rate_limit: Option<u64>,
     /// How writes are made durable [default: measured when the data is formatted]
     #[arg(long, value_name = "METHOD")]
     pub(crate) flush: Option<FlushChoice>,

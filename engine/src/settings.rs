@@ -1,6 +1,10 @@
 //! Numbers of batching, raft and waiting work, and how the limits relate.
 
+mod snapshots;
+
 use thiserror::Error;
+
+pub use self::snapshots::{SNAPSHOT_WRITE_ALIGN_BYTES, SnapshotSettings};
 
 /// How client commands become raft entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub struct Settings {
     pub batch: BatchSettings,
     /// How raft is driven.
     pub raft: RaftSettings,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotSettings,
     /// Deadline of a request that names none, in milliseconds.
     pub deadline_default_ms: u64,
     /// Latest deadline that a client may ask for, in milliseconds.
@@ -97,6 +103,7 @@ impl Default for Settings {
         Settings {
             batch: BatchSettings::default(),
             raft: RaftSettings::default(),
+            snapshots: SnapshotSettings::default(),
             deadline_default_ms: 5_000,
             deadline_max_ms: 60_000,
             reads_waiting_max: 65_536,
@@ -210,7 +217,7 @@ impl Settings {
                 65_536,
             ),
         ];
-        for (name, actual, min, max) in bounds {
+        for (name, actual, min, max) in bounds.into_iter().chain(self.snapshots.bounds()) {
             if actual < min || actual > max {
                 return Err(SettingsError::OutOfRange {
                     name,

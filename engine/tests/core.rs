@@ -3,6 +3,7 @@
 mod counts;
 mod harness;
 mod slices;
+mod snapshots;
 mod space;
 
 use harness::{Answer, TestNode, config, start};
@@ -423,8 +424,10 @@ fn a_mark_follows_when_the_log_is_idle() {
 }
 
 #[test]
-fn a_full_log_refuses_writes_with_its_budget_and_still_answers_reads() {
+fn a_full_log_refuses_writes_answers_reads_and_goes_on_when_a_snapshot_made_room() {
     let mut node = TestNode::new(1, 1);
+    // Otherwise a snapshot makes room before that.
+    node.holds_snapshots = true;
     node.put("/first", "1");
     let value = vec![0xA5; 15 << 10];
     let mut refused = None;
@@ -453,12 +456,26 @@ fn a_full_log_refuses_writes_with_its_budget_and_still_answers_reads() {
         node.take_answers(),
         [(1, Answer::Rows(vec![pair("/first", "1")]))]
     );
-    // And it starts again.
+    // It starts again, and a snapshot makes room, here as there.
     let files = node.cores[0].files.clone();
-    node.cores[0] =
-        start(config(0, 1, 1), files, node.now, LogHistory::HasServed).expect("it recovers");
-    node.settle();
-    assert!(node.cores[0].core.is_serving());
+    let mut again = TestNode {
+        cores: vec![
+            start(config(0, 1, 1), files, node.now, LogHistory::HasServed).expect("it recovers"),
+        ],
+        now: node.now,
+        answers: Vec::new(),
+        holds_slices: false,
+        holds_snapshots: false,
+    };
+    node.holds_snapshots = false;
+    for node in [&mut again, &mut node] {
+        node.settle();
+        assert!(node.cores[0].core.is_serving());
+        assert!(matches!(
+            node.put("/a", "1"),
+            Answer::Outcome(OutcomeCode::Done, ..)
+        ));
+    }
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
             FlushChoice::Dsync => FlushMethod::Dsync,
             FlushChoice::WriteThenSync => FlushMethod::WriteThenSync,
         }),
+        snapshot_log_bytes: arguments.snapshot_log_bytes,
+        snapshot_rate_limit: arguments.snapshot_rate_limit,
         fault: arguments.fail_log_write.map(|nth| Fault::FailWrite {
             nth,
             failure: DiskFailure::InputOutput,

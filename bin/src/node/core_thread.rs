@@ -1,6 +1,5 @@
 //! One core's thread, from its log to its last answer.
 
-use std::cell::RefCell;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 
 use glommio::timer::Timer;
-use metastore_engine::{CoreBuilder, CoreConfig, LogHistory};
+use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, ShardId};
 use metastore_net::server::{self, ServerOptions};
 use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, RingOptions};
 use metastore_wal::recovery::{self, Recovered};
@@ -21,6 +20,7 @@ use super::log_files::LogFiles;
 use super::mesh::{self, MeshEnds};
 use super::outgoing::MeshSender;
 use super::phase::{NodePhase, PHASE_POLL, Phase};
+use super::snapshot_files::{self, Replay};
 use super::stop::{self, StopOutcome};
 use super::wire::CoreFacts;
 
@@ -32,6 +32,7 @@ pub(crate) struct CoreSetup {
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
     pub(crate) fault: Option<Fault>,
+    pub(crate) snapshot_bytes_per_second_max: u64,
     pub(crate) facts: CoreFacts,
     pub(crate) clock: Clock,
     pub(crate) disk: DiskWatch,
@@ -75,6 +76,7 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let listener = server::adopt_listener(listener);
     glommio::spawn_local(Rc::clone(&driver).drive_turns()).detach();
     glommio::spawn_local(Rc::clone(&driver).drive_log(wake)).detach();
+    glommio::spawn_local(Rc::clone(&driver).drive_snapshots()).detach();
     for (from, receiver) in receivers {
         glommio::spawn_local(mesh::drive(Rc::clone(&driver), from, receiver)).detach();
     }
@@ -108,6 +110,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         log_directory,
         flush_method,
         fault,
+        snapshot_bytes_per_second_max,
         facts,
         clock,
         disk,
@@ -121,14 +124,16 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
     };
     let log_options = config.log.clone();
     let identity = config.identity;
+    let shards: Vec<ShardId> = config.replicas.iter().map(|&(_, shard)| shard).collect();
     let mut source = DirectorySource::open(&log_directory)?;
     let builder = CoreBuilder::new(config).map_err(|error| failed(error.to_string()))?;
-    let builder = RefCell::new(builder);
+    let mut replay = Replay::new(&data, builder);
     let recovered = recovery::recover(&mut source, &identity, log_options.seal, &mut |event| {
-        builder.borrow_mut().on_event(event);
+        replay.on_event(event);
     })
     .map_err(|error| failed(error.to_string()))?;
     drop(source);
+    let (builder, snapshots) = replay.finish()?;
     let report = CoreReport {
         warning: describe_torn(&log_directory, &recovered),
     };
@@ -147,13 +152,16 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
     let mut ring = Ring::new(ring_options, &buffers)?;
     log_files.register(&mut ring)?;
     let core = builder
-        .into_inner()
         .build(clock.now(), recovered, buffers, history)
         .map_err(|error| failed(error.to_string()))?;
+    // Only now: a start that was refused has changed nothing.
+    snapshot_files::tidy(&data, &shards, &snapshots)?;
     let driver = Driver::new(DriverParts {
         core,
         ring,
         log_directory,
+        data: data.clone(),
+        snapshot_bytes_per_second_max,
         clock,
         facts,
         disk,

@@ -16,6 +16,8 @@ pub(crate) mod node_file;
 mod outgoing;
 mod phase;
 mod pulse;
+pub(crate) mod snapshot_files;
+mod snapshot_writer;
 mod stop;
 mod wire;
 
@@ -61,10 +63,16 @@ pub(crate) struct NodeOptions {
     /// What must be free on the disk for anything but deletes; `None` for the default.
     pub(crate) disk_low_bytes: Option<u64>,
     pub(crate) flush_method: Option<FlushMethod>,
+    /// Bytes of log that a shard writes before its next snapshot is due.
+    pub(crate) snapshot_log_bytes: Option<u64>,
+    /// Bytes a second that the snapshots of a core take of the disk.
+    pub(crate) snapshot_rate_limit: Option<u64>,
     /// For tests: what the disk of each core's log does wrong.
     pub(crate) fault: Option<Fault>,
 }
 
+/// Snapshots of a core are written no faster than this, so that the disk is left to the log.
+const SNAPSHOT_BYTES_PER_SECOND_DEFAULT: u64 = 128 << 20;
 /// How long a port may take to become free after the process that had it was killed.
 const PORT_RELEASE_LIMIT: Duration = Duration::from_secs(2);
 const PORT_POLL: Duration = Duration::from_millis(20);
@@ -147,6 +155,9 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
             fault: options.fault,
+            snapshot_bytes_per_second_max: options
+                .snapshot_rate_limit
+                .unwrap_or(SNAPSHOT_BYTES_PER_SECOND_DEFAULT),
             clock: setups.clock,
             disk: disk.clone(),
             mesh: meshes[index].take(),
@@ -328,7 +339,7 @@ impl Setups<'_> {
                 replicas: here.map(|place| (place.replica, place.shard)).collect(),
                 shard_map: shard_map.clone(),
                 namespaces: Namespaces::default(),
-                settings: Settings::default(),
+                settings: self.settings(),
                 log,
                 parameters: Parameters::default(),
                 seed,
@@ -345,6 +356,14 @@ impl Setups<'_> {
             facts,
             clock,
         })
+    }
+
+    fn settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        if let Some(log_bytes) = self.options.snapshot_log_bytes {
+            settings.snapshots.log_bytes_min = log_bytes;
+        }
+        settings
     }
 
     fn bad_node_file(&self, cause: String) -> StartError {

@@ -2,8 +2,10 @@
 
 mod builder;
 mod intake;
+mod load;
 mod ranges;
 mod slices;
+mod snapshots;
 mod space;
 
 use std::collections::VecDeque;
@@ -11,10 +13,12 @@ use std::collections::VecDeque;
 use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, Position, ShardId, Ticket};
 
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
+pub use self::load::{SnapshotLoad, SnapshotLoadError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
 pub use self::slices::SliceKind;
 use self::slices::Slices;
+use self::snapshots::Snapshots;
 pub use self::space::DiskSpace;
 
 use crate::answers::Answers;
@@ -100,6 +104,7 @@ pub struct Core {
     waiting_bytes: usize,
     stages: Stages,
     slices: Slices,
+    snapshots: Snapshots,
     counters: CoreCounters,
     /// What this turn applied, until the driver says that its answers have left.
     applied: Applied,
@@ -147,6 +152,7 @@ impl Core {
             waiting_bytes: 0,
             stages: Stages::default(),
             slices: Slices::default(),
+            snapshots: Snapshots::new(replicas.len()),
             counters: CoreCounters::default(),
             applied: Applied::default(),
             turn_ended: now,
@@ -199,6 +205,7 @@ impl Core {
             && self.answers.gathers() == 0
             && self.merges.len() == 0
             && self.replicas.iter().all(Replica::is_quiet)
+            && self.snapshots.is_quiet()
             && self.log.is_idle()
             && !self.log.needs_mark()
     }
@@ -283,7 +290,12 @@ impl Core {
             Input::MarkWritten { ticket, buffer } => self.log.on_mark_written(ticket, buffer),
             Input::SegmentPrepared { file } => self.log.on_segment_prepared(file),
             Input::SegmentRemoved { file } => self.log.on_segment_removed(file),
-            Input::DiskSpace(disk) => self.disk = disk,
+            Input::DiskSpace(disk) => self.on_disk_space(disk),
+            Input::SnapshotDone {
+                ticket,
+                result,
+                buffer,
+            } => self.on_snapshot_done(ticket, result, buffer),
             Input::Drain => self.is_draining = true,
         }
     }
@@ -321,6 +333,7 @@ impl Core {
             self.drive_replicas(now, out);
             self.drive_ranges(now, out);
         }
+        self.drive_snapshots(now, out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();
         }
@@ -347,6 +360,7 @@ impl Core {
             return;
         }
         self.merges.expire(now, out, self.config.identity.core);
+        self.snapshots.on_tick();
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
         self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
         for replica in 0..self.replicas.len() {

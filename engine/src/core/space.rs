@@ -25,6 +25,19 @@ pub enum DiskSpace {
 }
 
 impl Core {
+    pub(super) fn on_disk_space(&mut self, disk: DiskSpace) {
+        self.disk = disk;
+        if disk != DiskSpace::Enough {
+            // Spares kept for reuse are room that the disk needs more.
+            self.log.trim_spares();
+        }
+    }
+
+    /// Whether the oldest segments should be released before their time: for the log's budget, or for the disk.
+    pub(super) fn wants_relief(&self) -> bool {
+        self.log.is_short() || (self.disk != DiskSpace::Enough && self.log.can_relieve_disk())
+    }
+
     /// Refuses a command for which there is no room. Deletes pass as long as the log itself can take them: a full
     /// store would stay full otherwise.
     pub(super) fn check_space(&self, command: &[u8]) -> Result<(), RequestError> {

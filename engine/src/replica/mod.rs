@@ -8,6 +8,7 @@ mod parts;
 mod reads;
 mod recovering;
 mod slices;
+mod snapshots;
 mod tail;
 
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ use raft::{RawNode, StateRole};
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::parts::RangeParts;
 use self::reads::Reads;
+use self::snapshots::{Exporting, LastSnapshot};
 use self::tail::EntryTail;
 use crate::answers::Answers;
 use crate::effect::Effects;
@@ -35,6 +37,7 @@ use crate::status::{ReplicaStatus, Role};
 
 pub(crate) use self::apply::{Applied, KeyList};
 pub(crate) use self::recovering::{RecoveringReplica, ReplayError};
+pub(crate) use self::snapshots::{BegunSnapshot, ExportOutput};
 
 /// What a replica needs of its core while it works.
 pub(crate) struct Turn<'a> {
@@ -121,9 +124,16 @@ pub(crate) struct Replica {
     spare_pending: Vec<Vec<PendingCommand>>,
     decompressed: Vec<u8>,
     applied_commands: u64,
+    last_snapshot: LastSnapshot,
+    /// The snapshot that is being exported.
+    exporting: Option<Exporting>,
 }
 
 impl Replica {
+    pub(crate) fn id(&self) -> ReplicaId {
+        self.id
+    }
+
     pub(crate) fn shard(&self) -> ShardId {
         self.shard
     }
@@ -361,7 +371,12 @@ impl Replica {
                 .first()
                 .map_or(store.last() + 1, |entry| entry.index),
         );
-        let log_entries = entries.iter().map(to_log_entry).collect();
+        let log_entries: Vec<LogEntry> = entries.iter().map(to_log_entry).collect();
+        let stored_bytes = log_entries
+            .iter()
+            .map(LogEntry::stored_bytes)
+            .sum::<usize>();
+        self.last_snapshot.log_bytes += stored_bytes as u64;
         for entry in entries {
             self.node.mut_store().append(entry);
         }

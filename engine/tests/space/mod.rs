@@ -77,6 +77,8 @@ fn in_a_batch_each_command_is_judged_alone() {
 #[test]
 fn a_log_at_its_budget_still_takes_deletes() {
     let mut node = TestNode::new(1, 1);
+    // The snapshot that would make room does not come forward.
+    node.holds_snapshots = true;
     let value = vec![0xA5; 15 << 10];
     let mut keys = 0_u32;
     loop {
@@ -107,4 +109,33 @@ fn a_log_at_its_budget_still_takes_deletes() {
     node.request(0, 1, get(b"/0"));
     node.turn();
     assert_eq!(node.take_answers(), [(1, Answer::Rows(Vec::new()))]);
+}
+
+/// The log of a store whose disk runs full may be what fills it: its segments are given back, to the disk and not to be
+/// used again.
+#[test]
+fn a_log_on_a_low_disk_is_released_and_its_files_are_removed() {
+    let mut node = TestNode::new(1, 1);
+    let value = vec![0xA5; 15 << 10];
+    for number in 0..1_100 {
+        let key = format!("/{}", number % 3);
+        assert!(is_done(&answers_to(
+            &mut node,
+            &Command::put(NAMESPACE, key.as_bytes(), &value)
+        )));
+    }
+    let log_before = node.cores[0].core.status().log;
+    assert!(log_before.segments_live >= 4, "{log_before:?}");
+    assert_eq!(node.cores[0].core.status().counters.snapshots, 0);
+    node.step(0, Input::DiskSpace(LOW));
+    for _ in 0..4 {
+        node.pass_ms(50);
+        node.settle();
+        node.step(0, Input::DiskSpace(LOW));
+    }
+    node.settle();
+    let status = node.cores[0].core.status();
+    assert_eq!(status.counters.snapshots, 1, "one is enough");
+    assert!(status.log.segments_live <= 2, "{:?}", status.log);
+    assert!(status.log.files <= 3, "{:?}", status.log);
 }
