@@ -104,17 +104,16 @@ fn values_are_the_bytes_of_the_format() {
         let bytes = structured.encode();
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     };
-    let golden = include_str!("../../testdata/structured.txt");
-    let written: Vec<String> = samples()
+    let lines: Vec<String> = samples()
         .iter()
         .map(|structured| format!("{:?} {}", structured.kind(), hex(structured)))
         .collect();
-    assert_eq!(
-        golden.lines().collect::<Vec<_>>(),
-        written,
-        "{}",
-        written.join("\n")
-    );
+    let lines = lines.join("\n") + "\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/structured.txt");
+    if std::env::var_os("METASTORE_REWRITE_GOLDEN").is_some() {
+        std::fs::write(path, &lines).unwrap();
+    }
+    assert_eq!(lines, std::fs::read_to_string(path).unwrap());
 }
 
 #[test]
