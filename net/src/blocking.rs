@@ -5,12 +5,11 @@
 
 mod error;
 mod link;
-mod owned;
 
-pub use error::{ClientError, ConnectionFault};
-pub use owned::{
+pub use crate::owned::{
     GetAnswer, GetManyAnswer, OwnedDetail, OwnedOutcome, OwnedRow, OwnedTxn, OwnedTxnResult,
 };
+pub use error::{ClientError, ConnectionFault};
 
 use crate::client::{ClientConnection, ClientOptions};
 use crate::frame::RequestId;
