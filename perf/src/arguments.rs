@@ -129,6 +129,8 @@ pub(crate) enum OwnMeasurement {
     Shards(ShardsArguments),
     /// The tail of latencies under load: p99 at a share of the capacity over p50 of one client alone.
     UnderLoad(UnderLoadArguments),
+    /// The tail of latencies while a snapshot is taken, over that without.
+    Snapshot(SnapshotArguments),
     /// From the start of the process to serving, for each GiB of log.
     Restart(RestartArguments),
 }
@@ -142,6 +144,7 @@ impl OwnMeasurement {
             OwnMeasurement::LogBytes(arguments) => &arguments.store,
             OwnMeasurement::Shards(arguments) => &arguments.store,
             OwnMeasurement::UnderLoad(arguments) => &arguments.store,
+            OwnMeasurement::Snapshot(arguments) => &arguments.store,
             OwnMeasurement::Restart(arguments) => &arguments.store,
         }
     }
@@ -169,7 +172,7 @@ impl LogBytesArguments {
     /// Store arguments of the short form, which fills and releases its log in seconds. What the command line says is
     /// left as it is.
     pub(crate) fn small_log(&self) -> Vec<String> {
-        let small = [("--segment-bytes", "4MiB"), ("--wal-budget", "256MiB")];
+        let small = [("--segment-bytes", "16MiB"), ("--wal-budget", "256MiB")];
         let is_said = |name: &str| self.store.store_arguments.iter().any(|said| said == name);
         small
             .into_iter()
@@ -205,6 +208,18 @@ pub(crate) struct UnderLoadArguments {
     pub(crate) store: OwnStoreArguments,
     /// The load, as a share of the capacity.
     #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = parse_rate)]
+    pub(crate) load: f64,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// The load, as a share of the capacity.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_rate)]
     pub(crate) load: f64,
     /// Where the keys lie.
     #[arg(long, value_enum, default_value_t)]

@@ -9,6 +9,7 @@ mod live_bytes;
 mod log_bytes;
 mod restart;
 mod shards;
+mod snapshot;
 mod under_load;
 
 use std::ffi::{OsStr, OsString};
@@ -132,6 +133,7 @@ impl<'a> Bench<'a> {
             OwnMeasurement::LiveBytes(arguments) => live_bytes::measure_live_bytes(self, arguments),
             OwnMeasurement::LogBytes(arguments) => log_bytes::measure_log_bytes(self, arguments),
             OwnMeasurement::Shards(arguments) => shards::measure_shards(self, arguments),
+            OwnMeasurement::Snapshot(arguments) => snapshot::measure_snapshot(self, arguments),
             OwnMeasurement::Restart(arguments) => restart::measure_restart(self, arguments),
         }
     }
