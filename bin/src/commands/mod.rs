@@ -3,6 +3,7 @@
 
 mod add;
 mod client;
+mod count;
 mod delete;
 mod dev;
 mod error;
@@ -12,6 +13,7 @@ mod import_tree;
 mod json;
 mod list;
 mod put;
+mod snapshot;
 mod status;
 mod status_json;
 mod table;
@@ -43,7 +45,10 @@ pub(crate) fn run(command: &Command) -> Exit {
     }
     match error {
         CommandError::Output(_) => exit_without_output(command, &error),
-        CommandError::Client(_) | CommandError::Wal(_) | CommandError::Tree(_) => error.exit(),
+        CommandError::Client(_)
+        | CommandError::Wal(_)
+        | CommandError::Snapshot(_)
+        | CommandError::Tree(_) => error.exit(),
     }
 }
 
@@ -53,13 +58,17 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
     match command {
         Command::Put(_) | Command::Delete(_) | Command::Add(_) => Exit::OutcomeUnknown,
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
-        Command::Get(_) | Command::List(_) | Command::Status(_) if error.is_reader_gone() => {
+        Command::Get(_) | Command::List(_) | Command::Count(_) | Command::Status(_)
+            if error.is_reader_gone() =>
+        {
             Exit::Done
         }
         Command::Get(_)
         | Command::List(_)
+        | Command::Count(_)
         | Command::Status(_)
         | Command::Wal(_)
+        | Command::Snapshot(_)
         | Command::ImportTree(_)
         | Command::Dev(_) => Exit::Unavailable,
     }
@@ -73,8 +82,10 @@ fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> 
         Command::Delete(arguments) => delete::run(arguments, out),
         Command::Add(arguments) => add::run(arguments, out),
         Command::List(arguments) => list::run(arguments, out),
+        Command::Count(arguments) => count::run(arguments, out),
         Command::Status(arguments) => status::run(arguments, out),
         Command::Wal(command) => wal::run(command, out),
+        Command::Snapshot(command) => snapshot::run(command, out),
         Command::ImportTree(arguments) => import_tree::run(arguments, out),
     }
 }

@@ -339,7 +339,7 @@ impl History {
 
     /// Whether the first entry lies below the floor and below `hold`.
     pub(super) fn has_freeable(&self, hold: ChangePosition) -> bool {
-        self.front < self.floor && self.front < hold
+        self.front < self.floor.min(hold)
     }
 
     /// Takes the first entry out, if it lies below the floor and below `hold`.
