@@ -5,7 +5,10 @@
 
 mod arguments;
 mod commands;
+mod config;
+mod log;
 mod node;
+mod quantity;
 #[cfg(test)]
 mod test_directory;
 

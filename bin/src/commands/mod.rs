@@ -3,15 +3,17 @@
 
 mod add;
 mod client;
+mod config;
 mod delete;
-mod dev;
 mod error;
 mod exit;
+mod format;
 mod get;
 mod import_tree;
 mod json;
 mod list;
 mod put;
+mod serve;
 mod status;
 mod status_json;
 mod table;
@@ -26,9 +28,15 @@ pub(crate) use exit::Exit;
 
 /// Does what was asked for, and reports what went wrong.
 pub(crate) fn run(command: &Command) -> Exit {
-    if let Command::Dev(arguments) = command {
-        return dev::run(arguments);
+    match command {
+        // A server has no answer but its messages.
+        Command::Dev(arguments) => serve::run_dev(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        command => run_tool(command),
     }
+}
+
+fn run_tool(command: &Command) -> Exit {
     let mut out = BufWriter::new(io::stdout().lock());
     let result = answer(command, &mut out);
     let flushed = out.flush().map_err(CommandError::Output);
@@ -43,7 +51,11 @@ pub(crate) fn run(command: &Command) -> Exit {
     }
     match error {
         CommandError::Output(_) => exit_without_output(command, &error),
-        CommandError::Client(_) | CommandError::Wal(_) | CommandError::Tree(_) => error.exit(),
+        CommandError::Client(_)
+        | CommandError::Wal(_)
+        | CommandError::Tree(_)
+        | CommandError::Config(_)
+        | CommandError::Start(_) => error.exit(),
     }
 }
 
@@ -53,7 +65,9 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
     match command {
         Command::Put(_) | Command::Delete(_) | Command::Add(_) => Exit::OutcomeUnknown,
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
-        Command::Get(_) | Command::List(_) | Command::Status(_) if error.is_reader_gone() => {
+        Command::Get(_) | Command::List(_) | Command::Status(_) | Command::Config(_)
+            if error.is_reader_gone() =>
+        {
             Exit::Done
         }
         Command::Get(_)
@@ -61,13 +75,18 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
         | Command::Status(_)
         | Command::Wal(_)
         | Command::ImportTree(_)
+        | Command::Config(_)
+        | Command::Format(_)
+        | Command::Serve(_)
         | Command::Dev(_) => Exit::Unavailable,
     }
 }
 
 fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> {
     match command {
-        Command::Dev(arguments) => Ok(dev::run(arguments)),
+        Command::Dev(_) | Command::Serve(_) => unreachable!("servers are run before"),
+        Command::Format(arguments) => format::run(arguments, out),
+        Command::Config(arguments) => config::run(arguments, out),
         Command::Put(arguments) => put::run(arguments, out),
         Command::Get(arguments) => get::run(arguments, out),
         Command::Delete(arguments) => delete::run(arguments, out),

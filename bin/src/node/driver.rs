@@ -25,6 +25,7 @@ use super::event::Event;
 use super::halt::{halt, halt_for};
 use super::outgoing::{MeshSender, Outgoing};
 use super::wire::{self, CoreFacts, DriverCounts};
+use crate::log;
 
 /// How long to wait before a segment is tried again after the disk had no room for it.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
@@ -290,10 +291,13 @@ impl Driver {
                     return;
                 }
                 Err(error) if error.is_no_space() => {
-                    // Once for each segment: a disk stays full for long, and a core must not wait for its stderr.
+                    // Once for each segment: a disk stays full for long.
                     if !is_told {
-                        eprintln!(
-                            "metastore: no room for a log segment of {bytes} bytes: {error}; trying again until there is"
+                        log::warning!(
+                            "no room for a log segment; trying again until there is",
+                            core = self.facts.hello.core_index,
+                            bytes = bytes,
+                            error = log::text(&error),
                         );
                         is_told = true;
                     }
