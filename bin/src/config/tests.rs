@@ -41,11 +41,12 @@ fn without_sources_there_are_the_defaults_of_the_code() {
     let options = configuration.node_options(Oversubscription::Refuse);
     assert_eq!(options.settings, Settings::default());
     assert_eq!(options.server, ServerOptions::default());
-    let log = LogOptions::new(metastore_engine::Identity {
+    let identity = metastore_engine::Identity {
         cluster: metastore_engine::ClusterId(0),
         node: metastore_engine::NodeId(0),
         core: metastore_engine::CoreId(0),
-    });
+    };
+    let log = LogOptions::new(identity, metastore_wal::SealKey(0));
     assert_eq!(options.wal.budget_bytes, log.budget_bytes);
     assert_eq!(options.wal.spare_segments, log.spare_segments);
     assert_eq!(options.wal.writes_in_flight_max, log.writes_in_flight_max);

@@ -125,7 +125,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         .map_err(|error| failed(error.to_string()))?
         .with_logger(raft_logger(core));
     let builder = RefCell::new(builder);
-    let recovered = recovery::recover(&mut source, &identity, &mut |event| {
+    let recovered = recovery::recover(&mut source, &identity, log_options.seal, &mut |event| {
         builder.borrow_mut().on_event(event);
     })
     .map_err(|error| failed(error.to_string()))?;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use metastore_engine::{ClusterId, CoreId, Identity, NodeId, SLOT_COUNT};
-use metastore_wal::LogOptions;
+use metastore_wal::{LogOptions, SealKey};
 
 use super::node_file::HistoryBounds;
 use super::{ListenOptions, NodeOptions, Oversubscription, StartError};
@@ -57,7 +57,7 @@ impl Layout {
             options,
             layout.segment_bytes,
             layout.record_bytes_max,
-            nobody,
+            (nobody, SealKey(0)),
         )?;
         Ok(layout)
     }
@@ -80,7 +80,7 @@ pub(super) fn log_options(
     options: &NodeOptions,
     segment_bytes: u64,
     record_bytes_max: usize,
-    identity: Identity,
+    (identity, seal): (Identity, SealKey),
 ) -> Result<LogOptions, StartError> {
     let log = LogOptions {
         segment_bytes,
@@ -88,7 +88,7 @@ pub(super) fn log_options(
         budget_bytes: options.wal.budget_bytes,
         spare_segments: options.wal.spare_segments,
         writes_in_flight_max: options.wal.writes_in_flight_max,
-        identity,
+        ..LogOptions::new(identity, seal)
     };
     log.validate()?;
     let segments = log.segments_max();
