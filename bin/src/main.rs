@@ -3,6 +3,7 @@
 //! This package joins the other crates to a command line, to sockets and to files. It does **not** decide about
 //! consensus or durability, and the client commands know no more of a server than the protocol says.
 
+mod admin;
 mod arguments;
 mod commands;
 mod config;

@@ -28,15 +28,13 @@ pub(crate) use exit::Exit;
 
 /// Does what was asked for, and reports what went wrong.
 pub(crate) fn run(command: &Command) -> Exit {
-    match command {
-        // A server has no answer but its messages.
-        Command::Dev(arguments) => serve::run_dev(arguments),
-        Command::Serve(arguments) => serve::run(arguments),
-        command => run_tool(command),
+    // A server has no answer but its messages.
+    if let Command::Dev(arguments) = command {
+        return serve::run_dev(arguments);
     }
-}
-
-fn run_tool(command: &Command) -> Exit {
+    if let Command::Serve(arguments) = command {
+        return serve::run(arguments);
+    }
     let mut out = BufWriter::new(io::stdout().lock());
     let result = answer(command, &mut out);
     let flushed = out.flush().map_err(CommandError::Output);
@@ -63,7 +61,9 @@ fn run_tool(command: &Command) -> Exit {
 /// `head`; a change may have been made, and a comparison that was not finished found nothing out.
 fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
     match command {
-        Command::Put(_) | Command::Delete(_) | Command::Add(_) => Exit::OutcomeUnknown,
+        Command::Put(_) | Command::Delete(_) | Command::Add(_) | Command::Format(_) => {
+            Exit::OutcomeUnknown
+        }
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
         Command::Get(_) | Command::List(_) | Command::Status(_) | Command::Config(_)
             if error.is_reader_gone() =>
@@ -76,7 +76,6 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
         | Command::Wal(_)
         | Command::ImportTree(_)
         | Command::Config(_)
-        | Command::Format(_)
         | Command::Serve(_)
         | Command::Dev(_) => Exit::Unavailable,
     }

@@ -118,6 +118,7 @@ impl Configuration {
             },
             settings: self.settings(),
             server: self.server(),
+            admin: self.admin_listen(),
             fault: None,
         }
     }
@@ -178,7 +179,7 @@ impl Configuration {
     }
 
     /// Where the admin port listens, `None` when it is off.
-    pub(crate) fn admin_listen(&self) -> Option<SocketAddr> {
+    pub(super) fn admin_listen(&self) -> Option<SocketAddr> {
         self.text(Key::AdminListen)?;
         Some(self.parsed(Key::AdminListen))
     }

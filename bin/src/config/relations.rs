@@ -3,7 +3,7 @@
 //! What depends on data that already exists (the budget against the segments of the data, ports against its cores) is
 //! checked again when the node starts.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::{ConfigError, Configuration, Key, Value};
 
@@ -66,7 +66,7 @@ pub(super) fn check(configuration: &Configuration, errors: &mut Vec<ConfigError>
         Key::ListenAdvertise,
         "clients cannot connect to an address that stands for all of them: say which one they shall use",
     );
-    if let Some(admin) = admin_address(configuration) {
+    if let Some(admin) = configuration.admin_listen() {
         let first = number(Key::ListenPort);
         let cores = configuration.optional_number(Key::Cores).unwrap_or(1);
         let overlaps =
@@ -78,13 +78,6 @@ pub(super) fn check(configuration: &Configuration, errors: &mut Vec<ConfigError>
             Key::ListenPort,
             "the admin port is not one of a core",
         );
-    }
-}
-
-fn admin_address(configuration: &Configuration) -> Option<SocketAddr> {
-    match configuration.value(Key::AdminListen) {
-        Value::Off => None,
-        _ => Some(configuration.parsed(Key::AdminListen)),
     }
 }
 

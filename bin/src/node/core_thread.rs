@@ -14,6 +14,7 @@ use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, Rin
 use metastore_wal::recovery::{self, Recovered};
 
 use super::StartError;
+use super::board::Board;
 use super::clock::Clock;
 use super::driver::{Driver, DriverParts};
 use super::log_files::LogFiles;
@@ -35,6 +36,7 @@ pub(crate) struct CoreSetup {
     pub(crate) server: ServerOptions,
     pub(crate) facts: CoreFacts,
     pub(crate) clock: Clock,
+    pub(crate) board: Board,
     pub(crate) mesh: Option<MeshEnds>,
     pub(crate) phase: NodePhase,
     /// Told once, when the core could answer, or why it cannot.
@@ -57,6 +59,7 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let mesh_ends = setup.mesh.take();
     let phase = setup.phase.clone();
     let options = setup.server;
+    let board = setup.board.clone();
     // Every core joins the mesh, also one that then fails, or the others would wait for it.
     let (mesh, receivers) = match mesh_ends {
         Some(ends) => {
@@ -81,6 +84,7 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     }
     driver.run_turn();
     glommio::spawn_local(Rc::clone(&driver).drive_time()).detach();
+    glommio::spawn_local(Rc::clone(&driver).drive_board(board)).detach();
     while !driver.is_serving() {
         Timer::new(PHASE_POLL).await;
     }

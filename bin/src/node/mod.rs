@@ -1,5 +1,6 @@
 //! A node: its data directory, its cores and their life from start to stop.
 
+mod board;
 mod clock;
 mod core_thread;
 mod cpus;
@@ -33,6 +34,7 @@ use metastore_net::HelloInfo;
 use metastore_net::server::{BindError, bind_socket};
 use metastore_wal::device::{FlushMethod, probe_io_uring};
 
+pub(crate) use self::board::{Board, CoreNumbers, Phase};
 use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::cpus::parse_list as parse_cpu_list;
@@ -43,9 +45,10 @@ use self::node_file::{NodeFile, NodeState};
 pub(crate) use self::options::{
     FormatPolicy, HistoryOptions, ListenOptions, NodeOptions, Oversubscription, WalOptions,
 };
-use self::phase::{NodePhase, Phase};
+use self::phase::NodePhase;
 use self::pulse::Pulse;
 pub(crate) use self::stop::StopOutcome;
+use crate::admin;
 
 /// How long a port may take to become free after the process that had it was killed.
 const PORT_RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -97,20 +100,26 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     let node = data.node().clone();
     let cores = node.cores;
     layout::check_cpus(options, cores, cpus.len())?;
+    halt::halt_on_panic();
+    let (clock, phase) = (Clock::start(), NodePhase::new(cores));
+    let board = Board::new(clock, phase.clone(), cores);
+    // It answers while the logs are recovered, which can take a while.
+    if let Some(address) = options.admin {
+        admin::start(address, board.clone())
+            .map_err(|source| StartError::Admin { address, source })?;
+    }
     let addresses = layout::addresses(&options.listen, cores)?;
     let listeners = addresses
         .iter()
         .map(|&address| listen(address))
         .collect::<Result<Vec<_>, _>>()?;
-    halt::halt_on_panic();
-
     let setups = Setups {
         options,
         node: &node,
         data: &data,
+        clock,
     }
     .build()?;
-    let phase = NodePhase::new(cores);
     let (ready, reports) = mpsc::channel();
     let (stopped, stops) = mpsc::channel();
     let mut meshes: Vec<Option<MeshEnds>> = match cores {
@@ -129,7 +138,8 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             flush_method: setups.flush_method,
             fault: options.fault,
             server: options.server,
-            clock: setups.clock,
+            clock,
+            board: board.clone(),
             mesh: meshes[index].take(),
             phase: phase.clone(),
             ready: ready.clone(),
@@ -256,6 +266,7 @@ struct Setups<'a> {
     options: &'a NodeOptions,
     node: &'a NodeFile,
     data: &'a DataDirectory,
+    clock: Clock,
 }
 
 struct BuiltSetups {
@@ -263,7 +274,6 @@ struct BuiltSetups {
     history: LogHistory,
     flush_method: FlushMethod,
     facts: NodeFacts,
-    clock: Clock,
 }
 
 struct NodeFacts(wire::CoreFacts);
@@ -279,7 +289,6 @@ impl NodeFacts {
 impl Setups<'_> {
     fn build(&self) -> Result<BuiltSetups, StartError> {
         let node = self.node;
-        let clock = Clock::start();
         let flush_method = self.options.wal.flush_method.unwrap_or(node.flush_method);
         let locations = node.replicas.iter().map(|place| ShardLocation {
             shard: place.shard,
@@ -303,7 +312,7 @@ impl Setups<'_> {
             flush_method: flush_name(flush_method),
             budget_bytes: self.options.wal.budget_bytes,
             segment_bytes: node.segment_bytes,
-            clock,
+            clock: self.clock,
         });
         let (seed, boot) = (data::random_u64()?, BootNonce(data::random_u64()?));
         let configs = (0..node.cores).map(|core| {
@@ -341,7 +350,6 @@ impl Setups<'_> {
             },
             flush_method,
             facts,
-            clock,
         })
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct NodeOptions {
     pub(crate) history: HistoryOptions,
     pub(crate) settings: Settings,
     pub(crate) server: ServerOptions,
+    /// Where metrics and health are answered.
+    pub(crate) admin: Option<SocketAddr>,
     /// For tests: what the disk of each core's log does wrong.
     pub(crate) fault: Option<Fault>,
 }
