@@ -4,6 +4,7 @@
 //! consensus or durability, and the client commands know no more of a server than the protocol says.
 
 mod admin;
+mod allocator;
 mod arguments;
 mod commands;
 mod config;
@@ -18,9 +19,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::Arguments;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let exit = match Arguments::try_parse() {
