@@ -215,20 +215,26 @@ impl Drop for Store {
     }
 }
 
-/// What a command that failed to start wrote to stderr, and its exit code.
+/// What a store that is refused wrote to stderr, and its exit code. One that starts after all is killed, and fails the
+/// test.
 pub(crate) fn refused(data: &Path, port: u16, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = metastore()
+    let child = metastore()
         .arg("dev")
         .arg("--data")
         .arg(data)
         .args(["--port", &port.to_string()])
         .args(arguments)
-        .output()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("the program can be started");
-    (
-        output.status.code(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
+    let store = Store {
+        child,
+        port,
+        greeting: String::new(),
+    };
+    let (code, errors, _) = store.wait();
+    (code, errors)
 }
 
 /// The standard output of a command as text.
