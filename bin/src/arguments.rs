@@ -49,11 +49,16 @@ pub(crate) enum Command {
     Add(AddArguments),
     /// Print the keys that begin with a prefix, in order, with their values
     List(ListArguments),
+    /// Count the keys that begin with a prefix
+    Count(CountArguments),
     /// Print what every core of a node is doing
     Status(StatusArguments),
     /// Look at the log of a node that does not run
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Look at the file of a snapshot
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Store the attributes of every entry of a file tree, or compare them with what is stored
     ///
     /// Each entry is stored under the prefix and its absolute path, as "type=file mode=0644 uid=0 gid=0 size=12
@@ -222,6 +227,12 @@ pub(crate) struct ListArguments {
     /// Only keys without a / behind the prefix, as the entries of a directory
     #[arg(long)]
     pub(crate) children: bool,
+    /// Show keys that have this character behind the prefix by what they begin with, up to and including the first of it
+    #[arg(long, value_name = "C", value_parser = parse_byte, conflicts_with = "children")]
+    pub(crate) delimiter: Option<u8>,
+    /// Read at this revision, which must be one of the shard that holds all the keys
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) at: Option<u64>,
     /// At most so many keys
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
@@ -231,6 +242,24 @@ pub(crate) struct ListArguments {
     /// In descending order
     #[arg(long)]
     pub(crate) reverse: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CountArguments {
+    /// What every key begins with; empty for all keys
+    #[arg(value_name = "PREFIX")]
+    pub(crate) prefix: OsString,
+    /// Only keys without a / behind the prefix, as the entries of a directory
+    #[arg(long)]
+    pub(crate) children: bool,
+    /// Count keys that have this character behind the prefix and begin alike, up to and including the first of it, once
+    #[arg(long, value_name = "C", value_parser = parse_byte, conflicts_with = "children")]
+    pub(crate) delimiter: Option<u8>,
+    /// Count at this revision, which must be one of the shard that holds all the keys
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) at: Option<u64>,
     #[command(flatten)]
     pub(crate) client: ClientArguments,
 }
@@ -283,6 +312,30 @@ pub(crate) struct VerifyArguments {
     pub(crate) wal: WalArguments,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Check every byte of the file, and print whose snapshot it is and what sections it has
+    Inspect(SnapshotArguments),
+    /// The same, and load the state as a store would: exits with 0 if it can, and with 1 and the damage if not
+    Verify(SnapshotArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArguments {
+    /// As in metastore-data/shard-0000/snap-1-1000.snap; nothing is changed
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Answer as JSON, one object
+    #[arg(long)]
+    json: bool,
+}
+
+impl SnapshotArguments {
+    pub(crate) fn format(&self) -> Format {
+        Format::new(self.json)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ImportTreeArguments {
     /// The top of the tree; its absolute path without symbolic links is used
@@ -322,6 +375,18 @@ fn parse_key() -> impl clap::builder::TypedValueParser<Value = Key> {
 #[derive(Debug, thiserror::Error)]
 #[error("a key has at least one byte")]
 struct KeyEmpty;
+
+/// Why a delimiter is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a delimiter is one character of ASCII")]
+struct NotOneByte;
+
+fn parse_byte(text: &str) -> Result<u8, NotOneByte> {
+    match text.as_bytes() {
+        [byte] => Ok(*byte),
+        _ => Err(NotOneByte),
+    }
+}
 
 /// The bytes of an argument.
 pub(crate) fn bytes_of(argument: &OsStr) -> &[u8] {

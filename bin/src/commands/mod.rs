@@ -4,6 +4,7 @@
 mod add;
 mod client;
 mod config;
+mod count;
 mod delete;
 mod error;
 mod exit;
@@ -14,6 +15,7 @@ mod json;
 mod list;
 mod put;
 mod serve;
+mod snapshot;
 mod status;
 mod status_json;
 mod table;
@@ -51,6 +53,7 @@ pub(crate) fn run(command: &Command) -> Exit {
         CommandError::Output(_) => exit_without_output(command, &error),
         CommandError::Client(_)
         | CommandError::Wal(_)
+        | CommandError::Snapshot(_)
         | CommandError::Tree(_)
         | CommandError::Config(_)
         | CommandError::Start(_) => error.exit(),
@@ -65,15 +68,21 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
             Exit::OutcomeUnknown
         }
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
-        Command::Get(_) | Command::List(_) | Command::Status(_) | Command::Config(_)
+        Command::Get(_)
+        | Command::List(_)
+        | Command::Count(_)
+        | Command::Status(_)
+        | Command::Config(_)
             if error.is_reader_gone() =>
         {
             Exit::Done
         }
         Command::Get(_)
         | Command::List(_)
+        | Command::Count(_)
         | Command::Status(_)
         | Command::Wal(_)
+        | Command::Snapshot(_)
         | Command::ImportTree(_)
         | Command::Config(_)
         | Command::Serve(_)
@@ -91,8 +100,10 @@ fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> 
         Command::Delete(arguments) => delete::run(arguments, out),
         Command::Add(arguments) => add::run(arguments, out),
         Command::List(arguments) => list::run(arguments, out),
+        Command::Count(arguments) => count::run(arguments, out),
         Command::Status(arguments) => status::run(arguments, out),
         Command::Wal(command) => wal::run(command, out),
+        Command::Snapshot(command) => snapshot::run(command, out),
         Command::ImportTree(arguments) => import_tree::run(arguments, out),
     }
 }
