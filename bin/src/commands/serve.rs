@@ -119,7 +119,7 @@ fn serve(options: &NodeOptions, format: LogFormat, greeting: Greeting) -> Exit {
             return exit_of_start(&error);
         }
     };
-    report(&node.summary);
+    report(&node.summary, options);
     match greeting {
         Greeting::Tutorial => greet(&node.summary),
         Greeting::Message => {}
@@ -141,7 +141,20 @@ fn serve(options: &NodeOptions, format: LogFormat, greeting: Greeting) -> Exit {
 }
 
 /// Says how the node runs.
-fn report(summary: &NodeSummary) {
+fn report(summary: &NodeSummary, options: &NodeOptions) {
+    let admin = options.admin.map(|address| address.ip());
+    for (key, address) in [
+        ("listen.address", Some(options.listen.address)),
+        ("admin.listen", admin),
+    ] {
+        if let Some(address) = address.filter(|address| !address.is_loopback()) {
+            log::warning!(
+                "others can connect: nothing is encrypted and nobody is asked who they are",
+                key = key,
+                address = log::text(&address),
+            );
+        }
+    }
     for warning in &summary.warnings {
         log::warning!("started with a warning", warning = warning.as_str());
     }
@@ -159,6 +172,10 @@ fn report(summary: &NodeSummary) {
         cores = summary.cores.len(),
         flush = summary.flush_method,
         listen = addresses.join(","),
+        admin = match options.admin {
+            Some(address) => address.to_string(),
+            None => "off".to_owned(),
+        },
     );
 }
 
