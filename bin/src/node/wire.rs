@@ -290,7 +290,11 @@ fn with_revision(code: ErrorCode, revision: Revision) -> WireError {
     }
 }
 
-fn status_reply(facts: &CoreFacts, counts: DriverCounts, status: &CoreStatus) -> StatusReply {
+pub(crate) fn status_reply(
+    facts: &CoreFacts,
+    counts: DriverCounts,
+    status: &CoreStatus,
+) -> StatusReply {
     let log = &status.log;
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let used_bytes = log.files as u64 * facts.segment_bytes;
