@@ -53,7 +53,7 @@ pub use crate::settings::{
     SnapshotSettings,
 };
 pub use crate::span::Span;
-pub use crate::stages::{Stage, StageSummary, Stages};
+pub use crate::stages::{BUCKET_BOUNDS_NS, BUCKETS, Stage, StageSummary, Stages};
 pub use crate::status::{CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork};
 
 pub use metastore_wal::{

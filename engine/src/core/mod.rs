@@ -3,10 +3,12 @@
 mod builder;
 mod intake;
 mod load;
+mod placement;
 mod ranges;
 mod slices;
 mod snapshots;
 mod space;
+mod sweeps;
 
 use std::collections::VecDeque;
 
@@ -20,6 +22,7 @@ pub use self::slices::SliceKind;
 use self::slices::Slices;
 use self::snapshots::Snapshots;
 pub use self::space::DiskSpace;
+use self::sweeps::Sweeps;
 
 use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
@@ -92,6 +95,7 @@ pub struct Core {
     routes: Vec<Route>,
     answers: Answers,
     merges: Merges,
+    sweeps: Sweeps,
     dirty: Dirty,
     /// Replicas whose staged parts are not durable, in the order of their positions.
     awaiting_log: VecDeque<(Position, usize)>,
@@ -139,6 +143,7 @@ impl Core {
             answers: Answers::new(config.identity.core, config.cores),
             routes,
             merges: Merges::default(),
+            sweeps: Sweeps::default(),
             dirty: Dirty {
                 queue: Vec::new(),
                 is_queued: vec![false; replicas.len()],
@@ -204,6 +209,7 @@ impl Core {
         self.is_draining
             && self.answers.gathers() == 0
             && self.merges.len() == 0
+            && self.sweeps.len() == 0
             && self.replicas.iter().all(Replica::is_quiet)
             && self.snapshots.is_quiet()
             && self.log.is_idle()
@@ -235,6 +241,7 @@ impl Core {
             waiting: WaitingWork {
                 gathers: self.answers.gathers(),
                 ranges: self.merges.len(),
+                sweeps: self.sweeps.len(),
                 range_parts: self.replicas.iter().map(Replica::open_parts).sum(),
                 command_bytes: self.replicas.iter().map(Replica::waiting_bytes).sum(),
                 unpersisted_readies: self.replicas.iter().map(Replica::unpersisted_readies).sum(),
@@ -263,6 +270,7 @@ impl Core {
         !self.dirty.queue.is_empty()
             || !self.merges.requests.is_empty()
             || !self.answers.chunks.is_empty()
+            || !self.answers.slices.is_empty()
     }
 
     // ---- Inputs ----
@@ -281,7 +289,10 @@ impl Core {
                 let deadline = self.deadline(now, deadline_ms);
                 self.on_request(now, (connection, request), deadline, body, out);
             }
-            Input::ConnectionClosed { connection } => self.merges.on_closed(self.id(), connection),
+            Input::ConnectionClosed { connection } => {
+                self.merges.on_closed(self.id(), connection);
+                self.sweeps.on_closed(connection);
+            }
             Input::ConnectionDrained { connection } => {
                 self.merges.on_drained(now, out, self.id(), connection);
             }
@@ -332,6 +343,7 @@ impl Core {
             }
             self.drive_replicas(now, out);
             self.drive_ranges(now, out);
+            self.drive_sweeps(now, out);
         }
         self.drive_snapshots(now, out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
@@ -361,6 +373,7 @@ impl Core {
         }
         self.merges.expire(now, out, self.config.identity.core);
         self.snapshots.on_tick();
+        self.retry_sweeps(now, out);
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
         self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
         for replica in 0..self.replicas.len() {
