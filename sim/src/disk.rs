@@ -80,6 +80,8 @@ pub struct DiskFaults {
     pub short_write_per_mille: u64,
     /// The device confirms durable writes and flushes that it keeps in its cache.
     pub lies_about_flushes: bool,
+    /// Things done to the files of snapshots that fail.
+    pub snapshot_error_per_mille: u64,
     /// Files of snapshots get their names without a flush.
     pub names_unflushed_snapshots: bool,
 }

@@ -63,7 +63,9 @@ impl Disk {
             .under_way
             .take()
             .expect("something was begun");
-        if self.random.chance(self.faults.io_error_per_mille) {
+        let fails = self.random.chance(self.faults.io_error_per_mille)
+            || self.random.chance(self.faults.snapshot_error_per_mille);
+        if fails {
             self.snapshots
                 .leave_remains(&mut self.random, deed, CrashKind::ProcessKilled);
             let file = FileName::Mark;
