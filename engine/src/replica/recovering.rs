@@ -239,6 +239,8 @@ impl RecoveringReplica {
             self.log_bytes += entry.data.len() as u64;
             self.tail.append(entry);
         }
+        // What filled a hole may have repeated what waited behind it.
+        self.ahead = self.ahead.split_off(&(self.tail.last() + 1));
     }
 
     /// Notes term, vote and commit, and applies what the commit index now covers: what is committed is never replaced
@@ -369,4 +371,67 @@ fn to_raft_entry(index: u64, entry: &EntryRef<'_>) -> Entry {
     });
     raft_entry.set_data(entry.data.to_vec().into());
     raft_entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HARD_STATE: HardState = HardState {
+        term: Term(1),
+        vote: ReplicaId(1),
+        commit: LogIndex(1),
+    };
+
+    fn recovering() -> RecoveringReplica {
+        let snapshot = SnapshotPoint {
+            index: LogIndex(INITIAL_INDEX),
+            term: Term(INITIAL_TERM),
+            members: members::encode(&ConfState::from((vec![1], vec![]))),
+        };
+        let (id, shard) = (ReplicaId(1), ShardId(0));
+        RecoveringReplica::new(id, shard, &snapshot, Parameters::default(), 1 << 20)
+            .expect("members are readable")
+    }
+
+    fn entries(count: usize) -> std::vec::IntoIter<EntryRef<'static>> {
+        let entry = EntryRef {
+            term: Term(1),
+            kind: EntryKind::Normal,
+            data: &[],
+        };
+        vec![entry; count].into_iter()
+    }
+
+    /// Entries after a hole came first; what was written again to fill it repeats them.
+    #[test]
+    fn entries_that_fill_a_hole_may_repeat_what_came_before_them() {
+        for (first, count) in [(2, 3), (2, 4), (2, 6), (2, 8), (1, 9)] {
+            let mut replica = recovering();
+            let ahead = replica.on_append(HARD_STATE, LogIndex(5), entries(3));
+            assert_eq!(ahead, Ok(()));
+            assert_eq!(replica.tail.last(), 1);
+            assert!(replica.check_end().is_err(), "there is a hole");
+            let filled = replica.on_rewrite(HARD_STATE, LogIndex(first), entries(count));
+            assert_eq!(filled, Ok(()));
+            assert_eq!(replica.check_end(), Ok(()), "{first} {count}");
+            let last = (first + count as u64 - 1).max(7);
+            assert_eq!(replica.tail.last(), last);
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_before_its_hole_is_filled_is_gone() {
+        let mut replica = recovering();
+        let mut take = |first, count| {
+            let taken = replica.on_append(HARD_STATE, LogIndex(first), entries(count));
+            assert_eq!(taken, Ok(()));
+        };
+        take(5, 3);
+        take(6, 1);
+        let filled = replica.on_rewrite(HARD_STATE, LogIndex(2), entries(3));
+        assert_eq!(filled, Ok(()));
+        assert_eq!(replica.check_end(), Ok(()));
+        assert_eq!(replica.tail.last(), 6);
+    }
 }
