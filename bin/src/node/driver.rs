@@ -449,6 +449,7 @@ impl Driver {
         DriverCounts {
             connections: self.connections.count(),
             ring_writes: self.ring.borrow().status().writes,
+            disk_free_bytes: self.disk.free_bytes(),
         }
     }
 
