@@ -19,6 +19,7 @@ use metastore_wal::{FileNumber, LogBuffer, LogOptions, SealKey, SegmentFile};
 /// The secret of the logs of tests.
 const SEAL: SealKey = SealKey(7);
 
+use self::snapshots::SnapshotDeed;
 pub(crate) use self::snapshots::{SnapshotFiles, SnapshotWork};
 
 /// What a test sees of a reply.
@@ -343,10 +344,31 @@ impl TestNode {
                     self.answers
                         .push((connection, request, to_answer(&reply, &arena)));
                 }
-                Effect::WriteSnapshot { .. }
-                | Effect::FinishSnapshot { .. }
-                | Effect::RemoveSnapshot { .. } => {
-                    test.snapshot_work.push_back(SnapshotWork(effect));
+                Effect::WriteSnapshot {
+                    ticket,
+                    snapshot,
+                    offset,
+                    bytes,
+                } => test.snapshot_work.push_back(SnapshotWork {
+                    ticket,
+                    snapshot,
+                    deed: SnapshotDeed::Write { offset, bytes },
+                }),
+                Effect::FinishSnapshot {
+                    ticket,
+                    snapshot,
+                    bytes,
+                } => test.snapshot_work.push_back(SnapshotWork {
+                    ticket,
+                    snapshot,
+                    deed: SnapshotDeed::Finish { bytes },
+                }),
+                Effect::RemoveSnapshot { ticket, snapshot } => {
+                    test.snapshot_work.push_back(SnapshotWork {
+                        ticket,
+                        snapshot,
+                        deed: SnapshotDeed::Remove,
+                    });
                 }
                 Effect::Forward { core, batch } => forwarded.push((core, batch)),
                 Effect::Halt(reason) => panic!("halted: {reason}"),

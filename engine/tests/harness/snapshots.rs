@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use metastore_engine::{CoreBuilder, Effect, Input, SnapshotFailed, SnapshotId};
+use metastore_engine::{CoreBuilder, Input, SnapshotFailed, SnapshotId, SnapshotTicket};
 
 use super::TestNode;
 
@@ -16,7 +16,18 @@ pub(crate) struct SnapshotFiles {
 }
 
 /// Something that a core wants done to the file of a snapshot.
-pub(crate) struct SnapshotWork(pub(super) Effect);
+pub(crate) struct SnapshotWork {
+    pub(super) ticket: SnapshotTicket,
+    pub(super) snapshot: SnapshotId,
+    pub(super) deed: SnapshotDeed,
+}
+
+/// What is to be done.
+pub(super) enum SnapshotDeed {
+    Write { offset: u64, bytes: Vec<u8> },
+    Finish { bytes: u64 },
+    Remove,
+}
 
 impl SnapshotFiles {
     /// Loads what the builder asks for, as far as it is there.
@@ -49,17 +60,18 @@ impl TestNode {
     /// Does the oldest thing that was asked for the file of a snapshot; `false` when there is none.
     pub(crate) fn complete_snapshot_work(&mut self, core: usize) -> bool {
         let test = &mut self.cores[core];
-        let Some(SnapshotWork(effect)) = test.snapshot_work.pop_front() else {
+        let Some(work) = test.snapshot_work.pop_front() else {
             return false;
         };
+        let SnapshotWork {
+            ticket,
+            snapshot,
+            deed,
+        } = work;
         let files = &mut test.files.snapshots;
-        let (ticket, buffer) = match effect {
-            Effect::WriteSnapshot {
-                ticket,
-                snapshot,
-                offset,
-                bytes,
-            } => {
+        let mut buffer = Vec::new();
+        match deed {
+            SnapshotDeed::Write { offset, bytes } => {
                 let file = files.unnamed.entry(snapshot).or_default();
                 if offset == 0 {
                     file.clear();
@@ -67,25 +79,18 @@ impl TestNode {
                 // After a write that failed there is a hole before the next.
                 file.resize(usize::try_from(offset).expect("a small file"), 0);
                 file.extend_from_slice(&bytes);
-                (ticket, bytes)
+                buffer = bytes;
             }
-            Effect::FinishSnapshot {
-                ticket,
-                snapshot,
-                bytes,
-            } => {
+            SnapshotDeed::Finish { bytes } => {
                 let file = files.unnamed.remove(&snapshot).expect("it was written");
                 assert_eq!(file.len() as u64, bytes);
                 files.named.insert(snapshot, file);
-                (ticket, Vec::new())
             }
-            Effect::RemoveSnapshot { ticket, snapshot } => {
+            SnapshotDeed::Remove => {
                 files.unnamed.remove(&snapshot);
                 files.named.remove(&snapshot);
-                (ticket, Vec::new())
             }
-            other => panic!("{other:?} is nothing for a file of a snapshot"),
-        };
+        }
         let result = Ok(());
         self.step(
             core,
@@ -101,12 +106,10 @@ impl TestNode {
     /// Lets the oldest thing that was asked for the file of a snapshot fail, with nothing of it done.
     pub(crate) fn fail_snapshot_work(&mut self, core: usize) {
         let work = self.cores[core].snapshot_work.pop_front();
-        let (ticket, buffer) = match work.expect("there is something").0 {
-            Effect::WriteSnapshot { ticket, bytes, .. } => (ticket, bytes),
-            Effect::FinishSnapshot { ticket, .. } | Effect::RemoveSnapshot { ticket, .. } => {
-                (ticket, Vec::new())
-            }
-            other => panic!("{other:?} is nothing for a file of a snapshot"),
+        let SnapshotWork { ticket, deed, .. } = work.expect("there is something");
+        let buffer = match deed {
+            SnapshotDeed::Write { bytes, .. } => bytes,
+            SnapshotDeed::Finish { .. } | SnapshotDeed::Remove => Vec::new(),
         };
         let result = Err(SnapshotFailed);
         self.step(
