@@ -7,6 +7,7 @@ use metastore_net::{ErrorCode, Happened, WireError};
 
 use super::Exit;
 use super::import_tree::TreeError;
+use super::txn::TxnFileError;
 use super::wal::WalError;
 
 /// Why a command failed.
@@ -24,6 +25,9 @@ pub(crate) enum CommandError {
     /// The tree cannot be imported or compared.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// The document of a transaction cannot be used.
+    #[error(transparent)]
+    Txn(#[from] TxnFileError),
 }
 
 impl CommandError {
@@ -34,6 +38,7 @@ impl CommandError {
             CommandError::Output(_) => Exit::Unavailable,
             CommandError::Wal(error) => error.exit(),
             CommandError::Tree(error) => error.exit(),
+            CommandError::Txn(_) => Exit::Usage,
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod add;
 mod client;
+mod compact;
 mod delete;
 mod dev;
 mod error;
@@ -16,6 +17,7 @@ mod status;
 mod status_json;
 mod table;
 mod text;
+mod txn;
 mod wal;
 
 use std::io::{self, BufWriter, Write};
@@ -43,7 +45,10 @@ pub(crate) fn run(command: &Command) -> Exit {
     }
     match error {
         CommandError::Output(_) => exit_without_output(command, &error),
-        CommandError::Client(_) | CommandError::Wal(_) | CommandError::Tree(_) => error.exit(),
+        CommandError::Client(_)
+        | CommandError::Wal(_)
+        | CommandError::Tree(_)
+        | CommandError::Txn(_) => error.exit(),
     }
 }
 
@@ -51,7 +56,11 @@ pub(crate) fn run(command: &Command) -> Exit {
 /// `head`; a change may have been made, and a comparison that was not finished found nothing out.
 fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
     match command {
-        Command::Put(_) | Command::Delete(_) | Command::Add(_) => Exit::OutcomeUnknown,
+        Command::Put(_)
+        | Command::Delete(_)
+        | Command::Add(_)
+        | Command::Txn(_)
+        | Command::Compact(_) => Exit::OutcomeUnknown,
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
         Command::Get(_) | Command::List(_) | Command::Status(_) if error.is_reader_gone() => {
             Exit::Done
@@ -72,6 +81,8 @@ fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> 
         Command::Get(arguments) => get::run(arguments, out),
         Command::Delete(arguments) => delete::run(arguments, out),
         Command::Add(arguments) => add::run(arguments, out),
+        Command::Txn(arguments) => txn::run(arguments, out),
+        Command::Compact(arguments) => compact::run(arguments, out),
         Command::List(arguments) => list::run(arguments, out),
         Command::Status(arguments) => status::run(arguments, out),
         Command::Wal(command) => wal::run(command, out),

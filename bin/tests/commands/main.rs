@@ -7,4 +7,5 @@ mod fake_server;
 mod harness;
 mod import_tree;
 mod store;
+mod structured;
 mod wal;
