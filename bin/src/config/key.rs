@@ -48,6 +48,7 @@ pub(crate) enum Key {
     LimitsRanges,
     LimitsRangesPerConnection,
     LimitsBatchesWaiting,
+    LimitsRangeDeletes,
     AdminListen,
     LogLevel,
     LogFormat,
@@ -171,7 +172,7 @@ impl KeySpec {
 }
 
 /// Every key, in the order of [`Key`], which is that of the example.
-pub(crate) const KEYS: [KeySpec; 43] = [
+pub(crate) const KEYS: [KeySpec; 44] = [
     spec(
         Key::Data,
         "data",
@@ -457,6 +458,13 @@ pub(crate) const KEYS: [KeySpec; 43] = [
         count(1, 1_000_000),
         "16384",
         "Batches of a core whose answers are being gathered; beyond it they are answered Overloaded.",
+    ),
+    spec(
+        Key::LimitsRangeDeletes,
+        "limits.range_deletes",
+        count(1, 1_024),
+        "64",
+        "Deletions of ranges that a core carries from shard to shard at one time; beyond it they are answered Overloaded.",
     ),
     spec(
         Key::AdminListen,
