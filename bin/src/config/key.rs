@@ -53,6 +53,7 @@ pub(crate) enum Key {
     LimitsRanges,
     LimitsRangesPerConnection,
     LimitsBatchesWaiting,
+    LimitsRangeDeletes,
     AdminListen,
     LogLevel,
     LogFormat,
@@ -179,7 +180,7 @@ impl KeySpec {
 }
 
 /// Every key, in the order of [`Key`], which is that of the example.
-pub(crate) const KEYS: [KeySpec; 48] = [
+pub(crate) const KEYS: [KeySpec; 49] = [
     spec(
         Key::Data,
         "data",
@@ -503,6 +504,13 @@ pub(crate) const KEYS: [KeySpec; 48] = [
         count(1, 1_000_000),
         "16384",
         "Batches of a core whose answers are being gathered; beyond it they are answered Overloaded.",
+    ),
+    spec(
+        Key::LimitsRangeDeletes,
+        "limits.range_deletes",
+        count(1, 1_024),
+        "64",
+        "Deletions of ranges that a core carries from shard to shard at one time; beyond it they are answered Overloaded.",
     ),
     spec(
         Key::AdminListen,

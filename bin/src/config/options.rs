@@ -165,6 +165,7 @@ impl Configuration {
             ranges_max: self.size(Key::LimitsRanges),
             ranges_per_connection_max: self.size(Key::LimitsRangesPerConnection),
             gathers_max: self.size(Key::LimitsBatchesWaiting),
+            sweeps_max: self.size(Key::LimitsRangeDeletes),
             ..Settings::default()
         }
     }
