@@ -6,6 +6,7 @@ use crate::floor::FloorError;
 use crate::goals::NodeError;
 use crate::measurement::MeasurementError;
 use crate::preload::LoadingError;
+use crate::range_stream::RangeStreamError;
 use crate::store::StoreError;
 
 /// Why a command ends without a result.
@@ -19,6 +20,8 @@ pub(crate) enum PerfError {
     Measurement(#[from] MeasurementError),
     #[error(transparent)]
     Floor(#[from] FloorError),
+    #[error(transparent)]
+    RangeStream(#[from] RangeStreamError),
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error("cannot write the report: {source}")]

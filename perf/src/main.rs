@@ -23,12 +23,14 @@ mod keys;
 mod latency;
 mod load;
 mod machine_use;
+mod map;
 mod measurement;
 mod operation;
 mod output;
 mod preload;
 mod process;
 mod random;
+mod range_stream;
 mod run;
 mod store;
 #[cfg(test)]
@@ -49,6 +51,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Goals(arguments) => goals::run(&arguments),
+        Command::Map(arguments) => map::run(&arguments),
+        Command::RangeStream(arguments) => range_stream::run(&arguments),
     };
     match result {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,

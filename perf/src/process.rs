@@ -53,6 +53,16 @@ impl ProcessId {
         holder_of(&inodes).ok_or(ProcessError::NoListener { port })
     }
 
+    /// What the process has in memory.
+    pub(crate) fn resident_bytes(self) -> Result<u64, ProcessError> {
+        let path = PathBuf::from(format!("/proc/{}/status", self.0));
+        let status = match fs::read_to_string(&path) {
+            Ok(status) => status,
+            Err(source) => return Err(ProcessError::Read { path, source }),
+        };
+        resident_bytes(&status).ok_or(ProcessError::Layout { path })
+    }
+
     /// What the process has used up to now.
     pub(crate) fn usage(self) -> Result<ProcessUse, ProcessError> {
         let stat_path = PathBuf::from(format!("/proc/{}/stat", self.0));
@@ -90,6 +100,15 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     let system_ticks: u64 = times.next()?.parse().ok()?;
     let ticks = user_ticks + system_ticks;
     Some(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
+}
+
+/// The resident set in `/proc/<pid>/status`, which tells it in units of 1,024 bytes.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1_024)
 }
 
 /// The bytes written in `/proc/<pid>/io`.
@@ -160,6 +179,14 @@ mod tests {
                   cancelled_write_bytes: 5\n";
         assert_eq!(written_bytes(io), Some(40_960));
         assert_eq!(written_bytes("rchar: 10\n"), None);
+    }
+
+    #[test]
+    fn the_resident_set_is_found() {
+        let status = "Name:\tmetastore\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nThreads:\t3\n";
+        assert_eq!(resident_bytes(status), Some(1 << 20));
+        assert_eq!(resident_bytes("Name:\tmetastore\n"), None);
+        assert!(ProcessId::own().resident_bytes().unwrap() > 0);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod command;
 pub mod fuzz;
 mod generated;
 mod ids;
+pub mod measure;
 mod outcome;
 mod query;
 mod routing;
