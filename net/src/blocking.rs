@@ -5,10 +5,9 @@
 
 mod error;
 mod link;
-mod owned;
 
+pub use crate::owned::{GetAnswer, GetManyAnswer, OwnedOutcome, OwnedRow};
 pub use error::{ClientError, ConnectionFault};
-pub use owned::{GetAnswer, GetManyAnswer, OwnedOutcome, OwnedRow};
 
 use crate::client::{ClientConnection, ClientOptions};
 use crate::count::{CountReply, CountRequest};

@@ -203,6 +203,12 @@ impl ClientConnection {
         self.request(FrameKind::ShardMap, |_| ())
     }
 
+    /// A request whose body was encoded before, so that it can be sent again as it was.
+    #[cfg(feature = "client")]
+    pub(crate) fn encoded(&mut self, kind: FrameKind, body: &[u8]) -> RequestId {
+        self.request(kind, |out| out.extend_from_slice(body))
+    }
+
     /// The deadline of the requests that follow; 0 for the server's default.
     pub fn set_deadline_ms(&mut self, deadline_ms: u32) {
         self.deadline_ms = deadline_ms;

@@ -2,13 +2,16 @@
 //!
 //! Without features it is pure code over bytes: [`cut_frame`] and [`append_frame`] for frames, [`Request`] and
 //! [`Response`] for what they carry, and the two ends of a connection without input or output:
-//! [`ClientConnection`] and [`ServerConnection`]. Feature `blocking` adds a client over a plain socket, feature
-//! `server` a listener that drives the connections of one core. `docs/PROTOCOL.md` specifies every byte.
+//! [`ClientConnection`] and [`ServerConnection`]. Feature `client` adds the client library on tokio
+//! (`async_client`), feature `blocking` a small client over a plain socket, feature `server` a listener that drives the
+//! connections of one core. `docs/PROTOCOL.md` specifies every byte.
 //!
 //! It does **not** know what a shard, a log or raft is, routes nothing, stores nothing and reads no clock outside
 //! the feature-gated drivers. Commands, outcomes and rows are laid out by the state machine's crate and pass through
 //! as bytes; the types that flatc generates stay private.
 
+#[cfg(feature = "client")]
+pub mod async_client;
 mod batch;
 #[cfg(feature = "blocking")]
 pub mod blocking;
@@ -21,6 +24,8 @@ pub mod fuzz;
 mod generated;
 mod hello;
 mod outbox;
+#[cfg(any(feature = "blocking", feature = "client"))]
+mod owned;
 mod range;
 mod read;
 mod request;

@@ -53,16 +53,6 @@ impl ProcessId {
         holder_of(&inodes).ok_or(ProcessError::NoListener { port })
     }
 
-    /// What the process has in memory.
-    pub(crate) fn resident_bytes(self) -> Result<u64, ProcessError> {
-        let path = PathBuf::from(format!("/proc/{}/status", self.0));
-        let status = match fs::read_to_string(&path) {
-            Ok(status) => status,
-            Err(source) => return Err(ProcessError::Read { path, source }),
-        };
-        resident_bytes(&status).ok_or(ProcessError::Layout { path })
-    }
-
     /// What the process has used up to now.
     pub(crate) fn usage(self) -> Result<ProcessUse, ProcessError> {
         let stat_path = PathBuf::from(format!("/proc/{}/stat", self.0));
@@ -76,6 +66,11 @@ impl ProcessId {
             cpu,
             written_bytes: io.as_deref().and_then(written_bytes),
         })
+    }
+
+    /// Memory that the process has at present.
+    pub(crate) fn resident_bytes(self) -> Option<u64> {
+        resident_bytes(&fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?)
     }
 }
 
@@ -102,21 +97,21 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
 }
 
-/// The resident set in `/proc/<pid>/status`, which tells it in units of 1,024 bytes.
-fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1_024)
-}
-
 /// The bytes written in `/proc/<pid>/io`.
 fn written_bytes(io: &str) -> Option<u64> {
     let line = io
         .lines()
         .find_map(|line| line.strip_prefix("write_bytes:"))?;
     line.trim().parse().ok()
+}
+
+/// The resident memory in `/proc/<pid>/status`, which counts in units of 1,024 bytes.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 /// The inodes of sockets that listen on `port`, in a table such as `/proc/net/tcp`.
@@ -182,11 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn the_resident_set_is_found() {
-        let status = "Name:\tmetastore\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nThreads:\t3\n";
-        assert_eq!(resident_bytes(status), Some(1 << 20));
-        assert_eq!(resident_bytes("Name:\tmetastore\n"), None);
-        assert!(ProcessId::own().resident_bytes().unwrap() > 0);
+    fn resident_memory_is_in_bytes() {
+        let status = "Name:\tstore\nVmHWM:\t    9000 kB\nVmRSS:\t    2048 kB\n";
+        assert_eq!(resident_bytes(status), Some(2 << 20));
+        assert_eq!(resident_bytes("Name:\tkernel\n"), None);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(crate) enum RangeStreamError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Process(#[from] ProcessError),
+    #[error("the kernel does not tell how much memory the store has")]
+    Resident,
     #[error("a write was refused: {0}")]
     Write(String),
     #[error("the range was refused: {0}")]

@@ -48,7 +48,7 @@ impl Memory {
         let statuses = statuses.collect::<Result<Vec<StatusReply>, ClientError>>()?;
         let replicas = statuses.iter().flat_map(|status| &status.replicas);
         Ok(Memory {
-            resident_bytes: process.resident_bytes()?,
+            resident_bytes: process.resident_bytes().ok_or(RangeStreamError::Resident)?,
             history_bytes: replicas.map(|replica| replica.history_bytes).sum(),
         })
     }
