@@ -34,7 +34,7 @@ fn change_all(client: &mut Client, round: u32) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = (first..first + BATCH)
             .map(|step| {
                 let number = step * 1_231 % KEYS;
-                let is_put = (number + round) % 4 != 0;
+                let is_put = !(number + round).is_multiple_of(4);
                 (key(number), is_put.then(|| value(number, round)))
             })
             .collect();

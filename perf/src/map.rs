@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::arguments::MapArguments;
 use crate::error::{PerfError, Verdict};
 use crate::output::{Output, Table};
-use crate::process::ProcessId;
 use crate::random::Random;
 
 const VALUE_BYTES: usize = 256;
@@ -22,31 +21,27 @@ struct Figures {
     insert_ns: f64,
     find_ns: f64,
     walk_ns: f64,
-    /// By the kernel's account of this process.
-    bytes_per_key: Option<f64>,
 }
 
 /// Measures each map in turn and prints what an operation took.
 pub(crate) fn run(arguments: &MapArguments) -> Result<Verdict, PerfError> {
     let mut output = Output::new(arguments.json.clone());
     let figures = [
-        measure::<Tree>(arguments.keys)?,
-        measure::<Standard>(arguments.keys)?,
+        measure::<Tree>(arguments.keys),
+        measure::<Standard>(arguments.keys),
     ];
     output.line(&format!(
         "{} keys of {} bytes in an order of no kind, values of {VALUE_BYTES} bytes; ns a key",
         arguments.keys,
         key(0).len()
     ))?;
-    let mut table = Table::new(&["map", "insert", "find", "walk", "bytes"]);
+    let mut table = Table::new(&["map", "insert", "find", "walk"]);
     for map in &figures {
         table.row(vec![
             map.map.to_owned(),
             format!("{:.0}", map.insert_ns),
             format!("{:.0}", map.find_ns),
             format!("{:.0}", map.walk_ns),
-            map.bytes_per_key
-                .map_or("unknown".to_owned(), |bytes| format!("{bytes:.0}")),
         ]);
     }
     output.table(&table)?;
@@ -54,9 +49,7 @@ pub(crate) fn run(arguments: &MapArguments) -> Result<Verdict, PerfError> {
     Ok(Verdict::Valid)
 }
 
-fn measure<M: OrderedMap>(keys: u64) -> Result<Figures, PerfError> {
-    let process = ProcessId::own();
-    let resident_before = process.resident_bytes();
+fn measure<M: OrderedMap>(keys: u64) -> Figures {
     let mut order: Vec<u64> = (0..keys).collect();
     let mut random = Random::new(1);
     for last in (1..order.len()).rev() {
@@ -70,7 +63,6 @@ fn measure<M: OrderedMap>(keys: u64) -> Result<Figures, PerfError> {
         map.put(&row_of(&key(number), &value));
     }
     let insert = started.elapsed();
-    let resident_after = process.resident_bytes();
 
     let started = Instant::now();
     let mut found = 0;
@@ -86,15 +78,12 @@ fn measure<M: OrderedMap>(keys: u64) -> Result<Figures, PerfError> {
     let walk = started.elapsed();
     assert_eq!(walked, keys * key(0).len() as u64);
     let each = |time: Duration, count: u64| time.as_nanos() as f64 / count as f64;
-    Ok(Figures {
+    Figures {
         map: M::NAME,
         insert_ns: each(insert, keys),
         find_ns: each(find, SEARCHES),
         walk_ns: each(walk, keys),
-        bytes_per_key: resident_after
-            .zip(resident_before)
-            .map(|(after, before)| after.saturating_sub(before) as f64 / keys as f64),
-    })
+    }
 }
 
 /// A path, as keys mostly are: most of its bytes are those of its neighbours.
@@ -111,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_small_map_is_measured() {
-        let figures = measure::<Tree>(1_000).unwrap();
+        let figures = measure::<Tree>(1_000);
         assert!(figures.insert_ns > 0.0 && figures.find_ns > 0.0 && figures.walk_ns > 0.0);
         assert!(key(1) < key(2) && key(9) < key(10));
     }

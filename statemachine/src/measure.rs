@@ -89,13 +89,13 @@ mod tests {
         let mut map = M::default();
         for round in 0..2_usize {
             for number in 0..1_000_u64 {
-                let key = (number * 7_919 % 1_000).to_be_bytes();
+                let key = (number * 7_919 % 1_000).to_le_bytes();
                 map.put(&row_of(&key, &vec![0; round]));
             }
         }
         (
             map.walk(),
-            map.find(&5_u64.to_be_bytes()),
+            map.find(&5_u64.to_le_bytes()),
             map.find(b"none"),
         )
     }

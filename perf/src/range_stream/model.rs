@@ -121,7 +121,7 @@ impl Writer {
                 );
                 self.changes += 1;
                 // The first round puts all keys.
-                let is_put = round == 0 || mix(number, round) % DELETES_ONE_IN != 0;
+                let is_put = round == 0 || !mix(number, round).is_multiple_of(DELETES_ONE_IN);
                 self.rounds[number as usize] = is_put.then_some(round);
                 (key(number), is_put.then(|| value(number, round)))
             })
