@@ -115,10 +115,12 @@ impl Default for Settings {
             gathers_max: 16_384,
             sweeps_max: 64,
             command_bytes_max: COMMAND_BYTES_MAX,
+            // A row that is not in the cache takes about half a microsecond to find and copy, and so does a key to
+            // look at, so that a slice is done in a quarter of a millisecond.
             slice_rows_max: 512,
-            slice_bytes_max: 128 << 10,
-            slice_visits_max: 2_048,
-            slice_reclaims_max: 1_024,
+            slice_bytes_max: 64 << 10,
+            slice_visits_max: 512,
+            slice_reclaims_max: 512,
         }
     }
 }
