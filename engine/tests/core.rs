@@ -94,6 +94,37 @@ fn commands_that_arrive_during_a_write_share_the_next_one() {
 }
 
 #[test]
+fn commands_of_several_shards_that_arrive_during_a_write_share_the_next_one() {
+    let mut node = TestNode::new(1, 2);
+    let status = |node: &TestNode| node.cores[0].core.status();
+    let entries = |node: &TestNode| -> Vec<u64> {
+        let replicas = status(node).replicas;
+        replicas.iter().map(|replica| replica.last.0).collect()
+    };
+    // "/a/" lies in the second half of the slots, "/a/b/" in the first.
+    let (second, first) = (b"/a/1", b"/a/b/1");
+    let writes_before = status(&node).log.durable_writes;
+    let entries_before = entries(&node);
+    node.command(0, 0, &Command::put(NAMESPACE, second, b"0"));
+    node.turn();
+    for request in 1..=100 {
+        let key: &[u8] = if request % 2 == 0 { first } else { second };
+        node.command(0, request, &Command::put(NAMESPACE, key, b"1"));
+        node.turn();
+        assert_eq!(node.writes_in_flight(0), 1, "one write at a time");
+    }
+    node.settle();
+    assert_eq!(node.take_answers().len(), 101);
+    assert_eq!(status(&node).log.durable_writes - writes_before, 2);
+    let grown: Vec<u64> = entries(&node)
+        .iter()
+        .zip(entries_before)
+        .map(|(after, before)| after - before)
+        .collect();
+    assert_eq!(grown, [1, 2], "one entry for each write");
+}
+
+#[test]
 fn a_read_sees_every_write_that_was_answered_and_none_that_is_not_durable() {
     let mut node = TestNode::new(1, 1);
     assert_eq!(node.put("/a", "old"), done(1));

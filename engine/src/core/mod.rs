@@ -64,6 +64,13 @@ struct Dirty {
 }
 
 impl Dirty {
+    fn new(replicas: usize) -> Dirty {
+        Dirty {
+            queue: Vec::new(),
+            is_queued: vec![false; replicas],
+        }
+    }
+
     fn mark(&mut self, replica: usize) {
         if !self.is_queued[replica] {
             self.is_queued[replica] = true;
@@ -97,6 +104,11 @@ pub struct Core {
     merges: Merges,
     sweeps: Sweeps,
     dirty: Dirty,
+    /// Replicas that keep commands back until the log's present write has ended.
+    waiting_for_log: Dirty,
+    /// Whether a write has ended since replicas were last driven: what is staged now is written at once, together with
+    /// what others have staged meanwhile.
+    has_write_ended: bool,
     /// Replicas whose staged parts are not durable, in the order of their positions.
     awaiting_log: VecDeque<(Position, usize)>,
     write_started: Time,
@@ -144,10 +156,9 @@ impl Core {
             routes,
             merges: Merges::default(),
             sweeps: Sweeps::default(),
-            dirty: Dirty {
-                queue: Vec::new(),
-                is_queued: vec![false; replicas.len()],
-            },
+            dirty: Dirty::new(replicas.len()),
+            waiting_for_log: Dirty::new(replicas.len()),
+            has_write_ended: false,
             awaiting_log: VecDeque::new(),
             write_started: now,
             last_write_ended: now,
@@ -313,6 +324,10 @@ impl Core {
 
     fn on_log_written(&mut self, now: Time, ticket: Ticket, buffer: LogBuffer) {
         self.last_write_ended = now;
+        self.has_write_ended = true;
+        for replica in self.waiting_for_log.take() {
+            self.dirty.mark(replica);
+        }
         let Some(durable) = self.log.on_written(ticket, buffer) else {
             return;
         };
@@ -385,22 +400,27 @@ impl Core {
 
     fn drive_replicas(&mut self, now: Time, out: &mut Effects) {
         let dirty = self.dirty.take();
-        let log_is_free = self.log.is_free();
+        let log_is_free = std::mem::take(&mut self.has_write_ended) || self.log.is_free();
         for &replica in &dirty {
             let staged_before = self.log.staged_position();
             let (target, mut turn) = self.turn_of(replica, now, out);
             target.drive_raft(&mut turn, log_is_free);
+            let waits_for_log = target.has_open_batch();
             let staged = self.log.staged_position();
             if staged > staged_before {
                 self.awaiting_log.push_back((staged, replica));
             }
+            if waits_for_log {
+                self.waiting_for_log.mark(replica);
+            }
         }
         // The device works while the committed entries are applied.
         self.drive_log(now, out);
+        let log_is_free = self.log.is_free();
         for replica in dirty {
             let (target, mut turn) = self.turn_of(replica, now, out);
             let applied = target.apply_committed(&mut turn);
-            let wants_turn = target.wants_turn();
+            let wants_turn = target.wants_turn(log_is_free);
             self.applied.commands += applied.commands;
             self.applied.committed_at = self.applied.committed_at.or(applied.committed_at);
             if wants_turn {

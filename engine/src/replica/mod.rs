@@ -145,8 +145,8 @@ impl Replica {
 
     /// Whether it could go on at once: what it applied has made room for the open batch, or a turn ended before every
     /// read was answered.
-    pub(crate) fn wants_turn(&self) -> bool {
-        let batch_may_go = !self.open.is_empty() && self.proposals.is_empty();
+    pub(crate) fn wants_turn(&self, log_is_free: bool) -> bool {
+        let batch_may_go = self.may_propose(log_is_free);
         self.is_serving() && (batch_may_go || self.reads.wants_round())
             || !self.committed.entries.is_empty()
             || self.reads.has_answerable(self.node.raft.raft_log.applied())
@@ -250,12 +250,10 @@ impl Replica {
     /// Proposes and lets raft work until it has nothing more to hand over: entries go to the log, committed entries
     /// wait for [`Replica::apply_committed`].
     ///
-    /// `log_is_free` says that no write is in flight and nothing is staged: what is proposed now is written at once.
+    /// `log_is_free` says that no write is in flight: what is proposed now is written at once.
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
         if self.is_serving() {
-            // While the log is busy an entry would only wait, so the batch stays open for more commands; but another
-            // replica's slow write must not hold up a shard that has nothing under way.
-            if !self.open.is_empty() && (log_is_free || self.proposals.is_empty()) {
+            if self.may_propose(log_is_free) {
                 self.propose(turn);
             }
             if self.reads.wants_round() {
@@ -265,6 +263,21 @@ impl Replica {
         while self.node.has_ready() {
             self.handle_ready(turn);
         }
+    }
+
+    /// Whether the open batch becomes an entry now.
+    ///
+    /// While the log is busy an entry would only wait, so the batch stays open for more commands. With other voters a
+    /// shard that has nothing under way does not wait: their logs may be free. Alone it does: what it proposed early
+    /// would part the commands of one connection over two writes, and their answers over two sends.
+    fn may_propose(&self, log_is_free: bool) -> bool {
+        let may_be_early = || self.proposals.is_empty() && !self.is_sole_voter();
+        !self.open.is_empty() && (log_is_free || may_be_early())
+    }
+
+    /// Whether commands wait to be proposed.
+    pub(crate) fn has_open_batch(&self) -> bool {
+        !self.open.is_empty()
     }
 
     fn propose(&mut self, turn: &mut Turn<'_>) {
