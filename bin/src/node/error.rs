@@ -9,6 +9,8 @@ use metastore_wal::LogOptionsError;
 use metastore_wal::device::DeviceError;
 use thiserror::Error;
 
+use super::snapshot_files::SnapshotFileError;
+
 /// Why a node cannot start.
 #[derive(Debug, Error)]
 pub(crate) enum StartError {
@@ -20,6 +22,9 @@ pub(crate) enum StartError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The snapshots that the log names cannot be loaded.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotFileError),
     /// Another process holds the data.
     #[error("{path} is locked: another metastore process uses this data directory")]
     Locked {
@@ -236,6 +241,7 @@ impl StartError {
             | StartError::Device(_)
             | StartError::Executor { .. }
             | StartError::Recovery { .. }
+            | StartError::Snapshot(_)
             | StartError::CoreEnded { .. } => false,
         }
     }

@@ -5,6 +5,7 @@ mod clock;
 mod core_thread;
 mod cpus;
 mod data;
+mod disk_space;
 mod driver;
 mod error;
 mod event;
@@ -17,6 +18,8 @@ mod options;
 mod outgoing;
 mod phase;
 mod pulse;
+pub(crate) mod snapshot_files;
+mod snapshot_writer;
 mod stop;
 mod wire;
 
@@ -39,6 +42,7 @@ use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::cpus::parse_list as parse_cpu_list;
 pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
+use self::disk_space::DiskWatch;
 pub(crate) use self::error::StartError;
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
@@ -48,6 +52,7 @@ pub(crate) use self::options::{
 use self::phase::NodePhase;
 use self::pulse::Pulse;
 pub(crate) use self::stop::StopOutcome;
+
 use crate::admin;
 
 /// How long a port may take to become free after the process that had it was killed.
@@ -120,6 +125,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         clock,
     }
     .build()?;
+    let disk = DiskWatch::start(data.path(), options.disk_low_bytes, cores)?;
     let (ready, reports) = mpsc::channel();
     let (stopped, stops) = mpsc::channel();
     let mut meshes: Vec<Option<MeshEnds>> = match cores {
@@ -137,8 +143,10 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
             fault: options.fault,
+            snapshot_bytes_per_second_max: options.snapshot_bytes_per_second_max,
             server: options.server,
             clock,
+            disk: disk.clone(),
             board: board.clone(),
             mesh: meshes[index].take(),
             phase: phase.clone(),

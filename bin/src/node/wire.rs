@@ -33,6 +33,8 @@ pub(crate) struct DriverCounts {
     pub(crate) connections: usize,
     /// Durable writes that the ring was given, marks included.
     pub(crate) ring_writes: u64,
+    /// What is free on the disk of the data.
+    pub(crate) disk_free_bytes: u64,
 }
 
 impl CoreFacts {
@@ -273,6 +275,14 @@ fn to_wire_error(error: &RequestError) -> WireError {
             actual: *used_bytes,
             ..new(ErrorCode::ReadOnly)
         },
+        RequestError::DiskLow {
+            free_bytes,
+            low_bytes,
+        } => WireError {
+            limit: *low_bytes,
+            actual: *free_bytes,
+            ..new(ErrorCode::ReadOnly)
+        },
         RequestError::Cancelled => new(ErrorCode::Cancelled),
         RequestError::ShuttingDown => new(ErrorCode::ShuttingDown),
     };
@@ -351,6 +361,11 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         ("range_deletes_open", waiting.sweeps as u64),
         ("range_parts_open", waiting.range_parts as u64),
         ("command_bytes_waiting", waiting.command_bytes as u64),
+        ("snapshots", counters.snapshots),
+        ("snapshot_bytes", counters.snapshot_bytes),
+        ("snapshots_failed", counters.snapshots_failed),
+        ("rewrites", counters.rewrites),
+        ("disk_free_bytes", counts.disk_free_bytes),
     ]
     .into_iter()
     .chain(allocator::counters())
