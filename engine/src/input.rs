@@ -4,6 +4,7 @@ use metastore_wal::{FileNumber, LogBuffer, Ticket};
 
 use crate::CoreId;
 use crate::ids::{ConnectionId, RequestId};
+use crate::memory::MemoryRoom;
 use crate::mesh::MeshBatch;
 use crate::request::Request;
 
@@ -64,6 +65,9 @@ pub enum Input<'a> {
         /// The file.
         file: FileNumber,
     },
+    /// What the node's memory leaves to this core, of [`MemoryShare::settle`](crate::MemoryShare::settle). A driver
+    /// without a budget never says so, and then there is room for everything.
+    Memory(MemoryRoom),
     /// The process is to stop: what has been accepted is finished, nothing new is taken.
     Drain,
 }

@@ -22,6 +22,7 @@ mod core;
 mod effect;
 mod ids;
 mod input;
+mod memory;
 mod mesh;
 mod replica;
 mod request;
@@ -35,6 +36,10 @@ pub use crate::core::{Core, CoreBuilder, CoreConfig, LogHistory, StartError};
 pub use crate::effect::{Effect, Effects, HaltReason};
 pub use crate::ids::{BootNonce, ConnectionId, RequestId, Time};
 pub use crate::input::Input;
+pub use crate::memory::{
+    Account, LoadRoom, MemoryAccounts, MemoryBudget, MemoryBudgetError, MemoryPool, MemoryRoom,
+    MemoryShare,
+};
 pub use crate::mesh::MeshBatch;
 pub use crate::request::{
     BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
@@ -42,10 +47,14 @@ pub use crate::request::{
 pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
-pub use crate::settings::{BatchSettings, RaftSettings, Settings, SettingsError};
+pub use crate::settings::{
+    AdmissionSettings, BatchSettings, RaftSettings, Settings, SettingsError,
+};
 pub use crate::span::Span;
 pub use crate::stages::{Stage, StageSummary, Stages};
-pub use crate::status::{CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork};
+pub use crate::status::{
+    AdmissionStatus, CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork,
+};
 
 pub use metastore_wal::{
     ClusterId, CoreId, Identity, LogIndex, NodeId, ReplicaId, ShardId, Term, Ticket,

@@ -136,6 +136,8 @@ pub(crate) enum Token {
         gather: u64,
         /// Position in the batch.
         item: u32,
+        /// The connection that sent it, so that the shard's core knows who asks.
+        connection: ConnectionId,
     },
     /// Nobody any more: it was answered already, with an error.
     Nobody,
@@ -148,6 +150,18 @@ pub(crate) struct ReplyTo {
     pub(crate) core: CoreId,
     /// What waits there.
     pub(crate) token: Token,
+}
+
+impl ReplyTo {
+    /// Whose command it is; `None` when nobody waits any more.
+    pub(crate) fn asker(&self) -> Option<(CoreId, ConnectionId)> {
+        match self.token {
+            Token::Request { connection, .. } | Token::BatchItem { connection, .. } => {
+                Some((self.core, connection))
+            }
+            Token::Nobody => None,
+        }
+    }
 }
 
 /// One shard's part of a range.

@@ -171,6 +171,14 @@ pub enum RequestError {
         /// Bytes of all segments.
         used_bytes: u64,
     },
+    /// Keys and values take all the memory they may: what makes them larger is refused, deletes are not.
+    #[error("keys and values take {used_bytes} of at most {limit_bytes} bytes of memory")]
+    QuotaExceeded {
+        /// What they may take.
+        limit_bytes: u64,
+        /// What they take.
+        used_bytes: u64,
+    },
     /// The client ended the range.
     #[error("the client ended the range")]
     Cancelled,
@@ -211,6 +219,7 @@ impl RequestError {
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired
             | RequestError::LogBudget { .. }
+            | RequestError::QuotaExceeded { .. }
             | RequestError::Cancelled
             | RequestError::ShuttingDown => Happened::NotDone,
         }

@@ -254,6 +254,14 @@ fn to_wire_error(error: &RequestError) -> WireError {
             actual: *used_bytes,
             ..new(ErrorCode::ReadOnly)
         },
+        RequestError::QuotaExceeded {
+            limit_bytes,
+            used_bytes,
+        } => WireError {
+            limit: *limit_bytes,
+            actual: *used_bytes,
+            ..new(ErrorCode::QuotaExceeded)
+        },
         RequestError::Cancelled => new(ErrorCode::Cancelled),
         RequestError::ShuttingDown => new(ErrorCode::ShuttingDown),
     };

@@ -1,5 +1,6 @@
 //! One processor core's share of the store: its replicas, the log they share, and everybody who waits for them.
 
+mod admission;
 mod builder;
 mod intake;
 mod ranges;
@@ -8,6 +9,7 @@ use std::collections::VecDeque;
 
 use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, LogSpace, Position, ShardId, Ticket};
 
+pub(crate) use self::admission::Admission;
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
@@ -16,12 +18,13 @@ use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
 use crate::ids::Time;
 use crate::input::Input;
+use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::MeshMessage;
 
 use crate::replica::{Applied, Replica, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
 use crate::stages::{Stage, Stages};
-use crate::status::{CoreCounters, CoreStatus, WaitingWork};
+use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, WaitingWork};
 
 /// A mark is written when the log was idle this long. With its own flush it is durable well within 10 ms.
 const IDLE_BEFORE_MARK_MS: u64 = 5;
@@ -81,11 +84,14 @@ pub struct Core {
     routes: Vec<Route>,
     answers: Answers,
     merges: Merges,
+    admission: Admission,
     dirty: Dirty,
     /// Replicas whose staged parts are not durable, in the order of their positions.
     awaiting_log: VecDeque<(Position, usize)>,
     write_started: Time,
     last_write_ended: Time,
+    /// How long the last write took.
+    last_write_ns: u64,
     next_tick: Time,
     is_draining: bool,
     /// Bytes of commands that were admitted and are not applied: at the end of the last turn, and what came since.
@@ -125,6 +131,7 @@ impl Core {
             answers: Answers::new(config.identity.core, config.cores),
             routes,
             merges: Merges::default(),
+            admission: Admission::new(config.settings.admission, now),
             dirty: Dirty {
                 queue: Vec::new(),
                 is_queued: vec![false; replicas.len()],
@@ -132,6 +139,7 @@ impl Core {
             awaiting_log: VecDeque::new(),
             write_started: now,
             last_write_ended: now,
+            last_write_ns: 0,
             next_tick: now.plus_ms(config.settings.raft.tick_interval_ms),
             is_draining: false,
             waiting_bytes: 0,
@@ -212,9 +220,33 @@ impl Core {
                 command_bytes: self.replicas.iter().map(Replica::waiting_bytes).sum(),
                 unpersisted_readies: self.replicas.iter().map(Replica::unpersisted_readies).sum(),
             },
+            admission: AdmissionStatus {
+                refused: self.admission.refused(),
+                is_refusing: self.admission.is_refusing(),
+                room: *self.admission.memory(),
+            },
+            memory: self.memory(),
             stages: self.stages.summaries(),
             replicas: self.replicas.iter().map(Replica::status).collect(),
         }
+    }
+
+    /// What the core holds, by account; the driver adds what it holds itself.
+    #[must_use]
+    pub fn memory(&self) -> MemoryAccounts {
+        let mut accounts = MemoryAccounts::default();
+        for replica in &self.replicas {
+            replica.add_memory(&mut accounts);
+        }
+        let replies = self.answers.bytes() + self.merges.bytes();
+        accounts.add(Account::Replies, replies as u64);
+        accounts.add(Account::Log, self.log_buffer_bytes());
+        accounts
+    }
+
+    fn log_buffer_bytes(&self) -> u64 {
+        let log = &self.config.log;
+        (log.record_bytes_max * log.writes_in_flight_max) as u64
     }
 
     /// When [`Input::Tick`] is due, at the latest.
@@ -262,6 +294,7 @@ impl Core {
             Input::MarkWritten { ticket, buffer } => self.log.on_mark_written(ticket, buffer),
             Input::SegmentPrepared { file } => self.log.on_segment_prepared(file),
             Input::SegmentRemoved { file } => self.log.on_segment_removed(file),
+            Input::Memory(room) => self.admission.on_memory(room),
             Input::Drain => self.is_draining = true,
         }
     }
@@ -271,16 +304,19 @@ impl Core {
         let Some(durable) = self.log.on_written(ticket, buffer) else {
             return;
         };
+        let took_ns = now.nanos_since(self.write_started);
         let times = WriteTimes {
             started: self.write_started,
             ended: now,
+            previous_ns: std::mem::replace(&mut self.last_write_ns, took_ns),
         };
         while let Some(&(position, replica)) = self.awaiting_log.front() {
             if position > durable {
                 break;
             }
             self.awaiting_log.pop_front();
-            if self.replicas[replica].on_durable(&mut self.stages, durable, times) {
+            let (stages, admission) = (&mut self.stages, &mut self.admission);
+            if self.replicas[replica].on_durable(stages, admission, durable, times) {
                 self.dirty.mark(replica);
             }
         }
@@ -325,6 +361,11 @@ impl Core {
             return;
         }
         self.merges.expire(now, out, self.config.identity.core);
+        let waits = self
+            .replicas
+            .iter()
+            .map(|replica| replica.oldest_wait_ns(now));
+        self.admission.on_time(now, waits.max().unwrap_or(0));
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
         self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
         for replica in 0..self.replicas.len() {

@@ -107,6 +107,7 @@ impl Answered<'_> {
             | RequestError::Compacted { .. }
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired
+            | RequestError::QuotaExceeded { .. }
             | RequestError::Cancelled
             | RequestError::ShuttingDown => {}
         }
