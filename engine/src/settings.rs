@@ -102,6 +102,14 @@ pub struct Settings {
     pub gathers_max: usize,
     /// Largest command in bytes, head included.
     pub command_bytes_max: usize,
+    /// Rows that one slice of a range reads at most.
+    pub slice_rows_max: u64,
+    /// Bytes of rows that one slice of a range copies at most; a single larger row is its own slice.
+    pub slice_bytes_max: u64,
+    /// Keys and versions that one slice looks at at most, found or not.
+    pub slice_visits_max: u64,
+    /// Forgotten changes that one slice frees at most.
+    pub slice_reclaims_max: usize,
 }
 
 impl Default for Settings {
@@ -118,6 +126,10 @@ impl Default for Settings {
             ranges_per_connection_max: 32,
             gathers_max: 16_384,
             command_bytes_max: COMMAND_BYTES_MAX,
+            slice_rows_max: 512,
+            slice_bytes_max: 128 << 10,
+            slice_visits_max: 2_048,
+            slice_reclaims_max: 1_024,
         }
     }
 }
@@ -210,6 +222,15 @@ impl Settings {
                 self.deadline_default_ms,
                 1,
                 self.deadline_max_ms,
+            ),
+            ("slice.max_rows", self.slice_rows_max, 1, 65_536),
+            ("slice.max_bytes", self.slice_bytes_max, 4 << 10, 1 << 20),
+            ("slice.max_visits", self.slice_visits_max, 1, 65_536),
+            (
+                "slice.max_reclaims",
+                self.slice_reclaims_max as u64,
+                1,
+                65_536,
             ),
         ];
         for (name, actual, min, max) in bounds {

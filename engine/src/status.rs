@@ -27,6 +27,8 @@ pub struct CoreStatus {
     pub memory: MemoryAccounts,
     /// Where the time of commands goes.
     pub stages: Vec<StageSummary>,
+    /// How long slices of background work take, by kind.
+    pub slices: Vec<StageSummary>,
     /// Its replicas, in the order of their shards.
     pub replicas: Vec<ReplicaStatus>,
 }

@@ -1,6 +1,7 @@
 //! What a core promises to those who drive it.
 
 mod harness;
+mod slices;
 
 use harness::{Answer, TestNode, config, start};
 use metastore_engine::{

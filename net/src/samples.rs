@@ -94,6 +94,7 @@ pub(crate) fn sample_status() -> StatusReply {
             count: 1,
             p50_ns: 2,
             p99_ns: 3,
+            p999_ns: 0,
             max_ns: 4,
             mean_ns: 5,
         }],
@@ -280,6 +281,18 @@ pub(crate) fn responses() -> Vec<Sample> {
         }),
         sample("cancel", &|out| append_cancelled(out, id)),
         sample("status", &|out| append_status(out, id, &sample_status())),
+        sample("status-slices", &|out| {
+            let slices = StageStatus {
+                name: "slice range".to_owned(),
+                p999_ns: 6,
+                ..sample_status().stages.remove(0)
+            };
+            let status = StatusReply {
+                stages: vec![slices],
+                ..sample_status()
+            };
+            append_status(out, id, &status);
+        }),
         sample("shard_map", &|out| {
             append_shard_map(out, id, &sample_shard_map());
         }),

@@ -82,6 +82,8 @@ pub struct StageStatus {
     pub p50_ns: u64,
     /// 99 of 100 stayed no longer.
     pub p99_ns: u64,
+    /// 999 of 1,000 stayed no longer; 0 from a server that does not tell.
+    pub p999_ns: u64,
     /// The longest.
     pub max_ns: u64,
     /// The mean.
@@ -282,6 +284,7 @@ fn build_stage<'b>(
             count: stage.count,
             p50_ns: stage.p50_ns,
             p99_ns: stage.p99_ns,
+            p999_ns: stage.p999_ns,
             max_ns: stage.max_ns,
             mean_ns: stage.mean_ns,
         },
@@ -294,6 +297,7 @@ fn stage_from_wire(stage: &messages::Stage<'_>) -> StageStatus {
         count: stage.count(),
         p50_ns: stage.p50_ns(),
         p99_ns: stage.p99_ns(),
+        p999_ns: stage.p999_ns(),
         max_ns: stage.max_ns(),
         mean_ns: stage.mean_ns(),
     }

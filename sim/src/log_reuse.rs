@@ -18,7 +18,7 @@ use metastore_wal::{
 use self::shadow::{Shadow, ShadowReplica};
 use crate::disk::{CrashKind, Disk, DiskFaults, FileName, IoTicket, Latency, WriteMode};
 use crate::mutants::Mutant;
-use crate::node::IDENTITY;
+use crate::node::{IDENTITY, SEAL};
 use crate::random::Random;
 use crate::violation::Violation;
 
@@ -96,7 +96,7 @@ impl LogReuse {
             budget_bytes: 4096 * BLOCK_BYTES,
             spare_segments: random.index(3) + 1,
             writes_in_flight_max: random.index(4) + 1,
-            ..LogOptions::new(IDENTITY)
+            ..LogOptions::new(IDENTITY, SEAL)
         };
         let mut disk = Disk::new(random.fork(), NO_LATENCY);
         disk.faults = DiskFaults {
@@ -343,9 +343,15 @@ impl LogReuse {
         }
         let mut found = Shadow::default();
         let rules = Mutant::recovery_rules(self.mutant);
-        let recovered = recover_with(&mut self.disk.reader(), &IDENTITY, rules, &mut |event| {
-            found.on_event(&event);
-        });
+        let recovered = recover_with(
+            &mut self.disk.reader(),
+            &IDENTITY,
+            SEAL,
+            rules,
+            &mut |event| {
+                found.on_event(&event);
+            },
+        );
         let recovered = recovered.map_err(|error| Violation::RecoveryRefused {
             cause: format!("{error:?}"),
         })?;

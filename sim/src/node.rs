@@ -13,7 +13,7 @@ use metastore_engine::{
 use metastore_wal::FileNumber;
 use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
 
-pub use self::config::{FlushMethod, IDENTITY, NodeConfig};
+pub use self::config::{FlushMethod, IDENTITY, NodeConfig, SEAL};
 use self::log_io::{IoId, LogIo, Target};
 use crate::disk::{Disk, DiskError, FileName, IoTicket};
 use crate::mutants::Mutant;
@@ -35,6 +35,8 @@ pub enum NodeEvent {
     Removed(FileNumber),
     /// Enough has come in: the turn ends.
     Turn,
+    /// A slice of background work is done.
+    Slice,
     /// The core wanted to be woken.
     Wake,
 }
@@ -129,6 +131,7 @@ pub struct Node {
     ios: BTreeMap<IoId, LogIo>,
     next_io: u64,
     is_turn_scheduled: bool,
+    is_slice_scheduled: bool,
     wake_at: Option<Time>,
     counters: NodeCounters,
 }
@@ -163,6 +166,8 @@ impl NodeCounters {
 const PREPARE_RETRY_NS: u64 = 100_000_000;
 /// How long at most a turn gathers input.
 const TURN_DELAY_MAX_NS: u64 = 30_000;
+/// How long at most the core is busy with others before it does a slice of background work.
+const SLICE_DELAY_MAX_NS: u64 = 100_000;
 
 impl Node {
     /// Starts a node over what is on the disk. `boot` differs at every start.
@@ -184,7 +189,7 @@ impl Node {
         let mut survivors = Survivors::default();
         let rules = Mutant::recovery_rules(config.mutant);
         let recovered: Recovered =
-            recover_with(&mut disk.reader(), &IDENTITY, rules, &mut |event| {
+            recover_with(&mut disk.reader(), &IDENTITY, SEAL, rules, &mut |event| {
                 survivors.on_event(&event);
                 builder.on_event(event);
             })
@@ -202,6 +207,7 @@ impl Node {
             ios: BTreeMap::new(),
             next_io: 0,
             is_turn_scheduled: false,
+            is_slice_scheduled: false,
             wake_at: None,
             counters: NodeCounters::default(),
         };
@@ -277,6 +283,10 @@ impl Node {
                 self.step(now, Input::SegmentRemoved { file }, machine);
             }
             NodeEvent::Turn => self.is_turn_scheduled = false,
+            NodeEvent::Slice => {
+                self.is_slice_scheduled = false;
+                self.run_slice(now, machine);
+            }
             NodeEvent::Wake => {
                 self.wake_at = None;
                 self.step(now, Input::Tick, machine);
@@ -328,7 +338,29 @@ impl Node {
         let now = self.local(now);
         self.core.on_turn_executed(now, now);
         self.schedule_wake(now, machine);
+        self.schedule_slice(machine);
         Ok(())
+    }
+
+    /// Does a slice of background work; the turn that follows takes what it led to.
+    fn run_slice(&mut self, now: Time, machine: &mut Machine<'_>) {
+        let now = self.local(now);
+        let slice = self.core.run_slice(now, &mut self.effects);
+        if let Some(kind) = slice {
+            self.core.on_slice_executed(kind, now, now);
+        }
+        if let Some(trace) = &mut machine.trace {
+            trace.add_input(now.0, &slice);
+        }
+    }
+
+    /// Other inputs may come before the slice, as they do where a driver lets its other tasks run.
+    fn schedule_slice(&mut self, machine: &mut Machine<'_>) {
+        if self.core.has_slice() && !self.is_slice_scheduled {
+            self.is_slice_scheduled = true;
+            let delay_ns = machine.random.below(SLICE_DELAY_MAX_NS);
+            machine.schedule(delay_ns, NodeEvent::Slice);
+        }
     }
 
     fn schedule_wake(&mut self, now: Time, machine: &mut Machine<'_>) {

@@ -4,7 +4,7 @@ use metastore_engine::Settings;
 use metastore_sim::bench::{Bench, Stepped};
 use metastore_sim::clients::Tally;
 use metastore_sim::disk::{CrashKind, Disk, Latency};
-use metastore_sim::node::{FlushMethod, IDENTITY, NodeConfig};
+use metastore_sim::node::{FlushMethod, IDENTITY, NodeConfig, SEAL};
 use metastore_sim::operation::{Condition, Mutation, Operation, PreviousRow, RangeOf};
 use metastore_sim::oracle::Checkers;
 use metastore_sim::random::Random;
@@ -27,7 +27,7 @@ fn config(budget_segments: u64) -> NodeConfig {
             record_bytes_max: 128 << 10,
             budget_bytes: budget_segments * SEGMENT_BYTES,
             spare_segments: 2,
-            ..LogOptions::new(IDENTITY)
+            ..LogOptions::new(IDENTITY, SEAL)
         },
         settings: Settings {
             command_bytes_max: 40 << 10,

@@ -1,5 +1,5 @@
-//! The deterministic state of one shard: the formats of commands, batches, outcomes and rows, and the
-//! multi-version map that applies them.
+//! The deterministic state of one shard: the formats of commands, batches, outcomes and rows, the rule by which a key
+//! finds its slot, and the multi-version map that applies commands.
 //!
 //! It reads the log and nothing else. It does **not** contain raft, input or output, a clock, randomness, threads
 //! or async; it does not compress, does not checksum what it is given, and does not decide who may write. The same
@@ -19,6 +19,7 @@ mod generated;
 mod ids;
 mod outcome;
 mod query;
+mod routing;
 mod row;
 mod state;
 mod wire;
@@ -31,6 +32,7 @@ pub use command::{
 pub use ids::{NamespaceId, Revision, ShardTime};
 pub use outcome::{OUTCOME_BASE_BYTES, Outcome, OutcomeCode, OutcomeError};
 pub use query::{Direction, GetQuery, Projection, RangeQuery, ReadError, Scope};
+pub use routing::{NamespaceRule, Namespaces, SLOT_COUNT, Slot, slot_of};
 pub use row::{ROW_BASE_BYTES, Row, RowError};
 pub use state::{
     ApplyError, Change, ChangePosition, MemoryUse, Parameters, Pin, PinLimits, SliceEnd,

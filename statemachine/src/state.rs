@@ -208,6 +208,12 @@ impl StateMachine {
         entries_max
     }
 
+    /// Whether [`StateMachine::reclaim`] has something to free.
+    #[must_use]
+    pub fn has_reclaimable(&self) -> bool {
+        self.history.has_freeable(self.pins.hold())
+    }
+
     /// Bytes of the history that answer no read at a revision.
     fn unanswering_bytes(&self) -> u64 {
         self.history.held_bytes() - self.history.answering_bytes()

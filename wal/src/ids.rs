@@ -81,6 +81,17 @@ impl RecordSequence {
     }
 }
 
+/// The secret of a log, from which the headers of its records are sealed. Clients never see it, so that no value of
+/// theirs, wherever it comes to lie in a file, passes for a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SealKey(pub u64);
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SealKey(secret)")
+    }
+}
+
 /// Whose log it is. Every record and every mark carries it, so that a file that strayed from another node is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {

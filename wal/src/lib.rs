@@ -31,7 +31,7 @@ mod testing;
 pub use buffer::LogBuffer;
 pub use ids::{
     ClusterId, CoreId, FileNumber, Identity, LogIndex, NodeId, RecordSequence, RecoveryEpoch,
-    ReplicaId, SegmentSequence, ShardId, Term, Ticket,
+    ReplicaId, SealKey, SegmentSequence, ShardId, Term, Ticket,
 };
 pub use log::{
     Holder, Log, LogEffect, LogOptions, LogOptionsError, LogSpace, LogStart, LogStatus, SegmentFile,

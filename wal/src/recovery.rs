@@ -25,7 +25,7 @@ use crate::format::{BLOCK_BYTES, BodyFault};
 pub use crate::format::{Entries, EntryRef, MarkState};
 use crate::ids::{
     CoreId, FileNumber, Identity, LogIndex, NodeId, RecordSequence, RecoveryEpoch, ReplicaId,
-    SegmentSequence, ShardId, Term,
+    SealKey, SegmentSequence, ShardId, Term,
 };
 use crate::log::{LogStart, SegmentFile};
 use crate::part::HardState;
@@ -352,9 +352,10 @@ pub enum RecoveryError<E> {
 pub fn recover<S: SegmentSource>(
     source: &mut S,
     identity: &Identity,
+    seal: SealKey,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    recover_by(source, identity, Rules::Complete, on_event)
+    recover_by(source, identity, seal, Rules::Complete, on_event)
 }
 
 /// As [`recover`], with one check left out: for those who prove that a missing check would be noticed.
@@ -365,19 +366,21 @@ pub fn recover<S: SegmentSource>(
 pub fn recover_with<S: SegmentSource>(
     source: &mut S,
     identity: &Identity,
+    seal: SealKey,
     rules: Rules,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    recover_by(source, identity, rules, on_event)
+    recover_by(source, identity, seal, rules, on_event)
 }
 
 fn recover_by<S: SegmentSource>(
     source: &mut S,
     identity: &Identity,
+    seal: SealKey,
     rules: Rules,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    let scan = scan::scan(source, identity, &mut |_| {})?;
+    let scan = scan::scan(source, identity, seal, &mut |_| {})?;
     let is_unreadable = |mark: &MarkState| *mark == MarkState::Unreadable;
     if scan.marks.iter().all(is_unreadable) {
         // A crash can tear the one that is being written. Both tell of damage, and what they said is lost.

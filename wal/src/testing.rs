@@ -10,7 +10,7 @@ use crate::recovery::{MarkBlocks, Recovered, RecoveryError, ReplayEvent, Segment
 use crate::{
     ClusterId, CoreId, Entry, EntryKind, FileNumber, HardState, Identity, Log, LogBuffer,
     LogEffect, LogIndex, LogOptions, LogStart, NodeId, Part, PartBody, Position, ReplicaId,
-    SegmentFile, ShardId, Term, Ticket,
+    SealKey, SegmentFile, ShardId, Term, Ticket,
 };
 
 pub(crate) const IDENTITY: Identity = Identity {
@@ -19,6 +19,9 @@ pub(crate) const IDENTITY: Identity = Identity {
     core: CoreId(3),
 };
 
+/// The secret of the logs of tests.
+pub(crate) const SEAL: SealKey = SealKey(0x6a09_e667_f3bc_c908);
+
 /// Small enough that a few records fill a segment.
 pub(crate) fn small_options() -> LogOptions {
     LogOptions {
@@ -26,7 +29,7 @@ pub(crate) fn small_options() -> LogOptions {
         record_bytes_max: 4 * BLOCK_BYTES,
         budget_bytes: 64 * BLOCK_BYTES as u64,
         spare_segments: 2,
-        ..LogOptions::new(IDENTITY)
+        ..LogOptions::new(IDENTITY, SEAL)
     }
 }
 
@@ -80,12 +83,12 @@ impl Disk {
     }
 
     pub(crate) fn recover(&self) -> Result<Recovered, RecoveryError<Infallible>> {
-        recover(&mut self.clone(), &IDENTITY, &mut |_| {})
+        recover(&mut self.clone(), &IDENTITY, SEAL, &mut |_| {})
     }
 
     pub(crate) fn replay(&self) -> Result<(Recovered, Model), RecoveryError<Infallible>> {
         let mut model = Model::default();
-        let recovered = recover(&mut self.clone(), &IDENTITY, &mut |event| {
+        let recovered = recover(&mut self.clone(), &IDENTITY, SEAL, &mut |event| {
             model.on_event(&event)
         })?;
         Ok((recovered, model))

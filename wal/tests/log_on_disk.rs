@@ -13,12 +13,13 @@ use metastore_wal::device::{
 };
 use metastore_wal::{
     ClusterId, CoreId, Entry, EntryKind, FileNumber, HardState, Identity, Log, LogEffect, LogIndex,
-    LogOptions, NodeId, Part, PartBody, Position, Recovered, ReplayEvent, ReplicaId, ShardId, Term,
-    recover,
+    LogOptions, NodeId, Part, PartBody, Position, Recovered, ReplayEvent, ReplicaId, SealKey,
+    ShardId, Term, recover,
 };
 
 const BOTH: [FlushMethod; 2] = [FlushMethod::Dsync, FlushMethod::WriteThenSync];
 const REPLICA: ReplicaId = ReplicaId(5);
+const SEAL: SealKey = SealKey(7);
 const IDENTITY: Identity = Identity {
     cluster: ClusterId(77),
     node: NodeId(1),
@@ -52,7 +53,7 @@ fn options() -> LogOptions {
         record_bytes_max: 4 * 4096,
         budget_bytes: 64 * 4096,
         spare_segments: 2,
-        ..LogOptions::new(IDENTITY)
+        ..LogOptions::new(IDENTITY, SEAL)
     }
 }
 
@@ -76,7 +77,7 @@ impl Driver {
         let mut source = DirectorySource::open(directory)?;
         assert!(source.has_marks());
         let mut entries = BTreeMap::new();
-        let recovered = recover(&mut source, &IDENTITY, &mut |event| {
+        let recovered = recover(&mut source, &IDENTITY, SEAL, &mut |event| {
             replay(&mut entries, &event)
         })
         .expect("a crash damages nothing that was acknowledged");

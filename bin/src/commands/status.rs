@@ -145,7 +145,9 @@ fn logs(node: &NodeStatus) -> Table {
 }
 
 fn stages(node: &NodeStatus) -> Table {
-    let mut table = Table::new(["core", "stage", "count", "p50", "p99", "max", "mean"]);
+    let mut table = Table::new([
+        "core", "stage", "count", "p50", "p99", "p99.9", "max", "mean",
+    ]);
     for CoreAnswer { status, .. } in &node.cores {
         for stage in &status.stages {
             table.row([
@@ -154,6 +156,7 @@ fn stages(node: &NodeStatus) -> Table {
                 stage.count.to_string(),
                 duration_ns(stage.p50_ns),
                 duration_ns(stage.p99_ns),
+                duration_ns(stage.p999_ns),
                 duration_ns(stage.max_ns),
                 duration_ns(stage.mean_ns),
             ]);

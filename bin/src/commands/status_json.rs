@@ -92,6 +92,7 @@ fn stage(stage: &StageStatus) -> Value {
         "count": stage.count,
         "p50_ns": stage.p50_ns,
         "p99_ns": stage.p99_ns,
+        "p999_ns": stage.p999_ns,
         "max_ns": stage.max_ns,
         "mean_ns": stage.mean_ns,
     })

@@ -121,7 +121,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
     let mut source = DirectorySource::open(&log_directory)?;
     let builder = CoreBuilder::new(config).map_err(|error| failed(error.to_string()))?;
     let builder = RefCell::new(builder);
-    let recovered = recovery::recover(&mut source, &identity, &mut |event| {
+    let recovered = recovery::recover(&mut source, &identity, log_options.seal, &mut |event| {
         builder.borrow_mut().on_event(event);
     })
     .map_err(|error| failed(error.to_string()))?;

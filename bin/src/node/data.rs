@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, ShardId};
+use metastore_wal::SealKey;
 use metastore_wal::device;
 
 use super::layout::Layout;
@@ -191,6 +192,7 @@ fn format(path: &Path, options: &NodeOptions, layout: Layout) -> Result<NodeFile
     });
     let node = NodeFile {
         cluster: ClusterId(random_u128()?),
+        seal: SealKey(random_u64()?),
         node: NodeId(1),
         state: NodeState::Formatted,
         flush_method,

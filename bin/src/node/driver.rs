@@ -129,6 +129,7 @@ impl Driver {
         loop {
             self.turn_wanted.wait().await;
             self.run_turn();
+            self.run_slice();
             // A turn may want the next one at once, and waiting for what has come already lets nobody else run.
             glommio::executor().yield_task_queue_now().await;
         }
@@ -160,7 +161,7 @@ impl Driver {
             true => self.preparation_pause.pause(),
             false => self.preparation_pause.resume(),
         }
-        if core.has_work() {
+        if core.has_work() || core.has_slice() {
             self.turn_wanted.set();
         }
         if core
@@ -168,6 +169,18 @@ impl Driver {
             .is_some_and(|deadline| deadline < self.alarm.get())
         {
             self.alarm_moved.set();
+        }
+    }
+
+    /// Does one slice of background work, if some waits, and wants a turn for what it led to. One slice a turn: whoever
+    /// comes meanwhile waits for no more than that, and background work goes on however many come.
+    fn run_slice(&self) {
+        let mut core = self.core.borrow_mut();
+        let began = self.clock.now();
+        let slice = core.run_slice(began, &mut self.effects.borrow_mut());
+        if let Some(kind) = slice {
+            core.on_slice_executed(kind, began, self.clock.now());
+            self.turn_wanted.set();
         }
     }
 

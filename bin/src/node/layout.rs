@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use metastore_engine::{ClusterId, CoreId, Identity, NodeId, SLOT_COUNT};
-use metastore_wal::LogOptions;
+use metastore_wal::{LogOptions, SealKey};
 
 use super::{NodeOptions, StartError};
 
@@ -55,7 +55,7 @@ impl Layout {
             options,
             layout.segment_bytes,
             layout.record_bytes_max,
-            nobody,
+            (nobody, SealKey(0)),
         )?;
         Ok(layout)
     }
@@ -71,13 +71,13 @@ pub(super) fn log_options(
     options: &NodeOptions,
     segment_bytes: u64,
     record_bytes_max: usize,
-    identity: Identity,
+    (identity, seal): (Identity, SealKey),
 ) -> Result<LogOptions, StartError> {
     let log = LogOptions {
         segment_bytes,
         record_bytes_max,
         budget_bytes: budget_bytes(options),
-        ..LogOptions::new(identity)
+        ..LogOptions::new(identity, seal)
     };
     log.validate()?;
     let segments = log.segments_max();

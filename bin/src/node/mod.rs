@@ -313,7 +313,7 @@ impl Setups<'_> {
                 self.options,
                 node.segment_bytes,
                 node.record_bytes_max,
-                identity,
+                (identity, node.seal),
             )?;
             let here = node.replicas.iter().filter(|place| place.core == core);
             Ok(CoreConfig {

@@ -1,17 +1,19 @@
 //! `node.toml`: what a data directory is, fixed when it is formatted.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, ShardId};
+use metastore_wal::SealKey;
 use metastore_wal::device::FlushMethod;
 use serde::{Deserialize, Serialize};
 
 use super::StartError;
 
 /// Version of the directory's layout that this program writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The file's name in the data directory.
 pub(crate) const FILE_NAME: &str = "node.toml";
 
@@ -22,6 +24,8 @@ pub(crate) const FILE_NAME: &str = "node.toml";
 pub(crate) struct NodeFile {
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
+    /// The secret that seals the records of its logs. Never told to clients.
+    pub(crate) seal: SealKey,
     pub(crate) state: NodeState,
     pub(crate) flush_method: FlushMethod,
     pub(crate) cores: usize,
@@ -56,6 +60,7 @@ struct Document {
     format: u32,
     cluster: String,
     node: u32,
+    seal: String,
     state: NodeState,
     flush_method: FlushMethodName,
     cores: usize,
@@ -117,6 +122,11 @@ impl NodeFile {
                 cause,
             }
         })?;
+        let seal = u64::from_str_radix(&document.seal, 16).map_err(|_| StartError::NodeFile {
+            path: path.clone(),
+            // The value is a secret, and this goes to a terminal.
+            cause: "seal is not a hexadecimal number of 64 bits".to_owned(),
+        })?;
         let mut replicas: Vec<ReplicaPlace> = document
             .replica
             .iter()
@@ -148,6 +158,7 @@ impl NodeFile {
         Ok(Some(NodeFile {
             cluster: ClusterId(cluster),
             node: NodeId(document.node),
+            seal: SealKey(seal),
             state: document.state,
             flush_method: match document.flush_method {
                 FlushMethodName::Dsync => FlushMethod::Dsync,
@@ -166,6 +177,7 @@ impl NodeFile {
             format: FORMAT,
             cluster: format!("{:032x}", self.cluster.0),
             node: self.node.0,
+            seal: format!("{:016x}", self.seal.0),
             state: self.state,
             flush_method: match self.flush_method {
                 FlushMethod::Dsync => FlushMethodName::Dsync,
@@ -194,7 +206,10 @@ impl NodeFile {
 /// Write beside, sync, rename, sync the directory: whatever crashes in between, one whole file is found.
 fn replace(directory: &Path, path: &Path, content: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("toml.new");
-    let mut file = File::create(&beside)?;
+    // It holds the secret of the logs.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
@@ -215,6 +230,7 @@ mod tests {
         NodeFile {
             cluster: ClusterId(0xABCD),
             node: NodeId(1),
+            seal: SealKey(0xFEED),
             state: NodeState::Formatted,
             flush_method: FlushMethod::WriteThenSync,
             cores: 2,

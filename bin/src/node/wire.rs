@@ -306,7 +306,12 @@ fn status_reply(facts: &CoreFacts, counts: DriverCounts, status: &CoreStatus) ->
             flush_method: facts.flush_method.to_owned(),
         },
         counters: counters(status, counts),
-        stages: status.stages.iter().map(stage_status).collect(),
+        stages: status
+            .stages
+            .iter()
+            .chain(&status.slices)
+            .map(stage_status)
+            .collect(),
         replicas: status.replicas.iter().map(replica_status).collect(),
     }
 }
@@ -341,10 +346,11 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
 
 fn stage_status(summary: &StageSummary) -> StageStatus {
     StageStatus {
-        name: summary.stage.name().to_owned(),
+        name: summary.name.to_owned(),
         count: summary.count,
         p50_ns: summary.p50_ns,
         p99_ns: summary.p99_ns,
+        p999_ns: summary.p999_ns,
         max_ns: summary.max_ns,
         mean_ns: summary.mean_ns,
     }

@@ -4,6 +4,7 @@ mod admission;
 mod builder;
 mod intake;
 mod ranges;
+mod slices;
 
 use std::collections::VecDeque;
 
@@ -13,6 +14,8 @@ pub(crate) use self::admission::Admission;
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
+pub use self::slices::SliceKind;
+use self::slices::Slices;
 
 use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
@@ -75,6 +78,8 @@ impl Dirty {
 ///
 /// Its methods, by kind:
 /// * [`step`](Core::step), [`finish_turn`](Core::finish_turn), [`on_turn_executed`](Core::on_turn_executed): the turn;
+/// * [`has_slice`](Core::has_slice), [`run_slice`](Core::run_slice), [`on_slice_executed`](Core::on_slice_executed):
+///   background work between turns;
 /// * [`next_deadline`](Core::next_deadline): when it wants to be woken;
 /// * [`status`](Core::status), [`is_serving`](Core::is_serving), [`is_drained`](Core::is_drained): what it reports.
 pub struct Core {
@@ -97,6 +102,7 @@ pub struct Core {
     /// Bytes of commands that were admitted and are not applied: at the end of the last turn, and what came since.
     waiting_bytes: usize,
     stages: Stages,
+    slices: Slices,
     counters: CoreCounters,
     /// What this turn applied, until the driver says that its answers have left.
     applied: Applied,
@@ -144,6 +150,7 @@ impl Core {
             is_draining: false,
             waiting_bytes: 0,
             stages: Stages::default(),
+            slices: Slices::default(),
             counters: CoreCounters::default(),
             applied: Applied::default(),
             turn_ended: now,
@@ -227,6 +234,7 @@ impl Core {
             },
             memory: self.memory(),
             stages: self.stages.summaries(),
+            slices: self.slices.summaries(),
             replicas: self.replicas.iter().map(Replica::status).collect(),
         }
     }

@@ -112,10 +112,9 @@ impl Replica {
         Ok(())
     }
 
-    /// Produces the next chunk of a part of a range.
+    /// Asks for the next chunk of a part of a range.
     pub(crate) fn next_part_chunk(&mut self, turn: &mut Turn<'_>, part: RangePartKey) {
-        self.parts
-            .produce(&mut self.state, turn.now, part, turn.answers);
+        self.parts.request_chunk(part, turn.answers);
     }
 
     /// Ends a part of a range.

@@ -7,6 +7,7 @@ mod members;
 mod parts;
 mod reads;
 mod recovering;
+mod slices;
 mod tail;
 
 use std::collections::VecDeque;

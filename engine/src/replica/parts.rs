@@ -1,6 +1,6 @@
 //! A shard's parts of ranges: each reads on at the position where it was pinned, a bounded slice at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use metastore_statemachine::{Pin, Revision, SliceEnd, SliceLimit, StateMachine};
 
@@ -13,10 +13,9 @@ use crate::mesh::{PartChunk, PartEnd};
 use crate::mesh::{RangePartKey, RangePlan};
 use crate::request::RequestError;
 
-/// Rows in a slice at most: it must end within half a millisecond.
-const SLICE_ROWS_MAX: u64 = 512;
-/// Keys that a slice looks at, found or not.
-const SLICE_VISITS_MAX: u64 = 2_048;
+/// Slices after which a chunk leaves as it is: where few keys belong to the answer it would be long in filling, and
+/// who merges gives up a range that does not move.
+const SLICES_PER_CHUNK_MAX: u32 = 256;
 
 #[derive(Debug)]
 struct Part {
@@ -25,13 +24,32 @@ struct Part {
     revision: Revision,
     resume_after: Option<Vec<u8>>,
     rows_left: Option<u64>,
-    asked_at: Time,
+    /// The chunk that was asked for, as far as slices have filled it; `None` while nobody asks.
+    chunk: Option<OpenChunk>,
+    /// When the part was opened or last sent a chunk.
+    active_at: Time,
+}
+
+/// A chunk that slices fill.
+#[derive(Debug, Default)]
+struct OpenChunk {
+    rows: Vec<u8>,
+    slices: u32,
 }
 
 /// The open parts of one shard.
+///
+/// ```text
+///            open            slices            chunk sent
+///   (pinned) ----> collecting -----> ... ---+-----------> waiting ---> asked for the next: collecting
+///                      ^                    |
+///                      +--- not full yet ---+             nobody asks for long: given up
+/// ```
 #[derive(Debug, Default)]
 pub(super) struct RangeParts {
     parts: BTreeMap<RangePartKey, Part>,
+    /// Parts that collect a chunk, each once, in the order of their turns.
+    queue: VecDeque<RangePartKey>,
 }
 
 impl RangeParts {
@@ -43,7 +61,12 @@ impl RangeParts {
         self.parts.len()
     }
 
-    /// Pins the state, now that the read is confirmed, and sends the first chunk.
+    /// Whether a part waits for a slice.
+    pub(super) fn has_slice(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Pins the state, now that the read is confirmed. Slices collect the first chunk.
     pub(super) fn open(
         &mut self,
         state: &mut StateMachine,
@@ -69,28 +92,44 @@ impl RangeParts {
             revision: plan.at.unwrap_or(newest),
             resume_after: None,
             rows_left: (plan.limit > 0).then_some(plan.limit),
-            asked_at: now,
+            chunk: Some(OpenChunk::default()),
+            active_at: now,
             plan,
         };
         let replaced = self.parts.insert(range.part, part);
         assert!(replaced.is_none(), "a part is opened once");
-        self.produce(state, now, range.part, answers);
+        self.queue.push_back(range.part);
     }
 
-    /// Reads the next slice of a part and sends it; a part that is gone failed already, or was closed.
-    pub(super) fn produce(
-        &mut self,
-        state: &mut StateMachine,
-        now: Time,
-        key: RangePartKey,
-        answers: &mut Answers,
-    ) {
+    /// Asks for the next chunk of a part; a part that is gone failed already, or was closed.
+    pub(super) fn request_chunk(&mut self, key: RangePartKey, answers: &mut Answers) {
         let Some(part) = self.parts.get_mut(&key) else {
             answers.part_chunk(key, failed_chunk(RequestError::RangeExpired));
             return;
         };
-        part.asked_at = now;
-        let chunk = part.next_chunk(state);
+        assert!(part.chunk.is_none(), "one chunk is asked for at a time");
+        part.chunk = Some(OpenChunk::default());
+        self.queue.push_back(key);
+    }
+
+    /// Reads a slice for the part whose turn it is, and sends its chunk if that is complete.
+    ///
+    /// # Panics
+    /// When no part waits for a slice.
+    pub(super) fn run_slice(
+        &mut self,
+        state: &mut StateMachine,
+        now: Time,
+        limit: SliceLimit,
+        answers: &mut Answers,
+    ) {
+        let key = self.queue.pop_front().expect("a part waits for a slice");
+        let part = self.parts.get_mut(&key).expect("a queued part is open");
+        let Some(chunk) = part.collect(state, limit) else {
+            self.queue.push_back(key);
+            return;
+        };
+        part.active_at = now;
         let is_over = chunk.end != PartEnd::More;
         answers.part_chunk(key, chunk);
         if is_over {
@@ -100,12 +139,18 @@ impl RangeParts {
 
     pub(super) fn close(&mut self, state: &mut StateMachine, key: RangePartKey) {
         if let Some(part) = self.parts.remove(&key) {
+            if part.chunk.is_some() {
+                self.queue.retain(|queued| *queued != key);
+            }
             state.unpin(part.pin);
         }
     }
 
+    /// Gives up parts that nobody asks for. One that collects a chunk is asked for, however long its turn takes.
     pub(super) fn expire(&mut self, state: &mut StateMachine, now: Time) {
-        let idle = |part: &Part| now.millis_since(part.asked_at) > RANGE_IDLE_MS_MAX;
+        let idle = |part: &Part| {
+            part.chunk.is_none() && now.millis_since(part.active_at) > RANGE_IDLE_MS_MAX
+        };
         let expired: Vec<RangePartKey> = self
             .parts
             .iter()
@@ -119,43 +164,59 @@ impl RangeParts {
 }
 
 impl Part {
-    fn next_chunk(&mut self, state: &StateMachine) -> PartChunk {
+    /// Reads a slice into the open chunk, and takes the chunk when it is to be sent.
+    fn collect(&mut self, state: &StateMachine, limit: SliceLimit) -> Option<PartChunk> {
+        let chunk = self
+            .chunk
+            .as_mut()
+            .expect("a part that collects has a chunk");
+        chunk.slices += 1;
+        let room = self.plan.chunk_bytes.saturating_sub(chunk.rows.len()) as u64;
         let limit = SliceLimit {
             rows: self
                 .rows_left
-                .map_or(SLICE_ROWS_MAX, |left| left.min(SLICE_ROWS_MAX)),
-            bytes: self.plan.chunk_bytes as u64,
-            visits: SLICE_VISITS_MAX,
+                .map_or(limit.rows, |left| left.min(limit.rows)),
+            bytes: limit.bytes.min(room),
+            visits: limit.visits,
         };
-        let mut rows = Vec::new();
         let mut count = 0;
-        let resume_after = self.resume_after.as_deref();
-        let end = state.range(
+        let result = state.range(
             &self.plan.query(),
             Some(&self.pin),
-            resume_after,
+            self.resume_after.as_deref(),
             limit,
             &mut |row| {
-                row.encode_into(&mut rows);
+                row.encode_into(&mut chunk.rows);
                 count += 1;
             },
         );
         if let Some(left) = &mut self.rows_left {
             *left -= count;
         }
-        let end = match end {
-            Err(error) => return failed_chunk(read_error(error)),
+        let end = match result {
+            Err(error) => return Some(failed_chunk(read_error(error))),
             Ok(SliceEnd::Finished) => PartEnd::Last,
             Ok(SliceEnd::More { .. }) if self.rows_left == Some(0) => PartEnd::Last,
             Ok(SliceEnd::More { resume_after }) => {
                 self.resume_after = Some(resume_after);
+                if !chunk.is_full(self.plan.chunk_bytes) {
+                    return None;
+                }
                 PartEnd::More
             }
         };
-        PartChunk {
-            rows,
+        let chunk = self.chunk.take().expect("it was there a moment ago");
+        Some(PartChunk {
+            rows: chunk.rows,
             revision: self.revision,
             end,
-        }
+        })
+    }
+}
+
+impl OpenChunk {
+    /// Whether another slice would add little: less than an eighth of the chunk is free.
+    fn is_full(&self, chunk_bytes: usize) -> bool {
+        self.rows.len() >= chunk_bytes - chunk_bytes / 8 || self.slices >= SLICES_PER_CHUNK_MAX
     }
 }

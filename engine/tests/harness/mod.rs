@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, VecDeque};
 use metastore_engine::{
     BootNonce, ClusterId, ConnectionId, Core, CoreBuilder, CoreConfig, CoreId, Effect, Effects,
     Identity, Input, LogHistory, MeshBatch, Namespaces, NodeId, ReplicaId, Reply, Request,
-    RequestError, RequestId, Settings, ShardId, ShardLocation, ShardMap, Span, StartError, Ticket,
-    Time,
+    RequestError, RequestId, Settings, ShardId, ShardLocation, ShardMap, SliceKind, Span,
+    StartError, Ticket, Time,
 };
 use metastore_statemachine::{Command, Outcome, OutcomeCode, Parameters, Revision, Row};
 use metastore_wal::recovery::{SegmentSource, recover};
-use metastore_wal::{FileNumber, LogBuffer, LogOptions, SegmentFile};
+use metastore_wal::{FileNumber, LogBuffer, LogOptions, SealKey, SegmentFile};
+
+/// The secret of the logs of tests.
+const SEAL: SealKey = SealKey(7);
 
 /// What a test sees of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,11 +86,21 @@ pub(crate) struct TestCore {
     effects: Effects,
     writes: VecDeque<Write>,
     was_prepared: bool,
+    /// A slice was done: what it led to comes out of the next turn.
+    ran_slice: bool,
 }
 
 impl TestCore {
+    /// One slice of background work, if some waits.
+    pub(crate) fn run_slice(&mut self, now: Time) -> Option<SliceKind> {
+        let kind = self.core.run_slice(now, &mut self.effects)?;
+        self.core.on_slice_executed(kind, now, now);
+        self.ran_slice = true;
+        Some(kind)
+    }
+
     fn needs_turn(&mut self) -> bool {
-        std::mem::take(&mut self.was_prepared) || self.core.has_work()
+        std::mem::take(&mut self.was_prepared) || self.core.has_work() || self.ran_slice
     }
 }
 
@@ -96,6 +109,8 @@ pub(crate) struct TestNode {
     pub(crate) cores: Vec<TestCore>,
     pub(crate) now: Time,
     pub(crate) answers: Vec<(ConnectionId, RequestId, Answer)>,
+    /// Turns do no slice of background work: the test does them.
+    pub(crate) holds_slices: bool,
 }
 
 /// The configuration of a core of a node with `cores` cores and `shards` shards, shard s on core s mod cores.
@@ -133,7 +148,7 @@ pub(crate) fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
             record_bytes_max: 128 << 10,
             budget_bytes: 8 << 20,
             spare_segments: 1,
-            ..LogOptions::new(identity)
+            ..LogOptions::new(identity, SEAL)
         },
         parameters: Parameters::default(),
         seed: 1,
@@ -150,7 +165,7 @@ pub(crate) fn start(
 ) -> Result<TestCore, StartError> {
     let (identity, log) = (config.identity, config.log.clone());
     let mut builder = CoreBuilder::new(config)?;
-    let recovered = recover(&mut files.clone(), &identity, &mut |event| {
+    let recovered = recover(&mut files.clone(), &identity, SEAL, &mut |event| {
         builder.on_event(event)
     })
     .expect("undamaged files");
@@ -161,6 +176,7 @@ pub(crate) fn start(
         effects: Effects::default(),
         writes: VecDeque::new(),
         was_prepared: false,
+        ran_slice: false,
     })
 }
 
@@ -179,6 +195,7 @@ impl TestNode {
             cores: (0..cores).map(start_core).collect(),
             now,
             answers: Vec::new(),
+            holds_slices: false,
         };
         node.settle();
         assert!(node.cores.iter().all(|core| core.core.is_serving()));
@@ -312,6 +329,10 @@ impl TestNode {
             }
         }
         test.core.on_turn_executed(self.now, self.now);
+        test.ran_slice = false;
+        if !self.holds_slices {
+            test.run_slice(self.now);
+        }
         test.was_prepared |= !prepared.is_empty();
         for file in prepared {
             test.core

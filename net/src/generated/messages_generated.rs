@@ -2308,6 +2308,7 @@ impl<'a> Stage<'a> {
   pub const VT_P99_NS: ::flatbuffers::VOffsetT = 10;
   pub const VT_MAX_NS: ::flatbuffers::VOffsetT = 12;
   pub const VT_MEAN_NS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_P999_NS: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2319,6 +2320,7 @@ impl<'a> Stage<'a> {
     args: &'args StageArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Stage<'bldr>> {
     let mut builder = StageBuilder::new(_fbb);
+    builder.add_p999_ns(args.p999_ns);
     builder.add_mean_ns(args.mean_ns);
     builder.add_max_ns(args.max_ns);
     builder.add_p99_ns(args.p99_ns);
@@ -2371,6 +2373,13 @@ impl<'a> Stage<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Stage::VT_MEAN_NS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn p999_ns(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Stage::VT_P999_NS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Stage<'_> {
@@ -2385,6 +2394,7 @@ impl ::flatbuffers::Verifiable for Stage<'_> {
      .visit_field::<u64>("p99_ns", Self::VT_P99_NS, false)?
      .visit_field::<u64>("max_ns", Self::VT_MAX_NS, false)?
      .visit_field::<u64>("mean_ns", Self::VT_MEAN_NS, false)?
+     .visit_field::<u64>("p999_ns", Self::VT_P999_NS, false)?
      .finish();
     Ok(())
   }
@@ -2396,6 +2406,7 @@ pub struct StageArgs<'a> {
     pub p99_ns: u64,
     pub max_ns: u64,
     pub mean_ns: u64,
+    pub p999_ns: u64,
 }
 impl<'a> Default for StageArgs<'a> {
   #[inline]
@@ -2407,6 +2418,7 @@ impl<'a> Default for StageArgs<'a> {
       p99_ns: 0,
       max_ns: 0,
       mean_ns: 0,
+      p999_ns: 0,
     }
   }
 }
@@ -2441,6 +2453,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> StageBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u64>(Stage::VT_MEAN_NS, mean_ns, 0);
   }
   #[inline]
+  pub fn add_p999_ns(&mut self, p999_ns: u64) {
+    self.fbb_.push_slot::<u64>(Stage::VT_P999_NS, p999_ns, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> StageBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     StageBuilder {
@@ -2465,6 +2481,7 @@ impl ::core::fmt::Debug for Stage<'_> {
       ds.field("p99_ns", &self.p99_ns());
       ds.field("max_ns", &self.max_ns());
       ds.field("mean_ns", &self.mean_ns());
+      ds.field("p999_ns", &self.p999_ns());
       ds.finish()
   }
 }

@@ -5,7 +5,7 @@ use metastore_engine::{
     ShardId, ShardLocation, ShardMap,
 };
 use metastore_statemachine::Parameters;
-use metastore_wal::LogOptions;
+use metastore_wal::{LogOptions, SealKey};
 
 use crate::mutants::Mutant;
 
@@ -41,6 +41,9 @@ pub const IDENTITY: Identity = Identity {
     node: NodeId(1),
     core: CoreId(0),
 };
+
+/// The secret of its log.
+pub const SEAL: SealKey = SealKey(0x5ea1_5ea1_5ea1_5ea1);
 
 impl NodeConfig {
     /// Every replica with its shard, in the order of the shards.

@@ -5,7 +5,7 @@ use metastore_wal::LogOptions;
 
 use crate::disk::{DiskFaults, Latency};
 use crate::mutants::Mutant;
-use crate::node::{FlushMethod, IDENTITY, NodeConfig};
+use crate::node::{FlushMethod, IDENTITY, NodeConfig, SEAL};
 use crate::random::Random;
 use crate::workload::ValueSizes;
 
@@ -57,7 +57,7 @@ impl WorldPlan {
             budget_bytes: 1024 * SEGMENT_BYTES,
             spare_segments: random.weighted(&[(1, 1), (2, 2)]),
             writes_in_flight_max: random.weighted(&[(2, 1), (1, 2), (1, 4)]),
-            ..LogOptions::new(IDENTITY)
+            ..LogOptions::new(IDENTITY, SEAL)
         };
         let slow_max_ns = random.weighted(&[(3, MILLISECOND_NS), (1, 20 * MILLISECOND_NS)]);
         let usual_max_ns = random.weighted(&[(2, 60 * MICROSECOND_NS), (1, 400 * MICROSECOND_NS)]);

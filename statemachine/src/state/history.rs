@@ -246,9 +246,14 @@ impl History {
         self.floor = self.floor.following();
     }
 
+    /// Whether the first entry lies below the floor and below `hold`.
+    pub(super) fn has_freeable(&self, hold: ChangePosition) -> bool {
+        self.front < self.floor && self.front < hold
+    }
+
     /// Takes the first entry out, if it lies below the floor and below `hold`.
     pub(super) fn free_front(&mut self, hold: ChangePosition) -> Option<(ChangePosition, Entry)> {
-        if self.front >= self.floor || self.front >= hold {
+        if !self.has_freeable(hold) {
             return None;
         }
         let position = self.front;

@@ -3,13 +3,14 @@
 use super::bytes::{array_at, put, seeded_crc32, u16_at, u32_at, u64_at, u128_at};
 use super::{BLOCK_BYTES, FORMAT_VERSION, FORMAT_VERSION_READER_MIN, NUMBER_MAX, SUB_HEADER_BYTES};
 use crate::ids::{
-    ClusterId, CoreId, Identity, NodeId, RecordSequence, RecoveryEpoch, SegmentSequence,
+    ClusterId, CoreId, Identity, NodeId, RecordSequence, RecoveryEpoch, SealKey, SegmentSequence,
 };
 
 /// The length of a record's header.
 pub const RECORD_HEADER_BYTES: usize = 128;
 
 const MAGIC: [u8; 8] = *b"MSWALREC";
+const SEAL_OFFSET: usize = 120;
 
 const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(8) && RECORD_HEADER_BYTES < BLOCK_BYTES);
 
@@ -41,7 +42,7 @@ pub enum RecordKind {
 ///  96 | record length                 | payload length                |
 /// 104 | checksum of sub-headers and payloads                          |
 /// 112 |                                                               |
-/// 120 | 0                             | header crc32                  |
+/// 120 | seal                          | header crc32                  |
 /// ```
 ///
 /// * The header has a checksum of its own, so that a record with a damaged body still names its replicas. Seeded with
@@ -53,6 +54,9 @@ pub enum RecordKind {
 /// * `watermark`: the newest record known to be durable when this one was built. It is what separates a torn tail,
 ///   which is cut, from damage, which is never cut.
 /// * `digest of the previous record`: the xxh3-64 of the previous record's header, and so of its body's checksum.
+/// * `seal`: the low half of the xxh3-64 of bytes 0 to 119, seeded with the log's secret. Recovery looks for records at
+///   every block, and where a header is damaged that is in the middle of what clients wrote: only the seal tells a
+///   record from a value that imitates one.
 /// * `record length` counts everything with the padding, `payload length` what follows the sub-headers without it.
 ///
 /// After a crash a record is there, or not, or torn, as long as no later record or mark covers it with its watermark.
@@ -95,6 +99,11 @@ pub enum HeaderFault {
     Unreadable,
     /// The checksum matches, but the fields contradict each other.
     Malformed,
+    /// The checksum matches and the seal does not: another log's record, or a client's imitation.
+    Unsealed {
+        /// Whose record it claims to be.
+        identity: Identity,
+    },
     /// A reader of a later version is needed.
     NewerFormat {
         /// The lowest reader it asks for.
@@ -104,7 +113,7 @@ pub enum HeaderFault {
 
 impl RecordHeader {
     /// Writes the header into the first [`RECORD_HEADER_BYTES`] of `bytes` and returns its digest.
-    pub(crate) fn encode(&self, bytes: &mut [u8]) -> u64 {
+    pub(crate) fn encode(&self, bytes: &mut [u8], seal: SealKey) -> u64 {
         let bytes = &mut bytes[..RECORD_HEADER_BYTES];
         bytes.fill(0);
         put(bytes, 0, MAGIC);
@@ -128,6 +137,8 @@ impl RecordHeader {
         put(bytes, 96, self.record_bytes.to_le_bytes());
         put(bytes, 100, self.payload_bytes.to_le_bytes());
         put(bytes, 104, self.body_checksum.to_le_bytes());
+        let sealed = seal_of(bytes, seal);
+        put(bytes, SEAL_OFFSET, sealed.to_le_bytes());
         let crc = seeded_crc32(
             self.segment,
             self.sequence,
@@ -141,7 +152,7 @@ impl RecordHeader {
     ///
     /// # Errors
     /// Says why it is none. Whose log it belongs to is for the caller to check.
-    pub fn decode(bytes: &[u8]) -> Result<(Self, u64), HeaderFault> {
+    pub fn decode(bytes: &[u8], seal: SealKey) -> Result<(Self, u64), HeaderFault> {
         let Some(bytes) = bytes.get(..RECORD_HEADER_BYTES) else {
             return Err(HeaderFault::Unreadable);
         };
@@ -153,6 +164,10 @@ impl RecordHeader {
         let crc = seeded_crc32(segment, sequence, &bytes[..RECORD_HEADER_BYTES - 4]);
         if crc != u32_at(bytes, RECORD_HEADER_BYTES - 4) {
             return Err(HeaderFault::Unreadable);
+        }
+        if seal_of(bytes, seal) != u32_at(bytes, SEAL_OFFSET) {
+            let identity = identity_at(bytes);
+            return Err(HeaderFault::Unsealed { identity });
         }
         let reader_min = u16_at(bytes, 10);
         if reader_min > FORMAT_VERSION {
@@ -239,6 +254,12 @@ fn identity_at(bytes: &[u8]) -> Identity {
         node: NodeId(u32_at(bytes, 12)),
         core: CoreId(u16_at(bytes, 32)),
     }
+}
+
+/// The seal of a header.
+pub(super) fn seal_of(header: &[u8], key: SealKey) -> u32 {
+    let hash = xxhash_rust::xxh3::xxh3_64_with_seed(&header[..SEAL_OFFSET], key.0);
+    hash as u32
 }
 
 /// What the next record says about this one.

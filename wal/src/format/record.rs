@@ -6,7 +6,7 @@ use super::{
     SUB_HEADER_BYTES, SubHeader, SubHeaderKind, round_up_to_blocks,
 };
 use crate::buffer::LogBuffer;
-use crate::ids::{Identity, RecordSequence, RecoveryEpoch, SegmentSequence};
+use crate::ids::{Identity, RecordSequence, RecoveryEpoch, SealKey, SegmentSequence};
 use crate::part::Entry;
 
 /// What a record says about the log as a whole.
@@ -20,6 +20,7 @@ pub(crate) struct RecordFields {
     pub(crate) cut: RecordSequence,
     pub(crate) watermark: RecordSequence,
     pub(crate) previous_digest: u64,
+    pub(crate) seal: SealKey,
 }
 
 /// Builds one record in a buffer: sub-headers first, then their payloads in the same order, then the header.
@@ -92,7 +93,7 @@ impl RecordEncoder {
                 &buffer.as_slice()[RECORD_HEADER_BYTES..used],
             ),
         };
-        let digest = header.encode(buffer.as_mut_slice());
+        let digest = header.encode(buffer.as_mut_slice(), fields.seal);
         (buffer, digest)
     }
 }

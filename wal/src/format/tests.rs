@@ -6,7 +6,7 @@ use crate::ids::{
     LogIndex, RecordSequence, RecoveryEpoch, ReplicaId, SegmentSequence, ShardId, Term,
 };
 use crate::part::HardState;
-use crate::testing::{Disk, IDENTITY, Machine, append, entry, part, small_options, snapshot};
+use crate::testing::{Disk, IDENTITY, Machine, SEAL, append, entry, part, small_options, snapshot};
 use crate::{Entry, EntryKind, PartBody};
 
 /// Set this to write the golden files anew, after a deliberate change of the format.
@@ -25,6 +25,7 @@ fn compare_with_golden(name: &str, bytes: &[u8]) {
 
 fn fields(kind: RecordKind) -> RecordFields {
     RecordFields {
+        seal: SEAL,
         identity: IDENTITY,
         kind,
         segment: SegmentSequence(5),
@@ -181,7 +182,7 @@ fn files_of(disk: &Disk) -> Vec<u8> {
 #[test]
 fn a_record_is_read_back_as_it_was_built() {
     let bytes = record_of_parts();
-    let (header, _) = RecordHeader::decode(&bytes).unwrap();
+    let (header, _) = RecordHeader::decode(&bytes, SEAL).unwrap();
     assert_eq!(header.sequence, RecordSequence(0x0102_0304));
     assert_eq!(header.cut, RecordSequence(0x0102_0000));
     let body = RecordBody::decode(&header, &bytes).unwrap();
@@ -219,7 +220,7 @@ fn every_flipped_bit_of_a_record_is_noticed() {
         for index in 0..bytes.len() {
             for bit in 0..8 {
                 bytes[index] ^= 1 << bit;
-                match RecordHeader::decode(&bytes) {
+                match RecordHeader::decode(&bytes, SEAL) {
                     Err(fault) => assert_eq!(
                         (fault, index < RECORD_HEADER_BYTES),
                         (HeaderFault::Unreadable, true)
@@ -261,7 +262,7 @@ fn every_flipped_bit_of_a_mark_is_noticed() {
 #[test]
 fn a_damaged_payload_still_names_its_replicas() {
     let mut bytes = record_of_parts();
-    let (header, _) = RecordHeader::decode(&bytes).unwrap();
+    let (header, _) = RecordHeader::decode(&bytes, SEAL).unwrap();
     let payload_start = RECORD_HEADER_BYTES + header.sub_header_count as usize * SUB_HEADER_BYTES;
     bytes[payload_start + 3] ^= 1;
     bytes[RECORD_HEADER_BYTES + SUB_HEADER_BYTES + 9] ^= 1;
@@ -278,6 +279,8 @@ fn a_damaged_payload_still_names_its_replicas() {
 fn a_newer_format_is_named_and_not_guessed_at() {
     let mut bytes = checkpoint();
     bytes[10..12].copy_from_slice(&2u16.to_le_bytes());
+    let seal = super::header::seal_of(&bytes, SEAL);
+    bytes[120..124].copy_from_slice(&seal.to_le_bytes());
     let crc = super::bytes::seeded_crc32(
         SegmentSequence(5),
         RecordSequence(0x0102_0304),
@@ -285,7 +288,7 @@ fn a_newer_format_is_named_and_not_guessed_at() {
     );
     bytes[124..128].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(
-        RecordHeader::decode(&bytes).unwrap_err(),
+        RecordHeader::decode(&bytes, SEAL).unwrap_err(),
         HeaderFault::NewerFormat { reader_min: 2 }
     );
 
@@ -303,7 +306,7 @@ fn a_newer_format_is_named_and_not_guessed_at() {
 #[test]
 fn a_payload_that_is_not_exactly_its_entries_is_refused() {
     let bytes = record_of_parts();
-    let (header, _) = RecordHeader::decode(&bytes).unwrap();
+    let (header, _) = RecordHeader::decode(&bytes, SEAL).unwrap();
     let body = RecordBody::decode(&header, &bytes).unwrap();
     let payload = body.parts().next().unwrap().1;
     assert!(Entries::check(payload, 2).is_some());

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::buffer::LogBuffer;
 use crate::format::{BLOCK_BYTES, ENTRY_HEADER_BYTES, RECORD_HEADER_BYTES, SUB_HEADER_BYTES};
-use crate::ids::Identity;
+use crate::ids::{Identity, SealKey};
 
 const MIB: usize = 1024 * 1024;
 
@@ -16,6 +16,8 @@ const SEGMENTS_MIN: u64 = 4;
 pub struct LogOptions {
     /// Whose log it is.
     pub identity: Identity,
+    /// The log's secret.
+    pub seal: SealKey,
     /// The length of a segment file.
     pub segment_bytes: u64,
     /// The length of the longest record, which is also that of a record buffer.
@@ -71,9 +73,10 @@ pub enum LogOptionsError {
 impl LogOptions {
     /// The defaults: segments of 64 MiB, records of 4 MiB, a budget of 8 GiB, 4 spares, one write in flight.
     #[must_use]
-    pub fn new(identity: Identity) -> Self {
+    pub fn new(identity: Identity, seal: SealKey) -> Self {
         Self {
             identity,
+            seal,
             segment_bytes: 64 * MIB as u64,
             record_bytes_max: 4 * MIB,
             budget_bytes: 8 * 1024 * MIB as u64,

@@ -2,7 +2,7 @@ mod records;
 mod segments;
 
 use crate::format::{BLOCK_BYTES, RecordHeader};
-use crate::testing::{Machine, append, entry, snapshot};
+use crate::testing::{Machine, SEAL, append, entry, snapshot};
 use crate::{Entry, LogIndex, ReplicaId};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -35,7 +35,7 @@ fn compact(machine: &mut Machine, index: u64) {
 }
 
 fn pending_header(machine: &Machine, index: usize) -> RecordHeader {
-    RecordHeader::decode(machine.pending[index].buffer.as_slice())
+    RecordHeader::decode(machine.pending[index].buffer.as_slice(), SEAL)
         .unwrap()
         .0
 }

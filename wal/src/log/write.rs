@@ -142,6 +142,7 @@ impl Log {
 
     fn record_fields(&self, kind: RecordKind, segment: Segment) -> RecordFields {
         RecordFields {
+            seal: self.options.seal,
             identity: self.options.identity,
             kind,
             segment: segment.sequence,

@@ -5,7 +5,7 @@ use crate::format::{
     BLOCK_BYTES, BodyFault, FORMAT_VERSION, HeaderFault, HeaderRemains, Mark, MarkFault, MarkState,
     RecordBody, RecordHeader,
 };
-use crate::ids::{FileNumber, Identity};
+use crate::ids::{FileNumber, Identity, SealKey};
 use crate::log::SegmentFile;
 
 /// How much is read at once.
@@ -85,6 +85,7 @@ impl Scan {
 pub(super) fn scan<S: SegmentSource>(
     source: &mut S,
     identity: &Identity,
+    seal: SealKey,
     on_record: &mut dyn FnMut(Passed<'_>),
 ) -> Result<Scan, RecoveryError<S::Error>> {
     let marks = source.marks().map_err(RecoveryError::Source)?;
@@ -102,7 +103,13 @@ pub(super) fn scan<S: SegmentSource>(
         marks,
     };
     for index in 0..scan.files.len() {
-        scan_file(source, scan.files[index], identity, &mut scan, on_record)?;
+        scan_file(
+            source,
+            scan.files[index],
+            (identity, seal),
+            &mut scan,
+            on_record,
+        )?;
     }
     Ok(scan)
 }
@@ -110,7 +117,7 @@ pub(super) fn scan<S: SegmentSource>(
 fn scan_file<S: SegmentSource>(
     source: &mut S,
     file: SegmentFile,
-    identity: &Identity,
+    (identity, seal): (&Identity, SealKey),
     scan: &mut Scan,
     on_record: &mut dyn FnMut(Passed<'_>),
 ) -> Result<(), RecoveryError<S::Error>> {
@@ -122,7 +129,7 @@ fn scan_file<S: SegmentSource>(
         let block = reader
             .bytes(offset, BLOCK_BYTES)
             .map_err(RecoveryError::Source)?;
-        match RecordHeader::decode(block) {
+        match RecordHeader::decode(block, seal) {
             Ok((header, _)) if offset + u64::from(header.record_bytes) > end => {
                 // No writer divides a record: the file was cut short, or this was written to a wrong place.
                 let remains = HeaderRemains {
@@ -167,7 +174,13 @@ fn scan_file<S: SegmentSource>(
                 scan.malformed.push((file.number, offset));
                 offset += BLOCK_BYTES as u64;
             }
-            Err(HeaderFault::Unreadable) => {
+            Err(fault @ (HeaderFault::Unreadable | HeaderFault::Unsealed { .. })) => {
+                // A segment begins with a record, so what stands there is no client's: it says whose file this is.
+                if let HeaderFault::Unsealed { identity: found } = fault
+                    && offset == 0
+                {
+                    check_identity(&found, identity)?;
+                }
                 if let Some(remains) = HeaderRemains::find(block, identity) {
                     scan.remains.push(FoundRemains {
                         file: file.number,

@@ -7,7 +7,7 @@ use super::{
     Damage, Decision, MarkState, RecoveryError, SegmentSource, TornTail, attribution, replay,
 };
 use crate::format::{BodyFault, RecordBody, RecordHeader, SubHeader};
-use crate::ids::{FileNumber, Identity, RecordSequence, RecoveryEpoch};
+use crate::ids::{FileNumber, Identity, RecordSequence, RecoveryEpoch, SealKey};
 use crate::log::SegmentFile;
 
 /// Something met on the way through the files.
@@ -65,9 +65,10 @@ pub struct Survey {
 pub fn survey<S: SegmentSource>(
     source: &mut S,
     identity: &Identity,
+    seal: SealKey,
     on_item: &mut dyn FnMut(SurveyItem<'_>),
 ) -> Result<Survey, RecoveryError<S::Error>> {
-    let scan = scan::scan(source, identity, &mut |passed: Passed<'_>| {
+    let scan = scan::scan(source, identity, seal, &mut |passed: Passed<'_>| {
         let parts = RecordBody::sub_headers_of(&passed.found.header, passed.bytes);
         on_item(SurveyItem::Record {
             file: passed.found.file,

@@ -1,4 +1,5 @@
 mod cases;
 mod crash;
 mod damage;
+mod imitation;
 mod random;

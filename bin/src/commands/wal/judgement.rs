@@ -125,7 +125,8 @@ impl Judgement {
             let path = mark_path(&directory);
             return Err(Refusal::MarksMissing { path });
         }
-        let surveyed = survey(&mut source, &config.identity, on_item).map_err(Refusal::Recovery)?;
+        let surveyed = survey(&mut source, &config.identity, config.log.seal, on_item)
+            .map_err(Refusal::Recovery)?;
         let is_damaged = surveyed.decision == Decision::Corrupt;
         let (findings, torn) = (surveyed.findings.clone(), surveyed.torn.clone());
         self.survey = Some(surveyed);
@@ -146,11 +147,13 @@ impl Judgement {
         config: CoreConfig,
         source: &mut DirectorySource,
     ) -> Result<(), Refusal> {
-        let identity = config.identity;
+        let (identity, seal) = (config.identity, config.log.seal);
         let buffers = config.log.new_buffers();
         let mut builder = CoreBuilder::new(config)?;
-        let recovered = recovery::recover(source, &identity, &mut |event| builder.on_event(event))
-            .map_err(Refusal::Recovery)?;
+        let recovered = recovery::recover(source, &identity, seal, &mut |event| {
+            builder.on_event(event)
+        })
+        .map_err(Refusal::Recovery)?;
         self.replicas.clone_from(&recovered.replicas);
         let history = match data.node.state {
             NodeState::Formatted => LogHistory::New,
@@ -175,7 +178,7 @@ fn core_config(data: &Data, core: CoreId) -> Result<CoreConfig, Refusal> {
         record_bytes_max: node.record_bytes_max,
         // However large the log may become, what is there is read.
         budget_bytes: node.segment_bytes.saturating_mul(1024),
-        ..LogOptions::new(identity)
+        ..LogOptions::new(identity, node.seal)
     };
     log.validate()?;
     let locations = node.replicas.iter().map(|place| ShardLocation {

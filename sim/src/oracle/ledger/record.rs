@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::node::SEAL;
 use metastore_engine::{LogIndex, ReplicaId, ShardId, Term};
 use metastore_wal::format::{Entries, RecordBody, RecordHeader, SubHeaderKind};
 use metastore_wal::recovery::ReplayEvent;
@@ -47,7 +48,7 @@ pub struct RecordPlace {
 
 impl SubmittedRecord {
     pub(super) fn parse(file: FileName, offset: u64, bytes: &[u8]) -> SubmittedRecord {
-        let (header, _) = RecordHeader::decode(bytes).expect("the log writes records");
+        let (header, _) = RecordHeader::decode(bytes, SEAL).expect("the log writes records");
         let body = RecordBody::decode(&header, bytes).expect("the log writes whole records");
         let mut entries = Vec::new();
         for (part, payload) in body.parts() {

@@ -8,7 +8,7 @@ use super::*;
 use crate::format::RecordKind;
 use crate::log::{LogOptions, LogOptionsError};
 use crate::recovery::Decision;
-use crate::testing::{IDENTITY, part, small_options};
+use crate::testing::{IDENTITY, SEAL, part, small_options};
 use crate::{EntryKind, HardState, Part, PartBody, Position, RecordSequence, ShardId, Term};
 
 #[test]
@@ -264,7 +264,7 @@ fn what_a_consensus_protocol_never_asks_for_is_refused() {
 
 #[test]
 fn options_that_contradict_each_other_are_named() {
-    let good = LogOptions::new(IDENTITY);
+    let good = LogOptions::new(IDENTITY, SEAL);
     assert_eq!(good.validate(), Ok(()));
     assert_eq!(small_options().validate(), Ok(()));
     let record = LogOptions {

@@ -10,7 +10,7 @@ use crate::recovery::{
     Concerned, Damage, DamageKind, Decision, MarkBlocks, RecoveryError, SegmentSource, SurveyItem,
     recover, survey,
 };
-use crate::testing::{Disk, IDENTITY, Machine, append, entry, part, small_options, snapshot};
+use crate::testing::{Disk, IDENTITY, Machine, SEAL, append, entry, part, small_options, snapshot};
 use crate::{
     ClusterId, CoreId, FileNumber, HardState, Identity, LogBuffer, LogIndex, LogOptions, NodeId,
     PartBody, RecordSequence, ReplicaId, SegmentFile, ShardId, Term,
@@ -40,7 +40,9 @@ fn findings(disk: &Disk) -> Vec<Damage> {
 }
 
 fn header_of(disk: &mut Disk, file: FileNumber, number: usize) -> RecordHeader {
-    RecordHeader::decode(block(disk, file, number)).unwrap().0
+    RecordHeader::decode(block(disk, file, number), SEAL)
+        .unwrap()
+        .0
 }
 
 /// A record that follows the last one of `one_segment` in every respect, with contents of the caller's choice.
@@ -50,8 +52,9 @@ fn forge(
     sub_headers: &[SubHeader],
     change: impl FnOnce(&mut RecordFields),
 ) {
-    let (before, digest) = RecordHeader::decode(block(disk, FIRST_FILE, place - 1)).unwrap();
+    let (before, digest) = RecordHeader::decode(block(disk, FIRST_FILE, place - 1), SEAL).unwrap();
     let mut fields = RecordFields {
+        seal: SEAL,
         identity: IDENTITY,
         kind: RecordKind::Parts,
         segment: before.segment,
@@ -501,12 +504,13 @@ fn a_checkpoint_that_contradicts_the_records_before_it_is_refused() {
         .files
         .iter()
         .find(|(_, bytes)| {
-            RecordHeader::decode(bytes).is_ok_and(|(header, _)| header.segment == second)
+            RecordHeader::decode(bytes, SEAL).is_ok_and(|(header, _)| header.segment == second)
         })
         .unwrap()
         .0;
     let header = header_of(&mut disk, file, 0);
     let fields = RecordFields {
+        seal: SEAL,
         identity: IDENTITY,
         kind: RecordKind::Checkpoint,
         segment: header.segment,
@@ -543,6 +547,7 @@ fn entries_that_are_in_no_record_are_missed() {
         ..next_part(7)
     };
     let fields = RecordFields {
+        seal: SEAL,
         identity: IDENTITY,
         kind: RecordKind::Checkpoint,
         segment: crate::SegmentSequence(1),
@@ -568,7 +573,7 @@ fn the_log_of_another_owner_is_refused() {
     let mut machine = one_segment();
     machine.idle();
     let mut recover_as =
-        |identity: Identity| recover(&mut machine.disk, &identity, &mut |_| {}).unwrap_err();
+        |identity: Identity| recover(&mut machine.disk, &identity, SEAL, &mut |_| {}).unwrap_err();
     let cluster = Identity {
         cluster: ClusterId(1),
         ..IDENTITY
@@ -596,7 +601,7 @@ fn the_log_of_another_owner_is_refused() {
     let mut marks_only = machine.disk.clone();
     marks_only.files.clear();
     for mut disk in [segments_only, marks_only] {
-        let error = recover(&mut disk, &core, &mut |_| {}).unwrap_err();
+        let error = recover(&mut disk, &core, SEAL, &mut |_| {}).unwrap_err();
         assert!(matches!(error, RecoveryError::OtherCore { .. }));
     }
 }
@@ -646,7 +651,7 @@ fn records_longer_than_what_is_read_at_once_are_read() {
     let options = LogOptions {
         segment_bytes: 8 << 20,
         record_bytes_max: 3 << 20,
-        ..LogOptions::new(IDENTITY)
+        ..LogOptions::new(IDENTITY, SEAL)
     };
     let mut machine = Machine::fresh(options);
     for index in 1..=4 {
@@ -693,7 +698,13 @@ impl SegmentSource for Failing {
 
 #[test]
 fn what_cannot_be_read_is_an_error_and_not_an_empty_log() {
-    let error = recover(&mut Failing(one_segment().disk), &IDENTITY, &mut |_| {}).unwrap_err();
+    let error = recover(
+        &mut Failing(one_segment().disk),
+        &IDENTITY,
+        SEAL,
+        &mut |_| {},
+    )
+    .unwrap_err();
     assert!(matches!(error, RecoveryError::Source((FIRST_FILE, 0))));
 }
 
@@ -702,7 +713,7 @@ fn a_survey_tells_what_recovery_would_do_and_changes_nothing() {
     let mut machine = one_segment();
     machine.idle();
     let mut records = Vec::new();
-    let found = survey(&mut machine.disk, &IDENTITY, &mut |item| {
+    let found = survey(&mut machine.disk, &IDENTITY, SEAL, &mut |item| {
         if let SurveyItem::Record {
             file,
             offset,
@@ -730,7 +741,7 @@ fn a_survey_tells_what_recovery_would_do_and_changes_nothing() {
     self::block(&mut machine.disk, FIRST_FILE, 3)[0] ^= 1;
     let before = machine.disk.clone();
     let (mut faults, mut remains) = (Vec::new(), Vec::new());
-    let found = survey(&mut machine.disk, &IDENTITY, &mut |item| match item {
+    let found = survey(&mut machine.disk, &IDENTITY, SEAL, &mut |item| match item {
         SurveyItem::Record {
             offset,
             fault: Some(fault),
@@ -764,7 +775,7 @@ fn a_survey_names_damage_that_shows_only_in_the_replay() {
         }],
         |_| {},
     );
-    let found = survey(&mut disk, &IDENTITY, &mut |_| {}).unwrap();
+    let found = survey(&mut disk, &IDENTITY, SEAL, &mut |_| {}).unwrap();
     assert_eq!(found.decision, Decision::Corrupt);
     assert!(matches!(
         found.findings[0].what,

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::format::{BLOCK_BYTES, RECORD_HEADER_BYTES, SUB_HEADER_BYTES, SubHeaderKind};
 use crate::recovery::{Concerned, Damage, DamageKind, Decision, RecoveryError, SurveyItem, survey};
-use crate::testing::{Disk, IDENTITY, Machine, append, entry, snapshot};
+use crate::testing::{Disk, IDENTITY, Machine, SEAL, append, entry, snapshot};
 use crate::{FileNumber, LogOptions, RecordSequence, SegmentSequence, ShardId};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -17,7 +17,7 @@ fn tiny_options() -> LogOptions {
         record_bytes_max: 2 * BLOCK_BYTES,
         budget_bytes: 64 * BLOCK,
         spare_segments: 1,
-        ..LogOptions::new(IDENTITY)
+        ..LogOptions::new(IDENTITY, SEAL)
     }
 }
 
@@ -65,7 +65,7 @@ fn written() -> Machine {
 fn live_records(disk: &Disk) -> Vec<Laid> {
     let mut records = Vec::new();
     let mut oldest_live = SegmentSequence(0);
-    survey(&mut disk.clone(), &IDENTITY, &mut |item| {
+    survey(&mut disk.clone(), &IDENTITY, SEAL, &mut |item| {
         let SurveyItem::Record {
             file,
             offset,

@@ -11,7 +11,7 @@ use crate::format::{
     BLOCK_BYTES, BodyFault, RecordEncoder, RecordFields, RecordKind, SubHeader, SubHeaderKind,
 };
 use crate::recovery::{DamageKind, Decision, Recovered, RecoveryError};
-use crate::testing::{Disk, IDENTITY, Machine, Model, ModelReplica};
+use crate::testing::{Disk, IDENTITY, Machine, Model, ModelReplica, SEAL};
 use crate::{
     Entry, EntryKind, FileNumber, HardState, LogIndex, LogOptions, Part, PartBody, Position,
     RecordSequence, RecoveryEpoch, ReplicaId, SegmentSequence, ShardId, Term,
@@ -100,7 +100,7 @@ impl History {
             budget_bytes: 96 * BLOCK_BYTES as u64,
             spare_segments: 2,
             writes_in_flight_max,
-            ..LogOptions::new(IDENTITY)
+            ..LogOptions::new(IDENTITY, SEAL)
         };
         let machine = Machine::fresh(options.clone());
         let states = vec![(Position(0), Model::default())];
@@ -549,6 +549,7 @@ fn no_contents_make_recovery_panic() {
                     *is_checkpoint
                 };
                 let fields = RecordFields {
+                    seal: SEAL,
                     identity: IDENTITY,
                     kind: if is_checkpoint {
                         RecordKind::Checkpoint
