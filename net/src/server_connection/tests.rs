@@ -36,6 +36,7 @@ impl Pair {
 
     fn take_in(&mut self, bytes: &[u8]) -> Intake {
         let requests = &mut self.requests;
+        self.server.begin_turn();
         self.server.on_bytes(
             bytes,
             &self.outbox,
@@ -265,6 +266,30 @@ fn at_the_limit_nothing_more_is_handed_out_until_an_answer() {
     let answered: Vec<_> = pair.receive().into_iter().map(|(id, _)| id).collect();
     assert_eq!(answered, [ids[1], ids[0], ids[2], ping]);
     assert_eq!(pair.requests.len(), 4);
+}
+
+#[test]
+fn a_connection_yields_after_its_turn_and_loses_nothing() {
+    let mut limits = limits();
+    limits.commands_per_turn = 10;
+    let mut pair = Pair::greeted(&limits);
+    for _ in 0..25 {
+        pair.client.put(NAMESPACE, b"a", b"");
+    }
+    let commands = [Command::delete(NAMESPACE, b"b"); 30];
+    pair.client.batch(&commands);
+    pair.client.put(NAMESPACE, b"a", b"");
+    assert_eq!(pair.send(), Intake::Yield);
+    assert_eq!(pair.requests.len(), 10);
+    assert!(pair.server.is_holding());
+    assert_eq!(pair.take_in(&[]), Intake::Yield);
+    assert_eq!(pair.requests.len(), 20);
+    // A batch is taken whole, and counts for all that is in it.
+    assert_eq!(pair.take_in(&[]), Intake::Yield);
+    assert_eq!(pair.requests.len(), 26);
+    assert_eq!(pair.take_in(&[]), Intake::Reading);
+    assert_eq!(pair.requests.len(), 27);
+    assert_eq!(pair.server.buffer_bytes(), 0);
 }
 
 #[test]
