@@ -78,6 +78,12 @@ pub(crate) struct DevArguments {
     /// How large the log of one core may become, as in 8GiB [default: 8GiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) wal_budget: Option<u64>,
+    /// How much memory the node may use, as in 4GiB [default: half of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) memory_budget: Option<u64>,
+    /// How many connections each core takes [default: 16384, or what RLIMIT_NOFILE allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) connections_max: Option<u32>,
     /// How writes are made durable [default: measured when the data is formatted]
     #[arg(long, value_name = "METHOD")]
     pub(crate) flush: Option<FlushChoice>,

@@ -21,6 +21,12 @@ impl MeshBatch {
         self.messages.len()
     }
 
+    /// What it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.arena.len() + self.messages.len() * size_of::<MeshMessage>()
+    }
+
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

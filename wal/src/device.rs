@@ -48,3 +48,4 @@ pub use pace::{Pace, PauseSwitch};
 pub use ring::{Completion, FlushMethod, Ring, RingOptions, RingStatus};
 pub use ring_probe::probe_io_uring;
 pub use source::DirectorySource;
+pub use system::raise_open_files_limit;

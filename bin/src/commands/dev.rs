@@ -29,6 +29,8 @@ pub(crate) fn run(arguments: &DevArguments) -> Exit {
             FlushChoice::Dsync => FlushMethod::Dsync,
             FlushChoice::WriteThenSync => FlushMethod::WriteThenSync,
         }),
+        memory_budget_bytes: arguments.memory_budget,
+        connections_max: arguments.connections_max.map(|max| max as usize),
         fault: arguments.fail_log_write.map(|nth| Fault::FailWrite {
             nth,
             failure: DiskFailure::InputOutput,

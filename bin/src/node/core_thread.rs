@@ -5,10 +5,10 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use glommio::timer::Timer;
-use metastore_engine::{CoreBuilder, CoreConfig, LogHistory};
+use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, MemoryPool, MemoryShare};
 use metastore_net::server::{self, ServerOptions};
 use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, RingOptions};
 use metastore_wal::recovery::{self, Recovered};
@@ -31,6 +31,8 @@ pub(crate) struct CoreSetup {
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
     pub(crate) fault: Option<Fault>,
+    pub(crate) memory: Arc<MemoryPool>,
+    pub(crate) server: ServerOptions,
     pub(crate) facts: CoreFacts,
     pub(crate) clock: Clock,
     pub(crate) mesh: Option<MeshEnds>,
@@ -54,6 +56,7 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let (ready, stopped) = (setup.ready.clone(), setup.stopped.clone());
     let mesh_ends = setup.mesh.take();
     let phase = setup.phase.clone();
+    let options = setup.server;
     // Every core joins the mesh, also one that then fails, or the others would wait for it.
     let (mesh, receivers) = match mesh_ends {
         Some(ends) => {
@@ -86,7 +89,6 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     }
     phase.reach(Phase::Serving).await;
     let connections = driver.connections().clone();
-    let options = ServerOptions::default();
     let serving = server::serve(listener, Rc::clone(&driver), connections, options);
     let accepting = glommio::spawn_local(serving);
     phase.reach(Phase::Stopping).await;
@@ -106,6 +108,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         log_directory,
         flush_method,
         fault,
+        memory,
         facts,
         clock,
         ..
@@ -154,6 +157,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         clock,
         facts,
         mesh,
+        memory: MemoryShare::new(memory),
     });
     Ok((Rc::new(driver), server::adopt_stream(wake), report))
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use glommio::net::UnixStream;
 use glommio::timer::Timer;
 use metastore_engine::{
-    ConnectionId, Core, CoreId, Effect, Effects, Input, MeshBatch, RequestId as EngineRequestId,
-    Time,
+    Account, ConnectionId, Core, CoreId, Effect, Effects, Input, LoadRoom, MemoryShare, MeshBatch,
+    RequestId as EngineRequestId, Time,
 };
 use metastore_net::server::{self, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
@@ -23,6 +23,7 @@ use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseS
 use super::clock::Clock;
 use super::event::Event;
 use super::halt::{halt, halt_for};
+use super::memory::{CONNECTION_BYTES, CoreMemory};
 use super::outgoing::{MeshSender, Outgoing};
 use super::wire::{self, CoreFacts, DriverCounts};
 
@@ -42,6 +43,7 @@ pub(crate) struct DriverParts {
     pub(crate) clock: Clock,
     pub(crate) facts: CoreFacts,
     pub(crate) mesh: Option<Box<dyn MeshSender>>,
+    pub(crate) memory: MemoryShare,
 }
 
 /// One core's driver. Everything runs on the core's own thread; the cells are never borrowed across an await.
@@ -56,6 +58,7 @@ pub(crate) struct Driver {
     facts: CoreFacts,
     connections: Connections,
     outgoing: RefCell<Outgoing>,
+    memory: RefCell<CoreMemory>,
     is_stopping: Cell<bool>,
     turn_wanted: Event,
     /// The alarm is set to this; an earlier deadline sets it anew.
@@ -72,6 +75,7 @@ impl Driver {
             clock,
             facts,
             mesh,
+            memory,
         } = parts;
         let cores = usize::from(facts.hello.core_count);
         Driver {
@@ -85,6 +89,7 @@ impl Driver {
             facts,
             connections: Connections::default(),
             outgoing: RefCell::new(Outgoing::new(mesh, cores)),
+            memory: RefCell::new(CoreMemory::new(memory)),
             is_stopping: Cell::new(false),
             turn_wanted: Event::default(),
             alarm: Cell::new(Time(u64::MAX)),
@@ -103,7 +108,7 @@ impl Driver {
     /// Whether, after [`Driver::drain`], no client of this core waits for anything and its log has its mark.
     pub(crate) fn has_finished(&self) -> bool {
         self.connections.in_flight() == 0
-            && self.connections.outbound_bytes() == 0
+            && !self.connections.has_unsent()
             && self.outgoing.borrow().is_empty()
             && self.core.borrow().is_drained()
     }
@@ -144,7 +149,9 @@ impl Driver {
         let finished = self.clock.now();
         let counts = DriverCounts {
             connections: self.connections.count(),
+            connection_counts: self.connections.counts(),
             ring_writes: self.ring.borrow().status().writes,
+            memory: self.memory.borrow().counts(),
         };
         for effect in effects.queue.drain(..) {
             self.carry_out(effect, &effects.arena, counts);
@@ -152,8 +159,9 @@ impl Driver {
         self.ring_result(self.ring.borrow_mut().submit());
         self.flush_mesh();
         self.connections.flush();
+        self.settle_memory(&effects);
         effects.clear();
-        // Nothing may have been added meanwhile: effects come from steps, and none ran since the take.
+        // Nothing may have been added meanwhile: effects come from steps, and those since the take have none.
         self.effects.replace(effects);
         let mut core = self.core.borrow_mut();
         core.on_turn_executed(finished, self.clock.now());
@@ -182,6 +190,25 @@ impl Driver {
             core.on_slice_executed(kind, began, self.clock.now());
             self.turn_wanted.set();
         }
+    }
+
+    /// Tells the node what this core holds, and the core and its connections what is left.
+    fn settle_memory(&self, effects: &Effects) {
+        let now = self.clock.now();
+        if !self.memory.borrow().is_due(now) {
+            return;
+        }
+        let mut accounts = self.core.borrow().memory();
+        accounts.add(Account::Replies, effects.arena.capacity() as u64);
+        accounts.add(Account::Mesh, self.outgoing.borrow().bytes() as u64);
+        accounts.add(Account::Inbound, self.connections.inbound_bytes() as u64);
+        accounts.add(Account::Outbound, self.connections.outbound_bytes() as u64);
+        let idle_bytes = self.connections.count() * CONNECTION_BYTES;
+        accounts.add(Account::Connections, idle_bytes as u64);
+        let room = self.memory.borrow_mut().settle(now, &accounts);
+        self.step(Input::Memory(room));
+        self.connections
+            .set_node_short(room.load != LoadRoom::Ample);
     }
 
     fn carry_out(self: &Rc<Self>, effect: Effect, arena: &[u8], counts: DriverCounts) {

@@ -9,7 +9,9 @@ mod error;
 mod event;
 mod halt;
 mod layout;
+mod limits;
 mod log_files;
+mod memory;
 mod mesh;
 pub(crate) mod node_file;
 mod outgoing;
@@ -21,13 +23,13 @@ mod wire;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 use metastore_engine::{
-    BootNonce, CoreConfig, CoreId, Identity, LogHistory, Namespaces, Settings, ShardLocation,
-    ShardMap,
+    BootNonce, CoreConfig, CoreId, Identity, LogHistory, MemoryPool, Namespaces, Settings,
+    ShardLocation, ShardMap,
 };
 use metastore_net::HelloInfo;
 use metastore_net::server::{BindError, bind_socket};
@@ -38,6 +40,7 @@ use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
 pub(crate) use self::error::StartError;
+use self::limits::{NodeLimits, NodeSize};
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
 use self::phase::{NodePhase, Phase};
@@ -57,6 +60,10 @@ pub(crate) struct NodeOptions {
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) wal_budget_bytes: Option<u64>,
     pub(crate) flush_method: Option<FlushMethod>,
+    /// What the node may use; half of the machine's memory when `None`.
+    pub(crate) memory_budget_bytes: Option<u64>,
+    /// Of each core; as many as the descriptors allow when `None`.
+    pub(crate) connections_max: Option<usize>,
     /// For tests: what the disk of each core's log does wrong.
     pub(crate) fault: Option<Fault>,
 }
@@ -124,6 +131,19 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         addresses: &addresses,
     }
     .build()?;
+    let limits = NodeLimits::choose(
+        options,
+        NodeSize {
+            cores,
+            history_bytes_max: Parameters::default().history_bytes_max * node.replicas.len() as u64,
+            log_files: setups
+                .configs
+                .iter()
+                .map(|config| config.log.segments_max() as u64)
+                .sum(),
+        },
+    )?;
+    let memory = MemoryPool::new(limits.budget);
     let phase = NodePhase::new(cores);
     let (ready, reports) = mpsc::channel();
     let (stopped, stops) = mpsc::channel();
@@ -142,6 +162,8 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
             fault: options.fault,
+            memory: Arc::clone(&memory),
+            server: limits.server,
             clock: setups.clock,
             mesh: meshes[index].take(),
             phase: phase.clone(),
@@ -159,7 +181,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     pulse.start();
     drop((ready, stopped));
     let warnings = match await_ready(&reports, cores) {
-        Ok(warnings) => warnings,
+        Ok(warnings) => [limits.warnings, warnings].concat(),
         Err(error) => {
             phase.set(Phase::Stopping);
             return Err(error);

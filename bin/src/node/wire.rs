@@ -6,6 +6,7 @@ use metastore_engine::{
     ShardMap, StageSummary,
 };
 use metastore_net::Answered;
+use metastore_net::server::ConnectionCounts;
 use metastore_net::{
     self as net, Counter, ErrorCode, FrameKind, HelloInfo, LogStatus, ReadPosition, ReplicaRole,
     Request, RequestId, ShardMapReply, ShardPlace, ShardRevision, SlotRange, StageStatus,
@@ -14,6 +15,7 @@ use metastore_net::{
 use metastore_statemachine::{Revision, Row};
 
 use super::clock::Clock;
+use super::memory::MemoryCounts;
 
 /// What a core tells about itself beside what [`metastore_engine::Core`] knows.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub(crate) struct DriverCounts {
     pub(crate) connections: usize,
     /// Durable writes that the ring was given, marks included.
     pub(crate) ring_writes: u64,
+    pub(crate) connection_counts: ConnectionCounts,
+    pub(crate) memory: MemoryCounts,
 }
 
 impl CoreFacts {
@@ -323,7 +327,8 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         .iter()
         .map(|replica| replica.applied_commands)
         .sum();
-    [
+    let connections = &counts.connection_counts;
+    let named = [
         ("turns", counters.turns),
         ("requests", counters.requests),
         ("forwarded", counters.forwarded),
@@ -335,13 +340,30 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         ("ranges_open", waiting.ranges as u64),
         ("range_parts_open", waiting.range_parts as u64),
         ("command_bytes_waiting", waiting.command_bytes as u64),
+        ("admission_refused", status.admission.refused),
+        (
+            "admission_refusing",
+            u64::from(status.admission.is_refusing),
+        ),
+        ("connections_opened", connections.opened),
+        ("connections_refused", connections.refused),
+        ("connections_timed_out", connections.timed_out),
+        ("connections_unread", connections.unread),
+        ("accept_failures", connections.accept_failures),
     ]
-    .into_iter()
-    .map(|(name, value)| Counter {
-        name: name.to_owned(),
-        value,
-    })
-    .collect()
+    .map(|(name, value)| (name.to_owned(), value));
+    let room = &status.admission.room;
+    let state = [
+        ("memory_node_state_bytes", room.state_bytes),
+        ("memory_node_state_bytes_max", room.state_bytes_max),
+    ]
+    .map(|(name, value)| (name.to_owned(), value));
+    named
+        .into_iter()
+        .chain(counts.memory.named())
+        .chain(state)
+        .map(|(name, value)| Counter { name, value })
+        .collect()
 }
 
 fn stage_status(summary: &StageSummary) -> StageStatus {
