@@ -132,7 +132,7 @@ fn beside_abusers_a_client_is_answered_and_nothing_is_left_behind() {
 
 #[test]
 fn a_full_state_refuses_growth_and_takes_deletes() {
-    const VALUE: [u8; 1 << 20] = [7; 1 << 20];
+    static VALUE: [u8; 1 << 20] = [7; 1 << 20];
     let data = TestDirectory::new("full-memory");
     // The smallest budget of one shard leaves 80 MiB to keys and values.
     let arguments = ["--shards", "1", "--memory-budget", "192MiB"];
