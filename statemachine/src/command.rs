@@ -401,7 +401,7 @@ impl<'a> Command<'a> {
 }
 
 impl CommandKind {
-    fn from_number(number: u16) -> Option<CommandKind> {
+    pub(crate) fn from_number(number: u16) -> Option<CommandKind> {
         match number {
             1 => Some(CommandKind::Put),
             2 => Some(CommandKind::Delete),

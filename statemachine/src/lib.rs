@@ -21,6 +21,7 @@ mod outcome;
 mod query;
 mod routing;
 mod row;
+mod snapshot;
 mod state;
 mod wire;
 
@@ -34,7 +35,8 @@ pub use outcome::{OUTCOME_BASE_BYTES, Outcome, OutcomeCode, OutcomeError};
 pub use query::{Direction, GetQuery, Projection, RangeQuery, ReadError, Scope};
 pub use routing::{NamespaceRule, Namespaces, SLOT_COUNT, Slot, slot_of};
 pub use row::{ROW_BASE_BYTES, Row, RowError};
+pub use snapshot::{ImportError, ImportFault, SectionTag};
 pub use state::{
-    ApplyError, Change, ChangePosition, MemoryUse, Parameters, Pin, PinLimits, SliceEnd,
-    SliceLimit, StateMachine,
+    ApplyError, Change, ChangePosition, ExportLimits, ExportProgress, MemoryUse, Parameters, Pin,
+    PinLimits, SliceEnd, SliceLimit, SnapshotExport, SnapshotImport, StateMachine,
 };

@@ -2,8 +2,10 @@
 
 mod apply;
 mod decide;
+mod export;
 mod hash;
 mod history;
+mod import;
 mod key_map;
 mod pins;
 mod read;
@@ -12,9 +14,12 @@ mod record;
 use std::collections::BTreeMap;
 
 pub use apply::ApplyError;
+use export::Exports;
+pub use export::{ExportLimits, ExportProgress, SnapshotExport};
 use hash::StateHash;
 pub use history::ChangePosition;
 use history::History;
+pub use import::SnapshotImport;
 use key_map::KeyMap;
 pub use pins::{Pin, PinLimits};
 use pins::{Pins, View};
@@ -32,6 +37,8 @@ use crate::query::ReadError;
 ///   [`change`](StateMachine::change);
 /// - holding the past while reading on: [`pin`](StateMachine::pin), [`pin_at`](StateMachine::pin_at),
 ///   [`unpin`](StateMachine::unpin), [`reclaim`](StateMachine::reclaim);
+/// - copying everything out while the state moves on: [`begin_export`](StateMachine::begin_export),
+///   [`export_slice`](StateMachine::export_slice), [`end_export`](StateMachine::end_export);
 /// - numbers: [`revision`](StateMachine::revision), [`oldest_revision`](StateMachine::oldest_revision),
 ///   [`shard_time`](StateMachine::shard_time), [`key_count`](StateMachine::key_count),
 ///   [`memory`](StateMachine::memory), [`state_hash`](StateMachine::state_hash).
@@ -46,6 +53,7 @@ pub struct StateMachine {
     namespaces: BTreeMap<NamespaceId, Namespace>,
     history: History,
     pins: Pins,
+    exports: Exports,
     hash: StateHash,
     key_count: u64,
     /// Bytes of the live versions' records.
@@ -104,6 +112,7 @@ impl StateMachine {
             namespaces: BTreeMap::new(),
             history: History::new(),
             pins: Pins::new(PinLimits::default()),
+            exports: Exports::new(ExportLimits::default()),
             hash: StateHash::new(),
             key_count: 0,
             live_bytes: 0,
@@ -196,7 +205,7 @@ impl StateMachine {
     /// Frees up to `entries_max` forgotten changes and returns how many it freed. Commands free some each; this is
     /// for idle times.
     pub fn reclaim(&mut self, entries_max: usize) -> usize {
-        let hold = self.pins.hold();
+        let hold = self.pins.hold().min(self.exports.hold());
         for freed in 0..entries_max {
             let Some((position, entry)) = self.history.free_front(hold) else {
                 return freed;

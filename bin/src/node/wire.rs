@@ -16,6 +16,7 @@ use metastore_statemachine::{Revision, Row};
 
 use super::clock::Clock;
 use super::memory::MemoryCounts;
+use crate::allocator;
 
 /// What a core tells about itself beside what [`metastore_engine::Core`] knows.
 #[derive(Debug, Clone)]
@@ -351,6 +352,8 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         ("connections_unread", connections.unread),
         ("accept_failures", connections.accept_failures),
     ]
+    .into_iter()
+    .chain(allocator::counters())
     .map(|(name, value)| (name.to_owned(), value));
     let room = &status.admission.room;
     let state = [
@@ -359,7 +362,6 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
     ]
     .map(|(name, value)| (name.to_owned(), value));
     named
-        .into_iter()
         .chain(counts.memory.named())
         .chain(state)
         .map(|(name, value)| Counter { name, value })

@@ -64,6 +64,7 @@ impl StateMachine {
         self.hash.add(batch.shard_time.0);
         self.hash.add(batch.term);
         self.pins.break_aged(self.shard_time);
+        self.exports.break_aged(self.shard_time);
         for (position, command) in (0..).zip(batch.commands()) {
             let command = command?;
             command
@@ -76,7 +77,7 @@ impl StateMachine {
             let extra_entries = added_bytes / RECLAIM_BYTES_PER_ENTRY;
             self.reclaim(RECLAIM_ENTRIES_PER_COMMAND + extra_entries as usize);
         }
-        self.pins.break_heavy(self.unanswering_bytes());
+        self.break_heavy_readers();
         self.hash.add(self.history.floor().0);
         Ok(())
     }
@@ -153,7 +154,7 @@ impl StateMachine {
         });
     }
 
-    fn add_to_history(&mut self, entry: Entry) {
+    pub(super) fn add_to_history(&mut self, entry: Entry) {
         self.key_count += u64::from(entry.after.is_some());
         self.key_count -= u64::from(entry.before.is_some());
         self.live_bytes += entry.after.as_ref().map_or(0, Record::bytes_len);

@@ -107,7 +107,11 @@ impl ChangePosition {
 
 impl History {
     pub(super) fn new() -> History {
-        let first = ChangePosition(1);
+        History::beginning_at(ChangePosition(1))
+    }
+
+    /// A history whose first change takes the position `first`. What came before is forgotten.
+    pub(super) fn beginning_at(first: ChangePosition) -> History {
         History {
             chunks: VecDeque::new(),
             base: first.0,

@@ -9,6 +9,7 @@ use crate::row::Row;
 
 mod model;
 mod reads;
+mod snapshot;
 
 const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;
 

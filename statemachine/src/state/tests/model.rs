@@ -8,6 +8,7 @@ use super::*;
 mod input;
 mod plain;
 mod run;
+mod snapshot;
 
 use input::{Step, parameters, step};
 use plain::{Condition, Model, ModelCommand, ModelQuery, ModelRow};
