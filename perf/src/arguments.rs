@@ -127,6 +127,8 @@ pub(crate) enum OwnMeasurement {
     Shards(ShardsArguments),
     /// The tail of latencies under load: p99 at a share of the capacity over p50 of one client alone.
     UnderLoad(UnderLoadArguments),
+    /// What good clients notice of idle connections by the thousands, abusers and a client at full rate.
+    Abuse(AbuseArguments),
     /// From the start of the process to serving, for each GiB of log.
     Restart(RestartArguments),
 }
@@ -139,6 +141,7 @@ impl OwnMeasurement {
             OwnMeasurement::LiveBytes(arguments) => &arguments.store,
             OwnMeasurement::Shards(arguments) => &arguments.store,
             OwnMeasurement::UnderLoad(arguments) => &arguments.store,
+            OwnMeasurement::Abuse(arguments) => &arguments.store,
             OwnMeasurement::Restart(arguments) => &arguments.store,
         }
     }
@@ -169,6 +172,21 @@ pub(crate) struct UnderLoadArguments {
     /// The load, as a share of the capacity.
     #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = parse_rate)]
     pub(crate) load: f64,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AbuseArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// The load of the good clients, as a share of the capacity.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_rate)]
+    pub(crate) load: f64,
+    /// Idle connections.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = parse_count)]
+    pub(crate) connections: usize,
     /// Where the keys lie.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) directories: Directories,

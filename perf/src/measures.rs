@@ -3,6 +3,7 @@
 //!
 //! What is compared is measured in turns within a round. A round whose measurements are void does not count.
 
+mod abuse;
 mod allocations;
 mod data_files;
 mod live_bytes;
@@ -117,6 +118,7 @@ impl<'a> Bench<'a> {
             OwnMeasurement::Allocations(_) => allocations::measure_allocations(self),
             OwnMeasurement::LiveBytes(arguments) => live_bytes::measure_live_bytes(self, arguments),
             OwnMeasurement::Shards(arguments) => shards::measure_shards(self, arguments),
+            OwnMeasurement::Abuse(arguments) => abuse::measure_abuse(self, arguments),
             OwnMeasurement::Restart(arguments) => restart::measure_restart(self, arguments),
         }
     }
