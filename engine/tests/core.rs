@@ -1,6 +1,7 @@
 //! What a core promises to those who drive it.
 
 mod harness;
+mod limits;
 mod slices;
 
 use harness::{Answer, TestNode, config, start};

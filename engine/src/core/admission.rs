@@ -4,7 +4,7 @@
 //! the queue is but how long commands wait in it at the least: over an interval, the shortest wait of any batch from
 //! its first command to the log write that carries it, beyond the one write that was under way when it came. In a
 //! queue that runs empty now and then this is near zero, however long the longest wait; one that stays above the
-//! target for two intervals is overload. The idea is that of CoDel (Nichols and Jacobson, 2012).
+//! target for two intervals is overload, and so are bytes that stay above half of what may wait. The idea is that of CoDel (Nichols and Jacobson, 2012).
 //!
 //! ```text
 //!            late interval             late again                     calm
@@ -57,11 +57,19 @@ pub(crate) type Asker = (CoreId, ConnectionId);
 const ASKERS_MAX: usize = 65_536;
 /// In overload this part of what the log can take is left for the queue that stands.
 const DRAIN_DIVISOR: u64 = 8;
+/// The rate of the log is kept this much finer than whole commands.
+const RATE_UNIT: u64 = 64;
+/// Each interval counts for this part of the average rate.
+const RATE_DIVISOR: u64 = 8;
 /// Each calm interval in a row lets this part more through than the log has written, and the next one twice it, and so on.
 const GROWTH_DIVISOR: u64 = 4;
 /// A log that has completed nothing for this long counts as late, though it gives no waits to measure.
 const STALL_NS_MIN: u64 = 1_000_000_000;
-/// Bounds of what refused clients are told to wait.
+/// However slow the log is, each connection may have this many commands an interval, or as many fewer as keep all of
+/// them together below the second number: what is waiting is bounded in bytes anyway.
+const FLOOR_OF_EACH: u64 = 8;
+const FLOOR_OF_ALL: u64 = 1_024;
+/// The most that refused clients are told to wait.
 const RETRY_MS_MAX: u64 = 1_000;
 
 #[derive(Debug)]
@@ -74,6 +82,16 @@ enum State {
     Refusing { quota: u64, calm_intervals: u64 },
 }
 
+/// What waits at the end of an interval.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Backlog {
+    /// How long the oldest command waits that is not durable.
+    pub(crate) oldest_ns: u64,
+    /// Whether commands take more than half of the bytes that may wait: beyond all of them everybody is refused, who
+    /// asks little too.
+    pub(crate) is_crowded: bool,
+}
+
 /// Decides on new requests of one core.
 #[derive(Debug)]
 pub(crate) struct Admission {
@@ -82,8 +100,11 @@ pub(crate) struct Admission {
     interval_began: Time,
     /// The shortest wait of this interval, if anything was written.
     wait_ns_min: Option<u64>,
-    /// Commands whose write was completed in this interval: what the log can take.
+    /// Commands whose write was completed in this interval.
     written: u64,
+    /// Commands that the log writes in an interval, times [`RATE_UNIT`]: an average over some intervals, because a
+    /// single write may take longer than one.
+    rate: u64,
     /// Commands that each connection has asked for in this interval, while anybody counts.
     asked: BTreeMap<Asker, u64>,
     /// The wait at the end of the last late interval.
@@ -100,6 +121,7 @@ impl Admission {
             interval_began: now,
             wait_ns_min: None,
             written: 0,
+            rate: 0,
             asked: BTreeMap::new(),
             wait_ns_late: 0,
             memory: MemoryRoom::UNLIMITED,
@@ -121,32 +143,41 @@ impl Admission {
         self.written += commands;
     }
 
-    /// Ends the interval when its time has come. `oldest_ns` is how long the oldest command waits that is not durable.
-    pub(crate) fn on_time(&mut self, now: Time, oldest_ns: u64) {
+    /// Ends the interval when its time has come.
+    pub(crate) fn on_time(&mut self, now: Time, backlog: Backlog) {
         if now.millis_since(self.interval_began) < self.settings.interval_ms {
             return;
         }
         self.interval_began = now;
-        let stalled = (oldest_ns >= STALL_NS_MIN).then_some(oldest_ns);
+        let stalled = (backlog.oldest_ns >= STALL_NS_MIN).then_some(backlog.oldest_ns);
         let wait_ns = self.wait_ns_min.take().or(stalled).unwrap_or(0);
         let target_ns = self.settings.target_ms * 1_000_000;
-        let written = std::mem::take(&mut self.written);
-        if wait_ns > target_ns {
+        self.average_rate(&backlog);
+        if wait_ns > target_ns || backlog.is_crowded {
             self.wait_ns_late = wait_ns;
-            self.end_late_interval(written);
+            self.end_late_interval();
         } else {
-            self.end_calm_interval(written);
+            self.end_calm_interval();
         }
         self.asked.clear();
     }
 
+    /// Intervals in which nobody wanted anything say nothing about the log.
+    fn average_rate(&mut self, backlog: &Backlog) {
+        let written = std::mem::take(&mut self.written) * RATE_UNIT;
+        if written > 0 || backlog.oldest_ns > 0 {
+            self.rate = self.rate - self.rate / RATE_DIVISOR + written / RATE_DIVISOR;
+        }
+    }
+
     /// A queue that stands is a log that is always busy, so what it has written is all it can take. A little less than
     /// that lets the queue run down.
-    fn end_late_interval(&mut self, written: u64) {
+    fn end_late_interval(&mut self) {
         if matches!(self.state, State::Open) {
             self.state = State::Counting;
             return;
         }
+        let written = self.rate / RATE_UNIT;
         let possible = written - written / DRAIN_DIVISOR;
         let quota = fair_quota(self.asked.values().copied(), possible);
         self.state = State::Refusing {
@@ -155,7 +186,7 @@ impl Admission {
         };
     }
 
-    fn end_calm_interval(&mut self, written: u64) {
+    fn end_calm_interval(&mut self) {
         let State::Refusing {
             quota,
             calm_intervals,
@@ -169,6 +200,7 @@ impl Admission {
             return;
         }
         let calm_intervals = calm_intervals + 1;
+        let written = self.rate / RATE_UNIT;
         let possible = written + written * calm_intervals / GROWTH_DIVISOR;
         let asked = self.asked.values().copied();
         self.state = State::Refusing {
@@ -266,7 +298,7 @@ impl Admission {
     }
 }
 
-/// The largest quota with which all together have at most `possible`; at least one each, so that nobody is starved.
+/// The largest quota with which all together have at most `possible`, and at least the floor, so that nobody is starved.
 /// What those leave that ask for less than an equal share goes to the others, until an equal share of the rest is less
 /// than anybody left asks for.
 fn fair_quota(asked: impl Iterator<Item = u64>, possible: u64) -> u64 {
@@ -282,7 +314,8 @@ fn fair_quota(asked: impl Iterator<Item = u64>, possible: u64) -> u64 {
         }
         left -= count;
     }
-    quota.max(1)
+    let floor = (FLOOR_OF_ALL / asked.len().max(1) as u64).clamp(1, FLOOR_OF_EACH);
+    quota.max(floor)
 }
 
 #[cfg(test)]

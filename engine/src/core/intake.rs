@@ -349,7 +349,7 @@ impl Core {
     }
 
     /// How much may wait; the last eighth of it is for what frees memory.
-    fn waiting_bytes_max(&self, lane: Lane) -> usize {
+    pub(super) fn waiting_bytes_max(&self, lane: Lane) -> usize {
         let half = self.config.log.segment_bytes / 2;
         let limit = match lane {
             Lane::Freeing => half,

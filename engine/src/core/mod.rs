@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, LogSpace, Position, ShardId, Ticket};
 
 pub(crate) use self::admission::Admission;
+use self::admission::{Backlog, Lane};
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
@@ -373,7 +374,11 @@ impl Core {
             .replicas
             .iter()
             .map(|replica| replica.oldest_wait_ns(now));
-        self.admission.on_time(now, waits.max().unwrap_or(0));
+        let backlog = Backlog {
+            oldest_ns: waits.max().unwrap_or(0),
+            is_crowded: self.waiting_bytes > self.waiting_bytes_max(Lane::Growing) / 2,
+        };
+        self.admission.on_time(now, backlog);
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
         self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
         for replica in 0..self.replicas.len() {

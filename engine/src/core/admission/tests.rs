@@ -4,6 +4,13 @@ const MS: u64 = 1_000_000;
 const QUIET: Asker = (CoreId(0), ConnectionId(1));
 const GREEDY: Asker = (CoreId(0), ConnectionId(2));
 
+fn stalled_for(milliseconds: u64) -> Backlog {
+    Backlog {
+        oldest_ns: milliseconds * MS,
+        ..Backlog::default()
+    }
+}
+
 /// A core's admission in virtual time, with a log that takes so many commands an interval.
 struct Simulation {
     admission: Admission,
@@ -60,7 +67,7 @@ impl Simulation {
         let wait_ms = self.queue * self.interval_ms() / self.log_per_interval;
         self.admission.on_written(wait_ms * MS, written);
         self.now = self.now.plus_ms(self.interval_ms());
-        self.admission.on_time(self.now, 0);
+        self.admission.on_time(self.now, Backlog::default());
         taken
     }
 }
@@ -86,7 +93,7 @@ fn one_long_wait_among_short_ones_is_no_overload() {
     for interval in 1..20 {
         admission.on_written(5_000 * MS, 1);
         admission.on_written(3 * MS, 1);
-        admission.on_time(Time(0).plus_ms(interval * 100), 0);
+        admission.on_time(Time(0).plus_ms(interval * 100), Backlog::default());
         admission
             .admit_command(Lane::Growing, Some(QUIET), 0)
             .unwrap();
@@ -137,11 +144,13 @@ fn refused_clients_are_told_when_to_come_back() {
     for interval in 1..=3 {
         let _counted = admission.admit_command(Lane::Growing, Some(GREEDY), 0);
         admission.on_written(300 * MS, 1);
-        admission.on_time(Time(0).plus_ms(interval * 100), 0);
+        admission.on_time(Time(0).plus_ms(interval * 100), Backlog::default());
     }
-    admission
-        .admit_command(Lane::Growing, Some(GREEDY), 0)
-        .unwrap();
+    for _ in 0..FLOOR_OF_EACH {
+        admission
+            .admit_command(Lane::Growing, Some(GREEDY), 0)
+            .unwrap();
+    }
     let refused = admission.admit_command(Lane::Growing, Some(GREEDY), 0);
     assert_eq!(
         refused,
@@ -159,7 +168,7 @@ fn refused_clients_are_told_when_to_come_back() {
 fn a_log_that_completes_nothing_is_overload_after_a_second() {
     let mut admission = Admission::new(AdmissionSettings::default(), Time(0));
     for interval in 1..=10 {
-        admission.on_time(Time(0).plus_ms(interval * 100), interval * 100 * MS);
+        admission.on_time(Time(0).plus_ms(interval * 100), stalled_for(interval * 100));
         admission
             .admit_command(Lane::Growing, Some(GREEDY), 0)
             .unwrap();
@@ -167,7 +176,7 @@ fn a_log_that_completes_nothing_is_overload_after_a_second() {
             .admit_command(Lane::Growing, Some(GREEDY), 0)
             .unwrap();
     }
-    admission.on_time(Time(0).plus_ms(1_100), 1_100 * MS);
+    admission.on_time(Time(0).plus_ms(1_100), stalled_for(1_100));
     assert!(admission.is_refusing());
 }
 
@@ -224,8 +233,8 @@ fn a_quota_is_what_an_equal_share_leaves() {
     let quota = |asked: &[u64], possible| fair_quota(asked.iter().copied(), possible);
     assert_eq!(quota(&[10, 1_000], 500), 490);
     assert_eq!(quota(&[1_000, 1_000], 500), 250);
-    assert_eq!(quota(&[1, 2, 3], 0), 1);
-    assert_eq!(quota(&[], 100), 1);
+    assert_eq!(quota(&[1, 2, 3], 0), FLOOR_OF_EACH);
+    assert_eq!(quota(&[5; 500], 0), 2);
     assert_eq!(quota(&[5, 5, 500, 500], 210), 100);
 }
 
@@ -243,7 +252,7 @@ fn a_quota_never_hands_out_more_than_is_possible() {
         let quota = fair_quota(asked.iter().copied(), possible);
         let given: u64 = asked.iter().map(|&count| count.min(quota)).sum();
         assert!(
-            given <= possible.max(asked.len() as u64),
+            given <= possible.max(FLOOR_OF_EACH * asked.len() as u64),
             "{asked:?} {possible} {quota}"
         );
     }
