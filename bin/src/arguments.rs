@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Add(AddArguments),
     /// Print the keys that begin with a prefix, in order, with their values
     List(ListArguments),
+    /// Count the keys that begin with a prefix
+    Count(CountArguments),
     /// Print what every core of a node is doing
     Status(StatusArguments),
     /// Look at the log of a node that does not run
@@ -201,6 +203,12 @@ pub(crate) struct ListArguments {
     /// Only keys without a / behind the prefix, as the entries of a directory
     #[arg(long)]
     pub(crate) children: bool,
+    /// Show keys that have this character behind the prefix by what they begin with, up to and including the first of it
+    #[arg(long, value_name = "C", value_parser = parse_byte, conflicts_with = "children")]
+    pub(crate) delimiter: Option<u8>,
+    /// Read at this revision, which must be one of the shard that holds all the keys
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) at: Option<u64>,
     /// At most so many keys
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
@@ -210,6 +218,24 @@ pub(crate) struct ListArguments {
     /// In descending order
     #[arg(long)]
     pub(crate) reverse: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CountArguments {
+    /// What every key begins with; empty for all keys
+    #[arg(value_name = "PREFIX")]
+    pub(crate) prefix: OsString,
+    /// Only keys without a / behind the prefix, as the entries of a directory
+    #[arg(long)]
+    pub(crate) children: bool,
+    /// Count keys that have this character behind the prefix and begin alike, up to and including the first of it, once
+    #[arg(long, value_name = "C", value_parser = parse_byte, conflicts_with = "children")]
+    pub(crate) delimiter: Option<u8>,
+    /// Count at this revision, which must be one of the shard that holds all the keys
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) at: Option<u64>,
     #[command(flatten)]
     pub(crate) client: ClientArguments,
 }
@@ -301,6 +327,18 @@ fn parse_key() -> impl clap::builder::TypedValueParser<Value = Key> {
 #[derive(Debug, thiserror::Error)]
 #[error("a key has at least one byte")]
 struct KeyEmpty;
+
+/// Why a delimiter is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a delimiter is one character of ASCII")]
+struct NotOneByte;
+
+fn parse_byte(text: &str) -> Result<u8, NotOneByte> {
+    match text.as_bytes() {
+        [byte] => Ok(*byte),
+        _ => Err(NotOneByte),
+    }
+}
 
 /// The bytes of an argument.
 pub(crate) fn bytes_of(argument: &OsStr) -> &[u8] {

@@ -109,6 +109,8 @@ pub(crate) struct ReadOp {
 #[derive(Debug)]
 pub(crate) struct PartChunk {
     pub(crate) rows: Vec<u8>,
+    /// Rows that were counted and are not in `rows`.
+    pub(crate) counted: u64,
     pub(crate) revision: Revision,
     pub(crate) end: PartEnd,
 }
@@ -160,7 +162,7 @@ pub(crate) struct ReplyTo {
 
 impl ReplyTo {
     /// Whose command it is; `None` when nobody waits any more.
-    pub(crate) fn asker(&self) -> Option<(CoreId, ConnectionId)> {
+    pub(crate) fn origin(&self) -> Option<(CoreId, ConnectionId)> {
         match self.token {
             Token::Request { connection, .. } | Token::BatchItem { connection, .. } => {
                 Some((self.core, connection))
@@ -181,6 +183,17 @@ pub(crate) struct RangePartKey {
     pub(crate) shard: ShardId,
 }
 
+/// What is to become of the rows that a part reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartOutput {
+    /// They are sent.
+    Rows,
+    /// They are counted.
+    Count,
+    /// Keys are counted; common prefixes are sent, because several shards may have the same.
+    CountAndPrefixes,
+}
+
 /// What a part reads; it outlives the request's buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct RangePlan {
@@ -189,16 +202,20 @@ pub(crate) struct RangePlan {
     start: Vec<u8>,
     end: Vec<u8>,
     scope: Scope,
+    pub(crate) delimiter: Option<u8>,
     pub(crate) direction: Direction,
     projection: Projection,
     pub(crate) at: Option<Revision>,
     pub(crate) limit: u64,
     pub(crate) chunk_bytes: usize,
+    pub(crate) output: PartOutput,
 }
 
 /// Bytes of rows in a chunk: what a client may ask for.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
 const CHUNK_BYTES_MAX: usize = 256 << 10;
+/// Bytes of common prefixes that a shard sends at once to whoever counts.
+const CHUNK_BYTES_OF_COUNT: usize = 64 << 10;
 
 impl RangePlan {
     pub(crate) fn new(query: &RangeQuery<'_>, chunk_bytes: usize) -> RangePlan {
@@ -208,11 +225,28 @@ impl RangePlan {
             start: query.start.to_vec(),
             end: query.end.to_vec(),
             scope: query.scope,
+            delimiter: query.delimiter,
             direction: query.direction,
             projection: query.projection,
             at: query.at,
             limit: query.limit,
             chunk_bytes: chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
+            output: PartOutput::Rows,
+        }
+    }
+
+    /// A plan that counts, over as many shards.
+    pub(crate) fn of_count(query: &RangeQuery<'_>, shards: usize) -> RangePlan {
+        let output = match query.delimiter {
+            Some(_) if shards > 1 => PartOutput::CountAndPrefixes,
+            Some(_) | None => PartOutput::Count,
+        };
+        RangePlan {
+            direction: Direction::Forward,
+            projection: Projection::KeysOnly,
+            limit: 0,
+            output,
+            ..RangePlan::new(query, CHUNK_BYTES_OF_COUNT)
         }
     }
 
@@ -223,6 +257,7 @@ impl RangePlan {
             start: &self.start,
             end: &self.end,
             scope: self.scope,
+            delimiter: self.delimiter,
             direction: self.direction,
             projection: self.projection,
             at: self.at,

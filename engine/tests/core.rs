@@ -1,5 +1,6 @@
 //! What a core promises to those who drive it.
 
+mod counts;
 mod harness;
 mod limits;
 mod slices;
@@ -43,6 +44,7 @@ fn subtree(prefix: &[u8]) -> Request<'_> {
         start: &[],
         end: &[],
         scope: Scope::Subtree,
+        delimiter: None,
         direction: Direction::Forward,
         projection: Projection::KeysAndValues,
         at: None,

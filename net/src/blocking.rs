@@ -5,12 +5,12 @@
 
 mod error;
 mod link;
-mod owned;
 
+pub use crate::owned::{GetAnswer, GetManyAnswer, OwnedOutcome, OwnedRow};
 pub use error::{ClientError, ConnectionFault};
-pub use owned::{GetAnswer, GetManyAnswer, OwnedOutcome, OwnedRow};
 
 use crate::client::{ClientConnection, ClientOptions};
+use crate::count::{CountReply, CountRequest};
 use crate::frame::RequestId;
 use crate::hello::{HelloReply, HelloRequest};
 use crate::range::{RangeRequest, ShardRevision};
@@ -245,6 +245,17 @@ impl Client {
             },
         )?;
         Ok(revisions)
+    }
+
+    /// Counts the rows of a range.
+    ///
+    /// # Errors
+    /// Nothing has happened whatever the error.
+    pub fn count(&mut self, count: &CountRequest<'_>) -> Result<CountReply, ClientError> {
+        self.ask(
+            |connection| connection.count(count),
+            |response| match_response!(response, Count),
+        )
     }
 
     /// Asks for a sign of life.

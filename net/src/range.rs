@@ -45,6 +45,7 @@ impl<'a> RangeRequest<'a> {
                 start: &[],
                 end: &[],
                 scope: Scope::Subtree,
+                delimiter: None,
                 direction: Direction::Forward,
                 projection: Projection::KeysAndValues,
                 at: None,
@@ -78,6 +79,7 @@ impl<'a> RangeRequest<'a> {
                     at_revision: revision_to_wire(query.at),
                     limit: query.limit,
                     chunk_bytes: self.chunk_bytes,
+                    delimiter: query.delimiter,
                 },
             )
         });
@@ -106,6 +108,7 @@ impl<'a> RangeRequest<'a> {
             start: bound(table.start(), limits)?,
             end: bound(table.end(), limits)?,
             scope,
+            delimiter: table.delimiter(),
             direction: if table.reverse() {
                 Direction::Reverse
             } else {
@@ -149,6 +152,23 @@ pub struct ShardRevision {
     pub shard: u32,
     /// Its revision in the range's namespace.
     pub revision: Revision,
+}
+
+impl ShardRevision {
+    pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&WireShardRevision::new(self.revision.0, self.shard, 0).0);
+    }
+
+    pub(crate) fn take(body: &mut Body<'_>) -> Result<ShardRevision, BodyError> {
+        let wire = WireShardRevision(body.take_array()?);
+        if wire.zero_32() != 0 {
+            return Err(BodyError::ReservedNotZero);
+        }
+        Ok(ShardRevision {
+            shard: wire.shard(),
+            revision: Revision(wire.revision()),
+        })
+    }
 }
 
 /// Whether more of a range follows a chunk.
@@ -263,8 +283,7 @@ impl<'a> ChunkWriter<'a> {
         write(&mut writer);
         let count = writer.count;
         for place in revisions {
-            let wire = WireShardRevision::new(place.revision.0, place.shard, 0);
-            out.extend_from_slice(&wire.0);
+            place.encode_into(out);
         }
         let base = ChunkBase::new(count, length_u32(revisions.len()));
         out[start..start + base.0.len()].copy_from_slice(&base.0);

@@ -137,12 +137,32 @@ pub(crate) fn sample_range() -> RangeRequest<'static> {
             start: b"/jobs/1",
             end: b"/jobs/9",
             scope: Scope::Children { separator: b'/' },
+            delimiter: None,
             direction: Direction::Reverse,
             projection: Projection::KeysOnly,
             at: Some(Revision(9)),
             limit: 100,
         },
         chunk_bytes: 65536,
+    }
+}
+
+pub(crate) fn sample_count() -> CountRequest<'static> {
+    CountRequest {
+        query: RangeQuery {
+            delimiter: Some(b'/'),
+            ..RangeRequest::subtree(NAMESPACE, b"/jobs/").query
+        },
+    }
+}
+
+pub(crate) fn sample_count_reply() -> CountReply {
+    CountReply {
+        count: 1_000_000,
+        revisions: vec![ShardRevision {
+            shard: 6,
+            revision: Revision(12),
+        }],
     }
 }
 
@@ -204,6 +224,15 @@ pub(crate) fn requests() -> Vec<Sample> {
         }),
         sample("range", &|client| {
             client.range(&sample_range());
+        }),
+        sample("range-delimiter", &|client| {
+            client.range(&RangeRequest {
+                query: sample_count().query,
+                chunk_bytes: 0,
+            });
+        }),
+        sample("count", &|client| {
+            client.count(&sample_count());
         }),
         sample("cancel", &|client| {
             client.cancel(RequestId(42));
@@ -279,6 +308,7 @@ pub(crate) fn responses() -> Vec<Sample> {
                 rows.row(&sample_row());
             });
         }),
+        sample("count", &|out| append_count(out, id, &sample_count_reply())),
         sample("cancel", &|out| append_cancelled(out, id)),
         sample("status", &|out| append_status(out, id, &sample_status())),
         sample("status-slices", &|out| {

@@ -3,6 +3,7 @@
 
 mod add;
 mod client;
+mod count;
 mod delete;
 mod dev;
 mod error;
@@ -53,11 +54,14 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
     match command {
         Command::Put(_) | Command::Delete(_) | Command::Add(_) => Exit::OutcomeUnknown,
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
-        Command::Get(_) | Command::List(_) | Command::Status(_) if error.is_reader_gone() => {
+        Command::Get(_) | Command::List(_) | Command::Count(_) | Command::Status(_)
+            if error.is_reader_gone() =>
+        {
             Exit::Done
         }
         Command::Get(_)
         | Command::List(_)
+        | Command::Count(_)
         | Command::Status(_)
         | Command::Wal(_)
         | Command::ImportTree(_)
@@ -73,6 +77,7 @@ fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> 
         Command::Delete(arguments) => delete::run(arguments, out),
         Command::Add(arguments) => add::run(arguments, out),
         Command::List(arguments) => list::run(arguments, out),
+        Command::Count(arguments) => count::run(arguments, out),
         Command::Status(arguments) => status::run(arguments, out),
         Command::Wal(command) => wal::run(command, out),
         Command::ImportTree(arguments) => import_tree::run(arguments, out),

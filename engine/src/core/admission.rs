@@ -51,10 +51,10 @@ pub(crate) fn lane_of(kind: CommandKind) -> Lane {
 }
 
 /// Who asks: a connection, on the core that holds it.
-pub(crate) type Asker = (CoreId, ConnectionId);
+pub(crate) type Origin = (CoreId, ConnectionId);
 
 /// Connections that are counted in an interval. More than that share what is left over.
-const ASKERS_MAX: usize = 65_536;
+const ORIGINS_MAX: usize = 65_536;
 /// In overload this part of what the log can take is left for the queue that stands.
 const DRAIN_DIVISOR: u64 = 8;
 /// The rate of the log is kept this much finer than whole commands.
@@ -106,7 +106,7 @@ pub(crate) struct Admission {
     /// single write may take longer than one.
     rate: u64,
     /// Commands that each connection has asked for in this interval, while anybody counts.
-    asked: BTreeMap<Asker, u64>,
+    asked: BTreeMap<Origin, u64>,
     /// The wait at the end of the last late interval.
     wait_ns_late: u64,
     memory: MemoryRoom,
@@ -224,7 +224,7 @@ impl Admission {
     pub(crate) fn admit_command(
         &mut self,
         lane: Lane,
-        asker: Option<Asker>,
+        origin: Option<Origin>,
         waiting_bytes: u64,
     ) -> Result<(), RequestError> {
         match (lane, self.memory.load) {
@@ -246,23 +246,23 @@ impl Admission {
                 used_bytes: state_bytes,
             });
         }
-        self.count(asker)
+        self.count(origin)
     }
 
     /// Counts a command in overload, and refuses it above the quota.
-    fn count(&mut self, asker: Option<Asker>) -> Result<(), RequestError> {
+    fn count(&mut self, origin: Option<Origin>) -> Result<(), RequestError> {
         let quota = match self.state {
             State::Open => return Ok(()),
             State::Counting => u64::MAX,
             State::Refusing { quota, .. } => quota,
         };
-        let Some(asker) = asker else {
+        let Some(origin) = origin else {
             return Ok(());
         };
-        if self.asked.len() >= ASKERS_MAX && !self.asked.contains_key(&asker) {
+        if self.asked.len() >= ORIGINS_MAX && !self.asked.contains_key(&origin) {
             return self.overloaded(OVERLOADED_RETRY_MS);
         }
-        let asked = self.asked.entry(asker).or_default();
+        let asked = self.asked.entry(origin).or_default();
         *asked += 1;
         if *asked <= quota {
             return Ok(());

@@ -9,8 +9,7 @@ use super::reads::{PendingRange, failed_chunk};
 use crate::answers::Answers;
 use crate::core::RANGE_IDLE_MS_MAX;
 use crate::ids::Time;
-use crate::mesh::{PartChunk, PartEnd};
-use crate::mesh::{RangePartKey, RangePlan};
+use crate::mesh::{PartChunk, PartEnd, PartOutput, RangePartKey, RangePlan};
 use crate::request::RequestError;
 
 /// Slices after which a chunk leaves as it is: where few keys belong to the answer it would be long in filling, and
@@ -34,6 +33,7 @@ struct Part {
 #[derive(Debug, Default)]
 struct OpenChunk {
     rows: Vec<u8>,
+    counted: u64,
     slices: u32,
 }
 
@@ -76,11 +76,7 @@ impl RangeParts {
     ) {
         let plan = range.plan;
         let newest = state.revision(plan.namespace);
-        let pin = match plan.at {
-            Some(revision) => state.pin_at(plan.namespace, revision),
-            None => Ok(state.pin()),
-        };
-        let pin = match pin {
+        let pin = match state.pin_range(&plan.query()) {
             Ok(pin) => pin,
             Err(error) => {
                 answers.part_chunk(range.part, failed_chunk(read_error(error)));
@@ -165,19 +161,28 @@ impl RangeParts {
 
 impl Part {
     /// Reads a slice into the open chunk, and takes the chunk when it is to be sent.
-    fn collect(&mut self, state: &StateMachine, limit: SliceLimit) -> Option<PartChunk> {
+    fn collect(&mut self, state: &mut StateMachine, limit: SliceLimit) -> Option<PartChunk> {
         let chunk = self
             .chunk
             .as_mut()
             .expect("a part that collects has a chunk");
         chunk.slices += 1;
         let room = self.plan.chunk_bytes.saturating_sub(chunk.rows.len()) as u64;
-        let limit = SliceLimit {
-            rows: self
-                .rows_left
-                .map_or(limit.rows, |left| left.min(limit.rows)),
-            bytes: limit.bytes.min(room),
-            visits: limit.visits,
+        let output = self.plan.output;
+        let limit = match output {
+            // Nothing is copied: only what is looked at costs time.
+            PartOutput::Count => SliceLimit {
+                rows: u64::MAX,
+                bytes: u64::MAX,
+                visits: limit.visits,
+            },
+            PartOutput::Rows | PartOutput::CountAndPrefixes => SliceLimit {
+                rows: self
+                    .rows_left
+                    .map_or(limit.rows, |left| left.min(limit.rows)),
+                bytes: limit.bytes.min(room),
+                visits: limit.visits,
+            },
         };
         let mut count = 0;
         let result = state.range(
@@ -186,8 +191,14 @@ impl Part {
             self.resume_after.as_deref(),
             limit,
             &mut |row| {
-                row.encode_into(&mut chunk.rows);
                 count += 1;
+                match output {
+                    PartOutput::Rows => row.encode_into(&mut chunk.rows),
+                    PartOutput::CountAndPrefixes if row.is_common_prefix() => {
+                        row.encode_into(&mut chunk.rows);
+                    }
+                    PartOutput::Count | PartOutput::CountAndPrefixes => chunk.counted += 1,
+                }
             },
         );
         if let Some(left) = &mut self.rows_left {
@@ -198,6 +209,7 @@ impl Part {
             Ok(SliceEnd::Finished) => PartEnd::Last,
             Ok(SliceEnd::More { .. }) if self.rows_left == Some(0) => PartEnd::Last,
             Ok(SliceEnd::More { resume_after }) => {
+                state.pass(&self.pin, &resume_after);
                 self.resume_after = Some(resume_after);
                 if !chunk.is_full(self.plan.chunk_bytes) {
                     return None;
@@ -208,6 +220,7 @@ impl Part {
         let chunk = self.chunk.take().expect("it was there a moment ago");
         Some(PartChunk {
             rows: chunk.rows,
+            counted: chunk.counted,
             revision: self.revision,
             end,
         })

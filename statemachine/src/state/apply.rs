@@ -63,8 +63,7 @@ impl StateMachine {
         self.shard_time = batch.shard_time;
         self.hash.add(batch.shard_time.0);
         self.hash.add(batch.term);
-        self.pins.break_aged(self.shard_time);
-        self.exports.break_aged(self.shard_time);
+        self.break_aged_pins();
         for (position, command) in (0..).zip(batch.commands()) {
             let command = command?;
             command
@@ -77,7 +76,7 @@ impl StateMachine {
             let extra_entries = added_bytes / RECLAIM_BYTES_PER_ENTRY;
             self.reclaim(RECLAIM_ENTRIES_PER_COMMAND + extra_entries as usize);
         }
-        self.break_heavy_readers();
+        self.break_heavy_pins();
         self.hash.add(self.history.floor().0);
         Ok(())
     }

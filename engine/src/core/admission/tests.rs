@@ -1,8 +1,8 @@
 use super::*;
 
 const MS: u64 = 1_000_000;
-const QUIET: Asker = (CoreId(0), ConnectionId(1));
-const GREEDY: Asker = (CoreId(0), ConnectionId(2));
+const QUIET: Origin = (CoreId(0), ConnectionId(1));
+const GREEDY: Origin = (CoreId(0), ConnectionId(2));
 
 fn stalled_for(milliseconds: u64) -> Backlog {
     Backlog {
@@ -47,9 +47,9 @@ impl Simulation {
             quiet: 0,
             greedy: 0,
         };
-        let ask = |admission: &mut Admission, asker| {
+        let ask = |admission: &mut Admission, origin| {
             admission
-                .admit_command(Lane::Growing, Some(asker), 0)
+                .admit_command(Lane::Growing, Some(origin), 0)
                 .is_ok()
         };
         for round in 0..quiet.max(greedy) {

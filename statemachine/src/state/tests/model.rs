@@ -10,7 +10,7 @@ mod plain;
 mod run;
 mod snapshot;
 
-use input::{Step, parameters, step};
+use input::{Pinned, Step, parameters, step};
 use plain::{Condition, Model, ModelCommand, ModelQuery, ModelRow};
 use run::Run;
 

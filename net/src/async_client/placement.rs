@@ -1,0 +1,168 @@
+//! Which core leads which keys, as the store last said.
+
+use crate::shard_map::ShardMapReply;
+use metastore_statemachine::{NamespaceId, Namespaces, SLOT_COUNT, Scope, Slot, slot_of};
+
+/// Where a request is best sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// To the core that leads this slot.
+    Slot(Slot),
+    /// To any core.
+    Any,
+}
+
+impl Route {
+    pub(super) fn of_key(namespaces: &Namespaces, namespace: NamespaceId, key: &[u8]) -> Route {
+        match namespaces.rule(namespace) {
+            Some(rule) => Route::Slot(slot_of(namespace, rule.routing_part(key))),
+            None => Route::Any,
+        }
+    }
+
+    pub(super) fn of_range(
+        namespaces: &Namespaces,
+        namespace: NamespaceId,
+        prefix: &[u8],
+        scope: Scope,
+    ) -> Route {
+        let rule = namespaces.rule(namespace);
+        let shared = rule.and_then(|rule| rule.shared_routing_part(prefix, scope));
+        shared.map_or(Route::Any, |part| Route::Slot(slot_of(namespace, part)))
+    }
+}
+
+/// A shard map, turned the way a client asks it.
+#[derive(Debug)]
+pub(super) struct Placement {
+    epoch: u64,
+    /// Per slot the index of its shard, or [`NOWHERE`].
+    slots: Vec<u16>,
+    /// Per shard its id and the address that leads it.
+    shards: Vec<(u32, String)>,
+}
+
+const NOWHERE: u16 = u16::MAX;
+
+impl Placement {
+    /// A map that contradicts itself places what it can: any core takes any request, so a gap costs a hop and nothing
+    /// else.
+    pub(super) fn new(map: &ShardMapReply) -> Placement {
+        let mut slots = vec![NOWHERE; SLOT_COUNT];
+        let shards: Vec<(u32, String)> = map
+            .shards
+            .iter()
+            .take(usize::from(NOWHERE))
+            .map(|place| (place.shard, place.address.clone()))
+            .collect();
+        // Another number of slots is another way to compute them.
+        if map.slot_count as usize == SLOT_COUNT {
+            for (index, place) in (0..NOWHERE).zip(&map.shards) {
+                for range in &place.slots {
+                    let last = usize::from(range.last).min(SLOT_COUNT - 1);
+                    let owned = slots.get_mut(usize::from(range.first)..=last);
+                    owned.unwrap_or_default().fill(index);
+                }
+            }
+        }
+        Placement {
+            epoch: map.epoch,
+            slots,
+            shards,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The shard that owns a slot and the address that leads it.
+    pub(super) fn leader(&self, slot: Slot) -> Option<(u32, &str)> {
+        let index = *self.slots.get(usize::from(slot.0))?;
+        let (shard, address) = self.shards.get(usize::from(index))?;
+        Some((*shard, address))
+    }
+
+    /// All addresses, each once, in the order of the shards.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let mut addresses: Vec<String> = Vec::new();
+        for (_, address) in &self.shards {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard_map::{ShardPlace, SlotRange};
+
+    fn place(shard: u32, first: u16, last: u16, address: &str) -> ShardPlace {
+        ShardPlace {
+            shard,
+            slots: vec![SlotRange { first, last }],
+            node_id: 1,
+            core_index: 0,
+            address: address.to_owned(),
+        }
+    }
+
+    fn map(slot_count: u32, shards: Vec<ShardPlace>) -> ShardMapReply {
+        ShardMapReply {
+            epoch: 7,
+            slot_count,
+            shards,
+        }
+    }
+
+    #[test]
+    fn slots_lead_to_the_address_of_their_shard() {
+        let shards = vec![
+            place(3, 0, 8191, "a:1"),
+            place(9, 8192, 16383, "b:2"),
+            place(11, 1, 1, "a:1"),
+        ];
+        let placement = Placement::new(&map(16_384, shards));
+        assert_eq!(placement.leader(Slot(0)), Some((3, "a:1")));
+        assert_eq!(placement.leader(Slot(1)), Some((11, "a:1")));
+        assert_eq!(placement.leader(Slot(8191)), Some((3, "a:1")));
+        assert_eq!(placement.leader(Slot(16383)), Some((9, "b:2")));
+        assert_eq!(placement.addresses(), ["a:1", "b:2"]);
+        assert_eq!(placement.epoch(), 7);
+    }
+
+    #[test]
+    fn a_map_that_contradicts_itself_places_what_it_can() {
+        let shards = vec![
+            place(1, 5, 60_000, "a:1"),
+            place(2, 40_000, 50_000, "b:2"),
+            place(3, 9, 8, "c:3"),
+        ];
+        let placement = Placement::new(&map(16_384, shards));
+        assert_eq!(placement.leader(Slot(4)), None);
+        assert_eq!(placement.leader(Slot(9)), Some((1, "a:1")));
+        assert_eq!(placement.leader(Slot(16383)), Some((1, "a:1")));
+        assert_eq!(placement.leader(Slot(u16::MAX)), None);
+        let other = Placement::new(&map(4096, vec![place(1, 0, 4095, "a:1")]));
+        assert_eq!(other.leader(Slot(0)), None);
+        assert_eq!(other.addresses(), ["a:1"]);
+    }
+
+    #[test]
+    fn keys_and_ranges_of_known_namespaces_have_a_slot() {
+        let namespaces = Namespaces::default();
+        let children = Scope::Children { separator: b'/' };
+        let key = Route::of_key(&namespaces, NamespaceId::DEFAULT, b"/a/b");
+        // Of the table in docs/PROTOCOL.md.
+        assert_eq!(key, Route::Slot(Slot(8897)));
+        let range = Route::of_range(&namespaces, NamespaceId::DEFAULT, b"/a/", children);
+        assert_eq!(range, key);
+        let subtree = Route::of_range(&namespaces, NamespaceId::DEFAULT, b"/a/", Scope::Subtree);
+        assert_eq!(subtree, Route::Any);
+        let unknown = Route::of_key(&namespaces, NamespaceId(9), b"/a/b");
+        assert_eq!(unknown, Route::Any);
+    }
+}

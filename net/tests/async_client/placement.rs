@@ -1,0 +1,142 @@
+//! Which core is asked.
+
+use crate::fake::{Fake, Trouble};
+use metastore_net::async_client::{Client, ClientSettings, Error};
+use metastore_net::{ErrorCode, WireError};
+use metastore_statemachine::{NamespaceId, NamespaceRule, SLOT_COUNT, slot_of};
+use std::sync::atomic::Ordering;
+
+/// A directory whose keys belong to the first or the second half of the slots.
+fn directory_in_half(half: usize) -> String {
+    let rule = NamespaceRule::Directory { separator: b'/' };
+    (0..)
+        .map(|index| format!("/{index}/"))
+        .find(|name| {
+            let slot = slot_of(NamespaceId::DEFAULT, rule.routing_part(name.as_bytes()));
+            usize::from(slot.0) * 2 / SLOT_COUNT == half
+        })
+        .unwrap()
+}
+
+async fn two_cores() -> (Fake, Fake, Client) {
+    let first = Fake::start().await;
+    let second = Fake::start_beside(&first).await;
+    let addresses = [first.address.as_str(), second.address.as_str()];
+    first.set_map(1, &addresses);
+    second.set_map(1, &addresses);
+    let client = Client::connect([&first.address], ClientSettings::default())
+        .await
+        .unwrap();
+    (first, second, client)
+}
+
+#[tokio::test]
+async fn requests_go_straight_to_the_core_that_leads() {
+    let (first, second, client) = two_cores().await;
+    let (left, right) = (directory_in_half(0), directory_in_half(1));
+    for index in 0..10 {
+        client.put(&format!("{left}{index}"), "x").await.unwrap();
+        client.get(&format!("{right}{index}")).await.unwrap();
+    }
+    assert_eq!((first.requests(), second.requests()), (10, 10));
+    client.range(&right).children().collect().await.unwrap();
+    assert_eq!(second.requests(), 11);
+    let mut batch = client.batch();
+    for index in 0..10 {
+        batch.put(format!("{left}{index}"), "y");
+        batch.put(format!("{right}{index}"), "y");
+    }
+    assert!(batch.await.iter().all(Result::is_ok));
+    assert_eq!((first.requests(), second.requests()), (11, 12));
+}
+
+#[tokio::test]
+async fn a_hint_is_followed_and_a_stale_map_is_asked_for_again() {
+    let (first, second, client) = two_cores().await;
+    let left = format!("{}k", directory_in_half(0));
+    let not_leader = WireError {
+        hint: second.address.clone(),
+        ..WireError::new(ErrorCode::NotLeader)
+    };
+    first.trouble([Trouble::Refuse(not_leader)]);
+    client.put(&left, "x").await.unwrap();
+    assert_eq!((first.requests(), second.requests()), (1, 1));
+    // From now on the second core leads everything.
+    first.set_map(2, &[&second.address]);
+    second.set_map(2, &[&second.address]);
+    let stale = WireError {
+        epoch: 2,
+        ..WireError::new(ErrorCode::StaleMap)
+    };
+    first.trouble([Trouble::Refuse(stale)]);
+    client.put(&left, "y").await.unwrap();
+    client.put(&left, "z").await.unwrap();
+    assert_eq!((first.requests(), second.requests()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_wrong_map_costs_a_detour_and_nothing_else() {
+    let first = Fake::start().await;
+    let gone = Fake::start().await;
+    let address = gone.address.clone();
+    drop(gone);
+    first.set_map(1, &[&address, "not an address"]);
+    let client = Client::connect([&first.address], ClientSettings::default())
+        .await
+        .unwrap();
+    for half in [0, 1] {
+        let key = format!("{}k", directory_in_half(half));
+        client.put(&key, "x").await.unwrap();
+        assert_eq!(first.value(&key).unwrap(), b"x");
+        assert_eq!(client.range(&key).collect().await.unwrap().rows.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_read_is_tried_at_another_core_when_its_own_is_gone() {
+    let (first, second, client) = two_cores().await;
+    let right = format!("{}k", directory_in_half(1));
+    client.put(&right, "x").await.unwrap();
+    assert_eq!(second.requests(), 1);
+    drop(second);
+    let read = client.get(&right).await.unwrap();
+    assert_eq!(read.row.unwrap().value, b"x");
+    assert!(first.requests() >= 1);
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_saying_stale_is_not_asked_for_its_map_in_a_loop() {
+    let fake = Fake::start().await;
+    let client = Client::connect([&fake.address], ClientSettings::default())
+        .await
+        .unwrap();
+    let stale = Trouble::Refuse(WireError::new(ErrorCode::StaleMap));
+    fake.trouble(std::iter::repeat_n(stale, 1_000_000));
+    let deadline = std::time::Duration::from_millis(300);
+    let error = client.put("/k", "v").deadline(deadline).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error}");
+    let asked = fake.state.map_requests.load(Ordering::SeqCst);
+    assert!((2..=8).contains(&asked), "{asked}");
+    assert!(fake.requests() < 100, "{}", fake.requests());
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_is_named() {
+    let gone = Fake::start().await;
+    let address = gone.address.clone();
+    drop(gone);
+    let error = Client::connect([&address], ClientSettings::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains(&address), "{error}");
+    let fake = Fake::start().await;
+    let settings = ClientSettings {
+        cluster_id: Some(78),
+        ..ClientSettings::default()
+    };
+    let error = Client::connect([&fake.address], settings)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("another cluster"), "{error}");
+}
