@@ -47,6 +47,9 @@ pub(crate) enum Command {
     /// Look at the log of a node that does not run
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Look at the file of a snapshot
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Store the attributes of every entry of a file tree, or compare them with what is stored
     ///
     /// Each entry is stored under the prefix and its absolute path, as "type=file mode=0644 uid=0 gid=0 size=12
@@ -286,6 +289,30 @@ pub(crate) struct InspectArguments {
 pub(crate) struct VerifyArguments {
     #[command(flatten)]
     pub(crate) wal: WalArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Check every byte of the file, and print whose snapshot it is and what sections it has
+    Inspect(SnapshotArguments),
+    /// The same, and load the state as a store would: exits with 0 if it can, and with 1 and the damage if not
+    Verify(SnapshotArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArguments {
+    /// As in metastore-data/shard-0000/snap-1-1000.snap; nothing is changed
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Answer as JSON, one object
+    #[arg(long)]
+    json: bool,
+}
+
+impl SnapshotArguments {
+    pub(crate) fn format(&self) -> Format {
+        Format::new(self.json)
+    }
 }
 
 #[derive(Debug, Args)]

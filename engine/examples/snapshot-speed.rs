@@ -123,7 +123,9 @@ fn write(machine: &mut StateMachine, keys: u64) -> Vec<u8> {
             ExportProgress::More { section } => writer.push(section, &rows),
             ExportProgress::Finished => break,
         }
-        while blocks.time(|| writer.write_block(&mut file)) {}
+        while writer.has_block() {
+            blocks.time(|| writer.write_block(&mut file));
+        }
     }
     machine.end_export(export);
     let summary = writer.finish(&mut file);

@@ -123,6 +123,8 @@ pub(crate) enum OwnMeasurement {
     Allocations(OwnStoreArguments),
     /// Memory for each key beyond key and value, of a store built with `--features count-allocations`.
     LiveBytes(LiveBytesArguments),
+    /// Bytes written a put over those of key and value, snapshots included.
+    LogBytes(LogBytesArguments),
     /// Server CPU a put with many shards on a core, over that with one.
     Shards(ShardsArguments),
     /// The tail of latencies under load: p99 at a share of the capacity over p50 of one client alone.
@@ -139,6 +141,7 @@ impl OwnMeasurement {
         match self {
             OwnMeasurement::Allocations(arguments) => arguments,
             OwnMeasurement::LiveBytes(arguments) => &arguments.store,
+            OwnMeasurement::LogBytes(arguments) => &arguments.store,
             OwnMeasurement::Shards(arguments) => &arguments.store,
             OwnMeasurement::UnderLoad(arguments) => &arguments.store,
             OwnMeasurement::Abuse(arguments) => &arguments.store,
@@ -154,6 +157,40 @@ pub(crate) struct LiveBytesArguments {
     /// Where the keys lie.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogBytesArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// Run that long, instead of until enough was seen; the sizes of log and snapshots are printed over the time.
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=24 * 60))]
+    minutes: Option<u64>,
+}
+
+impl LogBytesArguments {
+    /// Store arguments of the short form, which fills and releases its log in seconds. What the command line says is
+    /// left as it is.
+    pub(crate) fn small_log(&self) -> Vec<String> {
+        let small = [("--segment-bytes", "4MiB"), ("--wal-budget", "256MiB")];
+        let is_said = |name: &str| self.store.store_arguments.iter().any(|said| said == name);
+        small
+            .into_iter()
+            .filter(|(name, _)| self.store.effort.quick && !is_said(name))
+            .flat_map(|(name, value)| [name.to_owned(), value.to_owned()])
+            .collect()
+    }
+
+    /// Whether it runs to the end of its time whatever was seen.
+    pub(crate) fn runs_on(&self) -> bool {
+        self.minutes.is_some()
+    }
+
+    /// How long it may take.
+    pub(crate) fn time_limit(&self) -> Duration {
+        let usual = if self.store.effort.quick { 1 } else { 10 };
+        Duration::from_secs(60 * self.minutes.unwrap_or(usual))
+    }
 }
 
 #[derive(Debug, Args)]

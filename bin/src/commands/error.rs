@@ -7,6 +7,7 @@ use metastore_net::{ErrorCode, Happened, WireError};
 
 use super::Exit;
 use super::import_tree::TreeError;
+use super::snapshot::SnapshotFileError;
 use super::wal::WalError;
 
 /// Why a command failed.
@@ -21,6 +22,9 @@ pub(crate) enum CommandError {
     /// The log cannot be looked at.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// The snapshot cannot be looked at.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotFileError),
     /// The tree cannot be imported or compared.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -33,6 +37,7 @@ impl CommandError {
             // What it means depends on the command, which `run` knows.
             CommandError::Output(_) => Exit::Unavailable,
             CommandError::Wal(error) => error.exit(),
+            CommandError::Snapshot(error) => error.exit(),
             CommandError::Tree(error) => error.exit(),
         }
     }

@@ -13,6 +13,7 @@ mod import_tree;
 mod json;
 mod list;
 mod put;
+mod snapshot;
 mod status;
 mod status_json;
 mod table;
@@ -44,7 +45,10 @@ pub(crate) fn run(command: &Command) -> Exit {
     }
     match error {
         CommandError::Output(_) => exit_without_output(command, &error),
-        CommandError::Client(_) | CommandError::Wal(_) | CommandError::Tree(_) => error.exit(),
+        CommandError::Client(_)
+        | CommandError::Wal(_)
+        | CommandError::Snapshot(_)
+        | CommandError::Tree(_) => error.exit(),
     }
 }
 
@@ -64,6 +68,7 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
         | Command::Count(_)
         | Command::Status(_)
         | Command::Wal(_)
+        | Command::Snapshot(_)
         | Command::ImportTree(_)
         | Command::Dev(_) => Exit::Unavailable,
     }
@@ -80,6 +85,7 @@ fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> 
         Command::Count(arguments) => count::run(arguments, out),
         Command::Status(arguments) => status::run(arguments, out),
         Command::Wal(command) => wal::run(command, out),
+        Command::Snapshot(command) => snapshot::run(command, out),
         Command::ImportTree(arguments) => import_tree::run(arguments, out),
     }
 }

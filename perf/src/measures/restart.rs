@@ -72,7 +72,7 @@ pub(super) fn measure_restart(
         ))?;
         rounds.push(round);
     }
-    let snapshots = DataFiles::of(&own.node.data())?.snapshots;
+    let snapshots = DataFiles::of(&own.node.data())?.snapshot_paths.len();
     if snapshots > 0 {
         bench.output.line(&format!(
             "NOT THE LOG ALONE: {snapshots} snapshots lie beside it"
