@@ -149,15 +149,19 @@ impl Outbox {
         }
     }
 
-    /// Takes the request that the frame at `start` answers off the scales.
+    /// Takes the request that the frame at `start` answers off the scales. Where nothing was written the request was
+    /// forgotten, and so is the longest known one.
     fn forget_heavy(&mut self, start: usize) {
-        let frame = cut_frame(&self.bytes[start..], usize::MAX)
-            .ok()
-            .flatten()
-            .expect("replies are whole frames");
-        let id = frame.header.request_id;
-        if let Some(place) = self.heavy.iter().position(|(heavy, _)| *heavy == id) {
-            let (_, weight) = self.heavy.swap_remove(place);
+        let frame = cut_frame(&self.bytes[start..], usize::MAX).ok().flatten();
+        let place = match frame {
+            Some(frame) => {
+                let id = frame.header.request_id;
+                self.heavy.iter().position(|(heavy, _)| *heavy == id)
+            }
+            None => Some(0),
+        };
+        if let Some(place) = place {
+            let (_, weight) = self.heavy.remove(place);
             self.heavy_commands -= weight.commands;
             self.heavy_bytes -= weight.frame_bytes;
         }

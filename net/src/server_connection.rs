@@ -25,8 +25,8 @@ pub enum Intake {
     /// A limit is reached: read nothing until [`Outbox::is_paused`] is over, then call
     /// [`ServerConnection::on_bytes`] without bytes as long as [`ServerConnection::is_holding`].
     Paused,
-    /// The connection has had its turn: let the others have theirs, call [`ServerConnection::begin_turn`], then
-    /// [`ServerConnection::on_bytes`] without bytes as long as [`ServerConnection::is_holding`].
+    /// The connection has had its turn: let the others have theirs, then call [`ServerConnection::on_bytes`] without
+    /// bytes as long as [`ServerConnection::is_holding`].
     Yield,
     /// Read no more; send what is in the outbox and close.
     Closing,
@@ -70,7 +70,7 @@ impl ServerConnection {
     }
 
     /// Takes bytes as they were received and hands out every request that is complete with them, until a limit is
-    /// reached. Hello, ping and what is malformed are answered here.
+    /// reached or the connection has had its turn. Hello, ping and what is malformed are answered here.
     ///
     /// `on_request` gets id, deadline in milliseconds and request; the outbox is not borrowed meanwhile.
     pub fn on_bytes(
@@ -80,6 +80,7 @@ impl ServerConnection {
         hello: impl Fn() -> HelloInfo,
         mut on_request: impl FnMut(RequestId, u32, Request<'_>),
     ) -> Intake {
+        self.turn_left = self.limits.commands_per_turn;
         if self.inbound.is_empty() {
             let consumed_bytes = self.deliver(bytes, outbox, &hello, &mut on_request);
             self.inbound.extend_from_slice(&bytes[consumed_bytes..]);
@@ -109,11 +110,6 @@ impl ServerConnection {
         } else {
             Intake::Reading
         }
-    }
-
-    /// Lets as many commands through again as a turn may have.
-    pub fn begin_turn(&mut self) {
-        self.turn_left = self.limits.commands_per_turn;
     }
 
     /// Forgets what has arrived: the connection takes nothing more.

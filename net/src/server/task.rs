@@ -33,6 +33,9 @@ pub(super) struct ConnectionTask<S: Service> {
     service: Rc<S>,
     connections: Connections,
     read_buffer: ReadBuffer,
+    /// Requests handed out since the others had their turn, and how many these may be.
+    turn_requests: u32,
+    turn_requests_max: u32,
     state: State,
 }
 
@@ -74,6 +77,8 @@ impl<S: Service> ConnectionTask<S> {
             service,
             connections,
             read_buffer,
+            turn_requests: 0,
+            turn_requests_max: options.connection.commands_per_turn,
             state: State::Serving,
         }
     }
@@ -92,7 +97,7 @@ impl<S: Service> ConnectionTask<S> {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.remember_waker(context.waker());
-        self.intake.begin_turn();
+        self.turn_requests = 0;
         for _ in 0..ROUNDS_MAX {
             match self.poll_round(context) {
                 Err(Over) => return Poll::Ready(()),
@@ -241,7 +246,9 @@ impl<S: Service> ConnectionTask<S> {
                 true => began_ms,
                 false => None,
             });
+        self.turn_requests += handed_out;
         match intake {
+            Intake::Reading if self.turn_requests >= self.turn_requests_max => Round::Yield,
             Intake::Yield => Round::Yield,
             Intake::Reading | Intake::Paused | Intake::Closing => Round::Again,
         }

@@ -36,7 +36,6 @@ impl Pair {
 
     fn take_in(&mut self, bytes: &[u8]) -> Intake {
         let requests = &mut self.requests;
-        self.server.begin_turn();
         self.server.on_bytes(
             bytes,
             &self.outbox,

@@ -61,7 +61,7 @@ pub(super) fn measure_abuse(
     bench: &mut Bench<'_>,
     arguments: &AbuseArguments,
 ) -> Result<Findings, PerfError> {
-    let mut own = bench.start(&[])?;
+    let mut own = bench.start::<&str>(&[])?;
     let store = &mut own.store;
     let directories = arguments.directories;
     let (mut clients, loaded) = GoodClients::load(store, bench.effort.keys, directories)?;
