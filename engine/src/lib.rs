@@ -54,7 +54,7 @@ pub use crate::settings::{
     AdmissionSettings, BatchSettings, RaftSettings, Settings, SettingsError,
 };
 pub use crate::span::Span;
-pub use crate::stages::{Stage, StageSummary, Stages};
+pub use crate::stages::{BUCKET_BOUNDS_NS, BUCKETS, Stage, StageSummary, Stages};
 pub use crate::status::{
     AdmissionStatus, CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork,
 };

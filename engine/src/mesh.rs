@@ -147,6 +147,13 @@ pub(crate) enum Token {
         /// The connection that sent it, so that the shard's core knows who asks.
         connection: ConnectionId,
     },
+    /// A slice of a range that is being deleted.
+    Sweep {
+        /// Which of those that this core drives.
+        sweep: u64,
+        /// Which of its shards, by position.
+        part: usize,
+    },
     /// Nobody any more: it was answered already, with an error.
     Nobody,
 }
@@ -167,7 +174,7 @@ impl ReplyTo {
             Token::Request { connection, .. } | Token::BatchItem { connection, .. } => {
                 Some((self.core, connection))
             }
-            Token::Nobody => None,
+            Token::Sweep { .. } | Token::Nobody => None,
         }
     }
 }

@@ -53,7 +53,7 @@ impl NodeLimits {
         let server = ServerOptions {
             connections_max,
             buffer_bytes_max: usize::try_from(buffer_bytes_max).unwrap_or(usize::MAX),
-            ..ServerOptions::default()
+            ..options.server
         };
         Ok(NodeLimits {
             budget,

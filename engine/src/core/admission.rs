@@ -45,8 +45,10 @@ pub(crate) fn lane_of(kind: CommandKind) -> Lane {
         | CommandKind::AddI64
         | CommandKind::MaxI64
         | CommandKind::MinI64
-        | CommandKind::Append => Lane::Growing,
-        CommandKind::Delete => Lane::Freeing,
+        | CommandKind::Append
+        | CommandKind::Txn
+        | CommandKind::Commit => Lane::Growing,
+        CommandKind::Delete | CommandKind::DeleteRange | CommandKind::Compact => Lane::Freeing,
     }
 }
 

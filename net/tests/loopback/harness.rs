@@ -210,6 +210,7 @@ impl Echo {
             revision: Revision(self.revision.get()),
             number: None,
             previous: None,
+            detail: None,
         }
     }
 
