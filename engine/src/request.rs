@@ -195,6 +195,16 @@ pub enum RequestError {
         /// What they take.
         used_bytes: u64,
     },
+    /// The disk is nearly full: reads go on, and of writes only what gives space back.
+    #[error(
+        "{free_bytes} bytes of disk are free, less than {low_bytes}: only deletes and compaction"
+    )]
+    DiskLow {
+        /// What is free, in bytes.
+        free_bytes: u64,
+        /// `disk.low` in bytes.
+        low_bytes: u64,
+    },
     /// The client ended the range.
     #[error("the client ended the range")]
     Cancelled,
@@ -237,6 +247,7 @@ impl RequestError {
             | RequestError::RangeExpired
             | RequestError::LogBudget { .. }
             | RequestError::QuotaExceeded { .. }
+            | RequestError::DiskLow { .. }
             | RequestError::Cancelled
             | RequestError::ShuttingDown => Happened::NotDone,
         }

@@ -1,6 +1,10 @@
 //! Numbers of batching, raft and waiting work, and how the limits relate.
 
+mod snapshots;
+
 use thiserror::Error;
+
+pub use self::snapshots::{SNAPSHOT_WRITE_ALIGN_BYTES, SnapshotSettings};
 
 /// How client commands become raft entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +90,8 @@ pub struct Settings {
     pub raft: RaftSettings,
     /// When new commands are refused.
     pub admission: AdmissionSettings,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotSettings,
     /// Deadline of a request that names none, in milliseconds.
     pub deadline_default_ms: u64,
     /// Latest deadline that a client may ask for, in milliseconds.
@@ -120,6 +126,7 @@ impl Default for Settings {
             batch: BatchSettings::default(),
             raft: RaftSettings::default(),
             admission: AdmissionSettings::default(),
+            snapshots: SnapshotSettings::default(),
             deadline_default_ms: 5_000,
             deadline_max_ms: 60_000,
             reads_waiting_max: 65_536,
@@ -129,10 +136,12 @@ impl Default for Settings {
             gathers_max: 16_384,
             sweeps_max: 64,
             command_bytes_max: COMMAND_BYTES_MAX,
+            // A row that is not in the cache takes about half a microsecond to find and copy, and so does a key to
+            // look at, so that a slice is done in a quarter of a millisecond.
             slice_rows_max: 512,
-            slice_bytes_max: 128 << 10,
-            slice_visits_max: 2_048,
-            slice_reclaims_max: 1_024,
+            slice_bytes_max: 64 << 10,
+            slice_visits_max: 512,
+            slice_reclaims_max: 512,
         }
     }
 }
@@ -236,7 +245,7 @@ impl Settings {
                 65_536,
             ),
         ];
-        for (name, actual, min, max) in bounds {
+        for (name, actual, min, max) in bounds.into_iter().chain(self.snapshots.bounds()) {
             if actual < min || actual > max {
                 return Err(SettingsError::OutOfRange {
                     name,

@@ -72,6 +72,14 @@ pub struct CoreCounters {
     pub forwarded: u64,
     /// Requests refused with an error before they were tried.
     pub refused: u64,
+    /// Snapshots taken.
+    pub snapshots: u64,
+    /// Bytes of their files.
+    pub snapshot_bytes: u64,
+    /// Snapshots that could not be completed.
+    pub snapshots_failed: u64,
+    /// How often a replica wrote entries again, so that the oldest segment could be released.
+    pub rewrites: u64,
 }
 
 /// What one replica reports about itself.

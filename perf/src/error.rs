@@ -8,6 +8,7 @@ use crate::floor::FloorError;
 use crate::measurement::MeasurementError;
 use crate::node::NodeError;
 use crate::preload::LoadingError;
+use crate::range_stream::RangeStreamError;
 use crate::store::StoreError;
 
 /// Why a command ends without a result.
@@ -21,6 +22,8 @@ pub(crate) enum PerfError {
     Measurement(#[from] MeasurementError),
     #[error(transparent)]
     Floor(#[from] FloorError),
+    #[error(transparent)]
+    RangeStream(#[from] RangeStreamError),
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error("the store could not be prepared: {failure}")]

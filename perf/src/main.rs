@@ -26,6 +26,7 @@ mod keys;
 mod latency;
 mod load;
 mod machine_use;
+mod map;
 mod measurement;
 mod measures;
 mod node;
@@ -35,6 +36,7 @@ mod pinning;
 mod preload;
 mod process;
 mod random;
+mod range_stream;
 mod run;
 mod store;
 #[cfg(test)]
@@ -57,6 +59,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Goals(arguments) => goals::run(&arguments),
+        Command::Map(arguments) => map::run(&arguments),
+        Command::RangeStream(arguments) => range_stream::run(&arguments),
     };
     match result {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,

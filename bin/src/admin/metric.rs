@@ -178,7 +178,7 @@ const fn named(
 
 /// Of each core, by the names that `metastore status` has for them.
 #[rustfmt::skip]
-pub(super) static COUNTERS: [CounterMetric; 11] = [
+pub(super) static COUNTERS: [CounterMetric; 17] = [
     named("turns", Counter, Things, "metastore_turns", "Turns of the core"),
     named("requests", Counter, Things, "metastore_requests", "Requests of the connections of the core"),
     named("forwarded", Counter, Things, "metastore_requests_forwarded", "Requests handed to the core that holds the shard"),
@@ -189,7 +189,13 @@ pub(super) static COUNTERS: [CounterMetric; 11] = [
     named("gathers_open", Gauge, Things, "metastore_batches_waiting", "Batches whose answers are being gathered"),
     named("ranges_open", Gauge, Things, "metastore_ranges_open", "Ranges of connections of the core"),
     named("range_parts_open", Gauge, Things, "metastore_range_parts_open", "Parts of ranges that replicas of the core hold open"),
+    named("range_deletes_open", Gauge, Things, "metastore_range_deletes_open", "Deletions of ranges that the core carries from shard to shard"),
     named("command_bytes_waiting", Gauge, Bytes, "metastore_commands_waiting", "Bytes of commands that are accepted and not applied"),
+    named("snapshots", Counter, Things, "metastore_snapshots", "Snapshots taken by the replicas of the core"),
+    named("snapshot_bytes", Counter, Bytes, "metastore_snapshot_written", "Bytes of the files of those snapshots"),
+    named("snapshots_failed", Counter, Things, "metastore_snapshots_failed", "Snapshots that were given up, to be tried again"),
+    named("rewrites", Counter, Things, "metastore_wal_rewrites", "How often entries were written again, so that the oldest segment could be released"),
+    named("disk_free_bytes", Gauge, Bytes, "metastore_disk_free", "What is free on the disk of the data"),
 ];
 
 /// Of each replica.

@@ -33,6 +33,11 @@ pub(crate) enum Key {
     RaftMaxSizePerMsg,
     RaftMaxUncommittedSize,
     RaftMaxCommittedSizePerReady,
+    SnapshotLogBytes,
+    SnapshotCount,
+    SnapshotInterval,
+    SnapshotRateLimit,
+    DiskLow,
     HistoryMaxRevisions,
     HistoryMaxAge,
     HistoryMaxBytes,
@@ -52,6 +57,7 @@ pub(crate) enum Key {
     LimitsRanges,
     LimitsRangesPerConnection,
     LimitsBatchesWaiting,
+    LimitsRangeDeletes,
     AdminListen,
     LogLevel,
     LogFormat,
@@ -106,10 +112,13 @@ pub(super) const NOT_BUILT: [(&str, &str); 10] = [
     ("raft.pre_vote", "it is always on"),
     ("raft.check_quorum", "it is always on"),
     ("peers.", "this version is one node"),
-    ("snapshot.", "this version has no snapshots"),
     (
-        "disk.",
-        "this version has no thresholds of free space: a full disk refuses writes until there is room",
+        "snapshot.catchup_bytes",
+        "it needs other nodes, and this version is one node",
+    ),
+    (
+        "snapshot.chunk_bytes",
+        "the chunks of a snapshot are part of its format",
     ),
     (
         "limits.key_bytes",
@@ -174,7 +183,7 @@ impl KeySpec {
 }
 
 /// Every key, in the order of [`Key`], which is that of the example.
-pub(crate) const KEYS: [KeySpec; 47] = [
+pub(crate) const KEYS: [KeySpec; 53] = [
     spec(
         Key::Data,
         "data",
@@ -357,6 +366,44 @@ pub(crate) const KEYS: [KeySpec; 47] = [
         "Bytes of committed entries that are applied in one step.",
     ),
     spec(
+        Key::SnapshotLogBytes,
+        "snapshot.log_bytes",
+        size(4 * KIB, 1 << 50),
+        "1GiB",
+        "How much log a shard writes before its state goes to a snapshot, behind which the log is released; and at least 4 times its last snapshot. A log that nears its budget asks for snapshots earlier.",
+    ),
+    spec(
+        Key::SnapshotCount,
+        "snapshot.count",
+        count(1, u64::MAX / 2),
+        "off",
+        "Entries that a shard commits before its next snapshot.",
+    )
+    .or_off(),
+    spec(
+        Key::SnapshotInterval,
+        "snapshot.interval",
+        duration(SECOND, 24 * 365 * HOUR),
+        "off",
+        "The time after a snapshot at which the shard takes the next, if anything has changed.",
+    )
+    .or_off(),
+    spec(
+        Key::SnapshotRateLimit,
+        "snapshot.rate_limit",
+        size(MIB, 1 << 50),
+        "128MiB",
+        "Bytes a second that the snapshots of one core write at most, so that the disk is left to the log.",
+    ),
+    spec(
+        Key::DiskLow,
+        "disk.low",
+        size(0, 1 << 50),
+        "auto",
+        "What must be free on the disk of the data. With less only deletes and compaction are taken, and the log is released as far as it can be; writes go on by themselves once a quarter more than this is free. By default a twentieth of the disk, at most 1GiB.",
+    )
+    .or_auto(),
+    spec(
         Key::HistoryMaxRevisions,
         "history.max_revisions",
         count(1, 1_000_000_000),
@@ -490,6 +537,13 @@ pub(crate) const KEYS: [KeySpec; 47] = [
         count(1, 1_000_000),
         "16384",
         "Batches of a core whose answers are being gathered; beyond it they are answered Overloaded.",
+    ),
+    spec(
+        Key::LimitsRangeDeletes,
+        "limits.range_deletes",
+        count(1, 1_024),
+        "64",
+        "Deletions of ranges that a core carries from shard to shard at one time; beyond it they are answered Overloaded.",
     ),
     spec(
         Key::AdminListen,

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use metastore_engine::{AdmissionSettings, BatchSettings, RaftSettings, Settings};
+use metastore_engine::{
+    AdmissionSettings, BatchSettings, RaftSettings, Settings, SnapshotSettings,
+};
 use metastore_net::server::ServerOptions;
 use metastore_net::{ConnectionLimits, ServerLimits};
 use metastore_wal::device::FlushMethod;
@@ -111,6 +113,8 @@ impl Configuration {
                     _ => FlushMethod::WriteThenSync,
                 }),
             },
+            disk_low_bytes: self.optional_number(Key::DiskLow),
+            snapshot_bytes_per_second_max: self.number(Key::SnapshotRateLimit),
             history: HistoryOptions {
                 revisions_max: self.demanded(Key::HistoryMaxRevisions),
                 age_ms_max: self.demanded(Key::HistoryMaxAge),
@@ -159,12 +163,19 @@ impl Configuration {
                 target_ms: self.number(Key::AdmissionTarget),
                 interval_ms: self.number(Key::AdmissionInterval),
             },
+            snapshots: SnapshotSettings {
+                log_bytes_min: self.number(Key::SnapshotLogBytes),
+                entries: self.optional_number(Key::SnapshotCount),
+                interval_ms: self.optional_number(Key::SnapshotInterval),
+                ..SnapshotSettings::default()
+            },
             deadline_default_ms: self.number(Key::LimitsDeadlineDefault),
             deadline_max_ms: self.number(Key::LimitsDeadlineMax),
             reads_waiting_max: self.size(Key::LimitsReadsWaiting),
             ranges_max: self.size(Key::LimitsRanges),
             ranges_per_connection_max: self.size(Key::LimitsRangesPerConnection),
             gathers_max: self.size(Key::LimitsBatchesWaiting),
+            sweeps_max: self.size(Key::LimitsRangeDeletes),
             ..Settings::default()
         }
     }

@@ -13,7 +13,7 @@ use glommio::net::UnixStream;
 use glommio::timer::Timer;
 use metastore_engine::{
     Account, ConnectionId, Core, CoreId, Effect, Effects, Input, LoadRoom, MemoryShare, MeshBatch,
-    RequestId as EngineRequestId, Time,
+    RequestId as EngineRequestId, SnapshotFailed, SnapshotId, SnapshotTicket, Time,
 };
 use metastore_net::server::{self, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
@@ -22,10 +22,12 @@ use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseS
 
 use super::board::{Board, CoreNumbers, PUBLISH_INTERVAL};
 use super::clock::Clock;
+use super::disk_space::DiskWatch;
 use super::event::Event;
 use super::halt::{halt, halt_for};
 use super::memory::{CONNECTION_BYTES, CoreMemory};
 use super::outgoing::{MeshSender, Outgoing};
+use super::snapshot_writer::{JobEnd, SnapshotJob, SnapshotWork, SnapshotWriter};
 use super::wire::{self, CoreFacts, DriverCounts};
 use crate::log;
 
@@ -42,8 +44,13 @@ pub(crate) struct DriverParts {
     pub(crate) core: Core,
     pub(crate) ring: Ring,
     pub(crate) log_directory: PathBuf,
+    /// Where the shards have their directories.
+    pub(crate) data: PathBuf,
+    /// Snapshots are written no faster than this.
+    pub(crate) snapshot_bytes_per_second_max: u64,
     pub(crate) clock: Clock,
     pub(crate) facts: CoreFacts,
+    pub(crate) disk: DiskWatch,
     pub(crate) mesh: Option<Box<dyn MeshSender>>,
     pub(crate) memory: MemoryShare,
 }
@@ -55,9 +62,12 @@ pub(crate) struct Driver {
     ring: RefCell<Ring>,
     completions: RefCell<Vec<Completion>>,
     log_directory: PathBuf,
-    preparation_pause: PauseSwitch,
+    /// Whoever writes in the background waits while this says so.
+    background_pause: PauseSwitch,
+    snapshots: SnapshotWriter,
     clock: Clock,
     facts: CoreFacts,
+    disk: DiskWatch,
     connections: Connections,
     outgoing: RefCell<Outgoing>,
     memory: RefCell<CoreMemory>,
@@ -74,21 +84,32 @@ impl Driver {
             core,
             ring,
             log_directory,
+            data,
+            snapshot_bytes_per_second_max,
             clock,
             facts,
+            disk,
             mesh,
             memory,
         } = parts;
         let cores = usize::from(facts.hello.core_count);
+        let background_pause = PauseSwitch::default();
         Driver {
             core: RefCell::new(core),
             effects: RefCell::default(),
             ring: RefCell::new(ring),
             completions: RefCell::default(),
             log_directory,
-            preparation_pause: PauseSwitch::default(),
+            snapshots: SnapshotWriter::new(
+                data,
+                snapshot_bytes_per_second_max,
+                background_pause.clone(),
+                disk.clone(),
+            ),
+            background_pause,
             clock,
             facts,
+            disk,
             connections: Connections::default(),
             outgoing: RefCell::new(Outgoing::new(mesh, cores)),
             memory: RefCell::new(CoreMemory::new(memory)),
@@ -163,8 +184,8 @@ impl Driver {
         let mut core = self.core.borrow_mut();
         core.on_turn_executed(finished, self.clock.now());
         match core.is_log_behind() {
-            true => self.preparation_pause.pause(),
-            false => self.preparation_pause.resume(),
+            true => self.background_pause.pause(),
+            false => self.background_pause.resume(),
         }
         if core.has_work() || core.has_slice() {
             self.turn_wanted.set();
@@ -237,6 +258,20 @@ impl Driver {
             Effect::RemoveSegment { file } => {
                 glommio::spawn_local(Rc::clone(self).remove_segment(file)).detach();
             }
+            Effect::WriteSnapshot {
+                ticket,
+                snapshot,
+                offset,
+                bytes,
+            } => self.add_snapshot_job(ticket, snapshot, SnapshotWork::Write { offset, bytes }),
+            Effect::FinishSnapshot {
+                ticket,
+                snapshot,
+                bytes,
+            } => self.add_snapshot_job(ticket, snapshot, SnapshotWork::Finish { bytes }),
+            Effect::RemoveSnapshot { ticket, snapshot } => {
+                self.add_snapshot_job(ticket, snapshot, SnapshotWork::Remove);
+            }
             Effect::Reply {
                 connection,
                 request,
@@ -302,7 +337,7 @@ impl Driver {
     /// The first segments hold up the start, later ones must not hold up the log.
     fn preparation_pace(&self) -> Pace {
         match self.is_serving() {
-            true => Pace::limited(PREPARE_BYTES_PER_SECOND_MAX, self.preparation_pause.clone()),
+            true => Pace::limited(PREPARE_BYTES_PER_SECOND_MAX, self.background_pause.clone()),
             false => Pace::unlimited(),
         }
     }
@@ -360,6 +395,33 @@ impl Driver {
         self.turn_wanted.set();
     }
 
+    // ---- Snapshots ----
+
+    fn add_snapshot_job(&self, ticket: SnapshotTicket, snapshot: SnapshotId, work: SnapshotWork) {
+        self.snapshots.add(SnapshotJob {
+            ticket,
+            snapshot,
+            work,
+        });
+    }
+
+    /// Writes the files of snapshots. What fails there costs a snapshot and nothing else: everything that it would have
+    /// covered is in the log.
+    pub(crate) async fn drive_snapshots(self: Rc<Self>) {
+        let on_end = |end: JobEnd| {
+            if let Err(error) = &end.result {
+                eprintln!("metastore: {error}");
+            }
+            self.step(Input::SnapshotDone {
+                ticket: end.ticket,
+                result: end.result.map_err(|_told| SnapshotFailed),
+                buffer: end.buffer,
+            });
+            self.turn_wanted.set();
+        };
+        self.snapshots.run(on_end).await;
+    }
+
     // ---- Time ----
 
     /// Wakes the core when its next deadline has come.
@@ -376,7 +438,11 @@ impl Driver {
             )
             .await;
             if self.clock.now() >= deadline {
+                self.step(Input::DiskSpace(self.disk.space()));
                 self.step(Input::Tick);
+                let core = self.core.borrow();
+                self.disk.want_reserve(core.id(), core.snapshot_bytes_max());
+                drop(core);
                 self.run_turn();
             }
         }
@@ -410,6 +476,7 @@ impl Driver {
             connection_counts: self.connections.counts(),
             ring_writes: self.ring.borrow().status().writes,
             memory: self.memory.borrow().counts(),
+            disk_free_bytes: self.disk.free_bytes(),
         }
     }
 

@@ -10,6 +10,8 @@ use metastore_wal::LogOptionsError;
 use metastore_wal::device::DeviceError;
 use thiserror::Error;
 
+use super::snapshot_files::SnapshotFileError;
+
 /// Why a node cannot start.
 #[derive(Debug, Error)]
 pub(crate) enum StartError {
@@ -21,6 +23,9 @@ pub(crate) enum StartError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The snapshots that the log names cannot be loaded.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotFileError),
     /// Another process holds the data.
     #[error("{path} is locked: another metastore process uses this data directory")]
     Locked {
@@ -258,6 +263,7 @@ impl StartError {
             | StartError::Descriptors { .. }
             | StartError::Executor { .. }
             | StartError::Recovery { .. }
+            | StartError::Snapshot(_)
             | StartError::CoreEnded { .. } => false,
         }
     }

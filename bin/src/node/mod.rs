@@ -5,6 +5,7 @@ mod clock;
 mod core_thread;
 mod cpus;
 mod data;
+mod disk_space;
 mod driver;
 mod error;
 mod event;
@@ -19,6 +20,8 @@ mod options;
 mod outgoing;
 mod phase;
 mod pulse;
+pub(crate) mod snapshot_files;
+mod snapshot_writer;
 mod stop;
 mod wire;
 
@@ -42,6 +45,7 @@ use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::cpus::parse_list as parse_cpu_list;
 pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
+use self::disk_space::DiskWatch;
 pub(crate) use self::error::StartError;
 use self::limits::{NodeLimits, NodeSize};
 use self::mesh::MeshEnds;
@@ -52,6 +56,7 @@ pub(crate) use self::options::{
 use self::phase::NodePhase;
 use self::pulse::Pulse;
 pub(crate) use self::stop::StopOutcome;
+
 use crate::admin;
 
 /// How long a port may take to become free after the process that had it was killed.
@@ -137,6 +142,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         },
     )?;
     let memory = MemoryPool::new(limits.budget);
+    let disk = DiskWatch::start(data.path(), options.disk_low_bytes, cores)?;
     let (ready, reports) = mpsc::channel();
     let (stopped, stops) = mpsc::channel();
     let mut meshes: Vec<Option<MeshEnds>> = match cores {
@@ -156,7 +162,9 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             fault: options.fault,
             memory: Arc::clone(&memory),
             server: limits.server,
+            snapshot_bytes_per_second_max: options.snapshot_bytes_per_second_max,
             clock,
+            disk: disk.clone(),
             board: board.clone(),
             mesh: meshes[index].take(),
             phase: phase.clone(),

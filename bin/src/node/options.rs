@@ -21,6 +21,10 @@ pub(crate) struct NodeOptions {
     pub(crate) cpus: Option<String>,
     pub(crate) oversubscription: Oversubscription,
     pub(crate) wal: WalOptions,
+    /// What must be free on the disk for anything but deletes; `None` for a share of the disk.
+    pub(crate) disk_low_bytes: Option<u64>,
+    /// Bytes a second that the snapshots of a core take of the disk.
+    pub(crate) snapshot_bytes_per_second_max: u64,
     pub(crate) history: HistoryOptions,
     pub(crate) settings: Settings,
     pub(crate) server: ServerOptions,

@@ -37,6 +37,8 @@ pub(crate) struct DriverCounts {
     pub(crate) ring_writes: u64,
     pub(crate) connection_counts: ConnectionCounts,
     pub(crate) memory: MemoryCounts,
+    /// What is free on the disk of the data.
+    pub(crate) disk_free_bytes: u64,
 }
 
 impl CoreFacts {
@@ -285,6 +287,14 @@ fn to_wire_error(error: &RequestError) -> WireError {
             actual: *used_bytes,
             ..new(ErrorCode::QuotaExceeded)
         },
+        RequestError::DiskLow {
+            free_bytes,
+            low_bytes,
+        } => WireError {
+            limit: *low_bytes,
+            actual: *free_bytes,
+            ..new(ErrorCode::ReadOnly)
+        },
         RequestError::Cancelled => new(ErrorCode::Cancelled),
         RequestError::ShuttingDown => new(ErrorCode::ShuttingDown),
     };
@@ -374,6 +384,11 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         ("connections_timed_out", connections.timed_out),
         ("connections_unread", connections.unread),
         ("accept_failures", connections.accept_failures),
+        ("snapshots", counters.snapshots),
+        ("snapshot_bytes", counters.snapshot_bytes),
+        ("snapshots_failed", counters.snapshots_failed),
+        ("rewrites", counters.rewrites),
+        ("disk_free_bytes", counts.disk_free_bytes),
     ]
     .into_iter()
     .chain(allocator::counters())

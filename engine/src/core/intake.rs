@@ -1,7 +1,7 @@
 //! What clients and other cores ask of a core: each request finds its shard, here or on another core.
 
 use metastore_statemachine::{Command, CommandKind, GetQuery, RangeQuery};
-use metastore_wal::{CoreId, LogSpace, ShardId};
+use metastore_wal::{CoreId, ShardId};
 
 use super::Core;
 use super::admission::{Lane, lane_of};
@@ -12,9 +12,6 @@ use crate::mesh::{MeshBatch, MeshMessage, RangePartKey, RangePlan, ReadOp, Reply
 use crate::replica::KeyList;
 use crate::request::{OVERLOADED_RETRY_MS, ReadShape, Reply, Request, RequestError};
 use crate::span::Span;
-
-/// What clients are told to wait while a segment is being prepared.
-const SEGMENT_RETRY_MS: u32 = 100;
 
 impl Core {
     pub(super) fn deadline(&self, now: Time, deadline_ms: u32) -> Time {
@@ -242,28 +239,9 @@ impl Core {
         deadline: Time,
         out: &mut Effects,
     ) {
-        match self.log.space() {
-            LogSpace::Ok => {}
-            LogSpace::Exhausted {
-                budget_bytes,
-                used_bytes,
-            } => {
-                self.refuse(
-                    out,
-                    reply_to,
-                    RequestError::LogBudget {
-                        budget_bytes,
-                        used_bytes,
-                    },
-                );
-                return;
-            }
-            // A segment is being prepared, or the disk is full and the driver tries again.
-            LogSpace::SpareMissing { .. } => {
-                let retry_after_ms = SEGMENT_RETRY_MS;
-                self.refuse(out, reply_to, RequestError::Overloaded { retry_after_ms });
-                return;
-            }
+        if let Err(error) = self.check_space(bytes) {
+            self.refuse(out, reply_to, error);
+            return;
         }
         let (command, _) = Command::decode(bytes).expect("the edge checked the command");
         let lane = lane_of(command.kind);

@@ -43,6 +43,20 @@ pub(super) fn file_system_type(file: &File) -> io::Result<u64> {
     Ok(facts.f_type as u64 & u64::from(u32::MAX))
 }
 
+/// How much of the file system of `file` is free for this process, and how much there is, in bytes.
+pub(super) fn space(file: &File) -> io::Result<(u64, u64)> {
+    let mut facts = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the descriptor is open, and the pointer is to memory for one `statvfs`.
+    checked(unsafe { libc::fstatvfs(file.as_raw_fd(), facts.as_mut_ptr()) })?;
+    // SAFETY: all zeros is a valid `statvfs`, and the call has filled it.
+    let facts = unsafe { facts.assume_init() };
+    let block = facts.f_frsize;
+    Ok((
+        block.saturating_mul(facts.f_bavail),
+        block.saturating_mul(facts.f_blocks),
+    ))
+}
+
 /// What direct I/O to `file` needs.
 pub(super) fn direct_alignment(file: &File) -> io::Result<DirectAlignment> {
     let mut facts = MaybeUninit::<libc::statx>::zeroed();
