@@ -111,6 +111,7 @@ impl Answered<'_> {
             | RequestError::Compacted { .. }
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired
+            | RequestError::QuotaExceeded { .. }
             | RequestError::Cancelled
             | RequestError::ShuttingDown => {}
         }
