@@ -1,0 +1,98 @@
+//! Everyday operations against the real thing.
+
+use metastore_net::async_client::{Client, ClientSettings, Error};
+use metastore_statemachine::Revision;
+
+use crate::harness::{Store, TestDirectory};
+
+async fn start(name: &str) -> (TestDirectory, Store, Client) {
+    let directory = TestDirectory::new(name);
+    let store = Store::start(&directory.path().join("data"), 2, &["--shards", "4"]);
+    let address = format!("127.0.0.1:{}", store.port);
+    let client = Client::connect([address], ClientSettings::default())
+        .await
+        .expect("the store serves");
+    (directory, store, client)
+}
+
+#[tokio::test]
+async fn every_operation_is_understood() {
+    let (_directory, _store, client) = start("library-operations").await;
+    let first = client.put("/a/k", "one").if_absent().await.expect("absent");
+    let exists = client.put("/a/k", "x").if_absent().await;
+    assert!(
+        matches!(exists, Err(Error::Conflict { revision }) if revision == first.revision),
+        "{exists:?}"
+    );
+    let second = client
+        .put("/a/k", "two")
+        .expected_revision(first.revision)
+        .return_previous()
+        .await
+        .expect("nobody was faster");
+    assert_eq!(second.previous.expect("asked for").value, b"one");
+    let old = client.get("/a/k").at(first.revision).await.expect("kept");
+    assert_eq!(old.row.expect("it was there").value, b"one");
+    client.append("/a/k", " extra").await.expect("it serves");
+    let many = client
+        .get_many(["/a/k", "/a/none"])
+        .await
+        .expect("one shard");
+    let rows: Vec<_> = many.rows.iter().map(Option::is_some).collect();
+    assert_eq!(rows, [true, false]);
+    assert_eq!(client.add("/a/n", 5).await.expect("it serves").value, 5);
+    assert_eq!(client.max("/a/n", 3).await.expect("it serves").value, 5);
+    assert_eq!(client.min("/a/n", 3).await.expect("it serves").value, 3);
+    let text = client.add("/a/k", 1).await;
+    assert!(matches!(text, Err(Error::NotANumber)), "{text:?}");
+    let deleted = client
+        .delete("/a/k")
+        .return_previous()
+        .await
+        .expect("it serves");
+    assert_eq!(deleted.previous.expect("it was there").value, b"two extra");
+    assert!(!client.delete("/a/k").await.expect("it serves").existed);
+    client.ping().await.expect("it serves");
+    assert!(
+        !client
+            .status()
+            .await
+            .expect("it serves")
+            .replicas
+            .is_empty()
+    );
+    assert_eq!(client.shard_map().await.expect("it serves").shards.len(), 4);
+    let future = client.get("/a/n").at(Revision(1_000_000)).await;
+    assert!(future.is_err(), "{future:?}");
+}
+
+#[tokio::test]
+async fn batches_and_ranges_span_shards() {
+    let (_directory, _store, client) = start("library-batches").await;
+    let mut batch = client.batch();
+    for index in 0..3_000 {
+        batch.put(format!("/{}/{index:04}", index % 20), "value");
+    }
+    let answers = batch.await;
+    assert!(answers.iter().all(Result::is_ok));
+    let mut stream = client
+        .range("/")
+        .keys_only()
+        .stream()
+        .await
+        .expect("it serves");
+    let mut keys = Vec::new();
+    while let Some(row) = stream.next().await.expect("it serves") {
+        keys.push(row.key);
+    }
+    assert_eq!(keys.len(), 3_000);
+    assert!(keys.is_sorted());
+    assert_eq!(stream.revisions().len(), 4);
+    let one = client
+        .range("/7/")
+        .children()
+        .collect()
+        .await
+        .expect("it serves");
+    assert_eq!((one.rows.len(), one.revisions.len()), (150, 1));
+}
