@@ -2,5 +2,6 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
-
+mod history;
 mod operations;
+mod transactions;

@@ -1,7 +1,10 @@
 //! Everyday operations against the real thing.
 
-use metastore_net::async_client::{Client, ClientSettings, Error};
-use metastore_statemachine::Revision;
+use metastore_net::ErrorCode;
+use metastore_net::async_client::{Client, ClientSettings, Error, OwnedTxnResult};
+use metastore_statemachine::{
+    Branch, Command, Commit, Compare, Existence, KeyRange, NamespaceId, Operation, Revision, Txn,
+};
 
 use crate::harness::{Store, TestDirectory};
 
@@ -95,4 +98,75 @@ async fn batches_and_ranges_span_shards() {
         .await
         .expect("it serves");
     assert_eq!((one.rows.len(), one.revisions.len()), (150, 1));
+}
+
+#[tokio::test]
+async fn transactions_known_beforehand_take_one_round_trip() {
+    let (_directory, _store, client) = start("library-txn").await;
+    let put = Command::put(NamespaceId::DEFAULT, b"/d/lock", b"me");
+    let acquire = || Txn {
+        compares: vec![Compare::existence(b"/d/lock", Existence::Absent)],
+        then: vec![Operation::Mutation(put)],
+        otherwise: vec![Operation::Get(b"/d/lock")],
+    };
+    let first = client.txn(acquire()).await.expect("it serves");
+    assert_eq!(first.branch, Branch::Then);
+    let second = client.txn(acquire()).await.expect("it serves");
+    assert_eq!(second.branch, Branch::Otherwise);
+    let [OwnedTxnResult::Get(Some(row))] = second.results.as_slice() else {
+        panic!("{second:?}");
+    };
+    assert_eq!(
+        (row.value.as_slice(), row.mod_revision),
+        (&b"me"[..], first.revision)
+    );
+    // Somebody adds to a range that was read.
+    let commit = || Commit {
+        read_revision: first.revision,
+        read_ranges: vec![KeyRange::children(b"/d/", b'/')],
+        mutations: vec![Command::put(NamespaceId::DEFAULT, b"/d/x", b"x")],
+        ..Commit::default()
+    };
+    client.commit(commit()).await.expect("nothing has changed");
+    let conflict = client.commit(commit()).await;
+    assert!(
+        matches!(&conflict, Err(Error::TransactionConflict { key, .. }) if key == b"/d/"),
+        "{conflict:?}"
+    );
+}
+
+#[tokio::test]
+async fn ranges_are_deleted_and_history_is_forgotten() {
+    let (_directory, _store, client) = start("library-delete-range").await;
+    let mut batch = client.batch();
+    for index in 0..2_000 {
+        batch.put(format!("/{}/{index:04}", index % 8), "value");
+    }
+    assert!(batch.await.iter().all(Result::is_ok));
+    let one = client
+        .delete_range("/3/")
+        .children()
+        .await
+        .expect("it serves");
+    assert_eq!(one.count, 250);
+    let all = client.delete_range("/").await.expect("it serves");
+    assert_eq!(all.count, 1_750);
+    let left = client.range("/").collect().await.expect("it serves");
+    assert_eq!(left.rows, []);
+
+    let before = client.put("/d/k", "1").await.expect("it serves").revision;
+    let after = client.put("/d/k", "2").await.expect("it serves").revision;
+    client.compact("/d/k", after).await.expect("it serves");
+    let gone = client
+        .get("/d/k")
+        .at(before)
+        .await
+        .expect_err("it was forgotten");
+    assert_eq!(gone.code(), Some(ErrorCode::Compacted));
+    let kept = client
+        .get("/d/k")
+        .at(after)
+        .await
+        .expect("it is the newest");
+    assert_eq!(kept.row.expect("it is there").value, b"2");
 }

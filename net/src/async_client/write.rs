@@ -196,6 +196,13 @@ pub(super) fn check_outcome(
         OutcomeCode::NotANumber => Error::NotANumber,
         OutcomeCode::Overflow => Error::Overflow,
         OutcomeCode::TooLarge => Error::ValueTooLarge,
+        OutcomeCode::Compacted => Error::Compacted {
+            oldest: outcome.revision,
+        },
+        OutcomeCode::FutureRevision => Error::FutureRevision {
+            current: outcome.revision,
+        },
+        OutcomeCode::OverBudget => Error::OverBudget,
     };
     // This attempt changed nothing, but the one before may have, and this one may have failed because of it.
     Err(match before {
