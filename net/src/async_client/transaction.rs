@@ -161,6 +161,15 @@ impl Client {
     }
 }
 
+/// The revision that the server's error names.
+fn revision_of(error: &Error) -> Revision {
+    if let Error::Server(error) = error {
+        error.revision
+    } else {
+        Revision(0)
+    }
+}
+
 /// Whether another attempt of the transaction may end better.
 fn is_conflict(error: &Error) -> bool {
     matches!(
@@ -301,16 +310,14 @@ impl Transaction {
 
     /// An error after which the transaction must be run again is remembered, in case its body swallows it.
     fn note_conflict(&self, error: Error) -> Error {
-        let conflict = match error {
-            Error::Server(wire) if wire.code == ErrorCode::Compacted => Error::Compacted {
-                oldest: wire.revision,
+        let conflict = match error.code() {
+            Some(ErrorCode::Compacted) => Error::Compacted {
+                oldest: revision_of(&error),
             },
-            Error::Server(wire) if wire.code == ErrorCode::FutureRevision => {
-                Error::FutureRevision {
-                    current: wire.revision,
-                }
-            }
-            error => error,
+            Some(ErrorCode::FutureRevision) => Error::FutureRevision {
+                current: revision_of(&error),
+            },
+            Some(_) | None => error,
         };
         if is_conflict(&conflict) {
             self.state().restart = Some(conflict.clone());

@@ -51,10 +51,6 @@ pub(super) struct ReadSet {
 }
 
 impl ReadSet {
-    pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.ranges.is_empty()
-    }
-
     pub(super) fn add_key(&mut self, key: &[u8]) -> Result<(), Error> {
         if !self.keys.contains(key) {
             self.grow(key.len())?;
