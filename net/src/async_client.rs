@@ -125,7 +125,7 @@ impl Client {
     /// used, on a tokio runtime with time and network.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] when none answers before the settings' deadline.
+    /// [`Error::Unreachable`] when none answers; each is asked once.
     pub async fn connect<A: Into<String>>(
         seeds: impl IntoIterator<Item = A>,
         settings: ClientSettings,
@@ -278,7 +278,7 @@ impl Client {
     ) -> Call {
         let mut body = Vec::new();
         encode(&mut body);
-        let namespaces = &self.shared.settings.namespaces;
+        let namespaces = &self.shared.settings().namespaces;
         Call {
             kind,
             body,

@@ -40,7 +40,7 @@ impl<'a> Range<'a> {
     pub(super) fn new(client: &'a Client, prefix: &'a [u8]) -> Range<'a> {
         Range {
             request: RangeRequest::subtree(client.namespace, prefix),
-            deadline: client.shared.settings.deadline,
+            deadline: client.shared.settings().deadline,
             client,
         }
     }
@@ -120,7 +120,7 @@ impl<'a> Range<'a> {
     pub async fn collect(self) -> Result<RangeAnswer, Error> {
         let deadline = Instant::now() + self.deadline;
         let shared = &self.client.shared;
-        let mut journey = Journey::new(&shared.settings);
+        let mut journey = Journey::new(shared.settings());
         loop {
             let mut stream = self.open(deadline).await?;
             let failure = match stream.gather(deadline).await? {
@@ -136,7 +136,7 @@ impl<'a> Range<'a> {
     async fn open(&self, deadline: Instant) -> Result<RangeStream, Error> {
         let shared = &self.client.shared;
         let query = &self.request.query;
-        let namespaces = &shared.settings.namespaces;
+        let namespaces = &shared.settings().namespaces;
         let route = Route::of_range(namespaces, query.namespace, query.prefix, query.scope);
         let mut body = Vec::new();
         self.request.encode_into(&mut body);
@@ -151,8 +151,9 @@ impl<'a> Range<'a> {
             rows: VecDeque::new(),
             revisions: Vec::new(),
             patience: self.deadline,
+            broken: None,
         };
-        let mut journey = Journey::new(&shared.settings);
+        let mut journey = Journey::new(shared.settings());
         loop {
             let Some(address) = shared.choose_address(route, &mut journey) else {
                 return Err(Error::Unreachable { last: None });
@@ -182,24 +183,31 @@ pub struct RangeStream {
     rows: VecDeque<OwnedRow>,
     revisions: Vec<ShardRevision>,
     patience: Duration,
+    /// Why nothing more comes, although the range has not ended.
+    broken: Option<Fault>,
 }
 
 impl RangeStream {
     /// The next row; `None` after the last. It may be dropped while it waits, and nothing is lost.
     ///
     /// # Errors
-    /// [`Error::Interrupted`]: the rows before are right, but there may have been more. Nothing comes after an error.
+    /// [`Error::Interrupted`]: the rows before are right, but there may have been more. Nothing but it comes from then on.
     pub async fn next(&mut self) -> Result<Option<OwnedRow>, Error> {
         if let Some(row) = self.rows.pop_front() {
             return Ok(Some(row));
         }
-        let deadline = Instant::now() + self.patience;
-        self.advance(deadline)
-            .await
-            .map_err(|failure| Error::Interrupted {
-                cause: Box::new(failure.fault),
-            })?;
-        Ok(self.rows.pop_front())
+        if self.broken.is_none() {
+            let deadline = Instant::now() + self.patience;
+            if let Err(failure) = self.advance(deadline).await {
+                self.broken = Some(failure.fault);
+            }
+        }
+        match &self.broken {
+            Some(fault) => Err(Error::Interrupted {
+                cause: Box::new(fault.clone()),
+            }),
+            None => Ok(self.rows.pop_front()),
+        }
     }
 
     /// At which revision each shard was read. Empty until the last row has come.
@@ -215,7 +223,7 @@ impl RangeStream {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let streams = &self.shared.streams;
-        let taken = streams.take(&address, &self.shared.settings, deadline);
+        let taken = streams.take(&address, &self.shared.dialing, deadline);
         let mut wire = taken.await?;
         let frame_bytes_max = wire.server.limits.frame_bytes as usize;
         if FRAME_HEADER_BYTES + body.len() > frame_bytes_max {
@@ -260,7 +268,7 @@ impl RangeStream {
 
     /// All rows that are left. The inner error is one after which the range may be read again from its beginning.
     async fn gather(&mut self, deadline: Instant) -> Result<Result<RangeAnswer, Failure>, Error> {
-        let limit = self.shared.settings.collect_bytes_max;
+        let limit = self.shared.settings().collect_bytes_max;
         let mut answer = RangeAnswer::default();
         let mut bytes = 0;
         loop {

@@ -106,7 +106,7 @@ impl<'c, T> StructuredWrite<'c, T> {
         structured: Structured<'c>,
         key: Option<&'c [u8]>,
     ) -> StructuredWrite<'c, T> {
-        let settings = &client.shared.settings;
+        let settings = client.shared.settings();
         StructuredWrite {
             key: key.or_else(|| structured.first_named()).unwrap_or(ANY_KEY),
             structured,
@@ -135,7 +135,7 @@ impl<'c, T> StructuredWrite<'c, T> {
         let command = plain_command(self.structured.kind(), client.namespace, self.key, &value);
         let mut body = Vec::new();
         command.encode_into(&mut body);
-        let namespaces = &client.shared.settings.namespaces;
+        let namespaces = &client.shared.settings().namespaces;
         let route = match &self.structured {
             Structured::DeleteRange(range) => {
                 Route::of_range(namespaces, client.namespace, range.prefix, range.scope)

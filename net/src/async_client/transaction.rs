@@ -110,7 +110,7 @@ impl Client {
         F: FnMut(Transaction) -> R,
         R: Future<Output = Result<T, E>>,
     {
-        let settings = &self.shared.settings;
+        let settings = self.shared.settings();
         let options = TransactionOptions {
             deadline: settings.deadline,
             attempts_max: settings.transaction_attempts_max,
@@ -133,7 +133,7 @@ impl Client {
         R: Future<Output = Result<T, E>>,
     {
         let deadline = Instant::now() + options.deadline;
-        let settings = &self.shared.settings;
+        let settings = self.shared.settings();
         let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max);
         let mut attempts = 0;
         loop {
@@ -329,7 +329,7 @@ impl Transaction {
     /// this must be known before one is asked for it.
     fn settle(&self, key: &[u8]) -> Result<(), Error> {
         let client = &self.inner.client;
-        let namespaces = &client.shared.settings.namespaces;
+        let namespaces = &client.shared.settings().namespaces;
         match Route::of_key(namespaces, client.namespace, key) {
             Route::Slot(slot) => self.settle_in(slot, key),
             Route::Any => Ok(()),
@@ -478,7 +478,7 @@ impl<'a> TransactionRange<'a> {
     /// As [`Transaction::settle`]; a range over several shards cannot be read at a revision of one.
     fn settle(&self) -> Result<(), Error> {
         let client = &self.transaction.inner.client;
-        let namespaces = &client.shared.settings.namespaces;
+        let namespaces = &client.shared.settings().namespaces;
         match Route::of_range(namespaces, client.namespace, self.prefix, self.scope) {
             Route::Slot(slot) => self.transaction.settle_in(slot, self.prefix),
             Route::Any if namespaces.rule(client.namespace).is_none() => Ok(()),

@@ -80,7 +80,7 @@ impl<'a, T> Write<'a, T> {
         key: &'a [u8],
         value: Value<'a>,
     ) -> Write<'a, T> {
-        let settings = &client.shared.settings;
+        let settings = client.shared.settings();
         Write {
             retry_unknown: settings.retry_unknown,
             deadline: settings.deadline,

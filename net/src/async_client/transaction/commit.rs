@@ -81,7 +81,7 @@ fn encode(
 /// A commit that puts a key that it has read makes its own repetition a conflict: of all its sendings one at most is
 /// applied.
 fn effect(client: &Client, reads: &ReadSet, mutations: &[Mutation]) -> Effect {
-    let settings = &client.shared.settings;
+    let settings = client.shared.settings();
     let is_once = mutations
         .iter()
         .any(|one| one.kind == CommandKind::Put && reads.covers(&one.key));
