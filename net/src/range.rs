@@ -142,14 +142,8 @@ fn bound<'a>(
     Ok(bytes)
 }
 
-/// The revision at which a range read one shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShardRevision {
-    /// The shard.
-    pub shard: u32,
-    /// Its revision in the range's namespace.
-    pub revision: Revision,
-}
+/// The revision at which one shard was read, or that a command took there.
+pub use metastore_statemachine::ShardRevision;
 
 /// Whether more of a range follows a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -179,6 +179,7 @@ impl State {
             revision: Revision(1),
             number: None,
             previous: None,
+            detail: None,
         }
     }
 

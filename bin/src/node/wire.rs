@@ -239,7 +239,14 @@ fn to_wire_error(error: &RequestError) -> WireError {
             actual: *actual,
             ..new(ErrorCode::TooLarge)
         },
-        RequestError::CrossShard => new(ErrorCode::CrossShard),
+        RequestError::CrossShard { keys } => WireError {
+            keys: keys.clone(),
+            ..new(ErrorCode::CrossShard)
+        },
+        RequestError::DeletedInPart { deleted, cause } => WireError {
+            actual: *deleted,
+            ..to_wire_error(cause)
+        },
         RequestError::Compacted { oldest } => with_revision(ErrorCode::Compacted, *oldest),
         RequestError::FutureRevision { current } => {
             with_revision(ErrorCode::FutureRevision, *current)
@@ -325,6 +332,7 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         ("ring_writes", counts.ring_writes),
         ("gathers_open", waiting.gathers as u64),
         ("ranges_open", waiting.ranges as u64),
+        ("range_deletes_open", waiting.sweeps as u64),
         ("range_parts_open", waiting.range_parts as u64),
         ("command_bytes_waiting", waiting.command_bytes as u64),
     ]

@@ -13,6 +13,17 @@ enum TransferError {
     Store(Error),
 }
 
+impl std::fmt::Display for TransferError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TransferError::TooLittle { balance } => write!(formatter, "only {balance} is there"),
+            TransferError::Store(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl std::error::Error for TransferError {}
+
 impl From<Error> for TransferError {
     fn from(error: Error) -> TransferError {
         TransferError::Store(error)
@@ -20,7 +31,7 @@ impl From<Error> for TransferError {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), TransferError> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = connect().await?;
     // Both accounts are of one directory, and so of one shard.
     let directory = fresh_directory("transfer");
@@ -42,7 +53,7 @@ async fn main() -> Result<(), TransferError> {
                 assert_eq!(balance, 10);
                 refused += 1;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
 

@@ -77,6 +77,25 @@ struct State {
     restart: Option<Error>,
 }
 
+/// What a transaction reads.
+enum Ask<'a> {
+    Key(&'a [u8]),
+    Range {
+        range: &'a TransactionRange<'a>,
+        limit: u64,
+    },
+}
+
+impl<'a> Ask<'a> {
+    /// What an error calls it.
+    fn label(&self) -> &'a [u8] {
+        match self {
+            Ask::Key(key) => key,
+            Ask::Range { range, .. } => range.prefix,
+        }
+    }
+}
+
 impl Client {
     /// Runs a transaction: calls `body`, commits what it wrote if nothing that it read has changed, and otherwise calls
     /// it again. Committed transactions are serializable: each is as if it had run alone at its revision.
@@ -241,21 +260,8 @@ impl Transaction {
         }
         self.settle(key)?;
         self.state().reads.add_key(key)?;
-        let client = self.inner.client.clone();
-        let answer = self
-            .read_at(
-                async |at, left| {
-                    let mut get = client.get(key).deadline(left);
-                    if let Some(revision) = at {
-                        get = get.at(revision);
-                    }
-                    let answer = get.await?;
-                    Ok((answer.position, answer.row))
-                },
-                key,
-            )
-            .await?;
-        let value = answer.map(|row| row.value);
+        let rows = self.read(&Ask::Key(key)).await?;
+        let value = rows.into_iter().next().map(|row| row.value);
         self.state().writes.over(key, value)
     }
 
@@ -273,39 +279,49 @@ impl Transaction {
     }
 
     /// Reads at the transaction's revision; the first read finds it.
-    async fn read_at<T>(
-        &self,
-        read: impl AsyncFn(Option<Revision>, Duration) -> Result<(ReadPosition, T), Error>,
-        key: &[u8],
-    ) -> Result<T, Error> {
-        let left = || {
-            self.inner
-                .deadline
-                .saturating_duration_since(Instant::now())
-        };
+    async fn read(&self, ask: &Ask<'_>) -> Result<Vec<OwnedRow>, Error> {
         let mut first = self.inner.position.lock().await;
         let Some(expected) = *first else {
-            let (position, answer) = read(None, left()).await?;
+            let (position, rows) = self.ask_at(ask, None).await?;
             *first = Some(position);
-            return Ok(answer);
+            return Ok(rows);
         };
         drop(first);
         // Revision 0, before the first change, cannot be asked for: the newest must still be it.
         let at = (expected.revision > Revision(0)).then_some(expected.revision);
-        let (position, answer) = read(at, left())
-            .await
-            .map_err(|error| self.note_conflict(error))?;
+        let asked = self.ask_at(ask, at).await;
+        let (position, rows) = asked.map_err(|error| self.note_conflict(error))?;
         if position.shard != expected.shard {
-            return Err(self.cross_shard(key));
+            return Err(self.cross_shard(ask.label()));
         }
         if position.revision != expected.revision {
             return Err(self.note_conflict(Error::TransactionConflict {
-                key: key.to_vec(),
+                key: ask.label().to_vec(),
                 revision: position.revision,
                 attempts: 0,
             }));
         }
-        Ok(answer)
+        Ok(rows)
+    }
+
+    async fn ask_at(
+        &self,
+        ask: &Ask<'_>,
+        at: Option<Revision>,
+    ) -> Result<(ReadPosition, Vec<OwnedRow>), Error> {
+        let deadline = self.inner.deadline;
+        let left = deadline.saturating_duration_since(Instant::now());
+        match ask {
+            Ask::Key(key) => {
+                let mut get = self.inner.client.get(*key).deadline(left);
+                if let Some(revision) = at {
+                    get = get.at(revision);
+                }
+                let answer = get.await?;
+                Ok((answer.position, answer.row.into_iter().collect()))
+            }
+            Ask::Range { range, limit } => range.fetch(at, left, *limit).await,
+        }
     }
 
     /// An error after which the transaction must be run again is remembered, in case its body swallows it.
@@ -426,12 +442,11 @@ impl<'a> TransactionRange<'a> {
             0 => 0,
             limit => limit + own,
         };
-        let rows = transaction
-            .read_at(
-                async |at, left| self.fetch(at, left, fetched_max as u64).await,
-                self.prefix,
-            )
-            .await?;
+        let ask = Ask::Range {
+            range: &self,
+            limit: fetched_max as u64,
+        };
+        let rows = transaction.read(&ask).await?;
         let is_cut = fetched_max > 0 && rows.len() == fetched_max;
         let seen = match rows.last() {
             Some(last) if is_cut => asked.up_to(&last.key, self.direction),

@@ -53,13 +53,13 @@ pub struct Change<'a> {
 }
 
 /// The keys that a range may touch: from `low` to below `high`; without `high`, to the last of all.
-struct Region {
-    low: Vec<u8>,
-    high: Option<Vec<u8>>,
+pub(super) struct Region {
+    pub(super) low: Vec<u8>,
+    pub(super) high: Option<Vec<u8>>,
 }
 
 /// The heads of a region in the order of a range.
-enum Walk<'a> {
+pub(super) enum Walk<'a> {
     Forward(Forward<'a>),
     Backward(Backward<'a>),
 }
@@ -223,7 +223,7 @@ impl StateMachine {
 }
 
 impl Region {
-    fn of(query: &RangeQuery<'_>) -> Region {
+    pub(super) fn of(query: &RangeQuery<'_>) -> Region {
         let low = query.prefix.max(query.start);
         let past_prefix = past_prefix(query.prefix);
         let high = match (query.end, past_prefix) {
@@ -253,7 +253,7 @@ impl Region {
     }
 
     /// Leaves out a subtree that the walk has come to, and what lies before it in the walk's order.
-    fn cut_off(&mut self, subtree: &[u8], direction: Direction) {
+    pub(super) fn cut_off(&mut self, subtree: &[u8], direction: Direction) {
         match direction {
             Direction::Forward => match past_prefix(subtree) {
                 Some(past) => self.raise_low(past),
@@ -275,13 +275,13 @@ impl Region {
         }
     }
 
-    fn contains(&self, key: &[u8]) -> bool {
+    pub(super) fn contains(&self, key: &[u8]) -> bool {
         key >= self.low.as_slice() && self.high.as_ref().is_none_or(|high| key < high.as_slice())
     }
 }
 
 impl<'a> Walk<'a> {
-    fn begin(keys: &'a KeyMap, region: &Region, direction: Direction) -> Walk<'a> {
+    pub(super) fn begin(keys: &'a KeyMap, region: &Region, direction: Direction) -> Walk<'a> {
         match direction {
             Direction::Forward => Walk::Forward(keys.forward_from(&region.low)),
             Direction::Reverse => Walk::Backward(keys.backward_before(region.high.as_deref())),
@@ -295,11 +295,24 @@ impl<'a> Walk<'a> {
         };
         head.filter(|head| region.contains(head.key()))
     }
+
+    /// The next head that `is_wanted`, which is asked before the key is looked at.
+    pub(super) fn next_where(
+        &mut self,
+        region: &Region,
+        is_wanted: impl Fn(&Head) -> bool,
+    ) -> Option<&'a Head> {
+        let head = match self {
+            Walk::Forward(heads) => heads.find(|head| is_wanted(head)),
+            Walk::Backward(heads) => heads.find(|head| is_wanted(head)),
+        };
+        head.filter(|head| region.contains(head.key()))
+    }
 }
 
 /// The subtree in which `key` lies: everything up to and including the first separator after the prefix. `None` for
 /// keys that belong into the answer.
-fn subtree_of<'k>(query: &RangeQuery<'_>, key: &'k [u8]) -> Option<&'k [u8]> {
+pub(super) fn subtree_of<'k>(query: &RangeQuery<'_>, key: &'k [u8]) -> Option<&'k [u8]> {
     let Scope::Children { separator } = query.scope else {
         return None;
     };

@@ -216,6 +216,7 @@ mod tests {
             revision: Revision(1),
             number: None,
             previous: None,
+            detail: None,
         }
     }
 

@@ -8,10 +8,12 @@ use super::*;
 mod input;
 mod plain;
 mod run;
+mod structured;
 
 use input::{Step, parameters, step};
-use plain::{Condition, Model, ModelCommand, ModelQuery, ModelRow};
+use plain::{Condition, Model, ModelChange, ModelCommand, ModelQuery, ModelRow};
 use run::Run;
+use structured::{ModelStructured, structured};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
@@ -22,7 +24,8 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let shard = Shard::with(parameters);
-        let mut run = Run { shard, parameters, model: Model::default(), scans: Vec::new() };
+        let other = StateMachine::new(parameters);
+        let mut run = Run { shard, other, parameters, model: Model::default(), scans: Vec::new() };
         for step in &steps {
             run.step(step);
         }
