@@ -3,6 +3,7 @@
 //! This package joins the other crates to a command line, to sockets and to files. It does **not** decide about
 //! consensus or durability, and the client commands know no more of a server than the protocol says.
 
+mod allocator;
 mod arguments;
 mod commands;
 mod node;
@@ -14,9 +15,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::Arguments;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let exit = match Arguments::try_parse() {

@@ -29,6 +29,7 @@ mod replica;
 mod request;
 mod router;
 mod settings;
+pub mod snapshot;
 mod span;
 mod stages;
 mod status;

@@ -43,6 +43,7 @@ fn subtree(prefix: &[u8]) -> Request<'_> {
         start: &[],
         end: &[],
         scope: Scope::Subtree,
+        delimiter: None,
         direction: Direction::Forward,
         projection: Projection::KeysAndValues,
         at: None,

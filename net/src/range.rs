@@ -45,6 +45,7 @@ impl<'a> RangeRequest<'a> {
                 start: &[],
                 end: &[],
                 scope: Scope::Subtree,
+                delimiter: None,
                 direction: Direction::Forward,
                 projection: Projection::KeysAndValues,
                 at: None,
@@ -106,6 +107,7 @@ impl<'a> RangeRequest<'a> {
             start: bound(table.start(), limits)?,
             end: bound(table.end(), limits)?,
             scope,
+            delimiter: None,
             direction: if table.reverse() {
                 Direction::Reverse
             } else {

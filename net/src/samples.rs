@@ -170,6 +170,7 @@ pub(crate) fn sample_range() -> RangeRequest<'static> {
             start: b"/jobs/1",
             end: b"/jobs/9",
             scope: Scope::Children { separator: b'/' },
+            delimiter: None,
             direction: Direction::Reverse,
             projection: Projection::KeysOnly,
             at: Some(Revision(9)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::keys::Directories;
 use crate::process::ProcessId;
 use crate::workload::{CaseOverrides, Workload};
 
@@ -19,8 +20,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a workload against a store that is running.
-    Run(RunArguments),
+    /// Run a workload against a store that is running, or a measurement with a store of its own.
+    Run(Box<RunArguments>),
     /// Measure durable writes of 4 KiB, one at a time: what no store can go below.
     Floor(FloorArguments),
     /// Start a store on the loopback interface and measure the figures by which a single node is judged.
@@ -77,10 +78,13 @@ impl EffortArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct RunArguments {
+    #[command(subcommand)]
+    pub(crate) measurement: Option<OwnMeasurement>,
     /// The workload.
-    #[arg(long, value_enum)]
-    pub(crate) workload: Workload,
+    #[arg(long, value_enum, required = true)]
+    workload: Option<Workload>,
     /// Any core of the store.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7400")]
     pub(crate) connect: String,
@@ -94,7 +98,13 @@ pub(crate) struct RunArguments {
     connections: Option<usize>,
     /// Open loop: requests a second at random times (Poisson); latency counts from the intended start.
     #[arg(long, value_name = "R", value_parser = parse_rate)]
-    pub(crate) rate: Option<f64>,
+    rate: Option<f64>,
+    /// Open loop at this share of the capacity, which a closed loop measures just before, in the same round.
+    #[arg(long, value_name = "SHARE", value_parser = parse_rate, conflicts_with = "rate")]
+    load: Option<f64>,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    directories: Directories,
     /// The store's process; otherwise the one that listens at the address, if it is on this machine.
     #[arg(long, value_name = "PID", value_parser = parse_process)]
     pub(crate) server_pid: Option<ProcessId>,
@@ -106,12 +116,161 @@ pub(crate) struct RunArguments {
     pub(crate) json: Option<PathBuf>,
 }
 
+/// A measurement that starts a store of its own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OwnMeasurement {
+    /// Heap allocations a put in steady state, of a store built with `--features count-allocations`.
+    Allocations(OwnStoreArguments),
+    /// Memory for each key beyond key and value, of a store built with `--features count-allocations`.
+    LiveBytes(LiveBytesArguments),
+    /// Server CPU a put with many shards on a core, over that with one.
+    Shards(ShardsArguments),
+    /// The tail of latencies under load: p99 at a share of the capacity over p50 of one client alone.
+    UnderLoad(UnderLoadArguments),
+    /// From the start of the process to serving, for each GiB of log.
+    Restart(RestartArguments),
+}
+
+impl OwnMeasurement {
+    /// How its stores are started.
+    pub(crate) fn store(&self) -> &OwnStoreArguments {
+        match self {
+            OwnMeasurement::Allocations(arguments) => arguments,
+            OwnMeasurement::LiveBytes(arguments) => &arguments.store,
+            OwnMeasurement::Shards(arguments) => &arguments.store,
+            OwnMeasurement::UnderLoad(arguments) => &arguments.store,
+            OwnMeasurement::Restart(arguments) => &arguments.store,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LiveBytesArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShardsArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// How many are many.
+    #[arg(long, value_name = "S", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub(crate) shards: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnderLoadArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// The load, as a share of the capacity.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = parse_rate)]
+    pub(crate) load: f64,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestartArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// How long the log becomes, in MiB [default: 1024; 128 with --quick].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    log_mib: Option<u64>,
+}
+
+impl RestartArguments {
+    /// How long the log becomes.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let usual_mib = if self.store.effort.quick { 128 } else { 1_024 };
+        self.log_mib.unwrap_or(usual_mib) << 20
+    }
+}
+
+/// How a measurement starts its stores.
+#[derive(Debug, Args)]
+pub(crate) struct OwnStoreArguments {
+    /// A directory on the disk in question. The stores' data lies in it for the time of the measurement.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The store's program.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) metastore: PathBuf,
+    #[command(flatten)]
+    pub(crate) effort: EffortArguments,
+    #[command(flatten)]
+    pub(crate) strict: StrictArguments,
+    /// Write everything as JSON to this file; `-` is the standard output, and the tables then go to standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// More arguments for `metastore dev`, such as `-- --flush dsync`.
+    #[arg(last = true, value_name = "STORE_ARGUMENTS")]
+    pub(crate) store_arguments: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct StrictArguments {
+    /// Exit with 4 when a target is missed, or its figure could not be measured.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Whether a missed target is a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    /// It is told, and that is all.
+    Lenient,
+    Strict,
+}
+
+impl StrictArguments {
+    /// What was asked for.
+    pub(crate) fn strictness(self) -> Strictness {
+        if self.strict {
+            Strictness::Strict
+        } else {
+            Strictness::Lenient
+        }
+    }
+}
+
+/// How fast requests come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum LoadChoice {
+    /// As fast as they are answered.
+    Closed,
+    /// This many a second.
+    Rate(f64),
+    /// This share of what a closed loop reaches.
+    ShareOfCapacity(f64),
+}
+
 impl RunArguments {
+    /// The workload, which is there unless a measurement is.
+    pub(crate) fn workload(&self) -> Workload {
+        self.workload
+            .expect("the command line is not taken without a workload or a measurement")
+    }
+
+    /// How fast requests come.
+    pub(crate) fn load(&self) -> LoadChoice {
+        match (self.rate, self.load) {
+            (Some(rate), _) => LoadChoice::Rate(rate),
+            (None, Some(share)) => LoadChoice::ShareOfCapacity(share),
+            (None, None) => LoadChoice::Closed,
+        }
+    }
+
     /// What is wanted otherwise than the workload has it.
     pub(crate) fn overrides(&self) -> CaseOverrides {
         CaseOverrides {
             connections: self.connections,
             in_flight_per_connection: self.pipeline,
+            directories: self.directories,
         }
     }
 }
@@ -131,20 +290,8 @@ pub(crate) struct FloorArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct GoalsArguments {
-    /// A directory on the disk in question. The store's data lies in it for the time of the measurement.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// The store's program.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) metastore: PathBuf,
     #[command(flatten)]
-    pub(crate) effort: EffortArguments,
-    /// Write everything as JSON to this file; `-` is the standard output, and the tables then go to standard error.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// More arguments for `metastore dev`, such as `-- --flush dsync`.
-    #[arg(last = true, value_name = "STORE_ARGUMENTS")]
-    pub(crate) store_arguments: Vec<OsString>,
+    pub(crate) store: OwnStoreArguments,
 }
 
 /// Why a value of the command line is refused.
@@ -152,7 +299,7 @@ pub(crate) struct GoalsArguments {
 pub(crate) enum ArgumentError {
     #[error("a whole number from 1 to {COUNT_MAX} is needed")]
     Count,
-    #[error("a rate is a number above zero, in operations per second")]
+    #[error("a number above zero is needed: operations per second, or a share of the capacity")]
     Rate,
     #[error("a process id is a positive whole number")]
     Process,
@@ -223,6 +370,7 @@ mod tests {
             "run",
             "run --workload w3",
             "run --workload w1 --rate 0",
+            "run --workload w8 --load 0.5 --rate 10",
             "run --workload w1 --rate inf",
             "run --workload w1 --pipeline 0",
             "run --workload w1 --connections 100001",

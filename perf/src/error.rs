@@ -2,9 +2,11 @@
 
 use std::io;
 
+use crate::arguments::Strictness;
+use crate::figure::Figure;
 use crate::floor::FloorError;
-use crate::goals::NodeError;
 use crate::measurement::MeasurementError;
+use crate::node::NodeError;
 use crate::preload::LoadingError;
 use crate::store::StoreError;
 
@@ -21,6 +23,15 @@ pub(crate) enum PerfError {
     Floor(#[from] FloorError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error("the store could not be prepared: {failure}")]
+    Preparation { failure: String },
+    #[error(
+        "the store does not count its allocations: build it with `cargo build --release -p metastore --features \
+         count-allocations`"
+    )]
+    NotCounting,
+    #[error("the store's data cannot be looked at: {0}")]
+    Data(#[from] io::Error),
     #[error("cannot write the report: {source}")]
     Output { source: io::Error },
     #[error("cannot write the report as JSON: {source}")]
@@ -34,4 +45,39 @@ pub(crate) enum Verdict {
     Valid,
     /// At least one measurement is not what it should be.
     Invalid,
+    /// A target is missed, or could not be measured, where that was asked to count.
+    Missed,
+}
+
+impl Verdict {
+    /// The verdict over figures that stand on a number of rounds.
+    pub(crate) fn of(figures: &[Figure], rounds: usize, strictness: Strictness) -> Verdict {
+        if strictness == Strictness::Strict && figures.iter().any(Figure::is_missed) {
+            return Verdict::Missed;
+        }
+        if rounds == 0 {
+            return Verdict::Invalid;
+        }
+        Verdict::Valid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figure::Target;
+    use crate::latency::Spread;
+
+    #[test]
+    fn a_missed_target_counts_only_where_that_was_asked_for() {
+        let missed = Figure::new("figure", Target::AtMost(1.0), Spread::of([2.0]));
+        let met = Figure::new("figure", Target::AtMost(1.0), Spread::of([0.5]));
+        let of = |figure: &Figure, rounds, strictness| {
+            Verdict::of(std::slice::from_ref(figure), rounds, strictness)
+        };
+        assert_eq!(of(&missed, 1, Strictness::Lenient), Verdict::Valid);
+        assert_eq!(of(&missed, 1, Strictness::Strict), Verdict::Missed);
+        assert_eq!(of(&met, 1, Strictness::Strict), Verdict::Valid);
+        assert_eq!(of(&met, 0, Strictness::Strict), Verdict::Invalid);
+    }
 }

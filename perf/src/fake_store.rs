@@ -8,12 +8,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use metastore_net::{
-    ErrorCode, FRAME_BYTES_MAX_DEFAULT, Frame, FrameKind, HelloInfo, HelloReply, ReadPosition,
-    Request, RequestLimits, ServerLimits, ShardMapReply, ShardPlace, StatusReply, WireError,
-    append_batch, append_error, append_get, append_hello, append_outcome, append_pong,
-    append_shard_map, append_status, cut_frame,
+    ChunkEnd, ChunkWriter, ErrorCode, FRAME_BYTES_MAX_DEFAULT, Frame, FrameKind, HelloInfo,
+    HelloReply, ReadPosition, Request, RequestId, RequestLimits, ServerLimits, ShardMapReply,
+    ShardPlace, ShardRevision, StatusReply, WireError, append_batch, append_chunk, append_error,
+    append_get, append_hello, append_outcome, append_pong, append_shard_map, append_status,
+    cut_frame,
 };
-use metastore_statemachine::{Command, Outcome, OutcomeCode, Revision, Row};
+use metastore_statemachine::{
+    Command, NamespaceId, Outcome, OutcomeCode, RangeQuery, Revision, Row,
+};
+
+use crate::keys::Key;
 
 /// How a fake store treats what it gets.
 #[derive(Clone, Copy)]
@@ -22,6 +27,8 @@ pub(crate) enum Manner {
     Reversed,
     /// As before, but once a connection it sleeps in the middle of the run.
     StallsOnce { after: Duration, stall: Duration },
+    /// As before, and no test has put anything there.
+    Empty,
     /// Refuses every single put; batches are taken.
     Refuses,
     /// Answers the greeting and nothing else.
@@ -38,10 +45,16 @@ pub(crate) struct FakeStore {
 
 #[derive(Default)]
 struct State {
-    values: BTreeMap<Vec<u8>, Vec<u8>>,
+    values: BTreeMap<Vec<u8>, Versioned>,
+    revision: u64,
     batches: u64,
     /// What the store claims: one for each read of a socket that held commands.
     durable_writes: u64,
+}
+
+struct Versioned {
+    value: Vec<u8>,
+    revision: Revision,
 }
 
 impl FakeStore {
@@ -63,6 +76,18 @@ impl FakeStore {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Puts keys with values of one size.
+    pub(crate) fn put_all(&self, keys: impl Iterator<Item = Key>, value_bytes: usize) {
+        let mut state = self
+            .state
+            .lock()
+            .expect("no thread of the store has panicked");
+        let value = vec![7; value_bytes];
+        for key in keys {
+            state.put(&Command::put(NamespaceId::DEFAULT, &key, &value));
+        }
     }
 
     /// How many batches it has got.
@@ -147,24 +172,22 @@ impl State {
                 } else {
                     None
                 };
-                let value = forced.as_ref().or_else(|| self.values.get(get.query.key));
-                let row = value.map(|value| Row {
-                    key: get.query.key,
-                    value,
-                    create_revision: Revision(1),
-                    mod_revision: Revision(1),
-                    version: 1,
-                    lease: 0,
-                });
+                let key = get.query.key;
+                let found = self.values.get(key);
+                let row = match &forced {
+                    Some(value) => Some(row_of(key, value, Revision(1))),
+                    None => found.map(|found| row_of(key, &found.value, found.revision)),
+                };
                 let position = ReadPosition {
                     shard: 0,
-                    revision: Revision(1),
+                    revision: Revision(self.revision),
                 };
                 append_get(&mut out, id, position, row);
             }
             Request::Status => append_status(&mut out, id, &self.status()),
             Request::ShardMap => append_shard_map(&mut out, id, &shard_map(address)),
-            Request::GetMany(_) | Request::Range(_) | Request::Cancel { .. } => {
+            Request::Range(range) => self.append_range(&mut out, id, &range.query),
+            Request::GetMany(_) | Request::Cancel { .. } => {
                 panic!("load does not ask {request:?}")
             }
         }
@@ -172,15 +195,51 @@ impl State {
     }
 
     fn put(&mut self, command: &Command<'_>) -> Outcome<'static> {
-        self.values
-            .insert(command.key.to_vec(), command.value.to_vec());
-        Outcome {
-            code: OutcomeCode::Done,
-            revision: Revision(1),
+        let found = self.values.get(command.key);
+        let found = found.map_or(Revision(0), |found| found.revision);
+        let outcome = |code, revision| Outcome {
+            code,
+            revision,
             number: None,
             previous: None,
             detail: None,
+        };
+        if command
+            .expected_revision
+            .is_some_and(|expected| expected != found)
+        {
+            return outcome(OutcomeCode::Conflict, found);
         }
+        self.revision += 1;
+        let revision = Revision(self.revision);
+        let value = command.value.to_vec();
+        self.values
+            .insert(command.key.to_vec(), Versioned { value, revision });
+        outcome(OutcomeCode::Done, revision)
+    }
+
+    /// In two chunks, as a large range would be, the first one row long.
+    fn append_range(&self, out: &mut Vec<u8>, id: RequestId, query: &RangeQuery<'_>) {
+        let rows: Vec<(&Vec<u8>, &Versioned)> = self
+            .values
+            .range(query.start.to_vec()..)
+            .take_while(|(key, _)| key.starts_with(query.prefix))
+            .take(usize::try_from(query.limit).expect("the load limits its lists"))
+            .collect();
+        let (first, rest) = rows.split_at(rows.len().min(1));
+        let write = |rows: &[(&Vec<u8>, &Versioned)], chunk: &mut ChunkWriter<'_>| {
+            for (key, found) in rows {
+                chunk.row(&row_of(key, &found.value, found.revision));
+            }
+        };
+        append_chunk(out, id, ChunkEnd::More, |chunk| write(first, chunk));
+        let revisions = [ShardRevision {
+            shard: 0,
+            revision: Revision(self.revision),
+        }];
+        append_chunk(out, id, ChunkEnd::Last(&revisions), |chunk| {
+            write(rest, chunk)
+        });
     }
 
     fn status(&self) -> StatusReply {
@@ -192,6 +251,17 @@ impl State {
         status.log.durable_writes = self.durable_writes;
         status.log.flush_method = "none".to_owned();
         status
+    }
+}
+
+fn row_of<'a>(key: &'a [u8], value: &'a [u8], revision: Revision) -> Row<'a> {
+    Row {
+        key,
+        value,
+        create_revision: revision,
+        mod_revision: revision,
+        version: 1,
+        lease: 0,
     }
 }
 

@@ -3,9 +3,7 @@
 //! A round is: floor, ping, lone puts, floor, then 1,000 puts in flight and deep pipelines. What is compared within a
 //! round was measured seconds apart, and a round is thrown away when the floor has moved meanwhile.
 
-mod cpus;
 mod figures;
-mod node;
 mod round;
 
 use std::path::Path;
@@ -15,17 +13,16 @@ use serde::Serialize;
 use crate::arguments::{Effort, GoalsArguments};
 use crate::conditions::Conditions;
 use crate::error::{PerfError, Verdict};
+use crate::figure::Figure;
 use crate::keys::KeySpace;
 use crate::latency::Spread;
 use crate::machine_use::OTHERS_SHARE_MAX;
+use crate::node::{Launch, end_stores_on_signals};
 use crate::operation::RequestMaker;
-use crate::output::{Output, Table};
+use crate::output::Output;
+use crate::pinning::Pinning;
 use crate::preload::{Loaded, ensure_loaded};
 use crate::store::Store;
-use cpus::Pinning;
-use figures::Figure;
-use node::Node;
-pub(crate) use node::NodeError;
 use round::{Discard, Round, measure_round};
 
 /// How many rounds are tried for each that is wanted.
@@ -55,17 +52,22 @@ struct ThrownAway {
 
 /// Starts a store, measures it, and reports.
 pub(crate) fn run(arguments: &GoalsArguments) -> Result<Verdict, PerfError> {
+    let arguments = &arguments.store;
     let mut output = Output::new(arguments.json.clone());
     let effort = arguments.effort.effort();
     // The store pins itself to one of the CPUs that it may use, so it starts before this process restricts itself.
     let pinning = Pinning::choose();
-    let cpu = pinning.store_cpu();
     let more = &arguments.store_arguments;
-    let node = Node::start(&arguments.metastore, &arguments.data, cpu, more)?;
-    node.end_on_signals()?;
+    let launch = Launch {
+        program: arguments.metastore.clone(),
+        parent: arguments.data.clone(),
+        cpu: pinning.store_cpu(),
+        more: more.clone(),
+    };
+    end_stores_on_signals()?;
+    let node = launch.start()?;
     pinning.restrict_client();
     let mut store = node.connect()?;
-    store.watch_process(Some(node.process()))?;
     if let Err(error) = store.watch_disk(&arguments.data) {
         // Not every file system lies on one disk that counts; the store's own count is still there.
         output.line(&format!("the disk's flushes are not counted: {error}"))?;
@@ -109,7 +111,11 @@ pub(crate) fn run(arguments: &GoalsArguments) -> Result<Verdict, PerfError> {
     report.figures = figures::of(&report.rounds);
     report.print(&mut output)?;
     output.json(&report)?;
-    Ok(report.verdict())
+    Ok(Verdict::of(
+        &report.figures,
+        report.rounds.len(),
+        arguments.strict.strictness(),
+    ))
 }
 
 /// Says beforehand how long it will take.
@@ -173,12 +179,8 @@ impl GoalsReport {
     }
 
     fn print(&self, output: &mut Output) -> Result<(), PerfError> {
-        let mut table = Table::new(&["figure", "median (min..max)", "target", ""]);
-        for figure in &self.figures {
-            table.row(figure.row());
-        }
         output.line("")?;
-        output.table(&table)?;
+        output.table(&Figure::table(&self.figures))?;
         output.line("")?;
         output.line(&format!(
             "{} rounds count, {} were thrown away",
@@ -202,13 +204,5 @@ impl GoalsReport {
             output.line(&words)?;
         }
         Ok(())
-    }
-
-    fn verdict(&self) -> Verdict {
-        if self.rounds.is_empty() {
-            Verdict::Invalid
-        } else {
-            Verdict::Valid
-        }
     }
 }

@@ -1,56 +1,159 @@
 //! Keys and values of the load.
 
+use std::ops::Deref;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
 use crate::random::Random;
 
-/// Bytes of every key.
-pub(crate) const KEY_BYTES: usize = 8;
+/// Bytes of the longest key.
+const KEY_BYTES_MAX: usize = 32;
 
 /// How many numbers seven hexadecimal digits hold.
-const NUMBERS: u64 = 1 << 28;
+const SCATTERED_NUMBERS: u64 = 1 << 28;
 
-/// Odd, so that multiplying by it permutes the numbers: neighbours in rank lie far apart in key order.
+/// How many keys a space may have: what six hexadecimal digits hold, all that a short key has left in a directory.
+const NUMBERS: u64 = 1 << 24;
+
+/// Odd, so that multiplying by it permutes the numbers, and their last six digits too: neighbours in rank lie far apart
+/// in key order.
 const SCATTER: u64 = 0x9e3_779b;
+
+/// Directories that long keys are spread over, each with as many keys, the frequent ones dealt out evenly.
+const DIRECTORIES: u64 = 1_000;
+
+/// Where keys lie, which decides over their shards: the default namespace keeps the children of a directory together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Directories {
+    /// Short keys are in no directory, so that each is placed by itself; long keys are in 1,000 directories.
+    #[default]
+    Spread,
+    /// All keys are in one directory, and so in one shard.
+    One,
+}
 
 /// The keys that hold values of one size. Workloads with other sizes have keys of their own, so that a get finds what
 /// was loaded for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeySpace {
+    /// Bytes of every key in it.
+    pub(crate) key_bytes: usize,
     /// Bytes of every value in it.
     pub(crate) value_bytes: usize,
     tag: u8,
+    directories: Directories,
 }
 
-/// One key: the tag of its space and seven hexadecimal digits. No separator occurs in it, so that the default
-/// namespace scatters keys over all shards.
-pub(crate) type Key = [u8; KEY_BYTES];
+/// One key.
+///
+/// ```text
+/// short, spread     s 0 0 0 0 0 0 0                            the tag and seven digits, without a separator
+/// short, in one     s / 0 0 0 0 0 0                            the tag as directory and six digits
+/// long              l / 0 0 0 0 0 0 0 0 / f i l e . 0 .. 0     the directory's eight digits and sixteen of its own
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    bytes: [u8; KEY_BYTES_MAX],
+    length: usize,
+}
 
 impl KeySpace {
-    /// Values of 16 bytes.
-    pub(crate) const SMALL: KeySpace = KeySpace {
-        value_bytes: 16,
-        tag: b's',
-    };
-    /// Values of 256 bytes.
-    pub(crate) const MEDIUM: KeySpace = KeySpace {
-        value_bytes: 256,
-        tag: b'm',
-    };
+    /// Keys of 8 bytes, values of 16.
+    pub(crate) const SMALL: KeySpace = KeySpace::new(8, 16, b's');
+    /// Keys of 8 bytes, values of 256.
+    pub(crate) const MEDIUM: KeySpace = KeySpace::new(8, 256, b'm');
+    /// Keys of 32 bytes, values of 128.
+    pub(crate) const LONG: KeySpace = KeySpace::new(32, 128, b'l');
+
+    const fn new(key_bytes: usize, value_bytes: usize, tag: u8) -> KeySpace {
+        KeySpace {
+            key_bytes,
+            value_bytes,
+            tag,
+            directories: Directories::Spread,
+        }
+    }
+
+    /// Keys of the same sizes that lie elsewhere.
+    pub(crate) const fn within(self, directories: Directories) -> KeySpace {
+        KeySpace {
+            directories,
+            ..self
+        }
+    }
 
     /// The key of a number. Different numbers have different keys.
     pub(crate) fn key(self, number: u64) -> Key {
-        debug_assert!(number < NUMBERS, "seven digits hold the number");
-        let scattered = number.wrapping_mul(SCATTER) % NUMBERS;
-        let mut key = [self.tag; KEY_BYTES];
-        for (position, digit) in key[1..].iter_mut().enumerate() {
-            let nibble = (scattered >> (24 - 4 * position)) & 0xf;
-            *digit = b"0123456789abcdef"[nibble as usize];
+        debug_assert!(number < NUMBERS, "six digits hold the number");
+        let scattered = number.wrapping_mul(SCATTER) % SCATTERED_NUMBERS;
+        let mut key = Key::new();
+        key.push(&[self.tag]);
+        match (self.key_bytes == KEY_BYTES_MAX, self.directories) {
+            (true, directories) => {
+                let directory = match directories {
+                    Directories::Spread => number % DIRECTORIES,
+                    Directories::One => 0,
+                };
+                key.push(b"/");
+                key.push_digits(directory, 8);
+                key.push(b"/file.");
+                key.push_digits(scattered, 16);
+            }
+            (false, Directories::Spread) => key.push_digits(scattered, 7),
+            (false, Directories::One) => {
+                key.push(b"/");
+                key.push_digits(scattered, 6);
+            }
         }
+        debug_assert_eq!(key.len(), self.key_bytes);
         key
     }
 
     /// The key that says how far this space is loaded.
     pub(crate) fn marker(self) -> Vec<u8> {
-        format!("metastore-perf.loaded.{}", self.tag as char).into_bytes()
+        let where_words = match self.directories {
+            Directories::Spread => "",
+            Directories::One => ".one-directory",
+        };
+        format!("metastore-perf.loaded.{}{where_words}", self.tag as char).into_bytes()
+    }
+}
+
+impl Key {
+    fn new() -> Key {
+        Key {
+            bytes: [0; KEY_BYTES_MAX],
+            length: 0,
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.length..][..bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+    }
+
+    /// The last `digits` hexadecimal digits of a number.
+    fn push_digits(&mut self, number: u64, digits: usize) {
+        for position in (0..digits).rev() {
+            let nibble = (number >> (4 * position)) & 0xf;
+            self.push(&[b"0123456789abcdef"[nibble as usize]]);
+        }
+    }
+
+    /// The key up to and including its last separator: its directory. Empty without one.
+    pub(crate) fn directory(&self) -> &[u8] {
+        let end = self.iter().rposition(|&byte| byte == b'/');
+        &self[..end.map_or(0, |position| position + 1)]
+    }
+}
+
+impl Deref for Key {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
@@ -92,16 +195,41 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    const SPACES: [KeySpace; 3] = [KeySpace::SMALL, KeySpace::MEDIUM, KeySpace::LONG];
+
     #[test]
-    fn different_numbers_have_different_keys() {
-        let keys: BTreeSet<Key> = (0..100_000).map(|n| KeySpace::SMALL.key(n)).collect();
-        assert_eq!(keys.len(), 100_000);
-        assert!(
-            keys.iter()
-                .all(|key| key[0] == b's' && !key.contains(&b'/'))
+    fn different_numbers_have_different_keys_of_one_length() {
+        for space in SPACES {
+            for directories in [Directories::Spread, Directories::One] {
+                let space = space.within(directories);
+                let keys: BTreeSet<Key> = (0..100_000).map(|n| space.key(n)).collect();
+                assert_eq!(keys.len(), 100_000);
+                assert!(keys.iter().all(|key| key.len() == space.key_bytes));
+            }
+        }
+        assert_eq!(&*KeySpace::MEDIUM.key(0), b"m0000000");
+        assert_eq!(&*KeySpace::MEDIUM.key(1), b"m9e3779b");
+        let in_one = KeySpace::MEDIUM.within(Directories::One);
+        assert_eq!(&*in_one.key(1), b"m/e3779b");
+        assert_eq!(&*KeySpace::LONG.key(1), b"l/00000001/file.0000000009e3779b");
+    }
+
+    #[test]
+    fn directories_hold_what_their_names_say() {
+        let directories_of = |space: KeySpace| -> BTreeSet<Vec<u8>> {
+            let keys = (0..10_000).map(|number| space.key(number));
+            keys.map(|key| key.directory().to_vec()).collect()
+        };
+        for space in SPACES {
+            assert_eq!(directories_of(space.within(Directories::One)).len(), 1);
+        }
+        assert_eq!(directories_of(KeySpace::LONG).len(), 1_000);
+        // None at all: each key is placed by itself.
+        assert_eq!(directories_of(KeySpace::SMALL), [Vec::new()].into());
+        assert_ne!(
+            KeySpace::SMALL.marker(),
+            KeySpace::SMALL.within(Directories::One).marker()
         );
-        assert_eq!(&KeySpace::MEDIUM.key(1), b"m9e3779b");
-        assert_eq!(&KeySpace::MEDIUM.key(0), b"m0000000");
     }
 
     #[test]

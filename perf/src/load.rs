@@ -13,7 +13,7 @@ use metastore_net::ProtocolError;
 use mio::{Events, Poll, Token};
 
 use crate::latency::new_histogram;
-use crate::operation::{Failure, Operation, RequestMaker};
+use crate::operation::{Ending, Failure, Mix, OperationKind, RequestMaker};
 use arrivals::Arrivals;
 use link::{Answer, Link};
 
@@ -38,7 +38,7 @@ pub(crate) enum Pace {
 pub(crate) struct LoadPlan<'a> {
     /// Connections are spread over these evenly.
     pub(crate) addresses: &'a [SocketAddr],
-    pub(crate) operation: Operation,
+    pub(crate) mix: Mix,
     pub(crate) connections: usize,
     pub(crate) in_flight_per_connection: usize,
     pub(crate) pace: Pace,
@@ -55,6 +55,8 @@ pub(crate) struct LoadResult {
     /// Nanoseconds. Closed loop: from sending, of what was answered in the measured time. Open loop: from the intended
     /// start, of what was meant to start in the measured time.
     pub(crate) latency: Histogram<u64>,
+    /// The same for each operation that the mix has.
+    pub(crate) latency_by_kind: Vec<(OperationKind, Histogram<u64>)>,
     /// Open loop: nanoseconds by which requests were sent later than intended though there was room for them. It is
     /// the client's own delay.
     pub(crate) client_delay: Histogram<u64>,
@@ -67,6 +69,8 @@ pub(crate) struct LoadResult {
     pub(crate) measured: Duration,
     /// All answers, of the warm-up and after the measured time too.
     pub(crate) answered_in_all: u64,
+    /// Compare-and-swaps that came too late, among those whose latency counts.
+    pub(crate) conflicts: u64,
     pub(crate) failures: Failures,
 }
 
@@ -157,12 +161,19 @@ impl<'a> Driver<'a> {
             window: warm_up_ns..warm_up_ns + nanoseconds(plan.measured),
             result: LoadResult {
                 latency: new_histogram(),
+                latency_by_kind: plan
+                    .mix
+                    .kinds()
+                    .iter()
+                    .map(|&kind| (kind, new_histogram()))
+                    .collect(),
                 client_delay: new_histogram(),
                 answered: 0,
                 offered: 0,
                 unsent: 0,
                 measured: plan.measured,
                 answered_in_all: 0,
+                conflicts: 0,
                 failures: Failures::default(),
             },
         })
@@ -201,7 +212,7 @@ impl<'a> Driver<'a> {
         let link = &mut self.links[link];
         if now_ns < self.window.end {
             while link.has_room() {
-                link.submit(self.plan.operation, self.requests, now_ns);
+                link.submit(self.plan.mix, self.requests, now_ns);
             }
         }
         link.send()
@@ -263,7 +274,7 @@ impl<'a> Driver<'a> {
                 let delay_ns = now_ns.saturating_sub(ready_ns);
                 self.result.client_delay.saturating_record(delay_ns);
             }
-            link.submit(self.plan.operation, self.requests, intended_ns);
+            link.submit(self.plan.mix, self.requests, intended_ns);
         }
     }
 
@@ -295,6 +306,7 @@ impl<'a> Driver<'a> {
     fn receive(&mut self, link: usize) -> Result<(), LoadError> {
         let Driver {
             plan,
+            requests,
             links,
             receive_buffer,
             epoch,
@@ -304,18 +316,24 @@ impl<'a> Driver<'a> {
         } = self;
         let measures_from_answer = plan.pace == Pace::Closed;
         links[link].receive(receive_buffer, *epoch, |answer: Answer<'_>| {
+            let kind = answer.asked.operation.kind();
+            let ending = requests.judge(answer.asked, answer.response);
+            if ending == Ok(Ending::Unfinished) {
+                return;
+            }
             result.answered_in_all += 1;
             let in_window = window.contains(&answer.at_ns);
             result.answered += u64::from(in_window);
-            if let Err(failure) = plan.operation.judge(answer.response) {
-                result.failures.note(failure);
-                return;
-            }
+            let is_conflict = match ending {
+                Ok(ending) => ending == Ending::Conflict,
+                Err(failure) => return result.failures.note(failure),
+            };
             if (measures_from_answer && in_window)
                 || (!measures_from_answer && window.contains(&answer.start_ns))
             {
                 let latency_ns = answer.at_ns.saturating_sub(answer.start_ns);
-                result.latency.saturating_record(latency_ns);
+                result.note_latency(kind, latency_ns);
+                result.conflicts += u64::from(is_conflict);
             }
         })
     }
@@ -335,7 +353,22 @@ impl<'a> Driver<'a> {
     }
 
     fn into_result(self) -> LoadResult {
-        self.result
+        let mut result = self.result;
+        for (_, histogram) in &result.latency_by_kind {
+            let merged = result.latency.add(histogram);
+            merged.expect("all histograms have the same bounds");
+        }
+        result
+    }
+}
+
+impl LoadResult {
+    fn note_latency(&mut self, kind: OperationKind, latency_ns: u64) {
+        let mut kinds = self.latency_by_kind.iter_mut();
+        let (_, histogram) = kinds
+            .find(|(found, _)| *found == kind)
+            .expect("a mix names every operation that it has");
+        histogram.saturating_record(latency_ns);
     }
 }
 

@@ -5,7 +5,8 @@
 //! one run and costs an operation, with the conditions under which they were measured. It checks no answer beyond
 //! what makes a measurement void, and it never retries.
 //!
-//! Exit codes: 0 measured, 1 measured but at least one measurement is void, 2 usage, 3 not measured.
+//! Exit codes: 0 measured, 1 measured but at least one measurement is void, 2 usage, 3 not measured, 4 a target is
+//! missed or its figure unknown (with `--strict`).
 
 #![allow(
     clippy::result_large_err,
@@ -17,15 +18,20 @@ mod conditions;
 mod error;
 #[cfg(test)]
 mod fake_store;
+mod figure;
 mod floor;
 mod goals;
+mod good_clients;
 mod keys;
 mod latency;
 mod load;
 mod machine_use;
 mod measurement;
+mod measures;
+mod node;
 mod operation;
 mod output;
+mod pinning;
 mod preload;
 mod process;
 mod random;
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
     match result {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,
         Ok(Verdict::Invalid) => ExitCode::from(1),
+        Ok(Verdict::Missed) => ExitCode::from(4),
         Err(error) => {
             // There is nobody left to tell when standard error is closed too.
             let _told = writeln!(io::stderr(), "metastore-perf: {error}");

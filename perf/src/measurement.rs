@@ -9,7 +9,7 @@ use crate::arguments::Effort;
 use crate::latency::Latency;
 use crate::load::{LoadError, LoadPlan, LoadResult, Pace, drive};
 use crate::machine_use::{busy_time, others_share};
-use crate::operation::RequestMaker;
+use crate::operation::{OperationKind, RequestMaker};
 use crate::process::{ProcessError, ProcessId};
 use crate::store::{Costs, DiskCache, FlushCheck, Store, StoreError};
 use crate::workload::Case;
@@ -18,7 +18,13 @@ use crate::workload::Case;
 const CLIENT_CPU_SHARE_MAX: f64 = 0.95;
 
 /// An open loop's client may add this much to the mean latency by its own lateness.
+///
+/// Requests that come at random times see the client as it is at random times, so their lateness in leaving is also
+/// how late the same thread looks at answers.
 const CLIENT_DELAY_SHARE_MAX: f64 = 0.05;
+
+/// As before, of the 99th percentile: now and then the system takes the client's CPU away.
+const CLIENT_DELAY_P99_SHARE_MAX: f64 = 0.25;
 
 /// Less than this of the offered load means that the store does not keep up.
 const ACHIEVED_SHARE_MIN: f64 = 0.99;
@@ -45,6 +51,10 @@ pub(crate) struct Measurement {
     /// Answers a second.
     pub(crate) achieved_per_second: f64,
     pub(crate) latency: Latency,
+    /// Of a mix: each operation by itself.
+    pub(crate) operations: Vec<OperationLatency>,
+    /// Compare-and-swaps that came too late, which is an answer and no failure.
+    pub(crate) conflicts: u64,
     /// Over warm-up, measured time and what was answered after it, so that counters and operations match exactly.
     pub(crate) costs: Costs,
     pub(crate) flush_check: FlushCheck,
@@ -60,6 +70,16 @@ pub(crate) struct Measurement {
     pub(crate) histogram: Histogram<u64>,
 }
 
+/// The latency of one operation of a mix.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct OperationLatency {
+    pub(crate) operation: OperationKind,
+    pub(crate) latency: Latency,
+    /// For merging with other rounds.
+    #[serde(skip)]
+    pub(crate) histogram: Histogram<u64>,
+}
+
 /// What the client itself has spent.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct ClientUse {
@@ -68,6 +88,8 @@ pub(crate) struct ClientUse {
     pub(crate) cpu_us_per_operation: f64,
     /// Open loop: mean time by which requests left later than intended though there was room for them.
     pub(crate) delay_us: Option<f64>,
+    /// As before, of one request in a hundred.
+    pub(crate) delay_p99_us: Option<f64>,
 }
 
 /// Why the numbers of a measurement must not be used.
@@ -82,6 +104,8 @@ pub(crate) enum Invalid {
     Client,
     /// Nothing was answered in the measured time.
     Nothing,
+    /// The load is a share of a capacity that could not be measured.
+    Capacity,
 }
 
 impl Invalid {
@@ -92,7 +116,24 @@ impl Invalid {
             Invalid::NotAchieved => "less was achieved than offered",
             Invalid::Client => "the client was the bottleneck, or did not get its CPU",
             Invalid::Nothing => "nothing was answered",
+            Invalid::Capacity => "the capacity of which it is a share is void",
         }
+    }
+}
+
+impl Measurement {
+    /// Whether the numbers must not be used: for a reason of the load, or because the disk has flushed less often than
+    /// the store says, so that puts were not durable.
+    pub(crate) fn is_void(&self) -> bool {
+        self.void_words().is_some()
+    }
+
+    /// Why the numbers must not be used, in words.
+    pub(crate) fn void_words(&self) -> Option<&'static str> {
+        let is_contradicted = self.flush_check == FlushCheck::Contradicted;
+        self.invalid
+            .map(Invalid::words)
+            .or(is_contradicted.then(|| self.flush_check.words()))
     }
 }
 
@@ -110,7 +151,7 @@ pub(crate) fn measure(
     let started = Instant::now();
     let plan = LoadPlan {
         addresses: store.addresses(),
-        operation: case.operation,
+        mix: case.mix,
         connections: case.connections,
         in_flight_per_connection: case.in_flight_per_connection,
         pace,
@@ -155,6 +196,7 @@ fn conclude(
         cpu_us_per_operation: spent.client_cpu.as_secs_f64() * 1e6
             / result.answered_in_all.max(1) as f64,
         delay_us: is_open.then(|| result.client_delay.mean() / 1e3),
+        delay_p99_us: is_open.then(|| result.client_delay.value_at_quantile(0.99) as f64 / 1e3),
     };
     let others = |(busy, server_cpu): (Duration, Duration)| {
         others_share(busy, server_cpu + spent.client_cpu, spent.elapsed)
@@ -163,14 +205,31 @@ fn conclude(
         others_cpu_share: spent.machine_busy.zip(costs.server_cpu).map(others),
         offered_per_second: is_open.then(|| result.offered as f64 / measured_s),
         achieved_per_second: result.answered as f64 / measured_s,
+        invalid: find_invalid(&result, pace, &client),
         latency: Latency::of(&result.latency),
+        operations: OperationLatency::of_mix(result.latency_by_kind),
+        conflicts: result.conflicts,
         flush_check: FlushCheck::of(&costs, cache),
         costs,
         failures: result.failures.count,
         first_failure: result.failures.first.as_ref().map(ToString::to_string),
-        invalid: find_invalid(&result, pace, &client),
         client,
         histogram: result.latency,
+    }
+}
+
+impl OperationLatency {
+    /// Nothing for a mix of one operation, whose latency is that of the whole.
+    fn of_mix(histograms: Vec<(OperationKind, Histogram<u64>)>) -> Vec<OperationLatency> {
+        if histograms.len() < 2 {
+            return Vec::new();
+        }
+        let one = |(operation, histogram)| OperationLatency {
+            operation,
+            latency: Latency::of(&histogram),
+            histogram,
+        };
+        histograms.into_iter().map(one).collect()
     }
 }
 
@@ -189,7 +248,11 @@ fn find_invalid(result: &LoadResult, pace: Pace, client: &ClientUse) -> Option<I
                 return Some(Invalid::NotAchieved);
             }
             let delay_max_ns = result.latency.mean() * CLIENT_DELAY_SHARE_MAX;
-            (result.client_delay.mean() > delay_max_ns).then_some(Invalid::Client)
+            let p99 = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.99) as f64;
+            let delay_p99_max_ns = p99(&result.latency) * CLIENT_DELAY_P99_SHARE_MAX;
+            let is_late = result.client_delay.mean() > delay_max_ns
+                || p99(&result.client_delay) > delay_p99_max_ns;
+            is_late.then_some(Invalid::Client)
         }
     }
 }
@@ -208,12 +271,14 @@ mod tests {
         }
         LoadResult {
             latency,
+            latency_by_kind: Vec::new(),
             client_delay: new_histogram(),
             answered: 1_000,
             offered: 1_000,
             unsent: 0,
             measured: Duration::from_secs(2),
             answered_in_all: 1_250,
+            conflicts: 0,
             failures: Failures::default(),
         }
     }
@@ -277,6 +342,13 @@ mod tests {
         assert_eq!(invalid(OPEN, 0, late), Some(Invalid::Client));
         let in_time = |result: &mut LoadResult| result.client_delay.record(9_000).unwrap();
         assert_eq!(invalid(OPEN, 0, in_time), None);
+        // A tail of 60 us where a quarter of the 99th percentile is 50 us, with a mean of about 1 us.
+        let late_at_times = |result: &mut LoadResult| {
+            result.client_delay.record_n(1, 980).unwrap();
+            result.client_delay.record_n(60_000, 20).unwrap();
+        };
+        let busy_at_times = invalid(OPEN, 0, late_at_times);
+        assert_eq!(busy_at_times, Some(Invalid::Client));
     }
 
     impl Measurement {

@@ -7,7 +7,7 @@ use metastore_net::blocking::{Client, ClientError};
 use metastore_statemachine::{Command, NamespaceId};
 use serde::Serialize;
 
-use crate::keys::{KEY_BYTES, Key, KeySpace};
+use crate::keys::{Key, KeySpace};
 use crate::operation::{Failure, RequestMaker, judge_outcome};
 
 /// Commands in a frame, unless the store allows fewer.
@@ -74,7 +74,7 @@ pub(crate) fn ensure_loaded(
     };
     Ok(Loaded {
         keys,
-        key_bytes: KEY_BYTES,
+        key_bytes: space.key_bytes,
         value_bytes: space.value_bytes,
         seconds: elapsed.as_secs_f64(),
     })

@@ -67,6 +67,11 @@ impl ProcessId {
             written_bytes: io.as_deref().and_then(written_bytes),
         })
     }
+
+    /// Memory that the process has at present.
+    pub(crate) fn resident_bytes(self) -> Option<u64> {
+        resident_bytes(&fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?)
+    }
 }
 
 impl ProcessUse {
@@ -98,6 +103,15 @@ fn written_bytes(io: &str) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("write_bytes:"))?;
     line.trim().parse().ok()
+}
+
+/// The resident memory in `/proc/<pid>/status`, which counts in units of 1,024 bytes.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 /// The inodes of sockets that listen on `port`, in a table such as `/proc/net/tcp`.
@@ -160,6 +174,13 @@ mod tests {
                   cancelled_write_bytes: 5\n";
         assert_eq!(written_bytes(io), Some(40_960));
         assert_eq!(written_bytes("rchar: 10\n"), None);
+    }
+
+    #[test]
+    fn resident_memory_is_in_bytes() {
+        let status = "Name:\tstore\nVmHWM:\t    9000 kB\nVmRSS:\t    2048 kB\n";
+        assert_eq!(resident_bytes(status), Some(2 << 20));
+        assert_eq!(resident_bytes("Name:\tkernel\n"), None);
     }
 
     #[test]

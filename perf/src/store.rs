@@ -2,7 +2,8 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use metastore_net::StatusReply;
 use metastore_net::blocking::{Client, ClientError, ConnectOptions};
@@ -13,6 +14,15 @@ use crate::process::{ProcessError, ProcessId, ProcessUse};
 
 /// How long an answer of the store may take while it is under load.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a store is given to prepare its segments.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+
+/// Looks at a store that must show the same segments one after the other.
+const SETTLED_LOOKS: u32 = 3;
+
+/// Time between these looks.
+const SETTLE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Why a store cannot be observed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +69,8 @@ pub(crate) struct Costs {
     /// Writes of the logs' watermarks alone, by the store's own count; each is flushed too.
     pub(crate) mark_writes: u64,
     pub(crate) durable_writes_per_operation: f64,
+    /// Of a store that counts them: heap allocations of the whole process.
+    pub(crate) allocations_per_operation: Option<f64>,
     /// Flushes of the disk, by the kernel's count; those that others caused included.
     pub(crate) device_flushes: Option<u64>,
 }
@@ -127,6 +139,32 @@ impl Store {
             process,
             device_flushes: flushes.transpose()?,
         })
+    }
+
+    /// Waits until the store writes nothing on its own: segments that are filled with zeros meanwhile would disturb
+    /// what is measured.
+    pub(crate) fn settle(&mut self) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let mut last = None;
+        let mut same = 0;
+        while same < SETTLED_LOOKS && started.elapsed() < SETTLE_MAX {
+            let observation = self.observe()?;
+            let logs = observation.statuses().iter().map(|status| &status.log);
+            let segments: Vec<(u32, u32)> = logs.map(|log| (log.segments, log.spares)).collect();
+            same = if last.as_ref() == Some(&segments) {
+                same + 1
+            } else {
+                0
+            };
+            last = Some(segments);
+            thread::sleep(SETTLE_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Memory that the store's process has, if that is observed.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        self.process?.resident_bytes()
     }
 
     /// How the disk makes writes durable, if it is observed.
@@ -215,6 +253,29 @@ impl Observation {
         &self.statuses
     }
 
+    /// A counter of the whole process, which every core tells alike.
+    fn process_counter(&self, name: &str) -> Option<u64> {
+        let counters = &self.statuses.first()?.counters;
+        let counter = counters.iter().find(|counter| counter.name == name)?;
+        Some(counter.value)
+    }
+
+    /// Heap allocations since the start, if the store counts them.
+    pub(crate) fn allocations(&self) -> Option<u64> {
+        self.process_counter("process_allocations")
+    }
+
+    /// Bytes that are allocated at present, if the store counts them.
+    pub(crate) fn live_bytes(&self) -> Option<u64> {
+        let allocated = self.process_counter("process_allocated_bytes")?;
+        Some(allocated.saturating_sub(self.process_counter("process_freed_bytes")?))
+    }
+
+    /// CPU time of the store's process since its start.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        self.process.map(|process| process.cpu)
+    }
+
     /// What was spent between two looks on `operations`.
     pub(crate) fn costs_since(&self, earlier: &Observation, operations: u64) -> Costs {
         let sum = |observation: &Observation, count: fn(&StatusReply) -> u64| -> u64 {
@@ -226,6 +287,7 @@ impl Observation {
         let process = self.process.zip(earlier.process);
         let used = process.map(|(now, then)| now.since(&then));
         let flushes = self.device_flushes.zip(earlier.device_flushes);
+        let allocations = self.allocations().zip(earlier.allocations());
         Costs {
             operations,
             server_cpu: used.map(|used| used.cpu),
@@ -236,6 +298,8 @@ impl Observation {
             durable_writes,
             mark_writes: grown(|status| status.log.marks),
             durable_writes_per_operation: each(durable_writes as f64),
+            allocations_per_operation: allocations
+                .map(|(now, then)| each(now.saturating_sub(then) as f64)),
             device_flushes: flushes.map(|(now, then)| now.saturating_sub(then)),
         }
     }

@@ -2,8 +2,8 @@
 
 use clap::ValueEnum;
 
-use crate::keys::{KEY_BYTES, KeySpace};
-use crate::operation::Operation;
+use crate::keys::{Directories, KeySpace};
+use crate::operation::{Mix, Operation};
 
 /// A workload by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,13 +18,15 @@ pub(crate) enum Workload {
     W4,
     /// Linearizable gets of 8 + 256 bytes: 1, 64, 256 and 1,000 in flight.
     W6,
+    /// A mix of 80 % get, 15 % put, 4 % compare-and-swap and 1 % list, 32 + 128 bytes, meant for an open loop.
+    W8,
 }
 
 /// One point of a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Case {
     pub(crate) workload: Workload,
-    pub(crate) operation: Operation,
+    pub(crate) mix: Mix,
     pub(crate) connections: usize,
     pub(crate) in_flight_per_connection: usize,
 }
@@ -34,16 +36,19 @@ pub(crate) struct Case {
 pub(crate) struct CaseOverrides {
     pub(crate) connections: Option<usize>,
     pub(crate) in_flight_per_connection: Option<usize>,
+    pub(crate) directories: Directories,
 }
 
 impl Workload {
-    /// The workload's operation.
-    pub(crate) fn operation(self) -> Operation {
+    /// What is asked.
+    pub(crate) fn mix(self, directories: Directories) -> Mix {
+        let medium = KeySpace::MEDIUM.within(directories);
         match self {
-            Workload::Ping => Operation::Ping,
-            Workload::W1 | Workload::W2 => Operation::Put(KeySpace::MEDIUM),
-            Workload::W4 => Operation::Put(KeySpace::SMALL),
-            Workload::W6 => Operation::Get(KeySpace::MEDIUM),
+            Workload::Ping => Mix::Only(Operation::Ping),
+            Workload::W1 | Workload::W2 => Mix::Only(Operation::Put(medium)),
+            Workload::W4 => Mix::Only(Operation::Put(KeySpace::SMALL.within(directories))),
+            Workload::W6 => Mix::Only(Operation::Get(medium)),
+            Workload::W8 => Mix::Metadata(KeySpace::LONG.within(directories)),
         }
     }
 
@@ -51,7 +56,7 @@ impl Workload {
     fn shapes(self) -> &'static [(usize, usize)] {
         match self {
             Workload::Ping | Workload::W1 => &[(1, 1)],
-            Workload::W2 => &[(100, 10)],
+            Workload::W2 | Workload::W8 => &[(100, 10)],
             Workload::W4 => &[(50, 16), (50, 64)],
             Workload::W6 => &[(1, 1), (64, 1), (64, 4), (100, 10)],
         }
@@ -63,7 +68,7 @@ impl Workload {
         for &(connections, in_flight) in self.shapes() {
             let case = Case {
                 workload: self,
-                operation: self.operation(),
+                mix: self.mix(overrides.directories),
                 connections: overrides.connections.unwrap_or(connections),
                 in_flight_per_connection: overrides.in_flight_per_connection.unwrap_or(in_flight),
             };
@@ -95,25 +100,26 @@ impl Case {
             Workload::W2 => "w2",
             Workload::W4 => "w4",
             Workload::W6 => "w6",
+            Workload::W8 => "w8",
         };
-        let what = match self.operation {
-            Operation::Ping => String::new(),
-            Operation::Put(space) => format!(" put {KEY_BYTES}/{}", space.value_bytes),
-            Operation::Get(space) => format!(" get {KEY_BYTES}/{}", space.value_bytes),
+        let what = match self.mix {
+            Mix::Only(operation) => format!(" {}", operation.kind().words()),
+            Mix::Metadata(_) => " mix".to_owned(),
+        };
+        let sizes = self.mix.key_space().map_or(String::new(), |space| {
+            format!(" {}/{}", space.key_bytes, space.value_bytes)
+        });
+        // The name of the workload says it already.
+        let what = if self.workload == Workload::Ping {
+            String::new()
+        } else {
+            format!("{what}{sizes}")
         };
         let connections = self.connections;
         format!(
             "{name}{what} {connections}x{}",
             self.in_flight_per_connection
         )
-    }
-
-    /// The keys that must be loaded before.
-    pub(crate) fn key_space(&self) -> Option<KeySpace> {
-        match self.operation {
-            Operation::Ping => None,
-            Operation::Put(space) | Operation::Get(space) => Some(space),
-        }
     }
 }
 
@@ -138,13 +144,16 @@ mod tests {
             .map(Case::label)
             .collect();
         assert_eq!(labels, ["w4 put 8/16 50x16", "w4 put 8/16 50x64"]);
+        let label = |workload| Case::deepest(workload).label();
+        assert_eq!(label(Workload::Ping), "ping 1x1");
+        assert_eq!(label(Workload::W8), "w8 mix 32/128 100x10");
     }
 
     #[test]
     fn overrides_replace_the_shape_and_equal_points_collapse() {
         let overrides = CaseOverrides {
             connections: Some(3),
-            in_flight_per_connection: None,
+            ..CaseOverrides::default()
         };
         let cases = Workload::W6.cases(&overrides);
         let depths: Vec<usize> = cases

@@ -279,6 +279,7 @@ fn query_of(range: &RangeOf) -> RangeQuery<'_> {
         start: &[],
         end: &[],
         scope: range.scope,
+        delimiter: None,
         direction: range.direction,
         projection: Projection::KeysAndValues,
         at: None,

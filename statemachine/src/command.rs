@@ -438,7 +438,7 @@ impl<'a> Command<'a> {
 }
 
 impl CommandKind {
-    fn from_number(number: u16) -> Option<CommandKind> {
+    pub(crate) fn from_number(number: u16) -> Option<CommandKind> {
         match number {
             1 => Some(CommandKind::Put),
             2 => Some(CommandKind::Delete),
@@ -469,6 +469,11 @@ impl CommandKind {
             | CommandKind::MinI64
             | CommandKind::Append => false,
         }
+    }
+
+    /// Whether a change of a key may be of this kind: a transaction's changes are those of its mutations.
+    pub(crate) fn changes_a_key(self) -> bool {
+        !self.has_structure() || self == CommandKind::DeleteRange
     }
 
     /// Whether it makes the state smaller and nothing else: what is let in when space is short. A transaction may

@@ -22,6 +22,7 @@ mod outcome;
 mod query;
 mod routing;
 mod row;
+mod snapshot;
 mod state;
 mod structured;
 mod wire;
@@ -39,9 +40,10 @@ pub use outcome::{OUTCOME_BASE_BYTES, Outcome, OutcomeCode, OutcomeError};
 pub use query::{Direction, GetQuery, Projection, RangeQuery, ReadError, Scope};
 pub use routing::{NamespaceRule, Namespaces, SLOT_COUNT, Slot, slot_of};
 pub use row::{ROW_BASE_BYTES, Row, RowError};
+pub use snapshot::{ImportError, ImportFault, SectionTag};
 pub use state::{
-    ApplyError, Change, ChangePosition, MemoryUse, Parameters, Pin, PinLimits, SliceEnd,
-    SliceLimit, StateMachine,
+    ApplyError, Change, ChangePosition, ExportLimits, ExportProgress, MemoryUse, Parameters, Pin,
+    PinLimits, SliceEnd, SliceLimit, SnapshotExport, SnapshotImport, StateMachine,
 };
 pub use structured::{
     Commit, Compare, Existence, KeyRange, Named, Operation, RangeOperation, Relation,

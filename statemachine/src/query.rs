@@ -26,6 +26,10 @@ pub struct RangeQuery<'a> {
     pub end: &'a [u8],
     /// How deep to go below the prefix.
     pub scope: Scope,
+    /// With a byte here, all keys that have it behind the prefix are rolled up: one row stands for every key that
+    /// begins alike up to and including the first of it. That row has this common prefix as its key, an empty value,
+    /// and 0 for its revisions, version and lease, which no key has.
+    pub delimiter: Option<u8>,
     /// The order of the answer.
     pub direction: Direction,
     /// What to tell of each key.

@@ -20,7 +20,7 @@ pub const ROW_BASE_BYTES: usize = size_of::<generated::RowBase>();
 /// ```
 ///
 /// Little-endian, at any byte offset, self-delimiting. A row of a query for keys only has an empty value; the
-/// asker knows.
+/// asker knows. A row with version 0 is a common prefix, in a range with a delimiter: it stands for many keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row<'a> {
     /// The key.
@@ -31,7 +31,7 @@ pub struct Row<'a> {
     pub create_revision: Revision,
     /// Revision of the key's last change.
     pub mod_revision: Revision,
-    /// Changes since the key came into being; 1 at its creation.
+    /// Changes since the key came into being; 1 at its creation, 0 for a common prefix.
     pub version: u64,
     /// The lease that the key hangs on, zero for none.
     pub lease: u64,
@@ -67,6 +67,25 @@ impl<'a> Row<'a> {
             lease: base.lease(),
         };
         Ok((row, reader.position()))
+    }
+
+    /// The row that stands for all keys that begin with `prefix` in a range with a delimiter.
+    #[must_use]
+    pub fn common_prefix(prefix: &'a [u8]) -> Row<'a> {
+        Row {
+            key: prefix,
+            value: &[],
+            create_revision: Revision(0),
+            mod_revision: Revision(0),
+            version: 0,
+            lease: 0,
+        }
+    }
+
+    /// Whether it stands for many keys, in a range with a delimiter.
+    #[must_use]
+    pub fn is_common_prefix(&self) -> bool {
+        self.version == 0
     }
 
     /// Appends the row's bytes to `out`.

@@ -3,28 +3,39 @@
 mod apply;
 mod decide;
 mod draft;
+mod export;
 mod hash;
 mod history;
+mod import;
+mod kept;
 mod key_map;
+mod key_walk;
 mod pins;
 mod read;
 mod record;
+mod region;
 mod structured;
+mod unread;
 mod walk;
 
 use std::collections::BTreeMap;
 
 pub use apply::ApplyError;
+use export::Exports;
+pub use export::{ExportLimits, ExportProgress, SnapshotExport};
 use hash::StateHash;
 pub use history::ChangePosition;
 use history::History;
+pub use import::SnapshotImport;
+use kept::Kept;
 use key_map::KeyMap;
+use pins::Pins;
 pub use pins::{Pin, PinLimits};
-use pins::{Pins, View};
 pub use read::{Change, SliceEnd, SliceLimit};
+use unread::Unread;
 
 use crate::ids::{NamespaceId, Revision, ShardTime};
-use crate::query::ReadError;
+use crate::query::{RangeQuery, ReadError};
 
 /// Applies committed batches and answers reads.
 ///
@@ -34,14 +45,17 @@ use crate::query::ReadError;
 /// - reads of the present and the past: [`get`](StateMachine::get), [`range`](StateMachine::range),
 ///   [`change`](StateMachine::change);
 /// - holding the past while reading on: [`pin`](StateMachine::pin), [`pin_at`](StateMachine::pin_at),
-///   [`unpin`](StateMachine::unpin), [`reclaim`](StateMachine::reclaim);
+///   [`pin_range`](StateMachine::pin_range), [`pass`](StateMachine::pass), [`unpin`](StateMachine::unpin),
+///   [`reclaim`](StateMachine::reclaim);
+/// - copying everything out while the state moves on: [`begin_export`](StateMachine::begin_export),
+///   [`export_slice`](StateMachine::export_slice), [`end_export`](StateMachine::end_export);
 /// - numbers: [`revision`](StateMachine::revision), [`oldest_revision`](StateMachine::oldest_revision),
 ///   [`shard_time`](StateMachine::shard_time), [`key_count`](StateMachine::key_count),
 ///   [`memory`](StateMachine::memory), [`state_hash`](StateMachine::state_hash).
 ///
 /// Two things move apart from each other. The **floor** of the history, below which reads at a revision are refused,
-/// moves by the log alone and is the same on every replica. **Freeing** what lies below the floor waits for pins
-/// and is spread over later commands; it changes no answer.
+/// moves by the log alone and is the same on every replica. **Freeing** what lies below the floor is spread over later
+/// commands and changes no answer: versions that a pin has still to read are kept until it has passed them.
 #[derive(Debug)]
 pub struct StateMachine {
     parameters: Parameters,
@@ -49,6 +63,8 @@ pub struct StateMachine {
     namespaces: BTreeMap<NamespaceId, Namespace>,
     history: History,
     pins: Pins,
+    kept: Kept,
+    exports: Exports,
     hash: StateHash,
     key_count: u64,
     /// Bytes of the live versions' records.
@@ -86,7 +102,7 @@ pub struct MemoryUse {
     pub state_bytes: u64,
     /// Older versions and the list of changes, whether they still answer reads or wait to be freed.
     pub history_bytes: u64,
-    /// The part of `history_bytes` that answers no read at a revision: held by pins, or about to be freed.
+    /// The part of `history_bytes` that answers no read at a revision: kept for pins, or about to be freed.
     pub unanswering_bytes: u64,
     /// Pins alive.
     pub pin_count: usize,
@@ -108,6 +124,9 @@ struct Namespace {
 /// Entries freed with each command: more than one, so that freeing catches up after a pin is gone.
 const RECLAIM_ENTRIES_PER_COMMAND: u64 = 16;
 
+/// Versions looked at at once when a range has passed them. More wait for [`StateMachine::reclaim`].
+const PASSED_VERSIONS_MAX: usize = 1024;
+
 impl StateMachine {
     /// An empty shard.
     #[must_use]
@@ -118,6 +137,8 @@ impl StateMachine {
             namespaces: BTreeMap::new(),
             history: History::new(),
             pins: Pins::new(PinLimits::default()),
+            kept: Kept::default(),
+            exports: Exports::new(ExportLimits::default()),
             hash: StateHash::new(),
             key_count: 0,
             live_bytes: 0,
@@ -161,7 +182,7 @@ impl StateMachine {
             .values()
             .map(|namespace| namespace.keys.node_bytes())
             .sum();
-        let history_bytes = self.history.held_bytes();
+        let history_bytes = self.history.held_bytes() + self.kept.bytes();
         MemoryUse {
             state_bytes: self.live_bytes
                 + self.key_count * record::RECORD_OVERHEAD_BYTES
@@ -187,36 +208,98 @@ impl StateMachine {
     /// the same turn to know which revision it reads at.
     #[must_use = "a pin that is not given back holds memory until it is too old"]
     pub fn pin(&mut self) -> Pin {
-        let next = self.history.next();
-        self.pins.add(View::Before(next), next, self.shard_time)
+        self.add_pin(self.history.next(), None, Unread::everything())
     }
 
-    /// Fixes the state of a namespace at a revision that the history still answers. Other namespaces are read as they
-    /// are by then. It holds the whole of the present history, so give it back soon.
+    /// Fixes the state as it was at a revision of a namespace that the history still answers.
     ///
     /// # Errors
     /// [`ReadError::Compacted`] and [`ReadError::Future`].
     pub fn pin_at(&mut self, namespace: NamespaceId, revision: Revision) -> Result<Pin, ReadError> {
         self.check_answered(namespace, revision)?;
-        let view = View::Upto(namespace, revision);
-        Ok(self.pins.add(view, self.history.floor(), self.shard_time))
+        let bound = self.history.first_above(namespace, revision);
+        Ok(self.add_pin(bound, Some((namespace, revision)), Unread::everything()))
+    }
+
+    /// Fixes what a range reads, now or at the revision that it names. Tell with [`StateMachine::pass`] how far the
+    /// range has come: what it has passed is kept no longer.
+    ///
+    /// # Errors
+    /// [`ReadError::Compacted`] and [`ReadError::Future`].
+    pub fn pin_range(&mut self, query: &RangeQuery<'_>) -> Result<Pin, ReadError> {
+        let unread = Unread::of(query);
+        let Some(revision) = query.at else {
+            return Ok(self.add_pin(self.history.next(), None, unread));
+        };
+        self.check_answered(query.namespace, revision)?;
+        let bound = self.history.first_above(query.namespace, revision);
+        Ok(self.add_pin(bound, Some((query.namespace, revision)), unread))
+    }
+
+    /// The range of a pin from [`StateMachine::pin_range`] has come to where a slice says that the next goes on.
+    ///
+    /// # Panics
+    /// When the pin was not made for a range.
+    pub fn pass(&mut self, pin: &Pin, resume_after: &[u8]) {
+        if let Some(unread) = self.pins.unread_mut(pin) {
+            self.kept.sweep_later(unread.pass(resume_after));
+            self.kept.sweep(&self.pins, PASSED_VERSIONS_MAX);
+        }
     }
 
     /// Gives a pin back.
     pub fn unpin(&mut self, pin: Pin) {
-        self.pins.remove(&pin);
+        if let Some(unread) = self.pins.remove(&pin) {
+            self.kept.sweep_later(unread);
+        }
     }
 
-    /// Frees up to `entries_max` forgotten changes and returns how many it freed. Commands free some each; this is
-    /// for idle times.
+    fn add_pin(
+        &mut self,
+        bound: ChangePosition,
+        at: Option<(NamespaceId, Revision)>,
+        unread: Unread,
+    ) -> Pin {
+        while let Some(unread) = self.pins.break_for_room() {
+            self.kept.sweep_later(unread);
+        }
+        self.pins.add(bound, at, unread, self.shard_time)
+    }
+
+    /// Breaks pins that are too old.
+    fn break_aged_pins(&mut self) {
+        while let Some(unread) = self.pins.break_aged(self.shard_time) {
+            self.kept.sweep_later(unread);
+        }
+    }
+
+    /// Breaks the pin that reaches back farthest, if too much is kept for pins. While something of a broken pin may
+    /// still be there, nobody knows what the others hold.
+    pub(super) fn break_heavy_pins(&mut self) {
+        if self.kept.bytes() > self.pins.limits().bytes_max
+            && !self.kept.wants_sweep()
+            && let Some(unread) = self.pins.break_farthest()
+        {
+            self.kept.sweep_later(unread);
+        }
+    }
+
+    /// Frees up to `entries_max` forgotten changes, or versions kept for pins that are gone, and returns how many it
+    /// looked at. Commands free some each; this is for idle times.
     pub fn reclaim(&mut self, entries_max: usize) -> usize {
-        let hold = self.pins.hold();
+        let hold = self.exports.hold();
         for freed in 0..entries_max {
             let Some((position, entry)) = self.history.free_front(hold) else {
-                return freed;
+                return freed + self.kept.sweep(&self.pins, entries_max - freed);
             };
             if entry.after.is_none() {
                 self.forget_tombstone(&entry, position);
+            }
+            let changes = (entry.previous(), position);
+            if let Some(record) = entry.before
+                && self.pins.want(changes, entry.namespace, record.key())
+            {
+                self.kept.add(entry.namespace, record, changes);
             }
         }
         entries_max
@@ -225,12 +308,12 @@ impl StateMachine {
     /// Whether [`StateMachine::reclaim`] has something to free.
     #[must_use]
     pub fn has_reclaimable(&self) -> bool {
-        self.history.has_freeable(self.pins.hold())
+        self.history.has_freeable(self.exports.hold()) || self.kept.wants_sweep()
     }
 
     /// Bytes of the history that answer no read at a revision.
     fn unanswering_bytes(&self) -> u64 {
-        self.history.held_bytes() - self.history.answering_bytes()
+        self.history.held_bytes() - self.history.answering_bytes() + self.kept.bytes()
     }
 
     /// Takes a deleted key out of the map, unless it was changed since.

@@ -14,6 +14,7 @@ use metastore_net::{
 use metastore_statemachine::{Revision, Row};
 
 use super::clock::Clock;
+use crate::allocator;
 
 /// What a core tells about itself beside what [`metastore_engine::Core`] knows.
 #[derive(Debug, Clone)]
@@ -337,6 +338,7 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         ("command_bytes_waiting", waiting.command_bytes as u64),
     ]
     .into_iter()
+    .chain(allocator::counters())
     .map(|(name, value)| Counter {
         name: name.to_owned(),
         value,

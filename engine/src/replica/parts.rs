@@ -76,11 +76,7 @@ impl RangeParts {
     ) {
         let plan = range.plan;
         let newest = state.revision(plan.namespace);
-        let pin = match plan.at {
-            Some(revision) => state.pin_at(plan.namespace, revision),
-            None => Ok(state.pin()),
-        };
-        let pin = match pin {
+        let pin = match state.pin_range(&plan.query()) {
             Ok(pin) => pin,
             Err(error) => {
                 answers.part_chunk(range.part, failed_chunk(read_error(error)));
@@ -165,7 +161,7 @@ impl RangeParts {
 
 impl Part {
     /// Reads a slice into the open chunk, and takes the chunk when it is to be sent.
-    fn collect(&mut self, state: &StateMachine, limit: SliceLimit) -> Option<PartChunk> {
+    fn collect(&mut self, state: &mut StateMachine, limit: SliceLimit) -> Option<PartChunk> {
         let chunk = self
             .chunk
             .as_mut()
@@ -198,6 +194,7 @@ impl Part {
             Ok(SliceEnd::Finished) => PartEnd::Last,
             Ok(SliceEnd::More { .. }) if self.rows_left == Some(0) => PartEnd::Last,
             Ok(SliceEnd::More { resume_after }) => {
+                state.pass(&self.pin, &resume_after);
                 self.resume_after = Some(resume_after);
                 if !chunk.is_full(self.plan.chunk_bytes) {
                     return None;

@@ -121,13 +121,11 @@ fn what_a_pin_held_is_freed_in_slices_when_it_is_gone() {
         config.settings.slice_reclaims_max = 10;
         config
     });
-    put_many(&mut node, 10);
+    put_many(&mut node, 100);
     node.holds_slices = true;
     node.request(0, 1, subtree(b"/d/"));
     node.settle();
-    for _ in 0..10 {
-        put_many(&mut node, 10);
-    }
+    put_many(&mut node, 100);
     let held = |node: &TestNode| node.cores[0].core.status().replicas[0].history_bytes;
     let held_by_pin = held(&node);
     let connection = ConnectionId(1);
@@ -140,6 +138,6 @@ fn what_a_pin_held_is_freed_in_slices_when_it_is_gone() {
         assert_eq!(kind, SliceKind::Reclaim);
         slices += 1;
     }
-    assert!(slices >= 9, "{slices} slices for 100 changes");
+    assert!(slices >= 9, "{slices} slices for 100 versions");
     assert!(held(&node) < held_by_pin / 20);
 }

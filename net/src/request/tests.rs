@@ -293,6 +293,7 @@ proptest! {
                 start: &bounds[1],
                 end: &bounds[2],
                 scope: separator.map_or(Scope::Subtree, |separator| Scope::Children { separator }),
+                delimiter: None,
                 direction: if is_reverse { Direction::Reverse } else { Direction::Forward },
                 projection: if is_keys_only { Projection::KeysOnly } else { Projection::KeysAndValues },
                 at: None,

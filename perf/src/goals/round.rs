@@ -2,12 +2,10 @@
 
 use std::path::Path;
 use std::process::Output as ProcessOutput;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cpus::Pinning;
 use crate::arguments::Effort;
 use crate::error::PerfError;
 use crate::floor::{Floor, FloorError};
@@ -15,17 +13,12 @@ use crate::load::Pace;
 use crate::measurement::{Measurement, measure};
 use crate::operation::RequestMaker;
 use crate::output::number;
-use crate::store::{Store, StoreError};
+use crate::pinning::Pinning;
+use crate::store::{FlushCheck, Store};
 use crate::workload::{Case, Workload};
 
 /// The floor may move by this much within a round.
 const FLOOR_DRIFT_MAX: f64 = 0.15;
-
-/// How long the store is given to prepare its segments before a round.
-const SETTLE_MAX: Duration = Duration::from_secs(10);
-
-/// Looks at the store that must show the same segments one after the other.
-const SETTLED_LOOKS: u32 = 3;
 
 /// Everything that one round has shown.
 #[derive(Debug, Serialize)]
@@ -49,6 +42,8 @@ pub(super) enum Discard {
     FloorMoved { drift: f64 },
     /// One of its measurements is void.
     Invalid,
+    /// The disk has flushed less often than the store says.
+    FlushesContradicted,
 }
 
 /// How long a round takes if nothing must be waited for.
@@ -65,7 +60,7 @@ pub(super) fn measure_round(
     store: &mut Store,
     requests: &mut RequestMaker,
 ) -> Result<Round, PerfError> {
-    settle(store)?;
+    store.settle()?;
     let floor_before = floor(effort, data, pinning)?;
     let mut point = |workload| {
         let case = Case::deepest(workload);
@@ -84,27 +79,6 @@ pub(super) fn measure_round(
         crowd,
         deep,
     })
-}
-
-/// Waits until the store writes nothing on its own: segments that are filled with zeros meanwhile would raise the
-/// floor.
-fn settle(store: &mut Store) -> Result<(), StoreError> {
-    let started = Instant::now();
-    let mut last = None;
-    let mut same = 0;
-    while same < SETTLED_LOOKS && started.elapsed() < SETTLE_MAX {
-        let observation = store.observe()?;
-        let logs = observation.statuses().iter().map(|status| &status.log);
-        let segments: Vec<(u32, u32)> = logs.map(|log| (log.segments, log.spares)).collect();
-        same = if last.as_ref() == Some(&segments) {
-            same + 1
-        } else {
-            0
-        };
-        last = Some(segments);
-        thread::sleep(Duration::from_millis(250));
-    }
-    Ok(())
 }
 
 /// The part of `metastore-perf floor --json -` that is of use here.
@@ -169,8 +143,12 @@ impl Round {
             return Some(Discard::FloorMoved { drift });
         }
         let all = [&self.ping, &self.lone, &self.crowd, &self.deep];
-        let is_void = |measurement: &&Measurement| measurement.invalid.is_some();
-        all.iter().any(is_void).then_some(Discard::Invalid)
+        if all.iter().any(|measurement| measurement.invalid.is_some()) {
+            return Some(Discard::Invalid);
+        }
+        all.iter()
+            .any(|measurement| measurement.is_void())
+            .then_some(Discard::FlushesContradicted)
     }
 
     /// The round in a line.
@@ -224,6 +202,7 @@ impl Discard {
         match self {
             Discard::FloorMoved { drift } => format!("the floor moved by {:.0} %", drift * 100.0),
             Discard::Invalid => "a measurement is void".to_owned(),
+            Discard::FlushesContradicted => FlushCheck::Contradicted.words().to_owned(),
         }
     }
 }
@@ -276,6 +255,9 @@ mod tests {
         let mut void = round(100.0, 100.0);
         void.crowd.invalid = Some(Invalid::Client);
         assert_eq!(void.discard(), Some(Discard::Invalid));
+        let mut contradicted = round(100.0, 100.0);
+        contradicted.deep.flush_check = FlushCheck::Contradicted;
+        assert_eq!(contradicted.discard(), Some(Discard::FlushesContradicted));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::{LoadError, nanoseconds};
-use crate::operation::{Failure, Operation, RequestMaker};
+use crate::operation::{Asked, Failure, Mix, RequestMaker};
 
 /// How long connecting and the greeting may take.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,13 +31,15 @@ pub(super) struct Link {
 struct Sent {
     id: RequestId,
     start_ns: u64,
+    asked: Asked,
 }
 
-/// An answer with its times, in nanoseconds since the run's epoch.
+/// An answer, or one part of it, with its times in nanoseconds since the run's epoch.
 pub(super) struct Answer<'a> {
     pub(super) start_ns: u64,
     pub(super) at_ns: u64,
-    pub(super) response: Response<'a>,
+    pub(super) asked: &'a mut Asked,
+    pub(super) response: &'a Response<'a>,
 }
 
 impl Link {
@@ -85,14 +87,13 @@ impl Link {
     }
 
     /// Prepares one request; [`Link::send`] sends it.
-    pub(super) fn submit(
-        &mut self,
-        operation: Operation,
-        requests: &mut RequestMaker,
-        start_ns: u64,
-    ) {
-        let id = requests.submit(operation, &mut self.connection);
-        self.in_flight.push_back(Sent { id, start_ns });
+    pub(super) fn submit(&mut self, mix: Mix, requests: &mut RequestMaker, start_ns: u64) {
+        let (id, asked) = requests.submit(mix, &mut self.connection);
+        self.in_flight.push_back(Sent {
+            id,
+            start_ns,
+            asked,
+        });
     }
 
     /// Sends what the socket takes. The rest leaves when the poll says that there is room.
@@ -131,12 +132,17 @@ impl Link {
             let had_room = self.has_room();
             let in_flight = &mut self.in_flight;
             self.connection.on_bytes(&buffer[..bytes], |id, response| {
-                let start_ns = take_start(in_flight, id);
+                let position = position_of(in_flight, id);
+                let sent = &mut in_flight[position];
                 on_answer(Answer {
-                    start_ns,
+                    start_ns: sent.start_ns,
                     at_ns,
-                    response,
+                    asked: &mut sent.asked,
+                    response: &response,
                 });
+                if is_last(&response) {
+                    in_flight.swap_remove_front(position);
+                }
             })?;
             if !had_room && self.has_room() {
                 self.room_since_ns = at_ns;
@@ -149,16 +155,20 @@ impl Link {
     }
 }
 
-/// Removes a request that was answered and tells when it began.
-fn take_start(in_flight: &mut VecDeque<Sent>, id: RequestId) -> u64 {
-    let position = in_flight
+/// Where a request that is answered stands.
+fn position_of(in_flight: &VecDeque<Sent>, id: RequestId) -> usize {
+    in_flight
         .iter()
         .position(|sent| sent.id == id)
-        .expect("the connection answers only what was sent");
-    in_flight
-        .swap_remove_front(position)
-        .expect("the position was just found")
-        .start_ns
+        .expect("the connection answers only what was sent")
+}
+
+/// Whether nothing follows this part of an answer.
+fn is_last(response: &Response<'_>) -> bool {
+    if let Response::Range(chunk) = response {
+        return chunk.is_last;
+    }
+    true
 }
 
 /// Says hello and waits for the answer, on a socket that still blocks.

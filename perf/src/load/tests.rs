@@ -1,13 +1,14 @@
 use super::*;
 use crate::fake_store::{FakeStore, Manner};
 use crate::keys::KeySpace;
+use crate::operation::Operation;
 use metastore_net::ErrorCode;
 use std::net::TcpListener;
 
-fn plan(addresses: &[SocketAddr], operation: Operation, pace: Pace) -> LoadPlan<'_> {
+fn plan(addresses: &[SocketAddr], mix: Mix, pace: Pace) -> LoadPlan<'_> {
     LoadPlan {
         addresses,
-        operation,
+        mix,
         connections: 3,
         in_flight_per_connection: 8,
         pace,
@@ -18,9 +19,19 @@ fn plan(addresses: &[SocketAddr], operation: Operation, pace: Pace) -> LoadPlan<
 }
 
 fn drive_against(manner: Manner, operation: Operation, pace: Pace) -> LoadResult {
-    let addresses = [FakeStore::start(manner).address()];
+    drive_mix_against(manner, Mix::Only(operation), pace)
+}
+
+fn drive_mix_against(manner: Manner, mix: Mix, pace: Pace) -> LoadResult {
+    let store = FakeStore::start(manner);
     let mut requests = RequestMaker::new(1_000);
-    drive(&plan(&addresses, operation, pace), &mut requests).unwrap()
+    if let (Manner::Reversed, Some(space)) = (manner, mix.key_space()) {
+        store.put_all(
+            (0..1_000).map(|number| space.key(number)),
+            space.value_bytes,
+        );
+    }
+    drive(&plan(&[store.address()], mix, pace), &mut requests).unwrap()
 }
 
 #[test]
@@ -44,7 +55,11 @@ fn an_open_loop_offers_what_it_was_told() {
         operations_per_second: 2_000.0,
     };
     let addresses = [FakeStore::start(Manner::Reversed).address()];
-    let mut plan = plan(&addresses, Operation::Put(KeySpace::MEDIUM), pace);
+    let mut plan = plan(
+        &addresses,
+        Mix::Only(Operation::Put(KeySpace::MEDIUM)),
+        pace,
+    );
     // Room for everything, so that a busy machine cannot fill it.
     plan.in_flight_per_connection = 1_000;
     let result = drive(&plan, &mut RequestMaker::new(1_000)).unwrap();
@@ -94,7 +109,7 @@ fn gets_are_judged_by_what_they_find() {
         found_bytes: 256,
     };
     assert_eq!(first_failure(finds, KeySpace::SMALL), Some(other));
-    let absent = first_failure(Manner::Reversed, KeySpace::SMALL);
+    let absent = first_failure(Manner::Empty, KeySpace::SMALL);
     assert_eq!(absent, Some(Failure::Absent));
 }
 
@@ -105,7 +120,7 @@ fn nobody_there_is_an_error_and_not_a_hang() {
     drop(listener);
     let mut requests = RequestMaker::new(10);
     let result = drive(
-        &plan(&addresses, Operation::Ping, Pace::Closed),
+        &plan(&addresses, Mix::Only(Operation::Ping), Pace::Closed),
         &mut requests,
     );
     assert!(matches!(result, Err(LoadError::Connect { .. })));
@@ -115,7 +130,7 @@ fn nobody_there_is_an_error_and_not_a_hang() {
 fn a_store_that_does_not_answer_is_given_up() {
     let addresses = [FakeStore::start(Manner::Silent).address()];
     let mut requests = RequestMaker::new(10);
-    let mut plan = plan(&addresses, Operation::Ping, Pace::Closed);
+    let mut plan = plan(&addresses, Mix::Only(Operation::Ping), Pace::Closed);
     plan.patience = Duration::from_millis(100);
     let result = drive(&plan, &mut requests);
     assert!(
@@ -136,4 +151,46 @@ fn sleep_never_reaches_into_the_time_of_the_next_request() {
         100,
         "the end of the run is not slept through"
     );
+}
+
+#[test]
+fn a_mix_is_answered_operation_by_operation() {
+    let pace = Pace::Poisson {
+        operations_per_second: 4_000.0,
+    };
+    let mix = Mix::Metadata(KeySpace::LONG);
+    let result = drive_mix_against(Manner::Reversed, mix, pace);
+    assert_eq!(result.failures.first, None);
+    let counts: Vec<u64> = result
+        .latency_by_kind
+        .iter()
+        .map(|(_, histogram)| histogram.len())
+        .collect();
+    // About 1,000 in all: 800, 150, 40 and 10.
+    assert_eq!(counts.len(), 4, "{counts:?}");
+    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+    assert_eq!(
+        counts.iter().sum::<u64>() + result.unsent,
+        result.latency.len()
+    );
+    assert!(result.conflicts <= counts[2], "{}", result.conflicts);
+}
+
+#[test]
+fn a_swap_fails_when_somebody_was_faster() {
+    // One key after the other is read and swapped by every connection: the frequent ones collide.
+    let swap = Operation::CompareAndSwap(KeySpace::LONG);
+    let result = drive_against(Manner::Reversed, swap, Pace::Closed);
+    assert_eq!(result.failures.first, None);
+    assert!(result.conflicts > 0);
+    assert!(result.conflicts < result.answered);
+}
+
+#[test]
+fn a_list_begins_with_the_key_that_it_was_asked_for() {
+    let list = Operation::List(KeySpace::LONG);
+    let result = drive_against(Manner::Reversed, list, Pace::Closed);
+    assert_eq!(result.failures.first, None);
+    let result = drive_against(Manner::Empty, list, Pace::Closed);
+    assert_eq!(result.failures.first, Some(Failure::Absent));
 }

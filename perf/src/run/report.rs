@@ -5,19 +5,23 @@ use serde::Serialize;
 
 use crate::conditions::Conditions;
 use crate::error::{PerfError, Verdict};
+use crate::keys::Directories;
 use crate::latency::{Latency, Spread, new_histogram};
-use crate::measurement::Measurement;
-use crate::operation::Operation;
+use crate::measurement::{Measurement, OperationLatency};
+use crate::operation::OperationKind;
 use crate::output::{Output, Table, number};
 use crate::preload::Loaded;
 use crate::store::Costs;
-use crate::workload::Case;
+
+use super::Point;
 
 /// Everything that a run has shown.
 #[derive(Debug, Serialize)]
 pub(super) struct RunReport {
     pub(super) conditions: Conditions,
     pub(super) loaded: Option<Loaded>,
+    /// Where the keys lie.
+    pub(super) directories: Directories,
     pub(super) warm_up_seconds: f64,
     pub(super) round_seconds: f64,
     pub(super) cases: Vec<CaseReport>,
@@ -31,11 +35,15 @@ pub(super) struct CaseReport {
     in_flight_per_connection: usize,
     in_flight: usize,
     #[serde(skip)]
-    is_put: bool,
+    writes: bool,
     rounds: Vec<Measurement>,
     invalid_rounds: usize,
     /// Of all rounds together: histograms are merged, percentiles never averaged.
     latency: Latency,
+    /// Of a mix: the same for each of its operations.
+    operations: Vec<OperationLatency>,
+    /// Compare-and-swaps that came too late.
+    conflicts: u64,
     offered_per_second: Option<Spread>,
     achieved_per_second: Option<Spread>,
     server_cpu_us_per_operation: Option<Spread>,
@@ -48,25 +56,24 @@ pub(super) struct CaseReport {
 
 impl CaseReport {
     /// Sums up the rounds of a case.
-    pub(super) fn of(case: &Case, rounds: Vec<Measurement>) -> CaseReport {
+    pub(super) fn of(point: Point) -> CaseReport {
+        let label = point.label();
+        let Point { case, rounds, .. } = point;
         let valid = || rounds.iter().filter(|round| round.invalid.is_none());
-        let mut merged: Histogram<u64> = new_histogram();
-        for round in valid() {
-            merged
-                .add(&round.histogram)
-                .expect("all histograms have the same bounds");
-        }
+        let merged = merge(valid().map(|round| &round.histogram));
         let cost = |of: fn(&Costs) -> Option<f64>| {
             Spread::of(valid().filter_map(|round| of(&round.costs)))
         };
         CaseReport {
-            label: case.label(),
+            label,
             connections: case.connections,
             in_flight_per_connection: case.in_flight_per_connection,
             in_flight: case.in_flight(),
-            is_put: matches!(case.operation, Operation::Put(_)),
+            writes: case.mix.kinds().contains(&OperationKind::Put),
             invalid_rounds: rounds.len() - valid().count(),
             latency: Latency::of(&merged),
+            operations: merge_operations(valid()),
+            conflicts: valid().map(|round| round.conflicts).sum(),
             offered_per_second: Spread::of(valid().filter_map(|round| round.offered_per_second)),
             achieved_per_second: Spread::of(valid().map(|round| round.achieved_per_second)),
             server_cpu_us_per_operation: cost(|costs| costs.server_cpu_us_per_operation),
@@ -81,28 +88,56 @@ impl CaseReport {
         }
     }
 
-    fn latency_row(&self) -> Vec<String> {
+    /// The row of the case, and under it one for each operation of a mix.
+    fn latency_rows(&self) -> Vec<Vec<String>> {
         let median = |spread: &Option<Spread>| spread.map_or("-".to_owned(), |s| number(s.median));
-        let latency = &self.latency;
-        let time = |microseconds| match latency.count {
-            0 => "-".to_owned(),
-            _ => number(microseconds),
+        let row = |name: String, front: [String; 2], latency: &Latency, validity: String| {
+            let time = |microseconds| match latency.count {
+                0 => "-".to_owned(),
+                _ => number(microseconds),
+            };
+            let mut row = vec![name];
+            row.extend(front);
+            row.extend(
+                [
+                    latency.p50_us,
+                    latency.p90_us,
+                    latency.p99_us,
+                    latency.p999_us,
+                    latency.max_us,
+                ]
+                .map(time),
+            );
+            row.push(validity);
+            row
         };
-        vec![
-            self.label.clone(),
+        let rates = [
             median(&self.offered_per_second),
             median(&self.achieved_per_second),
-            time(latency.p50_us),
-            time(latency.p90_us),
-            time(latency.p99_us),
-            time(latency.p999_us),
-            time(latency.max_us),
-            format!(
-                "{} of {}",
-                self.rounds.len() - self.invalid_rounds,
-                self.rounds.len()
-            ),
-        ]
+        ];
+        let validity = format!(
+            "{} of {}",
+            self.rounds.len() - self.invalid_rounds,
+            self.rounds.len()
+        );
+        let mut rows = vec![row(self.label.clone(), rates, &self.latency, validity)];
+        rows.extend(self.operations.iter().map(|operation| {
+            let name = format!("  {}", operation.operation.words());
+            let blank = [String::new(), String::new()];
+            row(name, blank, &operation.latency, String::new())
+        }));
+        rows
+    }
+
+    /// How many compare-and-swaps came too late.
+    fn conflict_words(&self) -> Option<String> {
+        let is_swap =
+            |operation: &&OperationLatency| operation.operation == OperationKind::CompareAndSwap;
+        let swaps = self.operations.iter().find(is_swap)?.latency.count;
+        Some(format!(
+            "{}: {} of {swaps} compare-and-swaps came too late",
+            self.label, self.conflicts
+        ))
     }
 
     fn cost_row(&self) -> Vec<String> {
@@ -123,7 +158,7 @@ impl CaseReport {
 
     /// What the store and the disk say about flushes, over all rounds.
     fn flush_words(&self) -> Option<String> {
-        if !self.is_put {
+        if !self.writes {
             return None;
         }
         let sum = |of: fn(&Costs) -> u64| -> u64 {
@@ -173,7 +208,9 @@ impl RunReport {
             "others' CPU",
         ]);
         for case in &self.cases {
-            latency.row(case.latency_row());
+            case.latency_rows()
+                .into_iter()
+                .for_each(|row| latency.row(row));
             costs.row(case.cost_row());
         }
         output.line("")?;
@@ -181,8 +218,10 @@ impl RunReport {
         output.line("")?;
         output.table(&costs)?;
         output.line("")?;
-        for words in self.cases.iter().filter_map(CaseReport::flush_words) {
-            output.line(&words)?;
+        for case in &self.cases {
+            for words in [case.flush_words(), case.conflict_words()] {
+                words.map_or(Ok(()), |words| output.line(&words))?;
+            }
         }
         Ok(())
     }
@@ -197,8 +236,42 @@ impl RunReport {
     }
 }
 
+/// Of several rounds; percentiles are never averaged.
+fn merge<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Histogram<u64> {
+    let mut merged = new_histogram();
+    for histogram in histograms {
+        merged
+            .add(histogram)
+            .expect("all histograms have the same bounds");
+    }
+    merged
+}
+
+/// Each operation over all rounds, which have the same operations.
+fn merge_operations<'a>(
+    rounds: impl Iterator<Item = &'a Measurement> + Clone,
+) -> Vec<OperationLatency> {
+    let operations = rounds
+        .clone()
+        .next()
+        .map_or(&[][..], |round| &round.operations);
+    let merged = |(position, operation): (usize, &OperationLatency)| {
+        let histogram = merge(
+            rounds
+                .clone()
+                .map(|round| &round.operations[position].histogram),
+        );
+        OperationLatency {
+            operation: operation.operation,
+            latency: Latency::of(&histogram),
+            histogram,
+        }
+    };
+    operations.iter().enumerate().map(merged).collect()
+}
+
 /// One round in one line, while the run goes on.
-pub(super) fn round_words(case: &Case, measurement: &Measurement) -> String {
+pub(super) fn round_words(label: &str, measurement: &Measurement) -> String {
     let validity = match (measurement.invalid, &measurement.first_failure) {
         (None, _) => String::new(),
         (Some(invalid), None) => format!("  INVALID: {}", invalid.words()),
@@ -215,8 +288,7 @@ pub(super) fn round_words(case: &Case, measurement: &Measurement) -> String {
             format!(", client late by {} us", number(delay_us))
         });
     format!(
-        "{}: {}/s, p50 {} us, p99 {} us{delay}{validity}",
-        case.label(),
+        "{label}: {}/s, p50 {} us, p99 {} us{delay}{validity}",
         number(measurement.achieved_per_second),
         number(measurement.latency.p50_us),
         number(measurement.latency.p99_us),

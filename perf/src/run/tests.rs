@@ -86,3 +86,32 @@ fn a_run_with_failures_is_not_valid_and_says_why() {
     assert!(failure.contains("3 bytes instead of 256"), "{failure}");
     assert_eq!(case["achieved_per_second"], Value::Null);
 }
+
+#[test]
+fn an_open_loop_is_a_share_of_the_capacity_of_its_round() {
+    let store = FakeStore::start(Manner::Reversed);
+    let words = "--workload w8 --load 0.25 --directories one --connections 4";
+    let (_, report) = run_against(&store, "an_open_loop", words);
+    assert_eq!(report["directories"], "one");
+    let cases = report["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 2);
+    assert_eq!(cases[0]["label"], "w8 mix 32/128 4x10");
+    assert_eq!(cases[1]["label"], "w8 mix 32/128 4x10 open 25 %");
+    let round = |case: usize| &cases[case]["rounds"][0];
+    let capacity = round(0)["achieved_per_second"].as_f64().unwrap();
+    let offered = round(1)["offered_per_second"].as_f64().unwrap();
+    // Random arrivals of one second: five standard deviations, and a few when there are hardly any.
+    let expected = 0.25 * capacity;
+    let tolerance = 5.0 * expected.sqrt() + 3.0;
+    assert!(
+        (offered - expected).abs() < tolerance,
+        "{offered} of {capacity}"
+    );
+    let operations = round(1)["operations"].as_array().unwrap();
+    let names: Vec<&str> = operations
+        .iter()
+        .map(|operation| operation["operation"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["get", "put", "compare-and-swap", "list"]);
+    assert_eq!(round(1)["failures"], 0, "{}", round(1)["first_failure"]);
+}

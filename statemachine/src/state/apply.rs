@@ -70,7 +70,8 @@ impl StateMachine {
         self.shard_time = batch.shard_time;
         self.hash.add(batch.shard_time.0);
         self.hash.add(batch.term);
-        self.pins.break_aged(self.shard_time);
+        self.break_aged_pins();
+        self.exports.break_aged(self.shard_time);
         for (position, command) in (0..).zip(batch.commands()) {
             let command = command?;
             command
@@ -90,7 +91,7 @@ impl StateMachine {
             let entries = RECLAIM_ENTRIES_PER_COMMAND.max(changes * RECLAIM_ENTRIES_PER_CHANGE);
             self.reclaim((entries + added_bytes / RECLAIM_BYTES_PER_ENTRY) as usize);
         }
-        self.pins.break_heavy(self.unanswering_bytes());
+        self.break_heavy_readers();
         self.hash.add(self.history.floor().0);
         Ok(())
     }
@@ -191,7 +192,7 @@ impl StateMachine {
         });
     }
 
-    fn add_to_history(&mut self, entry: Entry) {
+    pub(super) fn add_to_history(&mut self, entry: Entry) {
         if let Some(namespace) = self.namespaces.get_mut(&entry.namespace) {
             namespace.answering_count += 1;
         }

@@ -20,6 +20,11 @@ impl StateHash {
         self.0
     }
 
+    /// The hash that had this value.
+    pub(super) fn with_value(value: u64) -> StateHash {
+        StateHash(value)
+    }
+
     /// Folds in a word.
     pub(super) fn add(&mut self, word: u64) {
         self.0 = fold(self.0, word);

@@ -47,7 +47,7 @@ pub(super) struct Link {
 ///
 /// ```text
 ///    front            floor                        next
-///      | held by pins   | answers reads at revisions |
+///      | to be freed    | answers reads at revisions |
 ///      v                v                            v
 ///      [ entry ][ entry ][ entry ][ entry ][ entry ]
 ///                  ^        |link.before       ^
@@ -58,8 +58,8 @@ pub(super) struct Link {
 /// A key's head in the map names its last change; each entry names the change before it. Following the links leads
 /// back in time. A link to a position before `front` ends the walk: no reader that is still allowed looks past it.
 ///
-/// `floor` moves by the log alone, the same on every replica. `front` follows it when no pin needs the entries
-/// between. The entries lie in chunks, so that growing never moves them.
+/// `floor` moves by the log alone, the same on every replica. `front` follows it a few entries at a time, when
+/// no export needs the entries between. What a pin has still to read of a freed entry is kept elsewhere. The entries lie in chunks, so that growing never moves them.
 #[derive(Debug)]
 pub(super) struct History {
     /// Chunks of `CHUNK_ENTRIES`, the last one filling up. Freed entries of the first are left without records.
@@ -94,6 +94,11 @@ impl Entry {
         }
     }
 
+    /// The change of the key before this one; 0 if there is none or it was forgotten.
+    pub(super) fn previous(&self) -> ChangePosition {
+        self.link.before
+    }
+
     /// What forgetting the entry gives back. The same on every replica.
     pub(super) fn held_bytes(&self) -> u64 {
         ENTRY_BYTES
@@ -117,7 +122,11 @@ impl ChangePosition {
 
 impl History {
     pub(super) fn new() -> History {
-        let first = ChangePosition(1);
+        History::beginning_at(ChangePosition(1))
+    }
+
+    /// A history whose first change takes the position `first`. What came before is forgotten.
+    pub(super) fn beginning_at(first: ChangePosition) -> History {
         History {
             chunks: VecDeque::new(),
             base: first.0,
@@ -225,21 +234,74 @@ impl History {
         position: ChangePosition,
         is_visible: impl Fn(ChangePosition, &Entry) -> bool,
     ) -> (Option<&'a Record>, u64) {
+        match self.oldest_hidden(position, is_visible) {
+            None => (newest, 0),
+            Some((entry, steps)) => (entry.before.as_ref(), steps),
+        }
+    }
+
+    /// As [`History::version_before`], for a reader that sees the changes before `bound`, where the history may have
+    /// forgotten changes that the reader does not see. What they replaced is not found here.
+    pub(super) fn version_at<'a>(
+        &'a self,
+        newest: Option<&'a Record>,
+        position: ChangePosition,
+        bound: ChangePosition,
+    ) -> (Option<&'a Record>, u64) {
+        if position < bound {
+            return (newest, 0);
+        }
+        match self.oldest_hidden(position, |position, _| position < bound) {
+            Some((entry, steps)) if entry.link.before < bound => (entry.before.as_ref(), steps),
+            Some((_, steps)) => (None, steps),
+            None => (None, 0),
+        }
+    }
+
+    /// The oldest change of a key that is present and not visible, and the number of steps it took to find; `position`
+    /// is that of its last.
+    fn oldest_hidden(
+        &self,
+        position: ChangePosition,
+        is_visible: impl Fn(ChangePosition, &Entry) -> bool,
+    ) -> Option<(&Entry, u64)> {
         let hidden = |position| {
             self.get(position)
                 .filter(|entry| !is_visible(position, entry))
         };
-        let Some(mut entry) = hidden(position) else {
-            return (newest, 0);
-        };
+        let mut entry = hidden(position)?;
         let mut steps = 1;
-        loop {
-            match hidden(entry.link.jump).or_else(|| hidden(entry.link.before)) {
-                Some(older) => entry = older,
-                None => return (entry.before.as_ref(), steps),
-            }
+        while let Some(older) = hidden(entry.link.jump).or_else(|| hidden(entry.link.before)) {
+            entry = older;
             steps += 1;
         }
+        Some((entry, steps))
+    }
+
+    /// The position of the first change of a namespace above a revision that is answered; the next change's if there
+    /// is none.
+    pub(super) fn first_above(&self, namespace: NamespaceId, revision: Revision) -> ChangePosition {
+        let (mut low, mut high) = (self.floor.0, self.next.0);
+        // Revisions grow within a namespace: looking at the first change of it behind the middle says on which side
+        // the place is.
+        while low < high {
+            let middle = low.midpoint(high);
+            let found = (middle..high).find(|&position| {
+                self.get(ChangePosition(position))
+                    .is_some_and(|entry| entry.namespace == namespace)
+            });
+            match found {
+                Some(position) if self.revision_at(position) <= revision => low = position + 1,
+                Some(_) | None => high = middle,
+            }
+        }
+        ChangePosition(low)
+    }
+
+    fn revision_at(&self, position: u64) -> Revision {
+        self.get(ChangePosition(position))
+            .expect("it was found a moment ago")
+            .revision
     }
 
     /// The entry that would leave the answering part next.
@@ -274,20 +336,6 @@ impl History {
         };
         self.answering_bytes = self.pushed_bytes - bytes_below;
         self.floor = floor;
-    }
-
-    /// The first answering change above a revision, by halving. Right only while all answering changes are of one
-    /// namespace, so that their revisions grow with their positions.
-    pub(super) fn first_above(&self, revision: Revision) -> ChangePosition {
-        let (mut low, mut high) = (self.floor.0, self.next.0);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.get(ChangePosition(middle)) {
-                Some(entry) if entry.revision <= revision => low = middle + 1,
-                _ => high = middle,
-            }
-        }
-        ChangePosition(low)
     }
 
     /// Whether the first entry lies below the floor and below `hold`.

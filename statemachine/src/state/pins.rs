@@ -1,19 +1,22 @@
 //! Readers that need the past to stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::ChangePosition;
+use super::unread::Unread;
 use crate::ids::{NamespaceId, Revision, ShardTime};
 
 /// A position in the order of changes at which a reader goes on reading while the state moves on. While it is
-/// alive, no version that its reader may ask for is freed.
+/// alive, every version that its reader has still to read stays.
 ///
 /// It is an opaque handle: give it back with [`StateMachine::unpin`](super::StateMachine::unpin). One that is
 /// merely dropped holds memory until it is broken for its age.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pin {
     id: u64,
-    view: View,
+    bound: ChangePosition,
+    /// The revision that it was asked for, where one was named.
+    at: Option<(NamespaceId, Revision)>,
 }
 
 /// What of the past a reader sees.
@@ -35,7 +38,7 @@ pub struct PinLimits {
     pub count_max: usize,
     /// Age, in shard time, at which a pin is broken.
     pub age_ms_max: u64,
-    /// History that is kept for pins alone; beyond it, the pin that reaches back farthest is broken.
+    /// Bytes of old versions that are kept for pins alone; beyond it, the pin that reaches back farthest is broken.
     pub bytes_max: u64,
 }
 
@@ -45,24 +48,27 @@ pub(super) struct Pins {
     limits: PinLimits,
     /// By id, which is also the order of their making.
     held: BTreeMap<u64, Held>,
+    /// The same by what they see, because every change that is forgotten asks for it.
+    by_bound: BTreeSet<(ChangePosition, u64)>,
     next_id: u64,
-    /// The lowest `hold` of all, kept at hand because every change asks for it.
-    hold: ChangePosition,
 }
 
 #[derive(Debug)]
 struct Held {
-    /// Entries at or after this position stay.
-    hold: ChangePosition,
+    bound: ChangePosition,
     since: ShardTime,
+    unread: Unread,
 }
 
-/// The hold of no pin at all.
-const NO_HOLD: ChangePosition = ChangePosition(u64::MAX);
-
 impl Pin {
-    pub(super) fn view(&self) -> View {
-        self.view
+    /// It sees the changes before this position.
+    pub(super) fn bound(&self) -> ChangePosition {
+        self.bound
+    }
+
+    /// Whether it was made for this revision of this namespace.
+    pub(super) fn is_at(&self, namespace: NamespaceId, revision: Revision) -> bool {
+        self.at == Some((namespace, revision))
     }
 }
 
@@ -71,8 +77,8 @@ impl Pins {
         Pins {
             limits,
             held: BTreeMap::new(),
+            by_bound: BTreeSet::new(),
             next_id: 1,
-            hold: NO_HOLD,
         }
     }
 
@@ -80,66 +86,85 @@ impl Pins {
         self.limits = limits;
     }
 
+    pub(super) fn limits(&self) -> PinLimits {
+        self.limits
+    }
+
     /// Number of pins alive.
     pub(super) fn count(&self) -> usize {
         self.held.len()
     }
 
-    /// Entries at or after this position stay.
-    pub(super) fn hold(&self) -> ChangePosition {
-        self.hold
-    }
-
-    pub(super) fn add(&mut self, view: View, hold: ChangePosition, now: ShardTime) -> Pin {
-        while self.held.len() >= self.limits.count_max.max(1) {
-            self.held.pop_first();
-            self.find_hold();
-        }
+    pub(super) fn add(
+        &mut self,
+        bound: ChangePosition,
+        at: Option<(NamespaceId, Revision)>,
+        unread: Unread,
+        now: ShardTime,
+    ) -> Pin {
         let id = self.next_id;
         self.next_id += 1;
-        self.held.insert(id, Held { hold, since: now });
-        self.hold = self.hold.min(hold);
-        Pin { id, view }
+        let since = now;
+        let held = Held {
+            bound,
+            since,
+            unread,
+        };
+        self.held.insert(id, held);
+        self.by_bound.insert((bound, id));
+        Pin { id, bound, at }
     }
 
-    pub(super) fn remove(&mut self, pin: &Pin) {
-        let removed = self.held.remove(&pin.id);
-        if removed.is_some_and(|removed| removed.hold == self.hold) {
-            self.find_hold();
-        }
+    /// What a pin that is alive has still to read.
+    pub(super) fn unread(&self, pin: &Pin) -> Option<&Unread> {
+        self.held.get(&pin.id).map(|held| &held.unread)
     }
 
-    pub(super) fn is_alive(&self, pin: &Pin) -> bool {
-        self.held.contains_key(&pin.id)
+    pub(super) fn unread_mut(&mut self, pin: &Pin) -> Option<&mut Unread> {
+        self.held.get_mut(&pin.id).map(|held| &mut held.unread)
     }
 
-    /// Breaks pins that are too old.
-    pub(super) fn break_aged(&mut self, now: ShardTime) {
-        while let Some(oldest) = self.held.first_entry() {
-            if now.0 - oldest.get().since.0 <= self.limits.age_ms_max {
-                return;
-            }
-            oldest.remove();
-            self.find_hold();
-        }
+    /// Whether a pin has still to read the version of a key that the change at `made` made and the change at `replaced`
+    /// replaced.
+    pub(super) fn want(
+        &self,
+        (made, replaced): (ChangePosition, ChangePosition),
+        namespace: NamespaceId,
+        key: &[u8],
+    ) -> bool {
+        let first = (ChangePosition(made.0 + 1), 0);
+        self.by_bound
+            .range(first..=(replaced, u64::MAX))
+            .any(|(_, id)| self.held[id].unread.contains(namespace, key))
     }
 
-    /// Breaks the pins that reach back farthest, if `pinned_bytes` is more than pins may hold.
-    pub(super) fn break_heavy(&mut self, pinned_bytes: u64) {
-        if pinned_bytes > self.limits.bytes_max {
-            let hold = self.hold;
-            self.held.retain(|_, held| held.hold > hold);
-            self.find_hold();
-        }
+    /// Takes a pin away and returns what it had still to read.
+    pub(super) fn remove(&mut self, pin: &Pin) -> Option<Unread> {
+        self.take(pin.id)
     }
 
-    fn find_hold(&mut self) {
-        self.hold = self
-            .held
-            .values()
-            .map(|held| held.hold)
-            .min()
-            .unwrap_or(NO_HOLD);
+    /// Takes away the oldest pin, if there are as many as there may be.
+    pub(super) fn break_for_room(&mut self) -> Option<Unread> {
+        let oldest = *self.held.first_key_value()?.0;
+        (self.held.len() >= self.limits.count_max.max(1)).then(|| self.take(oldest))?
+    }
+
+    /// Takes away the oldest pin, if it is too old.
+    pub(super) fn break_aged(&mut self, now: ShardTime) -> Option<Unread> {
+        let (&id, oldest) = self.held.first_key_value()?;
+        (now.0 - oldest.since.0 > self.limits.age_ms_max).then(|| self.take(id))?
+    }
+
+    /// Takes away the pin that reaches back farthest.
+    pub(super) fn break_farthest(&mut self) -> Option<Unread> {
+        let &(_, id) = self.by_bound.first()?;
+        self.take(id)
+    }
+
+    fn take(&mut self, id: u64) -> Option<Unread> {
+        let held = self.held.remove(&id)?;
+        self.by_bound.remove(&(held.bound, id));
+        Some(held.unread)
     }
 }
 

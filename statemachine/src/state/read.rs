@@ -2,12 +2,14 @@
 
 use super::StateMachine;
 use super::history::ChangePosition;
-use super::key_map::{Backward, Forward, Head, KeyMap};
+use super::key_map::{Head, KeyMap};
 use super::pins::{Pin, View};
 use super::record::Record;
+use super::region::{Covered, Region, common_prefix_of, subtree_of};
+use super::walk::{Found, Walk};
 use crate::command::CommandKind;
 use crate::ids::{NamespaceId, Revision, ShardTime};
-use crate::query::{Direction, GetQuery, Projection, RangeQuery, ReadError, Scope};
+use crate::query::{GetQuery, Projection, RangeQuery, ReadError};
 use crate::row::Row;
 
 /// How much of a range one call may read.
@@ -28,7 +30,7 @@ pub enum SliceEnd {
     Finished,
     /// There may be more.
     More {
-        /// Where to go on: pass it as `from` to the next call.
+        /// Where to go on: pass it as `from` to the next call. It says nothing to anybody else.
         resume_after: Vec<u8>,
     },
 }
@@ -52,18 +54,6 @@ pub struct Change<'a> {
     pub before: Option<Row<'a>>,
 }
 
-/// The keys that a range may touch: from `low` to below `high`; without `high`, to the last of all.
-pub(super) struct Region {
-    pub(super) low: Vec<u8>,
-    pub(super) high: Option<Vec<u8>>,
-}
-
-/// The heads of a region in the order of a range.
-pub(super) enum Walk<'a> {
-    Forward(Forward<'a>),
-    Backward(Backward<'a>),
-}
-
 impl StateMachine {
     /// The row of a key, now or at a revision.
     ///
@@ -83,11 +73,14 @@ impl StateMachine {
     /// Reads a slice of a range and hands each row to `on_row`. `from` is where the slice before ended.
     ///
     /// With a pin, the slices together are one picture of the state, whatever is applied between them. A query
-    /// that names a revision wants a pin from [`StateMachine::pin_at`], or none and the risk that the history is
+    /// that names a revision wants a pin from [`StateMachine::pin_range`], or none and the risk that the history is
     /// compacted between slices.
     ///
     /// # Errors
     /// [`ReadError::Compacted`], [`ReadError::Future`], and with a pin [`ReadError::PinLost`].
+    ///
+    /// # Panics
+    /// When the pin has passed keys of the slice: they may be gone.
     pub fn range(
         &self,
         query: &RangeQuery<'_>,
@@ -102,40 +95,55 @@ impl StateMachine {
         };
         let mut region = Region::of(query);
         if let Some(from) = from {
-            region.cut_to_rest(query, from);
+            region.resume(from, query.direction);
         }
-        let mut walk = Walk::begin(&namespace.keys, &region, query.direction);
+        let unread = pin.and_then(|pin| self.pins.unread(pin));
+        assert!(
+            unread.is_none_or(|unread| unread.covers(query.namespace, &region)),
+            "a pin has passed what is read with it"
+        );
+        let mut walk = self.walk(&namespace.keys, query, &region, view);
         let (mut rows, mut bytes, mut visits) = (0, 0, 0);
-        let mut last: Option<&[u8]> = None;
-        while let Some(head) = walk.next(&region) {
+        let mut covered = Covered::Nothing;
+        while let Some(found) = walk.next(&region) {
             if visits >= slice.visits.max(1) || rows >= slice.rows.max(1) {
-                return Ok(more_after(last));
+                return Ok(end_at(covered, query));
             }
-            visits += 1;
-            if let Some(subtree) = subtree_of(query, head.key()) {
-                last = Some(head.key());
+            visits += found.visits;
+            let key = found.key;
+            if let Some(subtree) = subtree_of(query, key) {
+                covered = Covered::Subtree(subtree);
                 region.cut_off(subtree, query.direction);
-                walk = Walk::begin(&namespace.keys, &region, query.direction);
+                walk = self.walk(&namespace.keys, query, &region, view);
                 continue;
             }
-            let (version, steps) = self.version_in(head, view);
+            let (version, steps) = self.version_of(&found, view);
             visits += steps;
-            if let Some(version) = version {
-                let row = match query.projection {
-                    Projection::KeysAndValues => version.row(),
-                    Projection::KeysOnly => version.row().without_value(),
-                };
-                bytes += row.encoded_len() as u64;
-                if rows > 0 && bytes > slice.bytes {
-                    return Ok(more_after(last));
-                }
-                rows += 1;
-                on_row(row);
-                if rows == query.limit {
-                    return Ok(SliceEnd::Finished);
-                }
+            let Some(version) = version else {
+                covered = Covered::Key(key);
+                continue;
+            };
+            let common_prefix = common_prefix_of(query, key);
+            let row = match (common_prefix, query.projection) {
+                (Some(prefix), _) => Row::common_prefix(prefix),
+                (None, Projection::KeysAndValues) => version.row(),
+                (None, Projection::KeysOnly) => version.row().without_value(),
+            };
+            bytes += row.encoded_len() as u64;
+            if rows > 0 && bytes > slice.bytes {
+                return Ok(end_at(covered, query));
             }
-            last = Some(head.key());
+            rows += 1;
+            on_row(row);
+            if rows == query.limit {
+                return Ok(SliceEnd::Finished);
+            }
+            covered = Covered::Key(key);
+            if let Some(prefix) = common_prefix {
+                covered = Covered::Subtree(prefix);
+                region.cut_off(prefix, query.direction);
+                walk = self.walk(&namespace.keys, query, &region, view);
+            }
         }
         Ok(SliceEnd::Finished)
     }
@@ -190,15 +198,14 @@ impl StateMachine {
         pin: Option<&Pin>,
     ) -> Result<View, ReadError> {
         if let Some(pin) = pin
-            && !self.pins.is_alive(pin)
+            && self.pins.unread(pin).is_none()
         {
             return Err(ReadError::PinLost);
         }
-        let pinned = pin.map(Pin::view);
-        match (at, pinned) {
+        match (at, pin) {
             (None, None) => Ok(View::Newest),
-            (None, Some(view)) => Ok(view),
-            (Some(at), Some(view)) if view == View::Upto(namespace, at) => Ok(view),
+            (None, Some(pin)) => Ok(View::Before(pin.bound())),
+            (Some(at), Some(pin)) if pin.is_at(namespace, at) => Ok(View::Before(pin.bound())),
             (Some(at), _) => {
                 self.check_answered(namespace, at)?;
                 Ok(View::Upto(namespace, at))
@@ -206,138 +213,51 @@ impl StateMachine {
         }
     }
 
+    /// Begins to walk through a region with what a view shows of it.
+    fn walk<'a>(
+        &'a self,
+        keys: &'a KeyMap,
+        query: &RangeQuery<'_>,
+        region: &Region,
+        view: View,
+    ) -> Walk<'a> {
+        let kept = match view {
+            View::Before(bound) => Some((self.kept.of_region(query.namespace, region), bound)),
+            View::Newest | View::Upto(..) => None,
+        };
+        Walk::begin(keys, kept, region, query.direction)
+    }
+
+    /// The version that a view shows of what a walk has found, and the number of changes looked at for it.
+    fn version_of<'a>(&'a self, found: &Found<'a>, view: View) -> (Option<&'a Record>, u64) {
+        match (found.kept, found.head) {
+            // No reader sees two versions, and what is kept for it is the one.
+            (Some(kept), _) => (Some(kept), 0),
+            (None, Some(head)) => self.version_in(head, view),
+            // It was deleted and is forgotten, and what is kept of it is for others.
+            (None, None) => (None, 0),
+        }
+    }
+
     /// The version of a key that a view shows, and the number of changes looked at for it.
     fn version_in<'a>(&'a self, head: &'a Head, view: View) -> (Option<&'a Record>, u64) {
-        if view == View::Newest {
-            return (head.live(), 0);
-        }
-        self.history
-            .version_before(head.live(), head.position(), |position, entry| match view {
-                View::Newest => true,
-                View::Before(bound) => position < bound,
-                View::Upto(namespace, revision) => {
+        let (newest, position) = (head.live(), head.position());
+        match view {
+            View::Newest => (newest, 0),
+            View::Before(bound) => self.history.version_at(newest, position, bound),
+            View::Upto(namespace, revision) => {
+                self.history.version_before(newest, position, |_, entry| {
                     entry.namespace != namespace || entry.revision <= revision
-                }
-            })
-    }
-}
-
-impl Region {
-    pub(super) fn of(query: &RangeQuery<'_>) -> Region {
-        let low = query.prefix.max(query.start);
-        let past_prefix = past_prefix(query.prefix);
-        let high = match (query.end, past_prefix) {
-            ([], past_prefix) => past_prefix,
-            (end, None) => Some(end.to_vec()),
-            (end, Some(past_prefix)) => Some(past_prefix.min(end.to_vec())),
-        };
-        Region {
-            low: low.to_vec(),
-            high,
-        }
-    }
-
-    /// Leaves out what slices up to `from` have covered, with the whole of the subtree that `from` lies in.
-    fn cut_to_rest(&mut self, query: &RangeQuery<'_>, from: &[u8]) {
-        match query.direction {
-            Direction::Forward => {
-                let mut after = from.to_vec();
-                after.push(0);
-                self.raise_low(after);
+                })
             }
-            Direction::Reverse => self.lower_high(from.to_vec()),
         }
-        if let Some(subtree) = subtree_of(query, from) {
-            self.cut_off(subtree, query.direction);
-        }
-    }
-
-    /// Leaves out a subtree that the walk has come to, and what lies before it in the walk's order.
-    pub(super) fn cut_off(&mut self, subtree: &[u8], direction: Direction) {
-        match direction {
-            Direction::Forward => match past_prefix(subtree) {
-                Some(past) => self.raise_low(past),
-                None => self.high = Some(self.low.clone()),
-            },
-            Direction::Reverse => self.lower_high(subtree.to_vec()),
-        }
-    }
-
-    fn raise_low(&mut self, low: Vec<u8>) {
-        if low > self.low {
-            self.low = low;
-        }
-    }
-
-    fn lower_high(&mut self, high: Vec<u8>) {
-        if self.high.as_ref().is_none_or(|present| high < *present) {
-            self.high = Some(high);
-        }
-    }
-
-    pub(super) fn contains(&self, key: &[u8]) -> bool {
-        key >= self.low.as_slice() && self.high.as_ref().is_none_or(|high| key < high.as_slice())
     }
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn begin(keys: &'a KeyMap, region: &Region, direction: Direction) -> Walk<'a> {
-        match direction {
-            Direction::Forward => Walk::Forward(keys.forward_from(&region.low)),
-            Direction::Reverse => Walk::Backward(keys.backward_before(region.high.as_deref())),
-        }
-    }
-
-    fn next(&mut self, region: &Region) -> Option<&'a Head> {
-        let head = match self {
-            Walk::Forward(heads) => heads.next(),
-            Walk::Backward(heads) => heads.next(),
-        };
-        head.filter(|head| region.contains(head.key()))
-    }
-
-    /// The next head that `is_wanted`, which is asked before the key is looked at.
-    pub(super) fn next_where(
-        &mut self,
-        region: &Region,
-        is_wanted: impl Fn(&Head) -> bool,
-    ) -> Option<&'a Head> {
-        let head = match self {
-            Walk::Forward(heads) => heads.find(|head| is_wanted(head)),
-            Walk::Backward(heads) => heads.find(|head| is_wanted(head)),
-        };
-        head.filter(|head| region.contains(head.key()))
-    }
-}
-
-/// The subtree in which `key` lies: everything up to and including the first separator after the prefix. `None` for
-/// keys that belong into the answer.
-pub(super) fn subtree_of<'k>(query: &RangeQuery<'_>, key: &'k [u8]) -> Option<&'k [u8]> {
-    let Scope::Children { separator } = query.scope else {
-        return None;
-    };
-    let depth = query.prefix.len();
-    let length = key
-        .get(depth..)?
-        .iter()
-        .position(|byte| *byte == separator)?;
-    Some(&key[..=depth + length])
-}
-
-/// The least key above every key that begins with `prefix`; `None` if there is none.
-fn past_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
-    let mut past = prefix[..=last].to_vec();
-    past[last] += 1;
-    Some(past)
-}
-
-/// The end of a slice that was cut short after `last`.
-fn more_after(last: Option<&[u8]>) -> SliceEnd {
-    match last {
-        Some(last) => SliceEnd::More {
-            resume_after: last.to_vec(),
-        },
-        None => panic!("a slice covers at least one key"),
+/// The end of a slice that was cut short.
+fn end_at(covered: Covered<'_>, query: &RangeQuery<'_>) -> SliceEnd {
+    match covered.resume(query.direction) {
+        Some(resume_after) => SliceEnd::More { resume_after },
+        None => SliceEnd::Finished,
     }
 }

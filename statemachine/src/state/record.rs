@@ -35,6 +35,15 @@ impl Record {
         Record(Arc::from(scratch.as_slice()))
     }
 
+    /// The record of a row that has been decoded from exactly these bytes.
+    pub(super) fn from_row_bytes(bytes: &[u8]) -> Record {
+        debug_assert_eq!(
+            Row::decode(bytes).map(|(_, length)| length),
+            Ok(bytes.len())
+        );
+        Record(Arc::from(bytes))
+    }
+
     pub(super) fn row(&self) -> Row<'_> {
         match Row::decode(&self.0) {
             Ok((row, length)) => {

@@ -3,7 +3,7 @@
 use super::apply::KeyChange;
 use super::draft::{Draft, Refusal};
 use super::key_map::Head;
-use super::walk::{Found, KeyWalk, Overlay};
+use super::key_walk::{Found, KeyWalk, Overlay};
 use super::{Namespace, StateMachine};
 use crate::command::{Command, CommandError, CommandKind};
 use crate::detail::{Detail, ResultsWriter};
@@ -342,7 +342,9 @@ impl StateMachine {
             namespace.oldest = namespace.oldest.max(revision);
             // Where other namespaces' changes lie between, the floor follows with later commands, a few at a time.
             if namespace.answering_count == self.history.answering_count() {
-                let floor = self.history.first_above(namespace.oldest);
+                let floor = self
+                    .history
+                    .first_above(command.namespace, namespace.oldest);
                 self.history.raise_floor_to(floor);
                 namespace.answering_count = self.history.answering_count();
             }

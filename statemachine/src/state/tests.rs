@@ -7,8 +7,11 @@ use crate::outcome::{Outcome, OutcomeCode};
 use crate::query::{Direction, GetQuery, Projection, RangeQuery, Scope};
 use crate::row::Row;
 
+mod delimiter;
 mod model;
+mod pinned;
 mod reads;
+mod snapshot;
 mod structured;
 
 const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;

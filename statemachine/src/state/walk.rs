@@ -1,183 +1,147 @@
-//! Walking a range while a command is applied.
+//! The keys of a region in the order of a range.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Range;
-use std::ops::Bound;
+use std::cmp::Ordering;
 
 use super::history::ChangePosition;
-use super::key_map::{Head, KeyMap};
-use super::read::{Region, Walk, subtree_of};
+use super::kept::{KeptVersion, KeptVersions, kept_version};
+use super::key_map::{Backward, Forward, Head, KeyMap};
 use super::record::Record;
-use crate::ids::NamespaceId;
-use crate::query::{Direction, Projection, RangeQuery};
-use crate::structured::KeyRange;
+use super::region::Region;
+use crate::query::Direction;
 
-/// What a transaction has made of keys so far; `None` where it removed one.
-pub(super) type Overlay = BTreeMap<Vec<u8>, Option<Record>>;
-
-/// The keys of a range, those of the state and over them those of an overlay, in order.
-///
-/// How many steps a walk takes decides what a command comes to, so every replica must take the same ones. Tombstones
-/// below the history's floor are freed when a replica finds the time: they are passed over as if they were gone. All
-/// others are steps, also those that are not live.
-pub(super) struct KeyWalk<'a> {
-    keys: &'a KeyMap,
-    overlay: &'a Overlay,
-    floor: ChangePosition,
-    query: RangeQuery<'a>,
-    region: Region,
-    heads: Walk<'a>,
-    drafts: Range<'a, Vec<u8>, Option<Record>>,
-    /// The next of each, looked at and not taken.
+/// Goes through the keys that are in the map and those that are only kept for a pin, side by side: a key that was
+/// deleted after the pin was made may have left the map.
+pub(super) struct Walk<'a> {
+    heads: Heads<'a>,
     head: Option<&'a Head>,
-    draft: Option<(&'a [u8], Option<&'a Record>)>,
+    kept: Option<KeptWalk<'a>>,
 }
 
-/// One step of a walk.
-pub(super) struct Step<'a> {
+/// What a walk finds at a key.
+pub(super) struct Found<'a> {
     pub(super) key: &'a [u8],
-    pub(super) found: Found<'a>,
+    /// Its newest change, if that is remembered.
+    pub(super) head: Option<&'a Head>,
+    /// The version that the reader sees, if it is one that is kept for pins.
+    pub(super) kept: Option<&'a Record>,
+    /// How many places were looked at.
+    pub(super) visits: u64,
 }
 
-/// What a step came to.
-pub(super) enum Found<'a> {
-    /// A key of the state: live, or deleted within the history.
-    Head(&'a Head),
-    /// A key of the overlay; `None` where it was removed.
-    Draft(Option<&'a Record>),
-    /// A key below the range's scope: the whole of its subtree was passed over.
-    Subtree,
+enum Heads<'a> {
+    Ascending(Forward<'a>),
+    Descending(Backward<'a>),
 }
 
-impl<'a> Step<'a> {
-    /// The key's version, unless there is none.
-    pub(super) fn live(&self) -> Option<&'a Record> {
-        match self.found {
-            Found::Head(head) => head.live(),
-            Found::Draft(record) => record,
-            Found::Subtree => None,
-        }
-    }
+/// The kept versions of the region, of which a reader sees those that stood at its bound.
+struct KeptWalk<'a> {
+    versions: KeptVersions<'a>,
+    bound: ChangePosition,
+    direction: Direction,
+    next: Option<KeptVersion<'a>>,
 }
 
-impl<'a> KeyWalk<'a> {
+impl<'a> Walk<'a> {
+    /// `kept` are the region's, with the position before which the reader sees changes.
     pub(super) fn begin(
-        (keys, floor): (&'a KeyMap, ChangePosition),
-        overlay: &'a Overlay,
-        range: &KeyRange<'a>,
+        keys: &'a KeyMap,
+        kept: Option<(KeptVersions<'a>, ChangePosition)>,
+        region: &Region,
         direction: Direction,
-    ) -> KeyWalk<'a> {
-        let query = RangeQuery {
-            // Neither the keyspace nor what is told of a row matters for the order of keys.
-            namespace: NamespaceId::DEFAULT,
-            prefix: range.prefix,
-            start: range.start,
-            end: range.end,
-            scope: range.scope,
-            direction,
-            projection: Projection::KeysAndValues,
-            at: None,
-            limit: 0,
+    ) -> Walk<'a> {
+        let mut heads = match direction {
+            Direction::Forward => Heads::Ascending(keys.forward_from(&region.low)),
+            Direction::Reverse => Heads::Descending(keys.backward_before(region.high.as_deref())),
         };
-        let region = Region::of(&query);
-        let mut walk = KeyWalk {
-            heads: Walk::begin(keys, &region, direction),
-            drafts: drafts_of(overlay, &region, direction),
-            keys,
-            overlay,
-            floor,
-            query,
-            region,
-            head: None,
-            draft: None,
-        };
-        walk.look_at_head();
-        walk.look_at_draft();
-        walk
+        let head = heads.next(region);
+        let kept = kept.map(|(versions, bound)| KeptWalk::begin(versions, bound, direction));
+        Walk { heads, head, kept }
     }
 
-    fn look_at_head(&mut self) {
-        let floor = self.floor;
-        let is_wanted = |head: &Head| !head.is_tombstone() || head.position() >= floor;
-        self.head = self.heads.next_where(&self.region, is_wanted);
-    }
-
-    fn look_at_draft(&mut self) {
-        let draft = match self.query.direction {
-            Direction::Forward => self.drafts.next(),
-            Direction::Reverse => self.drafts.next_back(),
-        };
-        self.draft = draft
-            .map(|(key, record)| (key.as_slice(), record.as_ref()))
-            .filter(|(key, _)| self.region.contains(key));
-    }
-
-    fn take_next(&mut self) -> Option<Step<'a>> {
-        let head = self.head.map(|head| (head.key(), head));
-        let (takes_head, takes_draft) = match (head, self.draft) {
+    /// The next key in the region.
+    pub(super) fn next(&mut self, region: &Region) -> Option<Found<'a>> {
+        let head_key = self.head.map(Head::key);
+        let kept_key = self.kept.as_ref().and_then(KeptWalk::key);
+        let order = match (head_key, kept_key) {
             (None, None) => return None,
-            (Some(_), None) => (true, false),
-            (None, Some(_)) => (false, true),
-            (Some((key, _)), Some((draft, _))) => match self.query.direction {
-                Direction::Forward => (key <= draft, draft <= key),
-                Direction::Reverse => (key >= draft, draft >= key),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(head), Some(kept)) => match self.heads {
+                Heads::Ascending(_) => head.cmp(kept),
+                Heads::Descending(_) => kept.cmp(head),
             },
         };
-        let draft = self.draft;
-        if takes_head {
-            self.look_at_head();
+        let (mut head, mut kept, mut visits) = (None, None, 1);
+        if order.is_le() {
+            head = std::mem::replace(&mut self.head, self.heads.next(region));
         }
-        if takes_draft {
-            self.look_at_draft();
+        if order.is_ge()
+            && let Some(versions) = &mut self.kept
+        {
+            let (seen, count) = versions.take_key();
+            kept = seen;
+            visits += count;
         }
-        match (head, draft) {
-            // The overlay is what the transaction sees.
-            (_, Some((key, record))) if takes_draft => Some(Step {
-                key,
-                found: Found::Draft(record),
-            }),
-            (Some((key, head)), _) => Some(Step {
-                key,
-                found: Found::Head(head),
-            }),
-            (None, _) => panic!("one of the two was taken"),
-        }
-    }
-}
-
-impl<'a> Iterator for KeyWalk<'a> {
-    type Item = Step<'a>;
-
-    fn next(&mut self) -> Option<Step<'a>> {
-        let step = self.take_next()?;
-        let Some(subtree) = subtree_of(&self.query, step.key) else {
-            return Some(step);
-        };
-        self.region.cut_off(subtree, self.query.direction);
-        self.heads = Walk::begin(self.keys, &self.region, self.query.direction);
-        self.drafts = drafts_of(self.overlay, &self.region, self.query.direction);
-        self.look_at_head();
-        self.look_at_draft();
-        Some(Step {
-            key: step.key,
-            found: Found::Subtree,
+        Some(Found {
+            key: if order.is_le() { head_key } else { kept_key }?,
+            head,
+            kept,
+            visits,
         })
     }
 }
 
-/// The overlay's keys from where a region begins on; where it ends is looked at key by key.
-fn drafts_of<'a>(
-    overlay: &'a Overlay,
-    region: &Region,
-    direction: Direction,
-) -> Range<'a, Vec<u8>, Option<Record>> {
-    match (direction, &region.high) {
-        (Direction::Forward, _) => {
-            overlay.range::<[u8], _>((Bound::Included(region.low.as_slice()), Bound::Unbounded))
+impl<'a> Heads<'a> {
+    fn next(&mut self, region: &Region) -> Option<&'a Head> {
+        let head = match self {
+            Heads::Ascending(heads) => heads.next(),
+            Heads::Descending(heads) => heads.next(),
+        };
+        head.filter(|head| region.contains(head.key()))
+    }
+}
+
+impl<'a> KeptWalk<'a> {
+    fn begin(
+        versions: KeptVersions<'a>,
+        bound: ChangePosition,
+        direction: Direction,
+    ) -> KeptWalk<'a> {
+        let mut walk = KeptWalk {
+            versions,
+            bound,
+            direction,
+            next: None,
+        };
+        walk.advance();
+        walk
+    }
+
+    fn key(&self) -> Option<&'a [u8]> {
+        self.next.map(|next| next.record.key())
+    }
+
+    /// Takes all versions of the next key: the one that the reader sees, and how many there are.
+    fn take_key(&mut self) -> (Option<&'a Record>, u64) {
+        let key = self.key();
+        let (mut seen, mut count) = (None, 0);
+        while let Some(version) = self.next
+            && self.key() == key
+        {
+            count += 1;
+            if version.is_seen_by(self.bound) {
+                seen = Some(version.record);
+            }
+            self.advance();
         }
-        (Direction::Reverse, Some(high)) => {
-            overlay.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(high.as_slice())))
-        }
-        (Direction::Reverse, None) => overlay.range::<[u8], _>(..),
+        (seen, count)
+    }
+
+    fn advance(&mut self) {
+        let next = match self.direction {
+            Direction::Forward => self.versions.next(),
+            Direction::Reverse => self.versions.next_back(),
+        };
+        self.next = next.map(kept_version);
     }
 }

@@ -8,9 +8,10 @@ use super::*;
 mod input;
 mod plain;
 mod run;
+mod snapshot;
 mod structured;
 
-use input::{Step, parameters, step};
+use input::{Pinned, Step, parameters, step};
 use plain::{Condition, Model, ModelChange, ModelCommand, ModelQuery, ModelRow};
 use run::Run;
 use structured::{ModelStructured, structured};

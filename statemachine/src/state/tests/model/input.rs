@@ -22,6 +22,7 @@ pub(super) enum Step {
     Scan {
         query: ModelQuery,
         back: Option<u64>,
+        pinned: Pinned,
     },
     /// One slice of one of the scans.
     Continue {
@@ -31,6 +32,14 @@ pub(super) enum Step {
         entries: usize,
     },
     Structured(ModelStructured),
+}
+
+/// What a scan's pin is made for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Pinned {
+    Everything,
+    /// Only what the scan reads, and no longer than until it has passed.
+    Range,
 }
 
 /// Few enough that keys meet, and with the bytes at which orders and ends go wrong.
@@ -97,6 +106,7 @@ pub(super) fn query() -> impl Strategy<Value = ModelQuery> {
         Just(Scope::Children { separator: b'/' }),
         Just(Scope::Children { separator: 0xff }),
     ];
+    let delimiter = prop_oneof![2 => Just(None), 1 => Just(Some(b'/')), 1 => Just(Some(0xff))];
     let direction = prop_oneof![Just(Direction::Forward), Just(Direction::Reverse)];
     let projection = prop_oneof![Just(Projection::KeysAndValues), Just(Projection::KeysOnly)];
     let limit = prop_oneof![2 => Just(0_u64), 1 => 1_u64..6];
@@ -110,20 +120,31 @@ pub(super) fn query() -> impl Strategy<Value = ModelQuery> {
         key(0..3),
         key(0..3),
         key(0..3),
-        scope,
+        (scope, delimiter),
         direction,
         projection,
         limit,
         slice,
     )
         .prop_map(
-            |(namespace, prefix, start, end, scope, direction, projection, limit, slice)| {
+            |(
+                namespace,
+                prefix,
+                start,
+                end,
+                (scope, delimiter),
+                direction,
+                projection,
+                limit,
+                slice,
+            )| {
                 ModelQuery {
                     namespace,
                     prefix,
                     start,
                     end,
                     scope,
+                    delimiter,
                     direction,
                     projection,
                     limit,
@@ -139,7 +160,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(commands, elapsed_ms)| Step::Apply { commands, elapsed_ms }),
         2 => (1_u32..3, key(1..4), 0_u64..20).prop_map(|(namespace, key, back)| Step::Get { namespace, key, back }),
         2 => (query(), 0_u64..20).prop_map(|(query, back)| Step::Range { query, back }),
-        2 => (query(), prop::option::of(0_u64..10)).prop_map(|(query, back)| Step::Scan { query, back }),
+        3 => (query(), prop::option::of(0_u64..10), prop::sample::select(&[Pinned::Everything, Pinned::Range][..]))
+            .prop_map(|(query, back, pinned)| Step::Scan { query, back, pinned }),
         4 => any::<usize>().prop_map(|scan| Step::Continue { scan }),
         1 => (0_usize..30).prop_map(|entries| Step::Reclaim { entries }),
         6 => structured().prop_map(Step::Structured),

@@ -13,6 +13,23 @@ pub(super) struct ModelRow {
     pub(super) version: u64,
 }
 
+impl ModelRow {
+    /// The row that stands for it, and for all that begin like it, if the delimiter comes after `depth` bytes.
+    fn rolled_up(self, depth: usize, delimiter: u8) -> ModelRow {
+        let found = self.key[depth..].iter().position(|byte| *byte == delimiter);
+        match found {
+            Some(length) => ModelRow {
+                key: self.key[..=depth + length].to_vec(),
+                value: Vec::new(),
+                create_revision: 0,
+                mod_revision: 0,
+                version: 0,
+            },
+            None => self,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct ModelQuery {
     pub(super) namespace: u32,
@@ -20,6 +37,7 @@ pub(super) struct ModelQuery {
     pub(super) start: Vec<u8>,
     pub(super) end: Vec<u8>,
     pub(super) scope: Scope,
+    pub(super) delimiter: Option<u8>,
     pub(super) direction: Direction,
     pub(super) projection: Projection,
     pub(super) limit: u64,
@@ -259,6 +277,11 @@ impl Model {
         }
         if query.projection == Projection::KeysOnly {
             rows.iter_mut().for_each(|row| row.value.clear());
+        }
+        if let Some(delimiter) = query.delimiter {
+            let roll_up = |row: ModelRow| row.rolled_up(query.prefix.len(), delimiter);
+            rows = rows.into_iter().map(roll_up).collect();
+            rows.dedup();
         }
         if query.limit > 0 {
             rows.truncate(query.limit as usize);

@@ -6,6 +6,7 @@ use super::*;
 pub(super) struct Scan {
     pub(super) query: ModelQuery,
     pub(super) pin: Pin,
+    pub(super) pinned: Pinned,
     pub(super) expected: Vec<ModelRow>,
     pub(super) found: Vec<ModelRow>,
     pub(super) resume_after: Option<Vec<u8>>,
@@ -34,7 +35,11 @@ impl Run {
                 back,
             } => self.get(*namespace, key, *back),
             Step::Range { query, back } => self.range(query, *back),
-            Step::Scan { query, back } => self.begin_scan(query, *back),
+            Step::Scan {
+                query,
+                back,
+                pinned,
+            } => self.begin_scan(query, *back, *pinned),
             Step::Continue { scan } => {
                 if !self.scans.is_empty() {
                     self.continue_scan(scan % self.scans.len());
@@ -194,17 +199,30 @@ impl Run {
         assert_eq!(found, self.model.range(query, at));
     }
 
-    pub(super) fn begin_scan(&mut self, query: &ModelQuery, back: Option<u64>) {
+    fn pin(
+        &mut self,
+        query: &ModelQuery,
+        at: Option<u64>,
+        pinned: Pinned,
+    ) -> Result<Pin, ReadError> {
+        let machine = &mut self.shard.machine;
+        match (pinned, at) {
+            (Pinned::Range, at) => machine.pin_range(&range_query(query, at.map(Revision), 0)),
+            (Pinned::Everything, None) => Ok(machine.pin()),
+            (Pinned::Everything, Some(at)) => {
+                machine.pin_at(NamespaceId(query.namespace), Revision(at))
+            }
+        }
+    }
+
+    pub(super) fn begin_scan(&mut self, query: &ModelQuery, back: Option<u64>, pinned: Pinned) {
         let current = self.model.revision(query.namespace);
         let (pin, at) = match back {
-            None => (self.shard.machine.pin(), current),
+            None => (self.pin(query, None, pinned).unwrap(), current),
             Some(back) => {
                 let at = (current + 1).saturating_sub(back);
-                let pinned = self
-                    .shard
-                    .machine
-                    .pin_at(NamespaceId(query.namespace), Revision(at));
-                match (pinned, self.refusal(query.namespace, at)) {
+                let pin = self.pin(query, Some(at), pinned);
+                match (pin, self.refusal(query.namespace, at)) {
                     (Ok(pin), None) => (pin, at),
                     (Err(error), refusal) => return assert_eq!(Some(error), refusal),
                     (Ok(_), Some(refusal)) => panic!("pinned instead of {refusal}"),
@@ -216,6 +234,7 @@ impl Run {
         self.scans.push(Scan {
             query,
             pin,
+            pinned,
             expected,
             found: Vec::new(),
             resume_after: None,
@@ -227,6 +246,7 @@ impl Run {
         let Scan {
             query,
             pin,
+            pinned,
             found,
             resume_after,
             slices,
@@ -252,7 +272,12 @@ impl Run {
         match end.unwrap() {
             SliceEnd::More {
                 resume_after: after,
-            } => *resume_after = Some(after),
+            } => {
+                if *pinned == Pinned::Range {
+                    self.shard.machine.pass(pin, &after);
+                }
+                *resume_after = Some(after);
+            }
             SliceEnd::Finished => {
                 let scan = self.scans.swap_remove(index);
                 assert_eq!(scan.found, scan.expected);
@@ -316,6 +341,7 @@ pub(super) fn range_query(query: &ModelQuery, at: Option<Revision>, limit: u64) 
         start: &query.start,
         end: &query.end,
         scope: query.scope,
+        delimiter: query.delimiter,
         direction: query.direction,
         projection: query.projection,
         at,

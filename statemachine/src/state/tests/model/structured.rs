@@ -74,12 +74,20 @@ type Answer = (OutcomeCode, u64, Option<i64>, ModelDetail);
 
 // ---- At random ----
 
+/// Common prefixes are for reading alone.
+fn plain_query() -> impl Strategy<Value = ModelQuery> {
+    input::query().prop_map(|query| ModelQuery {
+        delimiter: None,
+        ..query
+    })
+}
+
 fn operation(namespace: u32) -> impl Strategy<Value = ModelOperation> {
     let single = prop_oneof![
         6 => input::command().prop_map(ModelOperation::Mutation),
         2 => input::key(1..4).prop_map(ModelOperation::Get),
-        2 => input::query().prop_map(ModelOperation::Range),
-        1 => input::query().prop_map(ModelOperation::DeleteRange),
+        2 => plain_query().prop_map(ModelOperation::Range),
+        1 => plain_query().prop_map(ModelOperation::DeleteRange),
     ];
     single.prop_map(move |operation| operation.in_namespace(namespace))
 }
@@ -95,7 +103,7 @@ fn compare() -> impl Strategy<Value = ModelCompare> {
     );
     (
         input::key(1..4),
-        prop::option::weighted(0.3, input::query()),
+        prop::option::weighted(0.3, plain_query()),
         0_u8..6,
         0_u64..6,
         0_usize..4,
@@ -144,7 +152,7 @@ pub(in crate::state::tests) fn structured() -> impl Strategy<Value = ModelStruct
         1_u32..3,
         0_u64..8,
         prop::collection::vec(input::key(1..4), 0..3),
-        prop::collection::vec(input::query(), 0..2),
+        prop::collection::vec(plain_query(), 0..2),
         prop::collection::vec(input::command(), 1..4),
     )
         .prop_map(|(namespace, back, keys, ranges, mut mutations)| {
@@ -164,7 +172,7 @@ pub(in crate::state::tests) fn structured() -> impl Strategy<Value = ModelStruct
             txn(namespace).prop_map(move |txn| ModelStructured::Txn(namespace, txn))
         }),
         3 => commit,
-        2 => input::query().prop_map(ModelStructured::DeleteRange),
+        2 => plain_query().prop_map(ModelStructured::DeleteRange),
         1 => (1_u32..3, 0_u64..8).prop_map(|(namespace, back)| ModelStructured::Compact { namespace, back }),
     ]
 }

@@ -6,49 +6,61 @@ use std::process::Command;
 use serde::Serialize;
 
 /// Who runs where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Pinning {
+pub(crate) enum Pinning {
     /// Store and floor on one CPU, the client on another.
-    Apart { store_cpu: u32, client_cpu: u32 },
+    Apart {
+        store_cpu: u32,
+        client_cpu: u32,
+        /// What this process may use, as the system writes it.
+        allowed: String,
+    },
     /// The store on one CPU, the client wherever the system puts it: there is only one CPU, or no `taskset`.
     StoreOnly { store_cpu: u32 },
 }
 
 impl Pinning {
     /// The first two CPUs that this process may use.
-    pub(super) fn choose() -> Pinning {
+    pub(crate) fn choose() -> Pinning {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let allowed = allowed_cpus(&status);
+        let list = allowed_list(&status);
+        let allowed = allowed_cpus(list);
         let store_cpu = allowed.first().copied().unwrap_or(0);
         let has_taskset = Command::new("taskset").arg("--version").output().is_ok();
         match allowed.get(1) {
             Some(&client_cpu) if has_taskset => Pinning::Apart {
                 store_cpu,
                 client_cpu,
+                allowed: list.to_owned(),
             },
             _ => Pinning::StoreOnly { store_cpu },
         }
     }
 
     /// Where the store runs.
-    pub(super) fn store_cpu(&self) -> u32 {
-        match *self {
-            Pinning::Apart { store_cpu, .. } | Pinning::StoreOnly { store_cpu } => store_cpu,
+    pub(crate) fn store_cpu(&self) -> u32 {
+        match self {
+            Pinning::Apart { store_cpu, .. } | Pinning::StoreOnly { store_cpu } => *store_cpu,
         }
     }
 
     /// Keeps this process to the client's CPU from now on. If that fails, the client's share of its CPU shows it.
-    pub(super) fn restrict_client(&self) {
+    pub(crate) fn restrict_client(&self) {
         if let Pinning::Apart { client_cpu, .. } = self {
-            let own = std::process::id().to_string();
-            let cpu = client_cpu.to_string();
-            let _output = Command::new("taskset").args(["-cp", &cpu, &own]).output();
+            restrict_this_process(&client_cpu.to_string());
+        }
+    }
+
+    /// Takes the restriction back: a store that is started inherits it and needs other CPUs.
+    pub(crate) fn free_client(&self) {
+        if let Pinning::Apart { allowed, .. } = self {
+            restrict_this_process(allowed);
         }
     }
 
     /// A command that runs where the store runs.
-    pub(super) fn beside_store(&self, program: &std::ffi::OsStr) -> Command {
+    pub(crate) fn beside_store(&self, program: &std::ffi::OsStr) -> Command {
         match self {
             Pinning::Apart { store_cpu, .. } => {
                 let mut command = Command::new("taskset");
@@ -60,11 +72,12 @@ impl Pinning {
     }
 
     /// Who runs where, in words.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Pinning::Apart {
                 store_cpu,
                 client_cpu,
+                ..
             } => format!("store and floor on CPU {store_cpu}, client on CPU {client_cpu}"),
             Pinning::StoreOnly { store_cpu } => {
                 format!("store on CPU {store_cpu}; the client is NOT pinned and may share it")
@@ -73,17 +86,26 @@ impl Pinning {
     }
 }
 
-/// The CPUs in the line `Cpus_allowed_list` of `/proc/<pid>/status`, such as `0-3,8`.
-fn allowed_cpus(status: &str) -> Vec<u32> {
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-        .unwrap_or_default();
+/// Keeps this thread, and whatever it starts from now on, to a list of CPUs.
+fn restrict_this_process(cpus: &str) {
+    let own = std::process::id().to_string();
+    let _output = Command::new("taskset").args(["-cp", cpus, &own]).output();
+}
+
+/// The line `Cpus_allowed_list` of `/proc/<pid>/status`, such as `0-3,8`.
+fn allowed_list(status: &str) -> &str {
+    let mut lines = status.lines();
+    let list = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.unwrap_or_default().trim()
+}
+
+/// The CPUs in such a list.
+fn allowed_cpus(list: &str) -> Vec<u32> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?)
     };
-    list.trim().split(',').filter_map(range).flatten().collect()
+    list.split(',').filter_map(range).flatten().collect()
 }
 
 #[cfg(test)]
@@ -92,9 +114,11 @@ mod tests {
 
     #[test]
     fn lists_hold_ranges_and_single_cpus() {
-        let of = |list: &str| allowed_cpus(&format!("Name:\tx\nCpus_allowed_list:\t{list}\n"));
-        assert_eq!(of("0-2,8"), [0, 1, 2, 8]);
-        assert_eq!(of("5"), [5]);
-        assert!(allowed_cpus("Name:\tx\n").is_empty());
+        assert_eq!(allowed_cpus("0-2,8"), [0, 1, 2, 8]);
+        assert_eq!(allowed_cpus("5"), [5]);
+        assert!(allowed_cpus("").is_empty());
+        let status = "Name:\tx\nCpus_allowed_list:\t0-2,8\nMems_allowed_list:\t0\n";
+        assert_eq!(allowed_list(status), "0-2,8");
+        assert_eq!(allowed_list("Name:\tx\n"), "");
     }
 }
