@@ -1,8 +1,8 @@
 //! The end of a transaction: one command that applies everything, or nothing.
 
-use crate::async_client::Client;
 use crate::async_client::call::Effect;
 use crate::async_client::error::Error;
+use crate::async_client::settings::RetryUnknown;
 use crate::async_client::structured::check_commit;
 use crate::async_client::transaction::buffer::{Mutation, ReadSet};
 use crate::async_client::transaction::{State, Transaction};
@@ -39,7 +39,8 @@ impl Transaction {
         super::buffer::check_size(value.len())?;
         let key = &writes.mutations[0].key;
         let command = plain_command(kind, client.namespace, key, &value);
-        let effect = effect(client, &reads, &writes.mutations);
+        let retry = client.shared.settings().retry_unknown;
+        let effect = effect(retry, &reads, &writes.mutations);
         let call = client.call_on_key(FrameKind::Command, key, effect, |body| {
             command.encode_into(body);
         });
@@ -80,14 +81,54 @@ fn encode(
 
 /// A commit that puts a key that it has read makes its own repetition a conflict: of all its sendings one at most is
 /// applied.
-fn effect(client: &Client, reads: &ReadSet, mutations: &[Mutation]) -> Effect {
-    let settings = client.shared.settings();
+fn effect(retry: RetryUnknown, reads: &ReadSet, mutations: &[Mutation]) -> Effect {
     let is_once = mutations
         .iter()
         .any(|one| one.kind == CommandKind::Put && reads.covers(&one.key));
     if is_once {
         Effect::WriteOnce
     } else {
-        Effect::Write(settings.retry_unknown)
+        Effect::Write(retry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mutation(kind: CommandKind, key: &str) -> Mutation {
+        Mutation {
+            kind,
+            key: key.into(),
+            value: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_commit_that_puts_what_it_has_read_may_be_sent_again_unasked() {
+        let mut reads = ReadSet::default();
+        reads.add_key(b"/d/read").expect("small");
+        let effect_of = |kind, key| effect(RetryUnknown::No, &reads, &[mutation(kind, key)]);
+        assert_eq!(effect_of(CommandKind::Put, "/d/read"), Effect::WriteOnce);
+        // A blind put would be applied over what others wrote meanwhile; a delete may change nothing, and then the
+        // repetition meets no conflict.
+        for (kind, key) in [
+            (CommandKind::Put, "/d/blind"),
+            (CommandKind::Delete, "/d/read"),
+            (CommandKind::Append, "/d/blind"),
+        ] {
+            assert_eq!(effect_of(kind, key), Effect::Write(RetryUnknown::No));
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_read_nothing_cannot_conflict() {
+        let namespace = NamespaceId::DEFAULT;
+        let writes = [mutation(CommandKind::Put, "/d/k")];
+        let reads = ReadSet::default();
+        let (kind, _) = encode(namespace, None, &reads, &writes);
+        assert_eq!(kind, CommandKind::Txn);
+        let (kind, _) = encode(namespace, Some(Revision(7)), &reads, &writes);
+        assert_eq!(kind, CommandKind::Commit);
     }
 }
