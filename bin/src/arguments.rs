@@ -1,15 +1,16 @@
 //! The command line: what can be asked for, and what is refused before anything is done.
 
-mod quantity;
+mod settings;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use quantity::{parse_duration, parse_size};
+use crate::quantity::parse_duration;
+pub(crate) use settings::SettingArguments;
 
 const AFTER_HELP: &str = "\
 Keys and values are bytes, taken as they are given. With --json, what is not UTF-8 is written as {\"hex\": \"..\"}; \
@@ -28,8 +29,16 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run one node for development, on the loopback interface
+    /// Run one node for development, on the loopback interface, with no configuration
+    ///
+    /// The same as serve with --format if-empty and --admin off, and more cores than processors take turns.
     Dev(DevArguments),
+    /// Run one node as its configuration says
+    Serve(ServeArguments),
+    /// Make an empty or missing data directory ready for use, and start nothing
+    Format(FormatArguments),
+    /// Check a configuration and print every key with what it is set to and where that comes from
+    Config(ConfigArguments),
     /// Set a key to a value; prints the revision
     Put(PutArguments),
     /// Print the value of a key
@@ -40,11 +49,16 @@ pub(crate) enum Command {
     Add(AddArguments),
     /// Print the keys that begin with a prefix, in order, with their values
     List(ListArguments),
+    /// Count the keys that begin with a prefix
+    Count(CountArguments),
     /// Print what every core of a node is doing
     Status(StatusArguments),
     /// Look at the log of a node that does not run
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Look at the file of a snapshot
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Store the attributes of every entry of a file tree, or compare them with what is stored
     ///
     /// Each entry is stored under the prefix and its absolute path, as "type=file mode=0644 uid=0 gid=0 size=12
@@ -57,42 +71,60 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct DevArguments {
-    /// Where the data lies; created and formatted when it does not exist
-    #[arg(long, value_name = "DIR", default_value = "./metastore-data")]
-    pub(crate) data: PathBuf,
-    /// The port of core 0; core n listens on the port n above it
-    #[arg(long, value_name = "PORT", default_value_t = 7400)]
-    pub(crate) port: u16,
-    /// How many cores to run, fixed when the data is formatted [default: one for each allowed processor]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) cores: Option<u16>,
-    /// How many shards to create, fixed when the data is formatted [default: one for each core]
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) shards: Option<u32>,
-    /// The processors to use, as in 0-3,8 [default: the allowed ones]
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpus: Option<String>,
-    /// Length of a log segment, as in 64MiB, fixed when the data is formatted [default: 64MiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) segment_bytes: Option<u64>,
-    /// How large the log of one core may become, as in 8GiB [default: 8GiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) wal_budget: Option<u64>,
-    /// How writes are made durable [default: measured when the data is formatted]
-    #[arg(long, value_name = "METHOD")]
-    pub(crate) flush: Option<FlushChoice>,
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
+    #[command(flatten)]
+    pub(crate) faults: FaultArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigFileArguments,
+    #[command(flatten)]
+    pub(crate) faults: FaultArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FormatArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigFileArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigFileArguments,
+    /// Answer as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Print a file with every key, its meaning, its bounds and its default
+    #[arg(long, conflicts_with_all = ["json", "config"])]
+    pub(crate) example: bool,
+}
+
+impl ConfigArguments {
+    pub(crate) fn format(&self) -> Format {
+        Format::new(self.json)
+    }
+}
+
+/// What the tests break.
+#[derive(Debug, Args)]
+pub(crate) struct FaultArguments {
     /// For tests: the log write of each core with this number, counted from 1, fails as on a broken disk
     #[arg(long, value_name = "N", hide = true)]
     pub(crate) fail_log_write: Option<u64>,
 }
 
-/// How writes are made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FlushChoice {
-    /// Each write is durable by itself
-    Dsync,
-    /// A write, then a flush of the file
-    WriteThenSync,
+/// A configuration: a file, and flags that override it.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFileArguments {
+    /// The configuration, a TOML file; `metastore config --example` prints one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
 }
 
 /// How a command reaches a server, and how it answers.
@@ -195,6 +227,12 @@ pub(crate) struct ListArguments {
     /// Only keys without a / behind the prefix, as the entries of a directory
     #[arg(long)]
     pub(crate) children: bool,
+    /// Show keys that have this character behind the prefix by what they begin with, up to and including the first of it
+    #[arg(long, value_name = "C", value_parser = parse_byte, conflicts_with = "children")]
+    pub(crate) delimiter: Option<u8>,
+    /// Read at this revision, which must be one of the shard that holds all the keys
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) at: Option<u64>,
     /// At most so many keys
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
@@ -204,6 +242,24 @@ pub(crate) struct ListArguments {
     /// In descending order
     #[arg(long)]
     pub(crate) reverse: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CountArguments {
+    /// What every key begins with; empty for all keys
+    #[arg(value_name = "PREFIX")]
+    pub(crate) prefix: OsString,
+    /// Only keys without a / behind the prefix, as the entries of a directory
+    #[arg(long)]
+    pub(crate) children: bool,
+    /// Count keys that have this character behind the prefix and begin alike, up to and including the first of it, once
+    #[arg(long, value_name = "C", value_parser = parse_byte, conflicts_with = "children")]
+    pub(crate) delimiter: Option<u8>,
+    /// Count at this revision, which must be one of the shard that holds all the keys
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) at: Option<u64>,
     #[command(flatten)]
     pub(crate) client: ClientArguments,
 }
@@ -256,6 +312,30 @@ pub(crate) struct VerifyArguments {
     pub(crate) wal: WalArguments,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Check every byte of the file, and print whose snapshot it is and what sections it has
+    Inspect(SnapshotArguments),
+    /// The same, and load the state as a store would: exits with 0 if it can, and with 1 and the damage if not
+    Verify(SnapshotArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArguments {
+    /// As in metastore-data/shard-0000/snap-1-1000.snap; nothing is changed
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Answer as JSON, one object
+    #[arg(long)]
+    json: bool,
+}
+
+impl SnapshotArguments {
+    pub(crate) fn format(&self) -> Format {
+        Format::new(self.json)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ImportTreeArguments {
     /// The top of the tree; its absolute path without symbolic links is used
@@ -295,6 +375,18 @@ fn parse_key() -> impl clap::builder::TypedValueParser<Value = Key> {
 #[derive(Debug, thiserror::Error)]
 #[error("a key has at least one byte")]
 struct KeyEmpty;
+
+/// Why a delimiter is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a delimiter is one character of ASCII")]
+struct NotOneByte;
+
+fn parse_byte(text: &str) -> Result<u8, NotOneByte> {
+    match text.as_bytes() {
+        [byte] => Ok(*byte),
+        _ => Err(NotOneByte),
+    }
+}
 
 /// The bytes of an argument.
 pub(crate) fn bytes_of(argument: &OsStr) -> &[u8] {

@@ -230,6 +230,7 @@ impl Answers {
                     Reply::Batch(_)
                     | Reply::Rows { .. }
                     | Reply::Chunk { .. }
+                    | Reply::Count { .. }
                     | Reply::Cancelled
                     | Reply::Status(_) => {
                         unreachable!("a command is answered with an outcome or an error")
@@ -248,6 +249,7 @@ impl Answers {
                     Reply::Batch(_)
                     | Reply::Rows { .. }
                     | Reply::Chunk { .. }
+                    | Reply::Count { .. }
                     | Reply::Cancelled
                     | Reply::Status(_) => {
                         unreachable!("a command is answered with an outcome or an error")
@@ -365,6 +367,6 @@ fn copy_reply(reply: Reply, from: &[u8], to: &mut Vec<u8>) -> Reply {
             rows: rows.copied(from, to),
             end,
         },
-        Reply::Cancelled | Reply::Status(_) | Reply::Error(_) => reply,
+        Reply::Count { .. } | Reply::Cancelled | Reply::Status(_) | Reply::Error(_) => reply,
     }
 }

@@ -103,6 +103,8 @@ pub(crate) struct ReadOp {
 #[derive(Debug)]
 pub(crate) struct PartChunk {
     pub(crate) rows: Vec<u8>,
+    /// Rows that were counted and are not in `rows`.
+    pub(crate) counted: u64,
     pub(crate) revision: Revision,
     pub(crate) end: PartEnd,
 }
@@ -168,6 +170,17 @@ pub(crate) struct RangePartKey {
     pub(crate) shard: ShardId,
 }
 
+/// What is to become of the rows that a part reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartOutput {
+    /// They are sent.
+    Rows,
+    /// They are counted.
+    Count,
+    /// Keys are counted; common prefixes are sent, because several shards may have the same.
+    CountAndPrefixes,
+}
+
 /// What a part reads; it outlives the request's buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct RangePlan {
@@ -182,11 +195,14 @@ pub(crate) struct RangePlan {
     pub(crate) at: Option<Revision>,
     pub(crate) limit: u64,
     pub(crate) chunk_bytes: usize,
+    pub(crate) output: PartOutput,
 }
 
 /// Bytes of rows in a chunk: what a client may ask for.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
 const CHUNK_BYTES_MAX: usize = 256 << 10;
+/// Bytes of common prefixes that a shard sends at once to whoever counts.
+const CHUNK_BYTES_OF_COUNT: usize = 64 << 10;
 
 impl RangePlan {
     pub(crate) fn new(query: &RangeQuery<'_>, chunk_bytes: usize) -> RangePlan {
@@ -202,6 +218,22 @@ impl RangePlan {
             at: query.at,
             limit: query.limit,
             chunk_bytes: chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
+            output: PartOutput::Rows,
+        }
+    }
+
+    /// A plan that counts, over as many shards.
+    pub(crate) fn of_count(query: &RangeQuery<'_>, shards: usize) -> RangePlan {
+        let output = match query.delimiter {
+            Some(_) if shards > 1 => PartOutput::CountAndPrefixes,
+            Some(_) | None => PartOutput::Count,
+        };
+        RangePlan {
+            direction: Direction::Forward,
+            projection: Projection::KeysOnly,
+            limit: 0,
+            output,
+            ..RangePlan::new(query, CHUNK_BYTES_OF_COUNT)
         }
     }
 

@@ -45,7 +45,9 @@ pub enum Request<'a> {
         /// Bytes of rows in one chunk; the core bounds it.
         chunk_bytes: usize,
     },
-    /// Ends the range that this connection opened with that request, unless it is complete already.
+    /// How many rows a range has. Its limit, direction and projection say nothing here.
+    Count(RangeQuery<'a>),
+    /// Ends the range or count that this connection opened with that request, unless it is complete already.
     Cancel(RequestId),
     /// What this core reports about itself.
     Status,
@@ -64,6 +66,8 @@ pub enum RequestKind {
     GetMany,
     /// [`Request::Range`].
     Range,
+    /// [`Request::Count`].
+    Count,
     /// [`Request::Cancel`].
     Cancel,
     /// [`Request::Status`].
@@ -80,6 +84,7 @@ impl Request<'_> {
             Request::Get(_) => RequestKind::Get,
             Request::GetMany { .. } => RequestKind::GetMany,
             Request::Range { .. } => RequestKind::Range,
+            Request::Count(_) => RequestKind::Count,
             Request::Cancel(_) => RequestKind::Cancel,
             Request::Status => RequestKind::Status,
         }
@@ -275,6 +280,13 @@ pub enum Reply {
         rows: Span,
         /// What follows.
         end: ChunkEnd,
+    },
+    /// How many rows a range has.
+    Count {
+        /// Keys, and common prefixes where a delimiter was named.
+        count: u64,
+        /// For each shard, the revision at which it was counted.
+        revisions: Vec<(ShardId, Revision)>,
     },
     /// The range, if there still was one, is over.
     Cancelled,

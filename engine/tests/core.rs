@@ -1,5 +1,6 @@
 //! What a core promises to those who drive it.
 
+mod counts;
 mod harness;
 mod slices;
 mod structured;

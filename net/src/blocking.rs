@@ -12,6 +12,7 @@ pub use crate::owned::{
 pub use error::{ClientError, ConnectionFault};
 
 use crate::client::{ClientConnection, ClientOptions};
+use crate::count::{CountReply, CountRequest};
 use crate::frame::RequestId;
 use crate::hello::{HelloReply, HelloRequest};
 use crate::range::{RangeRequest, ShardRevision};
@@ -312,6 +313,17 @@ impl Client {
             },
         )?;
         Ok(revisions)
+    }
+
+    /// Counts the rows of a range.
+    ///
+    /// # Errors
+    /// Nothing has happened whatever the error.
+    pub fn count(&mut self, count: &CountRequest<'_>) -> Result<CountReply, ClientError> {
+        self.ask(
+            |connection| connection.count(count),
+            |response| match_response!(response, Count),
+        )
     }
 
     /// Asks for a sign of life.

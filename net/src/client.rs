@@ -4,6 +4,7 @@ mod pending;
 
 use crate::batch::BatchRequest;
 use crate::body_error::BodyError;
+use crate::count::CountRequest;
 use crate::frame::{
     FRAME_BYTES_MAX_DEFAULT, Frame, FrameError, FrameFlags, FrameKind, RequestId, append_frame,
     cut_frame,
@@ -197,6 +198,11 @@ impl ClientConnection {
         self.request(FrameKind::Range, |body| range.encode_into(body))
     }
 
+    /// Counts the rows of a range.
+    pub fn count(&mut self, count: &CountRequest<'_>) -> RequestId {
+        self.request(FrameKind::Count, |body| count.encode_into(body))
+    }
+
     /// Ends a range early. Chunks that are on their way still arrive; then the range is answered with `Cancelled`,
     /// or with its last chunk if that was faster.
     pub fn cancel(&mut self, range: RequestId) -> RequestId {
@@ -347,6 +353,7 @@ fn happened_when_lost(kind: FrameKind) -> Happened {
         | FrameKind::Get
         | FrameKind::GetMany
         | FrameKind::Range
+        | FrameKind::Count
         | FrameKind::Cancel
         | FrameKind::Status
         | FrameKind::ShardMap => Happened::NotDone,

@@ -75,6 +75,8 @@ pub enum FrameKind {
     Status = 9,
     /// Which core serves which slots.
     ShardMap = 10,
+    /// How many rows a range has.
+    Count = 11,
 }
 
 impl FrameKind {
@@ -91,6 +93,7 @@ impl FrameKind {
             8 => FrameKind::Cancel,
             9 => FrameKind::Status,
             10 => FrameKind::ShardMap,
+            11 => FrameKind::Count,
             _ => return None,
         })
     }

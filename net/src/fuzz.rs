@@ -53,7 +53,10 @@ pub fn fuzz_request(data: &[u8]) {
     };
     let mut encoded = Vec::new();
     encode_request(&request, &mut encoded);
-    if matches!(request, Request::Hello(_) | Request::Range(_)) {
+    if matches!(
+        request,
+        Request::Hello(_) | Request::Range(_) | Request::Count(_)
+    ) {
         let again = Request::decode(&header, &encoded, &limits);
         let again = again.expect("what this crate writes it reads");
         assert_eq!(format!("{again:?}"), format!("{request:?}"));
@@ -80,6 +83,7 @@ fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
             BatchRequest::encode_into(out, &commands);
         }
         Request::Range(range) => range.encode_into(out),
+        Request::Count(count) => count.encode_into(out),
         Request::Cancel { range } => encode_cancel(*range, out),
     }
 }
@@ -145,6 +149,7 @@ fn encode_response(response: &Response<'_>, out: &mut Vec<u8>) -> Written {
         Response::Hello(reply) => reply.encode_into(out),
         Response::Status(reply) => reply.encode_into(out),
         Response::ShardMap(reply) => reply.encode_into(out),
+        Response::Count(reply) => reply.encode_into(out),
         Response::Error(error) => error.encode_into(out),
     }
     let is_table = matches!(

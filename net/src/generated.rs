@@ -34,7 +34,8 @@ mod messages_generated;
 /// Fixed layouts: structs of bytes, read without a verifier.
 pub(crate) mod layout {
     pub(crate) use super::layout_generated::metastore::net::{
-        BatchItem, CancelBase, ChunkBase, FrameBase, GetBase, GetManyBase, ReadBase, ShardRevision,
+        BatchItem, CancelBase, ChunkBase, CountBase, FrameBase, GetBase, GetManyBase, ReadBase,
+        ShardRevision,
     };
 }
 

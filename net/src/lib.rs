@@ -18,6 +18,7 @@ pub mod blocking;
 mod body;
 mod body_error;
 mod client;
+mod count;
 mod frame;
 pub mod fuzz;
 mod generated;
@@ -42,6 +43,7 @@ mod wire_error;
 pub use batch::{BatchReply, BatchReplyWriter, BatchRequest, BatchResult, CheckedCommand};
 pub use body_error::{BodyError, TableFault};
 pub use client::{ClientConnection, ClientOptions, Lost, ProtocolError};
+pub use count::{CountReply, CountRequest};
 pub use frame::{
     FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES, Frame, FrameError, FrameFlags, FrameHeader,
     FrameKind, MAGIC, PROTOCOL_VERSION, RequestId, append_frame, cut_frame, frame_length,
@@ -54,7 +56,7 @@ pub use read::{
 };
 pub use request::{Request, RequestLimits};
 pub use response::{
-    Response, append_batch, append_cancelled, append_chunk, append_error, append_get,
+    Response, append_batch, append_cancelled, append_chunk, append_count, append_error, append_get,
     append_get_many, append_hello, append_outcome, append_outcome_bytes, append_pong,
     append_shard_map, append_status,
 };

@@ -79,6 +79,7 @@ impl<'a> RangeRequest<'a> {
                     at_revision: revision_to_wire(query.at),
                     limit: query.limit,
                     chunk_bytes: self.chunk_bytes,
+                    delimiter: query.delimiter,
                 },
             )
         });
@@ -107,7 +108,7 @@ impl<'a> RangeRequest<'a> {
             start: bound(table.start(), limits)?,
             end: bound(table.end(), limits)?,
             scope,
-            delimiter: None,
+            delimiter: table.delimiter(),
             direction: if table.reverse() {
                 Direction::Reverse
             } else {
@@ -146,6 +147,21 @@ fn bound<'a>(
 
 /// The revision at which one shard was read, or that a command took there.
 pub use metastore_statemachine::ShardRevision;
+
+pub(crate) fn append_shard_revision(place: &ShardRevision, out: &mut Vec<u8>) {
+    out.extend_from_slice(&WireShardRevision::new(place.revision.0, place.shard, 0).0);
+}
+
+pub(crate) fn take_shard_revision(body: &mut Body<'_>) -> Result<ShardRevision, BodyError> {
+    let wire = WireShardRevision(body.take_array()?);
+    if wire.zero_32() != 0 {
+        return Err(BodyError::ReservedNotZero);
+    }
+    Ok(ShardRevision {
+        shard: wire.shard(),
+        revision: Revision(wire.revision()),
+    })
+}
 
 /// Whether more of a range follows a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,8 +275,7 @@ impl<'a> ChunkWriter<'a> {
         write(&mut writer);
         let count = writer.count;
         for place in revisions {
-            let wire = WireShardRevision::new(place.revision.0, place.shard, 0);
-            out.extend_from_slice(&wire.0);
+            append_shard_revision(place, out);
         }
         let base = ChunkBase::new(count, length_u32(revisions.len()));
         out[start..start + base.0.len()].copy_from_slice(&base.0);

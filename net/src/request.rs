@@ -3,6 +3,7 @@
 use crate::batch::{BatchRequest, CheckedCommand};
 use crate::body::Body;
 use crate::body_error::BodyError;
+use crate::count::CountRequest;
 use crate::frame::{FrameHeader, FrameKind, RequestId};
 use crate::generated::layout::CancelBase;
 use crate::hello::{HelloRequest, ServerLimits};
@@ -69,6 +70,8 @@ pub enum Request<'a> {
     Status,
     /// Which core serves which slots.
     ShardMap,
+    /// How many rows a range has.
+    Count(CountRequest<'a>),
 }
 
 impl<'a> Request<'a> {
@@ -97,6 +100,7 @@ impl<'a> Request<'a> {
             Request::Cancel { .. } => FrameKind::Cancel,
             Request::Status => FrameKind::Status,
             Request::ShardMap => FrameKind::ShardMap,
+            Request::Count(_) => FrameKind::Count,
         }
     }
 }
@@ -127,6 +131,7 @@ fn decode_body<'a>(
         }
         FrameKind::Status => empty(body, Request::Status)?,
         FrameKind::ShardMap => empty(body, Request::ShardMap)?,
+        FrameKind::Count => Request::Count(CountRequest::decode(body, limits)?),
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::batch::{BatchReply, BatchReplyWriter, read_outcome};
 use crate::body::Body;
 use crate::body_error::BodyError;
+use crate::count::CountReply;
 use crate::frame::{FrameFlags, FrameHeader, FrameKind, RequestId, append_frame, append_frame_of};
 use crate::hello::HelloReply;
 use crate::range::{ChunkEnd, ChunkKind, ChunkWriter, RangeChunk};
@@ -35,6 +36,8 @@ pub enum Response<'a> {
     Status(StatusReply),
     /// Which core serves which slots.
     ShardMap(ShardMapReply),
+    /// How many rows a range has.
+    Count(CountReply),
     /// It failed.
     Error(WireError),
 }
@@ -69,6 +72,7 @@ impl<'a> Response<'a> {
             FrameKind::Cancel => empty(body, Response::Cancelled)?,
             FrameKind::Status => Response::Status(StatusReply::decode(body)?),
             FrameKind::ShardMap => Response::ShardMap(ShardMapReply::decode(body)?),
+            FrameKind::Count => Response::Count(CountReply::decode(body)?),
         })
     }
 }
@@ -183,6 +187,11 @@ pub fn append_shard_map(out: &mut Vec<u8>, id: RequestId, reply: &ShardMapReply)
     append_last(out, FrameKind::ShardMap, id, |body| {
         reply.encode_into(body);
     });
+}
+
+/// Answers `count`.
+pub fn append_count(out: &mut Vec<u8>, id: RequestId, reply: &CountReply) {
+    append_last(out, FrameKind::Count, id, |body| reply.encode_into(body));
 }
 
 #[cfg(test)]

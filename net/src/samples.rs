@@ -180,6 +180,25 @@ pub(crate) fn sample_range() -> RangeRequest<'static> {
     }
 }
 
+pub(crate) fn sample_count() -> CountRequest<'static> {
+    CountRequest {
+        query: RangeQuery {
+            delimiter: Some(b'/'),
+            ..RangeRequest::subtree(NAMESPACE, b"/jobs/").query
+        },
+    }
+}
+
+pub(crate) fn sample_count_reply() -> CountReply {
+    CountReply {
+        count: 1_000_000,
+        revisions: vec![ShardRevision {
+            shard: 6,
+            revision: Revision(12),
+        }],
+    }
+}
+
 pub(crate) fn sample_get() -> GetRequest<'static> {
     GetRequest {
         query: GetQuery {
@@ -251,6 +270,15 @@ pub(crate) fn requests() -> Vec<Sample> {
         }),
         sample("range", &|client| {
             client.range(&sample_range());
+        }),
+        sample("range-delimiter", &|client| {
+            client.range(&RangeRequest {
+                query: sample_count().query,
+                chunk_bytes: 0,
+            });
+        }),
+        sample("count", &|client| {
+            client.count(&sample_count());
         }),
         sample("cancel", &|client| {
             client.cancel(RequestId(42));
@@ -356,6 +384,7 @@ pub(crate) fn responses() -> Vec<Sample> {
                 rows.row(&sample_row());
             });
         }),
+        sample("count", &|out| append_count(out, id, &sample_count_reply())),
         sample("cancel", &|out| append_cancelled(out, id)),
         sample("status", &|out| append_status(out, id, &sample_status())),
         sample("status-slices", &|out| {

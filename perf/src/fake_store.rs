@@ -187,7 +187,7 @@ impl State {
             Request::Status => append_status(&mut out, id, &self.status()),
             Request::ShardMap => append_shard_map(&mut out, id, &shard_map(address)),
             Request::Range(range) => self.append_range(&mut out, id, &range.query),
-            Request::GetMany(_) | Request::Cancel { .. } => {
+            Request::GetMany(_) | Request::Count(_) | Request::Cancel { .. } => {
                 panic!("load does not ask {request:?}")
             }
         }

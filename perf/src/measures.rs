@@ -6,11 +6,13 @@
 mod allocations;
 mod data_files;
 mod live_bytes;
+mod log_bytes;
 mod restart;
 mod shards;
+mod snapshot;
 mod under_load;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -19,10 +21,20 @@ use crate::arguments::{Effort, OwnMeasurement, OwnStoreArguments};
 use crate::conditions::Conditions;
 use crate::error::{PerfError, Verdict};
 use crate::figure::Figure;
+use crate::load::Pace;
+use crate::measurement::measure;
 use crate::node::{Launch, Node, end_stores_on_signals};
+use crate::operation::RequestMaker;
 use crate::output::Output;
 use crate::pinning::Pinning;
 use crate::store::Store;
+use crate::workload::Case;
+
+/// Changes that the history of a shard keeps by default.
+const HISTORY_CHANGES: u64 = 100_000;
+
+/// Rounds that only fill the history, at most.
+const FILLING_STEPS_MAX: u32 = 20;
 
 /// Where measurements get their stores from, and where they report while they go on.
 #[derive(Debug)]
@@ -34,6 +46,9 @@ pub(crate) struct Bench<'a> {
     /// Of the first store.
     conditions: Option<Conditions>,
 }
+
+/// No arguments beyond those of the command line.
+pub(crate) const PLAIN: &[&str] = &[];
 
 /// A store of the bench.
 #[derive(Debug)]
@@ -68,7 +83,9 @@ struct Report<'a> {
 pub(crate) fn run(measurement: &OwnMeasurement) -> Result<Verdict, PerfError> {
     let arguments = measurement.store();
     let mut output = Output::new(arguments.json.clone());
+    end_stores_on_signals()?;
     let pinning = Pinning::choose();
+    output.line(&pinning.words())?;
     let mut bench = Bench::new(arguments, pinning, &mut output)?;
     let findings = bench.measure(measurement)?;
     bench.output.line("")?;
@@ -91,13 +108,12 @@ pub(crate) fn run(measurement: &OwnMeasurement) -> Result<Verdict, PerfError> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(
+    /// A bench whose stores run where `pinning` says.
+    pub(crate) fn new(
         arguments: &'a OwnStoreArguments,
         pinning: Pinning,
         output: &'a mut Output,
     ) -> Result<Bench<'a>, PerfError> {
-        end_stores_on_signals()?;
-        output.line(&pinning.words())?;
         let words = words_of(&arguments.store_arguments);
         if !words.is_empty() {
             output.line(&format!("store arguments: {}", words.join(" ")))?;
@@ -111,19 +127,27 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn measure(&mut self, measurement: &OwnMeasurement) -> Result<Findings, PerfError> {
+    /// Makes one measurement.
+    pub(crate) fn measure(&mut self, measurement: &OwnMeasurement) -> Result<Findings, PerfError> {
         match measurement {
             OwnMeasurement::UnderLoad(arguments) => under_load::measure_tail(self, arguments),
             OwnMeasurement::Allocations(_) => allocations::measure_allocations(self),
             OwnMeasurement::LiveBytes(arguments) => live_bytes::measure_live_bytes(self, arguments),
+            OwnMeasurement::LogBytes(arguments) => log_bytes::measure_log_bytes(self, arguments),
             OwnMeasurement::Shards(arguments) => shards::measure_shards(self, arguments),
+            OwnMeasurement::Snapshot(arguments) => snapshot::measure_snapshot(self, arguments),
             OwnMeasurement::Restart(arguments) => restart::measure_restart(self, arguments),
         }
     }
 
+    /// Those of the first store, once it was started.
+    pub(crate) fn conditions(&self) -> Option<&Conditions> {
+        self.conditions.as_ref()
+    }
+
     /// Starts a store with these arguments beyond those of the command line. The first one's conditions are those of
     /// the run.
-    pub(crate) fn start(&mut self, more: &[&str]) -> Result<OwnStore, PerfError> {
+    pub(crate) fn start<T: AsRef<OsStr>>(&mut self, more: &[T]) -> Result<OwnStore, PerfError> {
         let mut all = self.arguments.store_arguments.clone();
         all.extend(more.iter().map(OsString::from));
         let launch = Launch {
@@ -152,6 +176,36 @@ impl<'a> Bench<'a> {
         Ok(OwnStore { store, node })
     }
 
+    /// Puts until the history of every shard is full: a store that still grows pays for new memory.
+    pub(crate) fn fill_history(
+        &mut self,
+        own: &mut OwnStore,
+        case: &Case,
+        requests: &mut RequestMaker,
+        shards: u64,
+    ) -> Result<(), PerfError> {
+        let wanted = 2 * HISTORY_CHANGES * shards;
+        let mut puts = 0;
+        for _ in 0..FILLING_STEPS_MAX {
+            let measurement = measure(case, Pace::Closed, &self.effort, &mut own.store, requests)?;
+            if let Some(failure) = measurement.first_failure {
+                return Err(PerfError::Preparation { failure });
+            }
+            puts += measurement.costs.operations;
+            if puts >= wanted {
+                break;
+            }
+        }
+        self.output
+            .line(&format!("{puts} puts beforehand, to fill the history"))
+    }
+
+    /// Whether the command line says this of all stores.
+    pub(crate) fn has_store_argument(&self, name: &str) -> bool {
+        let arguments = &self.arguments.store_arguments;
+        arguments.iter().any(|argument| argument == name)
+    }
+
     /// Kills a store, starts it again on its data and waits until it serves.
     pub(crate) fn restart(&mut self, own: &mut OwnStore) -> Result<(), PerfError> {
         self.pinning.free_client();
@@ -163,7 +217,8 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn words_of(arguments: &[OsString]) -> Vec<String> {
+/// Arguments as words.
+pub(crate) fn words_of(arguments: &[OsString]) -> Vec<String> {
     let words = arguments
         .iter()
         .map(|word| word.to_string_lossy().into_owned());
@@ -171,7 +226,8 @@ fn words_of(arguments: &[OsString]) -> Vec<String> {
 }
 
 impl Findings {
-    fn words(&self) -> String {
+    /// How many rounds there were.
+    pub(crate) fn words(&self) -> String {
         format!(
             "{} rounds count, {} were thrown away",
             self.rounds, self.rounds_thrown_away

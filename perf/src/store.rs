@@ -253,11 +253,29 @@ impl Observation {
         &self.statuses
     }
 
+    /// How the store makes writes durable, in its own word.
+    pub(crate) fn flush_method(&self) -> String {
+        let first = self.statuses.first();
+        first.map_or_else(String::new, |status| status.log.flush_method.clone())
+    }
+
     /// A counter of the whole process, which every core tells alike.
     fn process_counter(&self, name: &str) -> Option<u64> {
         let counters = &self.statuses.first()?.counters;
         let counter = counters.iter().find(|counter| counter.name == name)?;
         Some(counter.value)
+    }
+
+    /// A counter that each core has for itself, over all of them.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        let counters = self.statuses.iter().flat_map(|status| &status.counters);
+        let named = counters.filter(|counter| counter.name == name);
+        named.map(|counter| counter.value).sum()
+    }
+
+    /// Bytes that the store's process has caused to be written since its start.
+    pub(crate) fn written_bytes(&self) -> Option<u64> {
+        self.process?.written_bytes
     }
 
     /// Heap allocations since the start, if the store counts them.

@@ -21,7 +21,6 @@ mod walk;
 use std::collections::BTreeMap;
 
 pub use apply::ApplyError;
-use export::Exports;
 pub use export::{ExportLimits, ExportProgress, SnapshotExport};
 use hash::StateHash;
 pub use history::ChangePosition;
@@ -64,7 +63,6 @@ pub struct StateMachine {
     history: History,
     pins: Pins,
     kept: Kept,
-    exports: Exports,
     hash: StateHash,
     key_count: u64,
     /// Bytes of the live versions' records.
@@ -138,7 +136,6 @@ impl StateMachine {
             history: History::new(),
             pins: Pins::new(PinLimits::default()),
             kept: Kept::default(),
-            exports: Exports::new(ExportLimits::default()),
             hash: StateHash::new(),
             key_count: 0,
             live_bytes: 0,
@@ -271,12 +268,15 @@ impl StateMachine {
         while let Some(unread) = self.pins.break_aged(self.shard_time) {
             self.kept.sweep_later(unread);
         }
+        while let Some(unread) = self.pins.break_aged_export(self.shard_time) {
+            self.kept.sweep_later(unread);
+        }
     }
 
     /// Breaks the pin that reaches back farthest, if too much is kept for pins. While something of a broken pin may
     /// still be there, nobody knows what the others hold.
-    pub(super) fn break_heavy_pins(&mut self) {
-        if self.kept.bytes() > self.pins.limits().bytes_max
+    fn break_heavy_pins(&mut self) {
+        if self.kept.bytes() > self.pins.bytes_max()
             && !self.kept.wants_sweep()
             && let Some(unread) = self.pins.break_farthest()
         {
@@ -287,7 +287,7 @@ impl StateMachine {
     /// Frees up to `entries_max` forgotten changes, or versions kept for pins that are gone, and returns how many it
     /// looked at. Commands free some each; this is for idle times.
     pub fn reclaim(&mut self, entries_max: usize) -> usize {
-        let hold = self.exports.hold();
+        let hold = self.pins.first_change_to_gather();
         for freed in 0..entries_max {
             let Some((position, entry)) = self.history.free_front(hold) else {
                 return freed + self.kept.sweep(&self.pins, entries_max - freed);
@@ -308,7 +308,8 @@ impl StateMachine {
     /// Whether [`StateMachine::reclaim`] has something to free.
     #[must_use]
     pub fn has_reclaimable(&self) -> bool {
-        self.history.has_freeable(self.exports.hold()) || self.kept.wants_sweep()
+        let hold = self.pins.first_change_to_gather();
+        self.history.has_freeable(hold) || self.kept.wants_sweep()
     }
 
     /// Bytes of the history that answer no read at a revision.

@@ -7,7 +7,10 @@ use metastore_net::{ErrorCode, Happened, WireError};
 
 use super::Exit;
 use super::import_tree::TreeError;
+use super::snapshot::SnapshotFileError;
 use super::wal::WalError;
+use crate::config::ConfigErrors;
+use crate::node::StartError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +24,18 @@ pub(crate) enum CommandError {
     /// The log cannot be looked at.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// The snapshot cannot be looked at.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotFileError),
     /// The tree cannot be imported or compared.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The data cannot be formatted.
+    #[error(transparent)]
+    Start(#[from] StartError),
 }
 
 impl CommandError {
@@ -33,13 +45,24 @@ impl CommandError {
             // What it means depends on the command, which `run` knows.
             CommandError::Output(_) => Exit::Unavailable,
             CommandError::Wal(error) => error.exit(),
+            CommandError::Snapshot(error) => error.exit(),
             CommandError::Tree(error) => error.exit(),
+            CommandError::Config(_) => Exit::Usage,
+            CommandError::Start(error) => exit_of_start(error),
         }
     }
 
     /// Whether nobody reads the answer any more.
     pub(crate) fn is_reader_gone(&self) -> bool {
         matches!(self, CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// How a command ends that could not start a node.
+pub(super) fn exit_of_start(error: &StartError) -> Exit {
+    match error.is_usage() {
+        true => Exit::Usage,
+        false => Exit::Unavailable,
     }
 }
 

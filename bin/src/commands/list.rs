@@ -4,27 +4,31 @@ use std::io::{self, Write};
 
 use metastore_net::blocking::{Client, ClientError};
 use metastore_net::{RangeRequest, Response, ShardRevision};
-use metastore_statemachine::{Direction, NamespaceId, Projection, Row, Scope};
-use serde_json::json;
+use metastore_statemachine::{Direction, NamespaceId, Projection, Revision, Row, Scope};
+use serde_json::{Value, json};
 
 use super::text::Escaped;
 use super::{CommandError, Exit, client, json};
 use crate::arguments::{Format, ListArguments, bytes_of};
 
-/// Prints one key a line, a tab and its value; in JSON one row a line and at the end the revisions they were read at.
+/// Prints one key a line, a tab and its value, or a common prefix alone; in JSON one row or prefix a line and at the end
+/// the revisions they were read at.
 pub(super) fn run(arguments: &ListArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let mut client = client::connect(&arguments.client)?;
     let format = arguments.client.format();
     let print = |row: &Row<'_>| print_row(arguments, format, row, out);
     let revisions = stream(&mut client, &request_of(arguments), print)?;
     if format == Format::Json {
-        let revisions: Vec<_> = revisions
-            .iter()
-            .map(|read| json!({ "shard": read.shard, "revision": read.revision.0 }))
-            .collect();
+        let revisions = self::revisions(&revisions);
         json::print(out, &json!({ "revisions": revisions }))?;
     }
     Ok(Exit::Done)
+}
+
+/// The revisions at which shards were read.
+pub(super) fn revisions(revisions: &[ShardRevision]) -> Value {
+    let read = |read: &ShardRevision| json!({ "shard": read.shard, "revision": read.revision.0 });
+    revisions.iter().map(read).collect()
 }
 
 /// Reads a range and stops at the first row that cannot be printed: who has closed the pipe waits for nothing.
@@ -67,6 +71,8 @@ fn request_of(arguments: &ListArguments) -> RangeRequest<'_> {
     if arguments.keys_only {
         request.query.projection = Projection::KeysOnly;
     }
+    request.query.delimiter = arguments.delimiter;
+    request.query.at = arguments.at.map(Revision);
     request.query.limit = arguments.limit.unwrap_or(0);
     request
 }
@@ -78,6 +84,9 @@ fn print_row(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     match format {
+        Format::Json if row.is_common_prefix() => {
+            writeln!(out, "{}", json!({ "prefix": json::bytes(row.key) }))
+        }
         Format::Json => {
             let mut document = json::row(row);
             if arguments.keys_only
@@ -87,7 +96,9 @@ fn print_row(
             }
             writeln!(out, "{document}")
         }
-        Format::People if arguments.keys_only => writeln!(out, "{}", Escaped(row.key)),
+        Format::People if arguments.keys_only || row.is_common_prefix() => {
+            writeln!(out, "{}", Escaped(row.key))
+        }
         Format::People => writeln!(out, "{}\t{}", Escaped(row.key), Escaped(row.value)),
     }
 }

@@ -3,7 +3,7 @@
 use metastore_engine::{
     BatchItem, ChunkEnd, CoreStatus, Happened, LogIndex, NodeId, ReadShape, ReplicaStatus, Reply,
     Request as EngineRequest, RequestError, RequestId as EngineRequestId, RequestKind, Role,
-    ShardMap, StageSummary,
+    ShardId, ShardMap, StageSummary,
 };
 use metastore_net::Answered;
 use metastore_net::{
@@ -89,6 +89,7 @@ pub(crate) fn to_engine<'a>(request: &Request<'a>) -> Option<EngineRequest<'a>> 
                 asked => asked as usize,
             },
         },
+        Request::Count(count) => EngineRequest::Count(count.query),
         Request::Cancel { range } => EngineRequest::Cancel(EngineRequestId(range.0)),
         Request::Status => EngineRequest::Status,
         Request::ShardMap => return None,
@@ -140,6 +141,13 @@ pub(crate) fn append_reply(
         Reply::Chunk { count, rows, end } => {
             return append_chunk(id, *count, rows.of(arena), end, out);
         }
+        Reply::Count { count, revisions } => {
+            let reply = net::CountReply {
+                count: *count,
+                revisions: shard_revisions(revisions),
+            };
+            net::append_count(out, id, &reply);
+        }
         Reply::Cancelled => net::append_cancelled(out, id),
         Reply::Status(status) => {
             let reply = status_reply(facts, counts, status);
@@ -159,6 +167,7 @@ fn to_frame_kind(kind: RequestKind) -> FrameKind {
         RequestKind::Get => FrameKind::Get,
         RequestKind::GetMany => FrameKind::GetMany,
         RequestKind::Range => FrameKind::Range,
+        RequestKind::Count => FrameKind::Count,
         RequestKind::Cancel => FrameKind::Cancel,
         RequestKind::Status => FrameKind::Status,
     }
@@ -206,18 +215,20 @@ fn append_chunk(
             Answered::More
         }
         ChunkEnd::Last(revisions) => {
-            let revisions: Vec<ShardRevision> = revisions
-                .iter()
-                .map(|&(shard, revision)| ShardRevision {
-                    shard: shard.0,
-                    revision,
-                })
-                .collect();
+            let revisions = shard_revisions(revisions);
             let end = net::ChunkEnd::Last(&revisions);
             net::append_chunk(out, id, end, |chunk| chunk.row_bytes(count, rows));
             Answered::Last
         }
     }
+}
+
+fn shard_revisions(revisions: &[(ShardId, Revision)]) -> Vec<ShardRevision> {
+    let to_wire = |&(shard, revision): &(ShardId, Revision)| ShardRevision {
+        shard: shard.0,
+        revision,
+    };
+    revisions.iter().map(to_wire).collect()
 }
 
 fn to_wire_error(error: &RequestError) -> WireError {
@@ -279,7 +290,11 @@ fn with_revision(code: ErrorCode, revision: Revision) -> WireError {
     }
 }
 
-fn status_reply(facts: &CoreFacts, counts: DriverCounts, status: &CoreStatus) -> StatusReply {
+pub(crate) fn status_reply(
+    facts: &CoreFacts,
+    counts: DriverCounts,
+    status: &CoreStatus,
+) -> StatusReply {
     let log = &status.log;
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let used_bytes = log.files as u64 * facts.segment_bytes;

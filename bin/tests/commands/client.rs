@@ -56,6 +56,52 @@ fn keys_are_put_read_listed_and_deleted() {
 }
 
 #[test]
+fn keys_are_rolled_up_and_counted_over_all_shards() {
+    let directory = TestDirectory::new("client-count");
+    let server = start(&directory.path().join("data"));
+    for directory in ["a", "b", "c"] {
+        for name in ["1", "2", "x/1", "x/2", "y/1"] {
+            ask(&server, ["put", &format!("/{directory}/{name}"), "v"]).expect(0);
+        }
+    }
+    ask(&server, ["put", "/top", "v"]).expect(0);
+    let top = ask(&server, ["list", "/", "--delimiter", "/"]);
+    assert_eq!(top.expect(0), "/a/\n/b/\n/c/\n/top\tv\n");
+    let words = [
+        "list",
+        "/b/",
+        "--delimiter",
+        "/",
+        "--reverse",
+        "--keys-only",
+    ];
+    assert_eq!(ask(&server, words).expect(0), "/b/y/\n/b/x/\n/b/2\n/b/1\n");
+    let documents = ask(&server, ["list", "/", "--delimiter", "/", "--json"]).json(0);
+    assert_eq!(documents[0], json!({"prefix": "/a/"}));
+    assert_eq!(
+        documents[4]["revisions"].as_array().map(Vec::len),
+        Some(SHARDS)
+    );
+
+    assert_eq!(ask(&server, ["count", ""]).expect(0), "16\n");
+    assert_eq!(ask(&server, ["count", "/a/"]).expect(0), "5\n");
+    assert_eq!(
+        ask(&server, ["count", "/a/", "--children"]).expect(0),
+        "2\n"
+    );
+    let rolled_up = ask(&server, ["count", "/", "--delimiter", "/"]);
+    assert_eq!(rolled_up.expect(0), "4\n");
+    let counted = ask(&server, ["count", "/none", "--json"]).json(0);
+    assert_eq!(counted[0]["count"], 0);
+    let at = ask(&server, ["count", "/a/", "--children", "--at", "1"]);
+    assert_eq!(at.expect(0), "1\n");
+    ask(&server, ["count", "/", "--delimiter", "ab"]).expect(2);
+
+    let status = ask(&server, ["status"]).expect(0).to_owned();
+    assert!(status.contains("slice range"), "{status}");
+}
+
+#[test]
 fn bytes_that_are_not_text_are_taken_and_given_back() {
     let directory = TestDirectory::new("client-bytes");
     let server = start(&directory.path().join("data"));

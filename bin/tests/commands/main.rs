@@ -6,5 +6,6 @@ mod fake_server;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod import_tree;
+mod snapshot;
 mod store;
 mod wal;

@@ -4,7 +4,7 @@ use metastore_statemachine::{Command, CommandKind, GetQuery, RangeQuery};
 use metastore_wal::{CoreId, LogSpace, ShardId};
 
 use super::Core;
-use super::ranges::{PartRequest, refuse};
+use super::ranges::{Asker, PartRequest};
 use crate::effect::Effects;
 use crate::ids::{ConnectionId, RequestId, Time};
 use crate::mesh::{MeshBatch, MeshMessage, RangePartKey, RangePlan, ReadOp, ReplyTo, Token};
@@ -33,6 +33,11 @@ impl Core {
         body: Request<'_>,
         out: &mut Effects,
     ) {
+        let asker = Asker {
+            connection: from.0,
+            request: from.1,
+            kind: body.kind(),
+        };
         let token = Token::Request {
             connection: from.0,
             request: from.1,
@@ -86,7 +91,12 @@ impl Core {
                 self.route_read(now, op, keys, reply_to, deadline, out);
             }
             Request::Range { query, chunk_bytes } => {
-                self.on_range(now, from, deadline, &query, chunk_bytes, out);
+                let plan = |_| RangePlan::new(&query, chunk_bytes);
+                self.on_range(now, (asker, deadline), &query, plan, out);
+            }
+            Request::Count(query) => {
+                let plan = |shards| RangePlan::of_count(&query, shards);
+                self.on_range(now, (asker, deadline), &query, plan, out);
             }
             Request::Cancel(range) => {
                 self.merges.cancel(out, self.id(), from.0, range);
@@ -298,45 +308,33 @@ impl Core {
     fn on_range(
         &mut self,
         now: Time,
-        (connection, request): (ConnectionId, RequestId),
-        deadline: Time,
+        (asker, deadline): (Asker, Time),
         query: &RangeQuery<'_>,
-        chunk_bytes: usize,
+        plan: impl FnOnce(usize) -> RangePlan,
         out: &mut Effects,
     ) {
         let Some(shards) = self.shards_of_range(query.namespace, query.prefix, query.scope) else {
-            refuse(
-                out,
-                connection,
-                request,
-                RequestError::UnknownNamespace(query.namespace),
-            );
+            asker.refuse(out, RequestError::UnknownNamespace(query.namespace));
             return;
         };
         if query.at.is_some() && shards.len() > 1 {
             // A revision belongs to one shard.
             let keys = vec![query.prefix.to_vec()];
-            refuse(out, connection, request, RequestError::CrossShard { keys });
+            asker.refuse(out, RequestError::CrossShard { keys });
             return;
         }
         let settings = &self.config.settings;
         if self.merges.len() >= settings.ranges_max
-            || self.merges.len_of(connection) >= settings.ranges_per_connection_max
+            || self.merges.len_of(asker.connection) >= settings.ranges_per_connection_max
         {
-            refuse(
-                out,
-                connection,
-                request,
-                RequestError::Overloaded {
-                    retry_after_ms: OVERLOADED_RETRY_MS,
-                },
-            );
+            let retry_after_ms = OVERLOADED_RETRY_MS;
+            asker.refuse(out, RequestError::Overloaded { retry_after_ms });
             return;
         }
-        let plan = RangePlan::new(query, chunk_bytes);
+        let plan = plan(shards.len());
         let home = self.id();
-        let reply_to = (connection, request);
-        let parts = self.merges.open(now, home, reply_to, &plan, &shards);
+        let asked = (asker, deadline);
+        let parts = self.merges.open(now, home, asked, &plan, &shards);
         for ((_, core), part) in shards.into_iter().zip(parts) {
             let plan = Box::new(plan.clone());
             if core == home {

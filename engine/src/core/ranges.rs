@@ -1,5 +1,5 @@
-//! Ranges over one shard or several: each shard streams its part in order, the core where the request arrived merges
-//! them by key.
+//! Ranges and counts over one shard or several: each shard streams its part in order, the core where the request arrived
+//! merges them by key.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +10,8 @@ use metastore_wal::ShardId;
 use crate::CoreId;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnectionId, RequestId, Time};
-use crate::mesh::{PartChunk, PartEnd, RangePartKey, RangePlan};
-use crate::request::{ChunkEnd, Reply, RequestError, RequestKind};
+use crate::mesh::{PartChunk, PartEnd, PartOutput, RangePartKey, RangePlan};
+use crate::request::{ChunkEnd, Happened, Reply, RequestError, RequestKind};
 use crate::span::Span;
 
 /// A range whose chunk was not taken for this long is given up. Its parts, which nobody asks for meanwhile, are given
@@ -51,11 +51,39 @@ impl MergePart {
     }
 }
 
-/// A range on the core where it was asked for.
+/// Who asked for a range or a count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    pub(crate) connection: ConnectionId,
+    pub(crate) request: RequestId,
+    pub(crate) kind: RequestKind,
+}
+
+impl Asker {
+    /// Answers with an error.
+    pub(crate) fn refuse(self, out: &mut Effects, error: RequestError) {
+        self.reply(out, Reply::Error(error));
+    }
+
+    fn reply(self, out: &mut Effects, reply: Reply) {
+        out.queue.push(Effect::Reply {
+            connection: self.connection,
+            request: self.request,
+            kind: self.kind,
+            reply,
+        });
+    }
+}
+
+/// A range, or a count, on the core where it was asked for.
 #[derive(Debug)]
 struct Merge {
-    connection: ConnectionId,
-    request: RequestId,
+    asker: Asker,
+    /// A count is one answer, which is of no use after this; a range is many, and only its beginning has a deadline.
+    deadline: Option<Time>,
+    output: PartOutput,
+    /// What was counted so far.
+    count: u64,
     direction: Direction,
     chunk_bytes: usize,
     rows_left: Option<u64>,
@@ -100,7 +128,7 @@ impl Merges {
         &mut self,
         now: Time,
         home: CoreId,
-        reply_to: (ConnectionId, RequestId),
+        (asker, deadline): (Asker, Time),
         plan: &RangePlan,
         shards: &[(ShardId, CoreId)],
     ) -> Vec<RangePartKey> {
@@ -115,8 +143,10 @@ impl Merges {
             state: PartState::Waiting,
         });
         let state = Merge {
-            connection: reply_to.0,
-            request: reply_to.1,
+            asker,
+            deadline: (plan.output != PartOutput::Rows).then_some(deadline),
+            output: plan.output,
+            count: 0,
             direction: plan.direction,
             chunk_bytes: plan.chunk_bytes,
             rows_left: (plan.limit > 0).then_some(plan.limit),
@@ -124,7 +154,7 @@ impl Merges {
             awaits_drain: false,
             active_at: now,
         };
-        self.by_connection.insert((state.connection, merge));
+        self.by_connection.insert((asker.connection, merge));
         self.merges.insert(merge, state);
         shards
             .iter()
@@ -159,11 +189,12 @@ impl Merges {
             PartEnd::Last => PartState::Last,
             PartEnd::Failed(error) => {
                 part.state = PartState::Last;
-                refuse(out, merge.connection, merge.request, error);
+                merge.asker.refuse(out, error);
                 self.close(key.home, key.merge);
                 return;
             }
         };
+        merge.count += chunk.counted;
         part.rows = chunk.rows;
         part.position = 0;
         part.revision = chunk.revision;
@@ -205,22 +236,34 @@ impl Merges {
         let found = self.of_connection(connection).into_iter().find(|merge| {
             self.merges
                 .get(merge)
-                .is_some_and(|state| state.request == range)
+                .is_some_and(|state| state.asker.request == range)
         });
         if let Some(merge) = found {
-            refuse(out, connection, range, RequestError::Cancelled);
+            self.merges[&merge]
+                .asker
+                .refuse(out, RequestError::Cancelled);
             self.close(home, merge);
         }
     }
 
-    /// Gives up ranges that did not move for long: their clients do not read, and their pins hold history.
+    /// Gives up ranges that did not move for long: their clients do not read, and their pins hold history. And counts
+    /// whose deadline has passed.
     pub(crate) fn expire(&mut self, now: Time, out: &mut Effects, home: CoreId) {
+        let is_late = |merge: &Merge| merge.deadline.is_some_and(|deadline| deadline <= now);
+        let late = self.merges.iter().filter(|(_, merge)| is_late(merge));
+        for merge in late.map(|(&merge, _)| merge).collect::<Vec<u64>>() {
+            let happened = Happened::NotDone;
+            self.merges[&merge]
+                .asker
+                .refuse(out, RequestError::Deadline { happened });
+            self.close(home, merge);
+        }
         let is_idle = |merge: &Merge| now.millis_since(merge.active_at) > RANGE_IDLE_MS_MAX;
         let idle = self.merges.iter().filter(|(_, merge)| is_idle(merge));
         for merge in idle.map(|(&merge, _)| merge).collect::<Vec<u64>>() {
-            let state = &self.merges[&merge];
-            let (connection, request) = (state.connection, state.request);
-            refuse(out, connection, request, RequestError::RangeExpired);
+            self.merges[&merge]
+                .asker
+                .refuse(out, RequestError::RangeExpired);
             self.close(home, merge);
         }
     }
@@ -236,7 +279,7 @@ impl Merges {
         let Some(state) = self.merges.remove(&merge) else {
             return;
         };
-        self.by_connection.remove(&(state.connection, merge));
+        self.by_connection.remove(&(state.asker.connection, merge));
         for part in state
             .parts
             .iter()
@@ -260,7 +303,13 @@ impl Merges {
             return;
         }
         let start = out.arena.len();
-        let count = state.fill_chunk(&mut out.arena, start);
+        let count = match state.output {
+            PartOutput::Rows => state.fill_chunk(&mut out.arena, start),
+            PartOutput::Count | PartOutput::CountAndPrefixes => {
+                state.count_prefixes();
+                0
+            }
+        };
         let rows = Span::since(&out.arena, start);
         for part in &mut state.parts {
             if part.is_empty() && part.state == PartState::More {
@@ -273,30 +322,25 @@ impl Merges {
                 self.requests.push((part.core, key, PartRequest::Next));
             }
         }
-        let (connection, request) = (state.connection, state.request);
+        let asker = state.asker;
         if state.is_over() {
-            let end = ChunkEnd::Last(state.revisions());
-            let reply = Reply::Chunk { count, rows, end };
-            out.queue.push(Effect::Reply {
-                connection,
-                request,
-                kind: RequestKind::Range,
-                reply,
-            });
+            let revisions = state.revisions();
+            let reply = match state.output {
+                PartOutput::Rows => {
+                    let end = ChunkEnd::Last(revisions);
+                    Reply::Chunk { count, rows, end }
+                }
+                PartOutput::Count | PartOutput::CountAndPrefixes => Reply::Count {
+                    count: state.count,
+                    revisions,
+                },
+            };
+            asker.reply(out, reply);
             self.close(home, merge);
         } else if count > 0 {
             state.awaits_drain = true;
-            let reply = Reply::Chunk {
-                count,
-                rows,
-                end: ChunkEnd::More,
-            };
-            out.queue.push(Effect::Reply {
-                connection,
-                request,
-                kind: RequestKind::Range,
-                reply,
-            });
+            let end = ChunkEnd::More;
+            asker.reply(out, Reply::Chunk { count, rows, end });
         }
     }
 }
@@ -310,15 +354,45 @@ impl Merge {
                 break;
             };
             let part = &mut self.parts[next];
-            let (_, length) = part.front().expect("the chosen part has a row");
+            let (row, length) = part.front().expect("the chosen part has a row");
+            let is_common_prefix = row.is_common_prefix();
             arena.extend_from_slice(&part.rows[part.position..part.position + length]);
             part.position += length;
             count += 1;
+            if is_common_prefix {
+                let written = &arena[arena.len() - length..];
+                let (row, _) = Row::decode(written).expect("it was copied a moment ago");
+                self.drop_prefix(row.key);
+            }
             if let Some(left) = &mut self.rows_left {
                 *left -= 1;
             }
         }
         count
+    }
+
+    /// Counts common prefixes until the next row of some part is not known.
+    fn count_prefixes(&mut self) {
+        while let Some(next) = self.choose_part() {
+            let part = &mut self.parts[next];
+            let (row, length) = part.front().expect("the chosen part has a row");
+            let prefix = row.key.to_vec();
+            part.position += length;
+            self.count += 1;
+            self.drop_prefix(&prefix);
+        }
+    }
+
+    /// Passes over a common prefix that other parts have too. When a row is chosen every part shows its next, so all
+    /// of them are seen.
+    fn drop_prefix(&mut self, prefix: &[u8]) {
+        for part in &mut self.parts {
+            if let Some((row, length)) = part.front()
+                && row.key == prefix
+            {
+                part.position += length;
+            }
+        }
     }
 
     /// The part with the next row, `None` when there is none, or when a part's next row is not here yet.
@@ -359,20 +433,4 @@ impl Merge {
             .map(|part| (part.shard, part.revision))
             .collect()
     }
-}
-
-/// Answers a range with an error.
-pub(crate) fn refuse(
-    out: &mut Effects,
-    connection: ConnectionId,
-    request: RequestId,
-    error: RequestError,
-) {
-    let (kind, reply) = (RequestKind::Range, Reply::Error(error));
-    out.queue.push(Effect::Reply {
-        connection,
-        request,
-        kind,
-        reply,
-    });
 }

@@ -9,8 +9,7 @@ use super::reads::{PendingRange, failed_chunk};
 use crate::answers::Answers;
 use crate::core::RANGE_IDLE_MS_MAX;
 use crate::ids::Time;
-use crate::mesh::{PartChunk, PartEnd};
-use crate::mesh::{RangePartKey, RangePlan};
+use crate::mesh::{PartChunk, PartEnd, PartOutput, RangePartKey, RangePlan};
 use crate::request::RequestError;
 
 /// Slices after which a chunk leaves as it is: where few keys belong to the answer it would be long in filling, and
@@ -34,6 +33,7 @@ struct Part {
 #[derive(Debug, Default)]
 struct OpenChunk {
     rows: Vec<u8>,
+    counted: u64,
     slices: u32,
 }
 
@@ -168,12 +168,21 @@ impl Part {
             .expect("a part that collects has a chunk");
         chunk.slices += 1;
         let room = self.plan.chunk_bytes.saturating_sub(chunk.rows.len()) as u64;
-        let limit = SliceLimit {
-            rows: self
-                .rows_left
-                .map_or(limit.rows, |left| left.min(limit.rows)),
-            bytes: limit.bytes.min(room),
-            visits: limit.visits,
+        let output = self.plan.output;
+        let limit = match output {
+            // Nothing is copied: only what is looked at costs time.
+            PartOutput::Count => SliceLimit {
+                rows: u64::MAX,
+                bytes: u64::MAX,
+                visits: limit.visits,
+            },
+            PartOutput::Rows | PartOutput::CountAndPrefixes => SliceLimit {
+                rows: self
+                    .rows_left
+                    .map_or(limit.rows, |left| left.min(limit.rows)),
+                bytes: limit.bytes.min(room),
+                visits: limit.visits,
+            },
         };
         let mut count = 0;
         let result = state.range(
@@ -182,8 +191,14 @@ impl Part {
             self.resume_after.as_deref(),
             limit,
             &mut |row| {
-                row.encode_into(&mut chunk.rows);
                 count += 1;
+                match output {
+                    PartOutput::Rows => row.encode_into(&mut chunk.rows),
+                    PartOutput::CountAndPrefixes if row.is_common_prefix() => {
+                        row.encode_into(&mut chunk.rows);
+                    }
+                    PartOutput::Count | PartOutput::CountAndPrefixes => chunk.counted += 1,
+                }
             },
         );
         if let Some(left) = &mut self.rows_left {
@@ -205,6 +220,7 @@ impl Part {
         let chunk = self.chunk.take().expect("it was there a moment ago");
         Some(PartChunk {
             rows: chunk.rows,
+            counted: chunk.counted,
             revision: self.revision,
             end,
         })

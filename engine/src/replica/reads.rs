@@ -95,6 +95,7 @@ impl ReadRound {
 pub(super) fn failed_chunk(error: RequestError) -> PartChunk {
     PartChunk {
         rows: Vec::new(),
+        counted: 0,
         revision: metastore_statemachine::Revision(0),
         end: PartEnd::Failed(error),
     }

@@ -1,6 +1,9 @@
 //! The file format: what is written is read, and nothing else is.
 
-use metastore_statemachine::SectionTag;
+use metastore_statemachine::{
+    Batch, BatchBuilder, Command, ExportProgress, NamespaceId, Parameters, ShardTime, SliceLimit,
+    SnapshotImport, StateMachine,
+};
 use metastore_wal::{ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 
 use super::*;
@@ -210,4 +213,88 @@ fn a_chunk_is_made_in_one_call_however_much_waits() {
     assert!(writer.write_block(&mut file), "the section is complete");
     assert!(!writer.has_block());
     assert_eq!(writer.finish(&mut file).chunk_count, 12);
+}
+
+/// A state with rows below its floor, a tombstone and a history.
+fn state() -> StateMachine {
+    let mut machine = StateMachine::new(Parameters {
+        history_revisions_max: 3,
+        ..Parameters::default()
+    });
+    let namespace = NamespaceId::DEFAULT;
+    let mut builder = BatchBuilder::new();
+    for command in [
+        Command::put(namespace, b"/a", b"1"),
+        Command::put(namespace, b"/b", b"2"),
+        Command::put(namespace, b"/c", b"3"),
+        Command::delete(namespace, b"/a"),
+        Command::append(namespace, b"/b", b"2"),
+    ] {
+        let mut bytes = Vec::new();
+        command.encode_into(&mut bytes);
+        builder.push(&bytes);
+    }
+    let sealed = builder.seal(ShardTime(10), 1);
+    let batch = Batch::decode(&sealed).unwrap();
+    machine.apply(&batch, &mut |_| {}).unwrap();
+    machine
+}
+
+fn export(machine: &mut StateMachine) -> Sections {
+    let slice = SliceLimit {
+        rows: 2,
+        bytes: 1000,
+        visits: 10,
+    };
+    let mut sections = Sections::new();
+    let mut export = machine.begin_export();
+    loop {
+        let mut bytes = Vec::new();
+        match machine
+            .export_slice(&mut export, slice, &mut bytes)
+            .unwrap()
+        {
+            ExportProgress::More { section } => match sections.last_mut() {
+                Some((last, gathered)) if *last == section => gathered.extend_from_slice(&bytes),
+                Some(_) | None => sections.push((section, bytes)),
+            },
+            ExportProgress::Finished => break,
+        }
+    }
+    machine.end_export(export);
+    sections
+}
+
+/// Loads a file as a node does: what was built counts only when the file was whole.
+fn load(file: &[u8]) -> Option<StateMachine> {
+    let mut reader = SnapshotReader::new(Some(identity()));
+    let mut import = SnapshotImport::new(Parameters::default());
+    reader.feed(file);
+    loop {
+        match reader.read_next().ok()? {
+            SnapshotStep::Section { section, bytes, .. } => import.section(section, bytes).ok()?,
+            SnapshotStep::Identity(_) => {}
+            SnapshotStep::NeedMore | SnapshotStep::Finished(_) => break,
+        }
+    }
+    reader.finish().ok()?;
+    import.finish().ok()
+}
+
+#[test]
+fn a_state_comes_out_of_a_file_as_it_was_or_not_at_all() {
+    let mut machine = state();
+    let sections = export(&mut machine);
+    let file = write(&identity(), &sections, 100);
+    let mut loaded = load(&file).unwrap();
+    assert_eq!(loaded.state_hash(), machine.state_hash());
+    assert_eq!(export(&mut loaded), sections);
+    for position in 0..file.len() {
+        for bit in [0, 3, 7] {
+            let mut damaged = file.clone();
+            damaged[position] ^= 1 << bit;
+            assert!(load(&damaged).is_none(), "bit {bit} of byte {position}");
+        }
+        assert!(load(&file[..position]).is_none(), "cut at {position}");
+    }
 }

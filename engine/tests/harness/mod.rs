@@ -30,6 +30,8 @@ pub(crate) enum Answer {
     Rows(Vec<(Vec<u8>, Vec<u8>)>),
     /// A chunk, and whether it is the last.
     Chunk(Vec<(Vec<u8>, Vec<u8>)>, bool),
+    /// A count.
+    Count(u64),
     /// An error.
     Error(RequestError),
     /// Anything else.
@@ -442,6 +444,7 @@ fn to_answer(reply: &Reply, arena: &[u8]) -> Answer {
             rows: span, end, ..
         } => Answer::Chunk(rows(*span, arena), *end != metastore_engine::ChunkEnd::More),
         Reply::Error(error) => Answer::Error(error.clone()),
+        Reply::Count { count, .. } => Answer::Count(*count),
         Reply::Cancelled | Reply::Status(_) => Answer::Other,
     }
 }

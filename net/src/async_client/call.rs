@@ -62,7 +62,9 @@ impl Answer {
             Response::Status(status) => Answer::Status(status),
             Response::ShardMap(map) => Answer::ShardMap(map),
             Response::Error(error) => return Some(Err(Failure::server(error))),
-            Response::Hello(_) | Response::Range(_) | Response::Cancelled => return None,
+            Response::Hello(_) | Response::Range(_) | Response::Count(_) | Response::Cancelled => {
+                return None;
+            }
         }))
     }
 }

@@ -337,6 +337,7 @@ async fn step(
         | Response::GetMany(_)
         | Response::Command(_)
         | Response::Batch(_)
+        | Response::Count(_)
         | Response::Cancelled
         | Response::Status(_)
         | Response::ShardMap(_) => {

@@ -195,6 +195,7 @@ fn hello_of(response: Response<'_>) -> Result<HelloReply, Fault> {
         | Response::Command(_)
         | Response::Batch(_)
         | Response::Range(_)
+        | Response::Count(_)
         | Response::Cancelled
         | Response::Status(_)
         | Response::ShardMap(_) => {

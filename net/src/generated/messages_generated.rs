@@ -1304,6 +1304,7 @@ impl<'a> RangeRequest<'a> {
   pub const VT_AT_REVISION: ::flatbuffers::VOffsetT = 20;
   pub const VT_LIMIT: ::flatbuffers::VOffsetT = 22;
   pub const VT_CHUNK_BYTES: ::flatbuffers::VOffsetT = 24;
+  pub const VT_DELIMITER: ::flatbuffers::VOffsetT = 26;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1322,6 +1323,7 @@ impl<'a> RangeRequest<'a> {
     if let Some(x) = args.start { builder.add_start(x); }
     if let Some(x) = args.prefix { builder.add_prefix(x); }
     builder.add_namespace_id(args.namespace_id);
+    if let Some(x) = args.delimiter { builder.add_delimiter(x); }
     builder.add_keys_only(args.keys_only);
     builder.add_reverse(args.reverse);
     builder.add_separator(args.separator);
@@ -1407,6 +1409,14 @@ impl<'a> RangeRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(RangeRequest::VT_CHUNK_BYTES, Some(0)).unwrap()}
   }
+  /// Absent: nothing is rolled up.
+  #[inline]
+  pub fn delimiter(&self) -> Option<u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(RangeRequest::VT_DELIMITER, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for RangeRequest<'_> {
@@ -1426,6 +1436,7 @@ impl ::flatbuffers::Verifiable for RangeRequest<'_> {
      .visit_field::<u64>("at_revision", Self::VT_AT_REVISION, false)?
      .visit_field::<u64>("limit", Self::VT_LIMIT, false)?
      .visit_field::<u32>("chunk_bytes", Self::VT_CHUNK_BYTES, false)?
+     .visit_field::<u8>("delimiter", Self::VT_DELIMITER, false)?
      .finish();
     Ok(())
   }
@@ -1442,6 +1453,7 @@ pub struct RangeRequestArgs<'a> {
     pub at_revision: u64,
     pub limit: u64,
     pub chunk_bytes: u32,
+    pub delimiter: Option<u8>,
 }
 impl<'a> Default for RangeRequestArgs<'a> {
   #[inline]
@@ -1458,6 +1470,7 @@ impl<'a> Default for RangeRequestArgs<'a> {
       at_revision: 0,
       limit: 0,
       chunk_bytes: 0,
+      delimiter: None,
     }
   }
 }
@@ -1512,6 +1525,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RangeRequestBuilder<'a, 'b, A
     self.fbb_.push_slot::<u32>(RangeRequest::VT_CHUNK_BYTES, chunk_bytes, 0);
   }
   #[inline]
+  pub fn add_delimiter(&mut self, delimiter: u8) {
+    self.fbb_.push_slot_always::<u8>(RangeRequest::VT_DELIMITER, delimiter);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RangeRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     RangeRequestBuilder {
@@ -1540,6 +1557,7 @@ impl ::core::fmt::Debug for RangeRequest<'_> {
       ds.field("at_revision", &self.at_revision());
       ds.field("limit", &self.limit());
       ds.field("chunk_bytes", &self.chunk_bytes());
+      ds.field("delimiter", &self.delimiter());
       ds.finish()
   }
 }

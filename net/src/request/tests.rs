@@ -2,7 +2,7 @@ use super::*;
 use crate::client::{ClientConnection, ClientOptions};
 use crate::frame::{FRAME_BYTES_MAX_DEFAULT, FrameFlags, cut_frame};
 use crate::read::Consistency;
-use crate::samples::{self, NAMESPACE, sample_get, sample_range};
+use crate::samples::{self, NAMESPACE, sample_count, sample_get, sample_range};
 use crate::wire_error::ErrorCode;
 use metastore_statemachine::{
     Command, CommandError, Direction, GetQuery, NamespaceId, Projection, RangeQuery, Revision,
@@ -33,7 +33,10 @@ fn every_sample_is_read_as_its_kind_and_not_when_cut_or_longer() {
         let limits = RequestLimits::default();
         let request = decode_body(kind, frame.body, &limits).unwrap();
         assert_eq!(request.kind().as_u16(), kind, "{}", sample.name);
-        let is_table = matches!(request, Request::Range(_) | Request::Hello(_));
+        let is_table = matches!(
+            request,
+            Request::Range(_) | Request::Count(_) | Request::Hello(_)
+        );
         for length in 0..frame.body.len() {
             let cut = decode_body(kind, &frame.body[..length], &limits);
             // The end of a table may be padding.
@@ -52,7 +55,7 @@ fn every_sample_is_read_as_its_kind_and_not_when_cut_or_longer() {
 
 #[test]
 fn unknown_kinds_are_not_supported() {
-    for kind in [0, 11, 999] {
+    for kind in [0, 12, 999] {
         let error = decode_body(kind, b"", &RequestLimits::default()).unwrap_err();
         assert_eq!(error, BodyError::Kind { found: kind });
         assert_eq!(WireError::from(error).code, ErrorCode::Unsupported);
@@ -212,6 +215,27 @@ fn a_cluster_command_is_for_the_cluster_alone() {
 }
 
 #[test]
+fn a_count_comes_out_as_it_went_in_and_has_no_limit() {
+    let sent = |count: &CountRequest<'_>| {
+        body_of(|client| {
+            client.count(count);
+        })
+    };
+    let limits = RequestLimits::default();
+    let (kind, body) = sent(&sample_count());
+    assert_eq!(kind, FrameKind::Count.as_u16());
+    assert_eq!(CountRequest::decode(&body, &limits), Ok(sample_count()));
+    let mut limited = sample_count();
+    limited.query.limit = 3;
+    let refused = BodyError::FieldValue {
+        field: "limit",
+        found: 3,
+    };
+    let (_, body) = sent(&limited);
+    assert_eq!(CountRequest::decode(&body, &limits), Err(refused));
+}
+
+#[test]
 fn a_range_comes_out_as_it_went_in() {
     let body = body_of(|client| {
         client.range(&sample_range());
@@ -281,6 +305,7 @@ proptest! {
     fn ranges_come_out_as_they_went_in(
         bounds in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 3),
         separator in any::<Option<u8>>(),
+        delimiter in any::<Option<u8>>(),
         is_reverse in any::<bool>(),
         is_keys_only in any::<bool>(),
         limit in any::<u64>(),
@@ -293,7 +318,7 @@ proptest! {
                 start: &bounds[1],
                 end: &bounds[2],
                 scope: separator.map_or(Scope::Subtree, |separator| Scope::Children { separator }),
-                delimiter: None,
+                delimiter,
                 direction: if is_reverse { Direction::Reverse } else { Direction::Forward },
                 projection: if is_keys_only { Projection::KeysOnly } else { Projection::KeysAndValues },
                 at: None,

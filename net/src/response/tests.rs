@@ -142,6 +142,20 @@ fn outcomes_come_out_as_they_went_in() {
 }
 
 #[test]
+fn a_count_comes_out_as_it_went_in() {
+    let reply = sample_count_reply();
+    let bytes = written(|out| append_count(out, ID, &reply));
+    assert!(matches!(response_of(&bytes), Response::Count(read) if read == reply));
+    let body = frame_of(&bytes).body;
+    for reserved in [12, 28] {
+        let mut wrong = body.to_vec();
+        wrong[reserved] = 1;
+        let refused = crate::count::CountReply::decode(&wrong);
+        assert_eq!(refused, Err(BodyError::ReservedNotZero), "byte {reserved}");
+    }
+}
+
+#[test]
 fn chunks_come_out_as_they_went_in() {
     let bytes =
         written(|out| append_chunk(out, ID, ChunkEnd::More, |rows| rows.row(&sample_row())));

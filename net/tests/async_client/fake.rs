@@ -334,6 +334,7 @@ fn answer_request(state: &State, id: RequestId, request: &Request<'_>, out: &mut
         Request::Range(range) => store.append_range(range.query.prefix, id, out),
         Request::Hello(_)
         | Request::Ping
+        | Request::Count(_)
         | Request::Cancel { .. }
         | Request::Status
         | Request::ShardMap => {

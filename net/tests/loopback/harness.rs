@@ -346,6 +346,13 @@ impl Service for Echo {
                 };
                 reply(&|out| append_shard_map(out, id, &map));
             }
+            Request::Count(_) => {
+                let counted = CountReply {
+                    count: 7,
+                    revisions: Vec::new(),
+                };
+                reply(&|out| append_count(out, id, &counted));
+            }
             Request::Hello(_) | Request::Ping => unreachable!("answered by the connection"),
         }
     }

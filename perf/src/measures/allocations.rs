@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Bench, Findings};
+use super::{Bench, Findings, PLAIN};
 use crate::error::PerfError;
 use crate::figure::{Figure, Target};
 use crate::latency::Spread;
@@ -17,12 +17,6 @@ use crate::workload::{Case, Workload};
 /// One for what a put leaves behind, and one for everything else.
 const ALLOCATIONS_PER_PUT_MAX: f64 = 2.0;
 
-/// Changes that the store's history keeps by default: as many puts before the first round fill it.
-const HISTORY_CHANGES: u64 = 100_000;
-
-/// Rounds that only fill the history, at most.
-const FILLING_ROUNDS_MAX: u32 = 10;
-
 #[derive(Debug, Serialize)]
 struct Round {
     measurement: Measurement,
@@ -31,39 +25,28 @@ struct Round {
 
 /// Measures on a store of the bench.
 pub(super) fn measure_allocations(bench: &mut Bench<'_>) -> Result<Findings, PerfError> {
-    let mut own = bench.start(&[])?;
-    let store = &mut own.store;
-    if store.observe()?.allocations().is_none() {
+    let mut own = bench.start(PLAIN)?;
+    if own.store.observe()?.allocations().is_none() {
         return Err(PerfError::NotCounting);
     }
     let effort = bench.effort;
     let mut requests = RequestMaker::new(effort.keys);
     let case = Case::deepest(Workload::W4);
     let space = case.mix.key_space().expect("puts have keys");
-    let loaded = ensure_loaded(store.first(), space, &mut requests)?;
+    let loaded = ensure_loaded(own.store.first(), space, &mut requests)?;
     bench.output.line(&loaded.words())?;
-    let mut put_before = effort.keys;
+    bench.fill_history(&mut own, &case, &mut requests, 1)?;
     let mut rounds = Vec::new();
     let mut thrown_away = 0;
-    for _ in 0..effort.rounds + FILLING_ROUNDS_MAX {
-        if rounds.len() + thrown_away == effort.rounds as usize {
-            break;
-        }
-        let measurement = measure(&case, Pace::Closed, &effort, store, &mut requests)?;
-        let is_steady = put_before >= 2 * HISTORY_CHANGES;
-        put_before += measurement.costs.operations;
-        if !is_steady {
-            bench.output.line("filling the history")?;
-            continue;
-        }
+    for number_of_round in 1..=effort.rounds {
+        let measurement = measure(&case, Pace::Closed, &effort, &mut own.store, &mut requests)?;
         let allocations_per_put = measurement
             .costs
             .allocations_per_operation
             .ok_or(PerfError::NotCounting)?;
         let why = measurement.void_words();
         bench.output.line(&format!(
-            "round {}: {} allocations a put, {} puts, {} puts a durable write{}",
-            rounds.len() + thrown_away + 1,
+            "round {number_of_round}: {} allocations a put, {} puts, {} puts a durable write{}",
             number(allocations_per_put),
             measurement.costs.operations,
             number(1.0 / measurement.costs.durable_writes_per_operation),

@@ -2,17 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
-/// Counts and lengths of a store's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+/// The files beside the log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct DataFiles {
-    pub(crate) segments: u64,
-    pub(crate) segment_bytes: u64,
-    /// Finished ones.
-    pub(crate) snapshots: u64,
+    /// Finished snapshots.
+    pub(crate) snapshot_paths: Vec<PathBuf>,
     pub(crate) snapshot_bytes: u64,
     /// What is being written.
     pub(crate) unfinished_bytes: u64,
@@ -43,12 +39,8 @@ impl DataFiles {
 
     fn add_file(&mut self, path: &Path, length_bytes: u64) {
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("seg") => {
-                self.segments += 1;
-                self.segment_bytes += length_bytes;
-            }
             Some("snap") => {
-                self.snapshots += 1;
+                self.snapshot_paths.push(path.to_owned());
                 self.snapshot_bytes += length_bytes;
             }
             Some("tmp") => self.unfinished_bytes += length_bytes,
@@ -77,9 +69,7 @@ mod tests {
         write("shard-0003/snap-1-9.tmp", 4_000);
         let found = DataFiles::of(directory.path()).unwrap();
         let expected = DataFiles {
-            segments: 2,
-            segment_bytes: 40,
-            snapshots: 1,
+            snapshot_paths: vec![directory.path().join("shard-0003/snap-1-7.snap")],
             snapshot_bytes: 300,
             unfinished_bytes: 4_000,
         };

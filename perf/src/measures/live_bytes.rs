@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::{Bench, Findings};
+use super::{Bench, Findings, PLAIN};
 use crate::arguments::LiveBytesArguments;
 use crate::error::PerfError;
 use crate::figure::{Figure, Target};
@@ -48,7 +48,7 @@ pub(super) fn measure_live_bytes(
     // The count is the same each time but for timing: one store tells it, a second one that it does.
     let rounds = bench.effort.rounds.min(2);
     for number_of_round in 1..=rounds {
-        let mut own = bench.start(&[])?;
+        let mut own = bench.start(PLAIN)?;
         own.store.settle()?;
         let before = Memory::of(&mut own.store)?;
         let mut requests = RequestMaker::new(keys);

@@ -72,7 +72,7 @@ pub(super) fn measure_restart(
         ))?;
         rounds.push(round);
     }
-    let snapshots = DataFiles::of(&own.node.data())?.snapshots;
+    let snapshots = DataFiles::of(&own.node.data())?.snapshot_paths.len();
     if snapshots > 0 {
         bench.output.line(&format!(
             "NOT THE LOG ALONE: {snapshots} snapshots lie beside it"
@@ -90,6 +90,15 @@ pub(super) fn measure_restart(
                 "restart: seconds to serving for each GiB of log",
                 Target::AtMost(SECONDS_PER_GIB_MAX),
                 Spread::of(each_gib),
+            ),
+            Figure::new(
+                "restart: of these, seconds of CPU for each GiB",
+                Target::None,
+                Spread::of(
+                    rounds
+                        .iter()
+                        .filter_map(|round| Some(round.cpu_seconds? / gib)),
+                ),
             ),
             Figure::new(
                 "restart: seconds to serving",

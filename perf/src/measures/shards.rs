@@ -33,14 +33,21 @@ pub(super) fn measure_shards(
 ) -> Result<Findings, PerfError> {
     let shards = arguments.shards.to_string();
     let mut one = bench.start(&["--shards", "1"])?;
-    let mut many = bench.start(&["--shards", &shards])?;
+    // Each store would choose a flush method by its own probe.
+    let flush_method = one.store.observe()?.flush_method();
+    let mut more = vec!["--shards", &shards];
+    if !bench.has_store_argument("--flush") {
+        more.extend(["--flush", &flush_method]);
+    }
+    let mut many = bench.start(&more)?;
     let effort = bench.effort;
     let mut requests = RequestMaker::new(effort.keys);
     let case = Case::deepest(Workload::W4);
     let space = case.mix.key_space().expect("puts have keys");
-    for own in [&mut one, &mut many] {
+    for (own, shards) in [(&mut one, 1), (&mut many, u64::from(arguments.shards))] {
         let loaded = ensure_loaded(own.store.first(), space, &mut requests)?;
         bench.output.line(&loaded.words())?;
+        bench.fill_history(own, &case, &mut requests, shards)?;
     }
     let mut point = |own: &mut OwnStore| {
         own.store.settle()?;

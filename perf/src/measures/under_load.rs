@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::{Bench, Findings};
+use super::{Bench, Findings, PLAIN};
 use crate::arguments::UnderLoadArguments;
 use crate::error::PerfError;
 use crate::figure::{Figure, Target};
@@ -30,7 +30,7 @@ pub(super) fn measure_tail(
     bench: &mut Bench<'_>,
     arguments: &UnderLoadArguments,
 ) -> Result<Findings, PerfError> {
-    let mut own = bench.start(&[])?;
+    let mut own = bench.start(PLAIN)?;
     let store = &mut own.store;
     let (mut clients, loaded) = GoodClients::load(store, bench.effort.keys, arguments.directories)?;
     bench.output.line(&loaded.words())?;

@@ -76,6 +76,7 @@ impl Answered<'_> {
                     ledger.check_states(&status.replicas)?;
                 }
             }
+            Reply::Count { .. } => return Err(Fault::Form("nothing was counted")),
             Reply::Cancelled => return Err(Fault::Form("nothing was cancelled")),
         }
         Ok(true)

@@ -116,6 +116,9 @@ const ITEM_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// behind it can overflow.
 const NUMBER_MAX: u64 = u64::MAX / 4;
 
+/// Length of the part of a change that each has.
+const CHANGE_BASE_BYTES: usize = 24;
+
 const FLAG_REMOVED: u16 = 1;
 
 impl Counters {
@@ -203,9 +206,10 @@ impl NamespaceItem {
 }
 
 impl<'a> KeyItem<'a> {
-    pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.namespace.0.to_le_bytes());
-        out.extend_from_slice(self.row_bytes);
+    /// Writes the item of a row.
+    pub(crate) fn encode_into(namespace: NamespaceId, row: &Row<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&namespace.0.to_le_bytes());
+        row.encode_into(out);
     }
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<(KeyItem<'a>, usize), ItemError> {
@@ -239,6 +243,14 @@ impl<'a> ChangeItem<'a> {
                 out.extend_from_slice(self.key);
             }
         }
+    }
+
+    pub(crate) fn encoded_len(&self) -> usize {
+        let result = match self.after {
+            Some(row_bytes) => row_bytes.len(),
+            None => size_of::<u32>() + self.key.len(),
+        };
+        CHANGE_BASE_BYTES + result
     }
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<(ChangeItem<'a>, usize), ItemError> {

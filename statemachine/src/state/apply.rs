@@ -71,7 +71,6 @@ impl StateMachine {
         self.hash.add(batch.shard_time.0);
         self.hash.add(batch.term);
         self.break_aged_pins();
-        self.exports.break_aged(self.shard_time);
         for (position, command) in (0..).zip(batch.commands()) {
             let command = command?;
             command
@@ -91,7 +90,7 @@ impl StateMachine {
             let entries = RECLAIM_ENTRIES_PER_COMMAND.max(changes * RECLAIM_ENTRIES_PER_CHANGE);
             self.reclaim((entries + added_bytes / RECLAIM_BYTES_PER_ENTRY) as usize);
         }
-        self.break_heavy_readers();
+        self.break_heavy_pins();
         self.hash.add(self.history.floor().0);
         Ok(())
     }

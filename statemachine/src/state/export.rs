@@ -1,36 +1,44 @@
 //! Copying the whole state out in slices, while it moves on.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
-use super::history::ChangePosition;
+use super::history::{ChangePosition, Entry};
+use super::pins::Pin;
+use super::read::SliceEnd;
 use super::record::Record;
-use super::{SliceLimit, StateMachine};
-use crate::ids::ShardTime;
-use crate::query::ReadError;
+use super::{PASSED_VERSIONS_MAX, SliceLimit, StateMachine};
+use crate::command::CommandKind;
+use crate::ids::{NamespaceId, Revision, ShardTime};
+use crate::query::{Direction, Projection, RangeQuery, ReadError, Scope};
 use crate::snapshot::{ChangeItem, Counters, KeyItem, NamespaceItem, SectionTag};
 
 /// A copy of the state under way: what it shows is fixed, however the state moves on.
 ///
-/// It is the state at the history's floor, and every change from there to the moment it was begun. Both stay while it
-/// is alive, so everything that the history forgets meanwhile is held for it, within [`ExportLimits`]. Give it back with
-/// [`StateMachine::end_export`], whole or not; one that is merely dropped holds memory until it is too old.
+/// It is the state at the history's floor, and every change from there to the moment it was begun. First it gathers the
+/// changes, which costs no more than pointing at them, so that the history is soon free to forget them. Then it reads the
+/// keys with a pin: what is overwritten meanwhile is kept for it until it has passed the key. So what it holds is at most
+/// a second version of every key, and less and less, within [`ExportLimits`].
+///
+/// Give it back with [`StateMachine::end_export`], whole or not; one that is merely dropped holds memory until it is too
+/// old.
 ///
 /// ```text
-///    begin_export --> counters --> namespaces --> keys, one namespace after the other --> history --> finished
+///    begin_export --> counters --> gather --> namespaces --> keys, one namespace after the other --> history --> finished
 /// ```
 #[derive(Debug)]
 pub struct SnapshotExport {
-    id: u64,
+    pin: Pin,
     /// As they were at the beginning.
     counters: Counters,
     namespaces: Vec<NamespaceItem>,
+    gathered: VecDeque<GatheredChange>,
     place: Place,
 }
 
 /// What an export has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportProgress {
-    /// Items of this section were appended, or looked at in vain, and there is more to do.
+    /// Whatever was appended, which may be nothing, belongs to this section, and there is more to do.
     More {
         /// The section.
         section: SectionTag,
@@ -46,7 +54,8 @@ pub enum ExportProgress {
 pub struct ExportLimits {
     /// Age, in shard time, at which an export is broken off.
     pub age_ms_max: u64,
-    /// History that is kept for exports; beyond it, the export that reaches back farthest is broken off.
+    /// Bytes of old versions that are kept for exports and pins while there is an export; beyond it, whichever reaches
+    /// back farthest is broken.
     pub bytes_max: u64,
 }
 
@@ -54,41 +63,41 @@ pub struct ExportLimits {
 #[derive(Debug)]
 enum Place {
     Counters,
+    Gather {
+        next: ChangePosition,
+    },
     Namespaces {
         next: usize,
     },
     Keys {
         namespace: usize,
-        /// The last key that was looked at.
-        after: Option<Vec<u8>>,
+        /// Where the slice before ended.
+        from: Option<Vec<u8>>,
     },
-    History {
-        next: ChangePosition,
-    },
+    History,
     Finished,
 }
 
-/// The exports that are alive.
+/// A change that the history may have forgotten since.
 #[derive(Debug)]
-pub(super) struct Exports {
-    limits: ExportLimits,
-    /// By id, which is also the order of their making: an older one holds no less than a younger.
-    held: BTreeMap<u64, Held>,
-    next_id: u64,
+struct GatheredChange {
+    namespace: NamespaceId,
+    kind: CommandKind,
+    revision: Revision,
+    time: ShardTime,
+    result: ChangeResult,
 }
 
 #[derive(Debug)]
-struct Held {
-    /// Changes at or after this position stay.
-    hold: ChangePosition,
-    since: ShardTime,
+enum ChangeResult {
+    Version(Record),
+    Removed { key: Box<[u8]> },
 }
 
 /// What is left of a slice.
 struct Budget {
     limit: SliceLimit,
-    rows: u64,
-    visits: u64,
+    items: u64,
     /// Where the output may end.
     length_max: usize,
 }
@@ -117,9 +126,10 @@ impl StateMachine {
             parameters: self.parameters,
         };
         SnapshotExport {
-            id: self.exports.add(counters.floor, self.shard_time),
+            pin: self.pins.add_export(counters.floor, self.shard_time),
             counters,
             namespaces,
+            gathered: VecDeque::new(),
             place: Place::Counters,
         }
     }
@@ -133,33 +143,35 @@ impl StateMachine {
     /// # Errors
     /// [`ReadError::PinLost`] when the export was broken off at a limit: end it, and begin another later.
     pub fn export_slice(
-        &self,
+        &mut self,
         export: &mut SnapshotExport,
         slice: SliceLimit,
         out: &mut Vec<u8>,
     ) -> Result<ExportProgress, ReadError> {
-        if !self.exports.is_alive(export.id) {
+        if self.pins.unread(&export.pin).is_none() {
             return Err(ReadError::PinLost);
         }
         let mut budget = Budget::new(slice, out.len());
-        let (section, place) = match &export.place {
+        let place = std::mem::replace(&mut export.place, Place::Finished);
+        let (section, place) = match place {
             Place::Counters => {
                 export.counters.encode_into(out);
-                (SectionTag::COUNTERS, Place::Namespaces { next: 0 })
+                let next = export.counters.floor;
+                (SectionTag::COUNTERS, Place::Gather { next })
             }
+            Place::Gather { next } => (
+                SectionTag::NAMESPACES,
+                self.gather(export, next, &mut budget),
+            ),
             Place::Namespaces { next } => {
-                let place = export_namespaces(&export.namespaces, *next, &mut budget, out);
+                let place = export.append_namespaces(next, &mut budget, out);
                 (SectionTag::NAMESPACES, place)
             }
-            Place::Keys { namespace, after } => {
-                let place =
-                    self.export_keys(export, *namespace, after.as_deref(), &mut budget, out);
+            Place::Keys { namespace, from } => {
+                let place = self.export_keys(export, (namespace, from), slice, out)?;
                 (SectionTag::KEYS, place)
             }
-            Place::History { next } => {
-                let place = self.export_history(export.counters.next, *next, &mut budget, out);
-                (SectionTag::HISTORY, place)
-            }
+            Place::History => (SectionTag::HISTORY, export.append_changes(&mut budget, out)),
             Place::Finished => return Ok(ExportProgress::Finished),
         };
         export.place = place;
@@ -168,104 +180,86 @@ impl StateMachine {
 
     /// Gives an export back.
     pub fn end_export(&mut self, export: SnapshotExport) {
-        self.exports.remove(export.id);
+        self.unpin(export.pin);
     }
 
     /// Sets what exports may hold; the defaults are those of [`ExportLimits`].
     pub fn set_export_limits(&mut self, limits: ExportLimits) {
-        self.exports.limits = limits;
+        self.pins.set_export_limits(limits);
     }
 
-    /// Breaks pins and exports that hold more than they may: exports hold the history itself, pins what it has let go.
-    pub(super) fn break_heavy_readers(&mut self) {
-        self.exports
-            .break_heavy(self.unanswering_bytes() - self.kept.bytes());
-        self.break_heavy_pins();
+    /// Takes hold of the results of changes, and lets the history forget them.
+    fn gather(
+        &mut self,
+        export: &mut SnapshotExport,
+        from: ChangePosition,
+        budget: &mut Budget,
+    ) -> Place {
+        let end = export.counters.next;
+        let mut next = from;
+        while next < end && !budget.is_used_up() {
+            let Some(entry) = self.history.get(next) else {
+                panic!("a change that an export has still to gather is gone");
+            };
+            export.gathered.push_back(GatheredChange::of(entry));
+            next = ChangePosition(next.0 + 1);
+            budget.items += 1;
+        }
+        let is_done = next == end;
+        self.pins.gathered(&export.pin, (!is_done).then_some(next));
+        if is_done {
+            Place::Namespaces { next: 0 }
+        } else {
+            Place::Gather { next }
+        }
     }
 
     /// The rows of a namespace as they were at the floor.
     fn export_keys(
-        &self,
+        &mut self,
         export: &SnapshotExport,
-        index: usize,
-        after: Option<&[u8]>,
-        budget: &mut Budget,
+        (index, from): (usize, Option<Vec<u8>>),
+        slice: SliceLimit,
         out: &mut Vec<u8>,
-    ) -> Place {
-        let floor = export.counters.floor;
+    ) -> Result<Place, ReadError> {
         let Some(item) = export.namespaces.get(index) else {
-            return Place::History { next: floor };
+            return Ok(Place::History);
         };
-        let Some(namespace) = self.namespaces.get(&item.namespace) else {
-            panic!("a namespace that was exported is gone");
-        };
-        let heads = namespace.keys.forward_from(after.unwrap_or_default());
-        let mut last = after;
-        for head in heads.skip_while(|head| after == Some(head.key())) {
-            if budget.is_used_up() {
-                return Place::Keys {
+        let namespace = item.namespace;
+        let query = every_key_of(namespace);
+        let end = self.range(
+            &query,
+            Some(&export.pin),
+            from.as_deref(),
+            slice,
+            &mut |row| KeyItem::encode_into(namespace, &row, out),
+        )?;
+        Ok(match end {
+            SliceEnd::More { resume_after } => {
+                self.pass_to(&export.pin, (namespace, &resume_after));
+                Place::Keys {
                     namespace: index,
-                    after: last.map(<[u8]>::to_vec),
-                };
-            }
-            let (version, steps) =
-                self.history
-                    .version_before(head.live(), head.position(), |position, _| position < floor);
-            budget.visits += 1 + steps;
-            if let Some(version) = version {
-                let key = KeyItem {
-                    namespace: item.namespace,
-                    key: head.key(),
-                    row_bytes: version.bytes(),
-                };
-                if !budget.has_room(out.len() + version.bytes().len()) {
-                    return Place::Keys {
-                        namespace: index,
-                        after: last.map(<[u8]>::to_vec),
-                    };
+                    from: Some(resume_after),
                 }
-                key.encode_into(out);
-                budget.rows += 1;
             }
-            last = Some(head.key());
-        }
-        Place::Keys {
-            namespace: index + 1,
-            after: None,
-        }
+            SliceEnd::Finished => {
+                if let Some(next) = namespace.0.checked_add(1) {
+                    self.pass_to(&export.pin, (NamespaceId(next), &[]));
+                }
+                Place::Keys {
+                    namespace: index + 1,
+                    from: None,
+                }
+            }
+        })
     }
 
-    /// The changes from `from` to below `end`.
-    fn export_history(
-        &self,
-        end: ChangePosition,
-        from: ChangePosition,
-        budget: &mut Budget,
-        out: &mut Vec<u8>,
-    ) -> Place {
-        for number in from.0..end.0 {
-            let next = ChangePosition(number);
-            let Some(entry) = self.history.get(next) else {
-                panic!("a change that an export holds is gone");
-            };
-            let after = entry.after.as_ref().map(Record::bytes);
-            let length = after.map_or(entry.key().len(), <[u8]>::len);
-            if budget.is_used_up() || !budget.has_room(out.len() + length) {
-                return Place::History { next };
-            }
-            let change = ChangeItem {
-                namespace: entry.namespace,
-                kind: entry.kind,
-                revision: entry.revision,
-                time: entry.time,
-                key: entry.key(),
-                after,
-            };
-            change.encode_into(out);
-            budget.visits += 1;
-            budget.rows += 1;
+    /// An export has read everything before a place.
+    fn pass_to(&mut self, pin: &Pin, place: (NamespaceId, &[u8])) {
+        if let Some(unread) = self.pins.unread_mut(pin) {
+            self.kept.sweep_later(unread.pass_to(place));
+            self.kept.sweep(&self.pins, PASSED_VERSIONS_MAX);
         }
-        Place::Finished
     }
 }
 
@@ -281,73 +275,66 @@ impl SnapshotExport {
     pub fn key_count(&self) -> u64 {
         self.counters.key_count
     }
+
+    /// The namespaces from the index `from` on.
+    fn append_namespaces(&self, from: usize, budget: &mut Budget, out: &mut Vec<u8>) -> Place {
+        for (next, item) in self.namespaces.iter().enumerate().skip(from) {
+            if budget.is_used_up() {
+                return Place::Namespaces { next };
+            }
+            item.encode_into(out);
+            budget.items += 1;
+        }
+        Place::Keys {
+            namespace: 0,
+            from: None,
+        }
+    }
+
+    /// The changes that were gathered and are not appended yet.
+    fn append_changes(&mut self, budget: &mut Budget, out: &mut Vec<u8>) -> Place {
+        while let Some(change) = self.gathered.front() {
+            let item = change.item();
+            if budget.is_used_up() || !budget.has_room(out.len() + item.encoded_len()) {
+                return Place::History;
+            }
+            item.encode_into(out);
+            budget.items += 1;
+            self.gathered.pop_front();
+        }
+        Place::Finished
+    }
 }
 
-/// The namespaces from the index `from` on.
-fn export_namespaces(
-    namespaces: &[NamespaceItem],
-    from: usize,
-    budget: &mut Budget,
-    out: &mut Vec<u8>,
-) -> Place {
-    for (next, item) in namespaces.iter().enumerate().skip(from) {
-        if budget.is_used_up() {
-            return Place::Namespaces { next };
-        }
-        item.encode_into(out);
-        budget.visits += 1;
-        budget.rows += 1;
-    }
-    Place::Keys {
-        namespace: 0,
-        after: None,
-    }
-}
-
-impl Exports {
-    pub(super) fn new(limits: ExportLimits) -> Exports {
-        Exports {
-            limits,
-            held: BTreeMap::new(),
-            next_id: 1,
+impl GatheredChange {
+    fn of(entry: &Entry) -> GatheredChange {
+        GatheredChange {
+            namespace: entry.namespace,
+            kind: entry.kind,
+            revision: entry.revision,
+            time: entry.time,
+            result: match &entry.after {
+                Some(record) => ChangeResult::Version(record.clone()),
+                None => ChangeResult::Removed {
+                    key: entry.key().into(),
+                },
+            },
         }
     }
 
-    /// Changes at or after this position stay. The floor only rises, so the oldest export reaches back farthest.
-    pub(super) fn hold(&self) -> ChangePosition {
-        self.held
-            .first_key_value()
-            .map_or(ChangePosition(u64::MAX), |(_, held)| held.hold)
-    }
-
-    /// Breaks off exports that are too old.
-    pub(super) fn break_aged(&mut self, now: ShardTime) {
-        while let Some(oldest) = self.held.first_entry()
-            && now.0 - oldest.get().since.0 > self.limits.age_ms_max
-        {
-            oldest.remove();
+    fn item(&self) -> ChangeItem<'_> {
+        let (key, after) = match &self.result {
+            ChangeResult::Version(record) => (record.key(), Some(record.bytes())),
+            ChangeResult::Removed { key } => (&key[..], None),
+        };
+        ChangeItem {
+            namespace: self.namespace,
+            kind: self.kind,
+            revision: self.revision,
+            time: self.time,
+            key,
+            after,
         }
-    }
-
-    fn break_heavy(&mut self, held_bytes: u64) {
-        if held_bytes > self.limits.bytes_max {
-            self.held.pop_first();
-        }
-    }
-
-    fn add(&mut self, hold: ChangePosition, since: ShardTime) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.held.insert(id, Held { hold, since });
-        id
-    }
-
-    fn is_alive(&self, id: u64) -> bool {
-        self.held.contains_key(&id)
-    }
-
-    fn remove(&mut self, id: u64) {
-        self.held.remove(&id);
     }
 }
 
@@ -356,20 +343,35 @@ impl Budget {
         let bytes_max = usize::try_from(limit.bytes).unwrap_or(usize::MAX);
         Budget {
             limit,
-            rows: 0,
-            visits: 0,
+            items: 0,
             length_max: length.saturating_add(bytes_max),
         }
     }
 
-    /// Whether nothing more may be looked at. Something always may.
+    /// Whether nothing more may be looked at. One item always may.
     fn is_used_up(&self) -> bool {
-        self.visits > 0 && (self.visits >= self.limit.visits || self.rows >= self.limit.rows.max(1))
+        self.items >= self.limit.visits.min(self.limit.rows).max(1)
     }
 
     /// Whether an item may bring the output to `length`. The first always may.
     fn has_room(&self, length: usize) -> bool {
-        self.rows == 0 || length <= self.length_max
+        self.items == 0 || length <= self.length_max
+    }
+}
+
+/// Everything that a namespace holds, in order.
+fn every_key_of(namespace: NamespaceId) -> RangeQuery<'static> {
+    RangeQuery {
+        namespace,
+        prefix: &[],
+        start: &[],
+        end: &[],
+        scope: Scope::Subtree,
+        delimiter: None,
+        direction: Direction::Forward,
+        projection: Projection::KeysAndValues,
+        at: None,
+        limit: 0,
     }
 }
 

@@ -34,9 +34,10 @@ pub(super) struct Link {
     /// The change before: it made what this one replaced, or removed the key before this one brought it back; 0 if
     /// there is none or it was forgotten.
     before: ChangePosition,
-    /// A change farther back, or `before`. The lengths of the jumps along a chain are such that any change is found
-    /// in steps logarithmic in the distance, as in Myers, "An applicative random-access stack" (1983): a key that is
-    /// written all the time must not make reads in the past slow.
+    /// A change farther back. Every [`ANCHOR_DEPTHS`]th change of a chain is an anchor; the others jump to the anchor
+    /// next to them, and the jumps of anchors are of such lengths that any is found in steps logarithmic in the
+    /// distance, as in Myers, "An applicative random-access stack" (1983): a key that is written all the time must
+    /// not make reads in the past slow. Nor must a write be slow for their sake: most look at one older change alone.
     jump: ChangePosition,
     /// Number of changes that the chain had before this one.
     depth: u64,
@@ -106,6 +107,15 @@ impl Entry {
                 .before
                 .as_ref()
                 .map_or(0, |record| record.bytes_len() + RECORD_OVERHEAD_BYTES)
+    }
+}
+
+/// Changes of a chain for each anchor.
+const ANCHOR_DEPTHS: u64 = 8;
+
+impl Link {
+    fn is_anchor(&self) -> bool {
+        self.depth.is_multiple_of(ANCHOR_DEPTHS)
     }
 }
 
@@ -208,20 +218,39 @@ impl History {
                 depth: 0,
             };
         };
-        let far = self.get(parent.jump).map(|entry| entry.link);
-        let farther = far
-            .and_then(|far| self.get(far.jump))
-            .map(|entry| entry.link);
-        let jump = match (far, farther) {
-            (Some(far), Some(farther)) if parent.depth - far.depth == far.depth - farther.depth => {
-                far.jump
-            }
-            _ => before,
+        let depth = parent.depth + 1;
+        let anchor = match parent.is_anchor() {
+            true => before,
+            false => parent.jump,
+        };
+        let link = Link {
+            before,
+            jump: anchor,
+            depth,
         };
         Link {
-            before,
-            jump,
-            depth: parent.depth + 1,
+            jump: match link.is_anchor() {
+                true => self.choose_jump_over(anchor),
+                false => anchor,
+            },
+            ..link
+        }
+    }
+
+    /// Where an anchor jumps whose next older anchor is at `anchor`: there, or as far again as that one and the one
+    /// behind it, if they jump equally far.
+    fn choose_jump_over(&self, anchor: ChangePosition) -> ChangePosition {
+        let link_at = |position| self.get(position).map(|entry| entry.link);
+        let near = link_at(anchor);
+        let far = near.and_then(|near| link_at(near.jump));
+        let farther = far.and_then(|far| link_at(far.jump));
+        match (near, far, farther) {
+            (Some(near), Some(far), Some(farther))
+                if near.depth - far.depth == far.depth - farther.depth =>
+            {
+                far.jump
+            }
+            _ => anchor,
         }
     }
 
@@ -340,7 +369,7 @@ impl History {
 
     /// Whether the first entry lies below the floor and below `hold`.
     pub(super) fn has_freeable(&self, hold: ChangePosition) -> bool {
-        self.front < self.floor && self.front < hold
+        self.front < self.floor.min(hold)
     }
 
     /// Takes the first entry out, if it lies below the floor and below `hold`.
@@ -372,5 +401,59 @@ impl History {
     fn place(&self, position: ChangePosition) -> (usize, usize) {
         let distance = (position.0 - self.base) as usize;
         (distance / CHUNK_ENTRIES, distance % CHUNK_ENTRIES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A history of one key that was changed `count` times.
+    fn chain(count: u64) -> History {
+        let mut history = History::new();
+        for number in 0..count {
+            history.push(Entry {
+                namespace: NamespaceId::DEFAULT,
+                kind: CommandKind::Put,
+                revision: Revision(number + 1),
+                time: ShardTime(0),
+                after: None,
+                before: None,
+                link: history.link_to(ChangePosition(number)),
+                bytes_before: 0,
+            });
+        }
+        history
+    }
+
+    fn steps_to(history: &History, newest: u64, target: u64) -> u64 {
+        let (_, steps) = history.version_before(None, ChangePosition(newest), |position, _| {
+            position.0 < target
+        });
+        steps
+    }
+
+    #[test]
+    fn any_change_is_found_in_few_steps() {
+        let history = chain(20_000);
+        for target in 1..=20_000 {
+            let steps = steps_to(&history, 20_000, target);
+            // Two for each jump between anchors, up and down, and up to an anchor's distance at either end.
+            assert!((1..=70).contains(&steps), "{steps} steps to {target}");
+        }
+        assert_eq!(steps_to(&history, 20_000, 20_001), 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_ends_the_way() {
+        let mut history = chain(5_000);
+        for _ in 0..3_000 {
+            history.raise_floor();
+            assert!(history.free_front(ChangePosition(u64::MAX)).is_some());
+        }
+        for target in 3_001..=5_000 {
+            let steps = steps_to(&history, 5_000, target);
+            assert!((1..=70).contains(&steps), "{steps} steps to {target}");
+        }
     }
 }

@@ -306,7 +306,8 @@ impl StateMachine {
     /// Makes a change once more whose result is known.
     fn restore_change(&mut self, item: &ChangeItem<'_>) -> Result<(), ImportFault> {
         let namespace = listed(&mut self.namespaces, item.namespace)?;
-        // Where changes of other namespaces lie before it, a change stays although its revision is compacted.
+        // Below, it need not stay above the oldest: a floor may part the changes of one revision, or lag behind, and where
+        // changes of other namespaces lie before it, a change stays although its revision is compacted.
         let revisions = Revision(1)..=namespace.revision;
         if !revisions.contains(&item.revision) {
             let revision = item.revision;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::export::ExportLimits;
 use super::history::ChangePosition;
 use super::unread::Unread;
 use crate::ids::{NamespaceId, Revision, ShardTime};
@@ -51,6 +52,10 @@ pub(super) struct Pins {
     /// The same by what they see, because every change that is forgotten asks for it.
     by_bound: BTreeSet<(ChangePosition, u64)>,
     next_id: u64,
+    export_limits: ExportLimits,
+    /// Those that belong to exports, with the first change that each has still to gather: from there on the history
+    /// frees nothing.
+    exports: BTreeMap<u64, ChangePosition>,
 }
 
 #[derive(Debug)]
@@ -59,6 +64,9 @@ struct Held {
     since: ShardTime,
     unread: Unread,
 }
+
+/// The position from which on an export holds the history, when it has gathered everything.
+const NOTHING_TO_GATHER: ChangePosition = ChangePosition(u64::MAX);
 
 impl Pin {
     /// It sees the changes before this position.
@@ -79,6 +87,8 @@ impl Pins {
             held: BTreeMap::new(),
             by_bound: BTreeSet::new(),
             next_id: 1,
+            export_limits: ExportLimits::default(),
+            exports: BTreeMap::new(),
         }
     }
 
@@ -86,8 +96,18 @@ impl Pins {
         self.limits = limits;
     }
 
-    pub(super) fn limits(&self) -> PinLimits {
-        self.limits
+    pub(super) fn set_export_limits(&mut self, limits: ExportLimits) {
+        self.export_limits = limits;
+    }
+
+    /// Bytes of old versions that may be kept. An export may hold more than other pins, and while there is one, nobody
+    /// can tell which of them hold what.
+    pub(super) fn bytes_max(&self) -> u64 {
+        if self.exports.is_empty() {
+            self.limits.bytes_max
+        } else {
+            self.limits.bytes_max.max(self.export_limits.bytes_max)
+        }
     }
 
     /// Number of pins alive.
@@ -113,6 +133,26 @@ impl Pins {
         self.held.insert(id, held);
         self.by_bound.insert((bound, id));
         Pin { id, bound, at }
+    }
+
+    /// A pin for an export, which sees the changes before `bound` and has to gather those from there on.
+    pub(super) fn add_export(&mut self, bound: ChangePosition, now: ShardTime) -> Pin {
+        let pin = self.add(bound, None, Unread::everything(), now);
+        self.exports.insert(pin.id, bound);
+        pin
+    }
+
+    /// An export has gathered the changes before `next`; all of them, if it is `None`.
+    pub(super) fn gathered(&mut self, pin: &Pin, next: Option<ChangePosition>) {
+        if let Some(first) = self.exports.get_mut(&pin.id) {
+            *first = next.unwrap_or(NOTHING_TO_GATHER);
+        }
+    }
+
+    /// The first change that an export has still to gather.
+    pub(super) fn first_change_to_gather(&self) -> ChangePosition {
+        let firsts = self.exports.values();
+        firsts.copied().min().unwrap_or(NOTHING_TO_GATHER)
     }
 
     /// What a pin that is alive has still to read.
@@ -143,16 +183,23 @@ impl Pins {
         self.take(pin.id)
     }
 
-    /// Takes away the oldest pin, if there are as many as there may be.
+    /// Takes away the oldest pin, if there are as many as there may be. Exports are left alone.
     pub(super) fn break_for_room(&mut self) -> Option<Unread> {
-        let oldest = *self.held.first_key_value()?.0;
+        let (oldest, _) = self.oldest_of_readers()?;
         (self.held.len() >= self.limits.count_max.max(1)).then(|| self.take(oldest))?
     }
 
     /// Takes away the oldest pin, if it is too old.
     pub(super) fn break_aged(&mut self, now: ShardTime) -> Option<Unread> {
-        let (&id, oldest) = self.held.first_key_value()?;
-        (now.0 - oldest.since.0 > self.limits.age_ms_max).then(|| self.take(id))?
+        let (id, since) = self.oldest_of_readers()?;
+        (now.0 - since.0 > self.limits.age_ms_max).then(|| self.take(id))?
+    }
+
+    /// Takes away the pin of the oldest export, if it is too old.
+    pub(super) fn break_aged_export(&mut self, now: ShardTime) -> Option<Unread> {
+        let (&id, _) = self.exports.first_key_value()?;
+        let since = self.held[&id].since;
+        (now.0 - since.0 > self.export_limits.age_ms_max).then(|| self.take(id))?
     }
 
     /// Takes away the pin that reaches back farthest.
@@ -161,8 +208,17 @@ impl Pins {
         self.take(id)
     }
 
+    /// The oldest pin that belongs to no export. There are few exports, so few are passed over.
+    fn oldest_of_readers(&self) -> Option<(u64, ShardTime)> {
+        self.held
+            .iter()
+            .find(|(id, _)| !self.exports.contains_key(id))
+            .map(|(id, held)| (*id, held.since))
+    }
+
     fn take(&mut self, id: u64) -> Option<Unread> {
         let held = self.held.remove(&id)?;
+        self.exports.remove(&id);
         self.by_bound.remove(&(held.bound, id));
         Some(held.unread)
     }

@@ -106,6 +106,14 @@ impl Unread {
         passed
     }
 
+    /// A reader of everything has come to a place: what it passed, which is no longer unread.
+    pub(super) fn pass_to(&mut self, (namespace, key): (NamespaceId, &[u8])) -> Unread {
+        let mut passed = self.clone();
+        self.cut_to((namespace, key));
+        passed.end = Some(self.first.clone());
+        passed
+    }
+
     /// Leaves out what lies before a place: it was dealt with.
     pub(super) fn cut_to(&mut self, (namespace, key): (NamespaceId, &[u8])) {
         self.first = (namespace, key.to_vec());

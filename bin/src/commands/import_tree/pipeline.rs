@@ -183,7 +183,8 @@ fn judge(batch: &Batch, response: &Response<'_>) -> Answer {
         | Response::Range(_)
         | Response::Cancelled
         | Response::Status(_)
-        | Response::ShardMap(_) => unreachable!("the connection matches answers to requests"),
+        | Response::ShardMap(_)
+        | Response::Count(_) => unreachable!("the connection matches answers to requests"),
     };
     refused.unwrap_or_else(|| later.map_or(Answer::Stored, Answer::Later))
 }

@@ -173,7 +173,8 @@ impl Answer {
             | Response::Batch(_)
             | Response::Cancelled
             | Response::Status(_)
-            | Response::ShardMap(_) => unreachable!("the connection matches answers to requests"),
+            | Response::ShardMap(_)
+            | Response::Count(_) => unreachable!("the connection matches answers to requests"),
         }
     }
 }

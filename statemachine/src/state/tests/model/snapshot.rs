@@ -104,7 +104,7 @@ proptest! {
         let mut sections = Vec::new();
         let mut log = Vec::new();
         let mut meanwhile = meanwhile.iter();
-        while export_some(&shard.machine, &mut export, slice, &mut sections) {
+        while export_some(&mut shard.machine, &mut export, slice, &mut sections) {
             match meanwhile.next() {
                 Some(Between::Apply(input)) => {
                     let batch = shard.batch(input);
