@@ -81,6 +81,7 @@ mod transaction;
 mod wire;
 mod write;
 
+pub use crate::count::CountReply;
 pub use crate::owned::{
     GetAnswer, GetManyAnswer, OwnedDetail, OwnedOutcome, OwnedRow, OwnedTxn, OwnedTxnResult,
 };

@@ -98,6 +98,22 @@ async fn batches_and_ranges_span_shards() {
         .await
         .expect("it serves");
     assert_eq!((one.rows.len(), one.revisions.len()), (150, 1));
+    let directories = client
+        .range("/")
+        .delimiter(b'/')
+        .collect()
+        .await
+        .expect("it serves");
+    assert_eq!(directories.rows.len(), 20);
+    assert_eq!(directories.rows[0].key, b"/0/");
+    assert_eq!(directories.rows[0].version, 0);
+    let counted = client.range("/").limit(7).count().await;
+    assert_eq!(counted.expect("it serves").count, 3_000);
+    let counted = client.range("/7/").children().count().await;
+    let counted = counted.expect("it serves");
+    assert_eq!((counted.count, counted.revisions.len()), (150, 1));
+    let counted = client.range("/").delimiter(b'/').count().await;
+    assert_eq!(counted.expect("it serves").count, 20);
 }
 
 #[tokio::test]

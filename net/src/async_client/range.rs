@@ -1,12 +1,13 @@
 //! Ranges: rows in order, as fast as they are read.
 
 use crate::async_client::Client;
-use crate::async_client::call::Effect;
+use crate::async_client::call::{Call, Effect, answer_of};
 use crate::async_client::error::{Error, Failure, Fault};
 use crate::async_client::link::deadline_ms;
 use crate::async_client::placement::Route;
 use crate::async_client::shared::{Journey, Shared, failed};
 use crate::async_client::wire::Wire;
+use crate::count::{CountReply, CountRequest};
 use crate::frame::{FRAME_HEADER_BYTES, FrameKind};
 use crate::owned::OwnedRow;
 use crate::range::{RangeRequest, ShardRevision};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// A range to be read. Made by [`Client::range`].
 #[derive(Debug, Clone)]
-#[must_use = "a range is read by `stream` or `collect`"]
+#[must_use = "a range is read by `stream` or `collect`, or counted by `count`"]
 pub struct Range<'a> {
     client: &'a Client,
     request: RangeRequest<'a>,
@@ -58,6 +59,12 @@ impl<'a> Range<'a> {
     /// Only keys without this separator behind the prefix.
     pub fn children_by(self, separator: u8) -> Range<'a> {
         self.query(|query| query.scope = Scope::Children { separator })
+    }
+
+    /// Rolls keys up: those that have this byte behind the prefix become one row for each common prefix, up to and
+    /// including the byte, with an empty value and version 0. `/` shows directories beside entries.
+    pub fn delimiter(self, delimiter: u8) -> Range<'a> {
+        self.query(|query| query.delimiter = Some(delimiter))
     }
 
     /// Begins at this key, itself included.
@@ -133,11 +140,36 @@ impl<'a> Range<'a> {
         }
     }
 
+    /// Counts the rows, on the server. A limit and an order mean nothing to it.
+    ///
+    /// # Errors
+    /// Nothing has happened whatever the error.
+    pub async fn count(self) -> Result<CountReply, Error> {
+        let query = RangeQuery {
+            limit: 0,
+            ..self.request.query
+        };
+        let mut body = Vec::new();
+        CountRequest { query }.encode_into(&mut body);
+        let call = Call {
+            kind: FrameKind::Count,
+            body,
+            effect: Effect::Read,
+            route: self.route(),
+        };
+        let answered = self.client.run(call, self.deadline).await?;
+        Ok(answer_of!(answered.answer, Count))
+    }
+
+    fn route(&self) -> Route {
+        let query = &self.request.query;
+        let namespaces = &self.client.shared.settings().namespaces;
+        Route::of_range(namespaces, query.namespace, query.prefix, query.scope)
+    }
+
     async fn open(&self, deadline: Instant) -> Result<RangeStream, Error> {
         let shared = &self.client.shared;
-        let query = &self.request.query;
-        let namespaces = &shared.settings().namespaces;
-        let route = Route::of_range(namespaces, query.namespace, query.prefix, query.scope);
+        let route = self.route();
         let mut body = Vec::new();
         self.request.encode_into(&mut body);
         let Some(permit) = shared.streams.permit(deadline).await else {
