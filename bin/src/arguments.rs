@@ -1,15 +1,16 @@
 //! The command line: what can be asked for, and what is refused before anything is done.
 
-mod quantity;
+mod settings;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use quantity::{parse_duration, parse_size};
+use crate::quantity::parse_duration;
+pub(crate) use settings::SettingArguments;
 
 const AFTER_HELP: &str = "\
 Keys and values are bytes, taken as they are given. With --json, what is not UTF-8 is written as {\"hex\": \"..\"}; \
@@ -17,6 +18,23 @@ in lists for people it is escaped as \\xNN.
 
 Exit codes: 0 done; 1 a negative answer (absent, a failed condition, differences, damage); 2 wrong usage; \
 3 unavailable; 4 the outcome is unknown (a change was sent, and no answer came).";
+
+pub(crate) const TXN_HELP: &str = r#"The document:
+
+  {"if":   [{"key": "/d/a", "exists": false}, {"key": "/d/n", "version": 3, "is": ">"},
+            {"range": {"prefix": "/d/", "children": true}, "lease": 0}],
+   "then": [{"put": {"key": "/d/a", "value": "x"}}, {"add": {"key": "/d/n", "number": 5}},
+            {"get": "/d/n"}, {"delete": {"key": "/d/b"}}],
+   "else": [{"range": {"prefix": "/d/", "children": true, "limit": 10}}]}
+
+A condition names a key or a range, and one of value, mod_revision, create_revision, version, lease, exists; "is" is
+one of ==, !=, < and >, and == if it is not there. Over a range a condition holds if it holds for every key.
+
+Operations: put {key, value, if_absent, if_revision, previous}, append {key, value}, add {key, number},
+delete {key, if_revision, previous}, get KEY, range {prefix, start, end, children, limit, reverse, keys_only},
+delete_range {prefix, start, end, children}, txn {if, then, else}.
+
+Keys and values are texts, or {"hex": "ff00"}."#;
 
 /// A sharded, durable, linearizable metadata store.
 #[derive(Debug, Parser)]
@@ -28,18 +46,36 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run one node for development, on the loopback interface
+    /// Run one node for development, on the loopback interface, with no configuration
+    ///
+    /// The same as serve with --format if-empty and --admin off, and more cores than processors take turns.
     Dev(DevArguments),
+    /// Run one node as its configuration says
+    Serve(ServeArguments),
+    /// Make an empty or missing data directory ready for use, and start nothing
+    Format(FormatArguments),
+    /// Check a configuration and print every key with what it is set to and where that comes from
+    Config(ConfigArguments),
     /// Set a key to a value; prints the revision
     Put(PutArguments),
     /// Print the value of a key
     Get(GetArguments),
-    /// Remove a key; prints the revision
+    /// Remove a key, and print the revision; or every key with a prefix, and print how many
+    ///
+    /// Removing by prefix is not atomic and may end half way, for instance when the time is up: do it again then.
     Delete(DeleteArguments),
     /// Add to a counter, a value of eight bytes; prints its new number
     Add(AddArguments),
     /// Print the keys that begin with a prefix, in order, with their values
     List(ListArguments),
+    /// Compare, then do one of two lists of operations, all of it or nothing; reads a JSON document
+    ///
+    /// Exits with 0 if every condition of "if" held and "then" was done, and with 1 if one did not and "else" was done, or
+    /// if nothing could be done. All keys belong to one directory.
+    #[command(after_help = TXN_HELP)]
+    Txn(TxnArguments),
+    /// Forget what happened before a revision: reads below it are refused
+    Compact(CompactArguments),
     /// Count the keys that begin with a prefix
     Count(CountArguments),
     /// Print what every core of a node is doing
@@ -62,49 +98,60 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct DevArguments {
-    /// Where the data lies; created and formatted when it does not exist
-    #[arg(long, value_name = "DIR", default_value = "./metastore-data")]
-    pub(crate) data: PathBuf,
-    /// The port of core 0; core n listens on the port n above it
-    #[arg(long, value_name = "PORT", default_value_t = 7400)]
-    pub(crate) port: u16,
-    /// How many cores to run, fixed when the data is formatted [default: one for each allowed processor]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) cores: Option<u16>,
-    /// How many shards to create, fixed when the data is formatted [default: one for each core]
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) shards: Option<u32>,
-    /// The processors to use, as in 0-3,8 [default: the allowed ones]
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpus: Option<String>,
-    /// Length of a log segment, as in 64MiB, fixed when the data is formatted [default: 64MiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) segment_bytes: Option<u64>,
-    /// How large the log of one core may become, as in 8GiB [default: 8GiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) wal_budget: Option<u64>,
-    /// How much log a shard writes before its next snapshot, as in 1GiB, and at least 4 times its last snapshot
-    /// [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) snapshot_log_bytes: Option<u64>,
-    /// How much the snapshots of one core may write in a second, as in 64MiB [default: 128MiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) snapshot_rate_limit: Option<u64>,
-    /// How writes are made durable [default: measured when the data is formatted]
-    #[arg(long, value_name = "METHOD")]
-    pub(crate) flush: Option<FlushChoice>,
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
+    #[command(flatten)]
+    pub(crate) faults: FaultArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigFileArguments,
+    #[command(flatten)]
+    pub(crate) faults: FaultArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FormatArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigFileArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigFileArguments,
+    /// Answer as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Print a file with every key, its meaning, its bounds and its default
+    #[arg(long, conflicts_with_all = ["json", "config"])]
+    pub(crate) example: bool,
+}
+
+impl ConfigArguments {
+    pub(crate) fn format(&self) -> Format {
+        Format::new(self.json)
+    }
+}
+
+/// What the tests break.
+#[derive(Debug, Args)]
+pub(crate) struct FaultArguments {
     /// For tests: the log write of each core with this number, counted from 1, fails as on a broken disk
     #[arg(long, value_name = "N", hide = true)]
     pub(crate) fail_log_write: Option<u64>,
 }
 
-/// How writes are made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FlushChoice {
-    /// Each write is durable by itself
-    Dsync,
-    /// A write, then a flush of the file
-    WriteThenSync,
+/// A configuration: a file, and flags that override it.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFileArguments {
+    /// The configuration, a TOML file; `metastore config --example` prints one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
 }
 
 /// How a command reaches a server, and how it answers.
@@ -181,7 +228,34 @@ pub(crate) struct GetArguments {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArguments {
     /// Any bytes; put -- before a key that begins with a dash
-    #[arg(value_name = "KEY", value_parser = parse_key())]
+    #[arg(value_name = "KEY", value_parser = parse_key(), required_unless_present = "prefix")]
+    pub(crate) key: Option<Key>,
+    /// Every key that begins with this
+    #[arg(long, value_name = "P", value_parser = parse_key(), conflicts_with = "key")]
+    pub(crate) prefix: Option<Key>,
+    /// Only keys without a / behind the prefix, as the entries of a directory
+    #[arg(long, requires = "prefix")]
+    pub(crate) children: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TxnArguments {
+    /// Where the document is; - for the standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompactArguments {
+    /// The oldest revision that can be read from then on
+    #[arg(value_name = "REVISION")]
+    pub(crate) revision: u64,
+    /// Any key of the shard that is meant: each shard has revisions of its own
+    #[arg(long, value_name = "KEY", value_parser = parse_key())]
     pub(crate) key: Key,
     #[command(flatten)]
     pub(crate) client: ClientArguments,

@@ -19,7 +19,7 @@ use harness::{Store, TestDirectory, free_ports, metastore, refused, stderr, stdo
 const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Snapshots are taken all the time.
-const ALWAYS: [&str; 2] = ["--snapshot-log-bytes", "4KiB"];
+const ALWAYS: [&str; 2] = ["--set", "snapshot.log_bytes=4KiB"];
 
 fn connect(store: &Store) -> Client {
     let address = format!("127.0.0.1:{}", store.port);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use metastore_statemachine::Outcome;
+use metastore_statemachine::{Detail, Outcome, OutcomeCode, Revision};
 
 use crate::CoreId;
 use crate::effect::{Effect, Effects};
@@ -30,10 +30,51 @@ pub(crate) struct Answers {
     core: CoreId,
     gathers: BTreeMap<u64, Gather>,
     gather_next: u64,
+    /// What the gathers hold.
+    gather_bytes: usize,
     /// One batch for each core of the node, our own stays empty.
     outgoing: Vec<MeshBatch>,
     /// Chunks for ranges that were opened on this core.
     pub(crate) chunks: Vec<(RangePartKey, PartChunk)>,
+    /// Slices of ranges that this core deletes.
+    pub(crate) slices: Vec<SweepAnswer>,
+}
+
+/// What became of a slice of a range that is being deleted.
+#[derive(Debug)]
+pub(crate) struct SweepAnswer {
+    pub(crate) sweep: u64,
+    pub(crate) part: usize,
+    pub(crate) result: Result<SweepSlice, RequestError>,
+}
+
+/// A slice that was deleted.
+#[derive(Debug)]
+pub(crate) struct SweepSlice {
+    pub(crate) deleted: u64,
+    /// Of the shard, after it.
+    pub(crate) revision: Revision,
+    /// The last key of it, if there may be more.
+    pub(crate) resume_after: Option<Vec<u8>>,
+}
+
+impl SweepSlice {
+    fn of(outcome: &Outcome<'_>) -> SweepSlice {
+        assert_eq!(
+            outcome.code,
+            OutcomeCode::Done,
+            "deleting a range is always done"
+        );
+        let deleted = outcome.number.and_then(|number| u64::try_from(number).ok());
+        SweepSlice {
+            deleted: deleted.expect("the outcome counts the keys"),
+            revision: outcome.revision,
+            resume_after: match outcome.detail {
+                Some(Detail::ResumeAfter(key)) => Some(key.to_vec()),
+                _ => None,
+            },
+        }
+    }
 }
 
 impl Answers {
@@ -42,14 +83,22 @@ impl Answers {
             core,
             gathers: BTreeMap::new(),
             gather_next: 0,
+            gather_bytes: 0,
             outgoing: (0..cores).map(|_| MeshBatch::default()).collect(),
             chunks: Vec::new(),
+            slices: Vec::new(),
         }
     }
 
     /// Batches whose answers are not complete.
     pub(crate) fn gathers(&self) -> usize {
         self.gathers.len()
+    }
+
+    /// Bytes of answers that wait for others: of batches, and of other cores in this turn.
+    pub(crate) fn bytes(&self) -> usize {
+        let outgoing = self.outgoing.iter().map(|batch| batch.arena.len());
+        self.gather_bytes + outgoing.sum::<usize>()
     }
 
     /// Begins to gather the answers to a batch of `count` commands, at least one.
@@ -64,14 +113,16 @@ impl Answers {
             items,
             arena: Vec::new(),
         };
+        self.gather_bytes += state.items.len() * size_of::<BatchItem>();
         self.gathers.insert(gather, state);
         gather
     }
 
     /// Answers a command with its outcome.
     pub(crate) fn outcome(&mut self, out: &mut Effects, to: ReplyTo, outcome: &Outcome<'_>) {
-        if outcome.previous.is_some() && self.is_full_for(out, to, outcome.encoded_len()) {
-            // It was carried out; only the answer with the previous value finds no room.
+        let may_be_large = outcome.previous.is_some() || outcome.detail.is_some();
+        if may_be_large && self.is_full_for(out, to, outcome.encoded_len()) {
+            // It was carried out; only the answer with values in it finds no room.
             let error = RequestError::answer_too_large(outcome.encoded_len(), Happened::Unknown);
             self.error(out, to, error);
             return;
@@ -106,23 +157,33 @@ impl Answers {
                     reply,
                 });
             }
-            Token::BatchItem { gather, item } => {
+            Token::BatchItem { gather, item, .. } => {
                 let state = self
                     .gathers
                     .get_mut(&gather)
                     .expect("a batch waits for its answers");
                 let start = state.arena.len();
                 outcome.encode_into(&mut state.arena);
-                state.items[item as usize] = BatchItem::Outcome(Span::since(&state.arena, start));
+                let span = Span::since(&state.arena, start);
+                self.gather_bytes += span.of(&state.arena).len();
+                state.items[item as usize] = BatchItem::Outcome(span);
                 self.count_item(out, gather);
             }
+            Token::Sweep { sweep, part } => self.slices.push(SweepAnswer {
+                sweep,
+                part,
+                result: Ok(SweepSlice::of(outcome)),
+            }),
             Token::Nobody => {}
         }
     }
 
     /// Whether an outcome of that size would make the answers of a turn, or of one batch, larger than they may be.
-    /// Outcomes without a previous value are small and always find room.
+    /// Outcomes without values in them are small and always find room.
     fn is_full_for(&mut self, out: &Effects, to: ReplyTo, bytes: usize) -> bool {
+        if let Token::Sweep { .. } = to.token {
+            return false;
+        }
         if to.core != self.core {
             return self.mesh(to.core).arena.len() + bytes > ANSWERS_BYTES_MAX;
         }
@@ -132,7 +193,7 @@ impl Answers {
                 .gathers
                 .get(&gather)
                 .is_some_and(|state| state.arena.len() + bytes > ANSWER_BYTES_MAX),
-            Token::Nobody => false,
+            Token::Sweep { .. } | Token::Nobody => false,
         }
     }
 
@@ -168,11 +229,12 @@ impl Answers {
                     reply,
                 });
             }
-            Token::BatchItem { gather, item } => {
+            Token::BatchItem { gather, item, .. } => {
                 let state = self
                     .gathers
                     .get_mut(&gather)
                     .expect("a batch waits for its answers");
+                let held_bytes = state.arena.len();
                 state.items[item as usize] = match reply {
                     Reply::Outcome(span) => {
                         BatchItem::Outcome(span.copied(arena, &mut state.arena))
@@ -187,7 +249,31 @@ impl Answers {
                         unreachable!("a command is answered with an outcome or an error")
                     }
                 };
+                self.gather_bytes += state.arena.len() - held_bytes;
                 self.count_item(out, gather);
+            }
+            Token::Sweep { sweep, part } => {
+                let result = match reply {
+                    Reply::Outcome(span) => {
+                        let outcome = Outcome::decode(span.of(arena));
+                        let (outcome, _) = outcome.expect("cores encode their outcomes");
+                        Ok(SweepSlice::of(&outcome))
+                    }
+                    Reply::Error(error) => Err(error),
+                    Reply::Batch(_)
+                    | Reply::Rows { .. }
+                    | Reply::Chunk { .. }
+                    | Reply::Count { .. }
+                    | Reply::Cancelled
+                    | Reply::Status(_) => {
+                        unreachable!("a command is answered with an outcome or an error")
+                    }
+                };
+                self.slices.push(SweepAnswer {
+                    sweep,
+                    part,
+                    result,
+                });
             }
             Token::Nobody => {}
         }
@@ -208,7 +294,10 @@ impl Answers {
                     reply,
                 });
             }
-            Token::Request { .. } | Token::BatchItem { .. } | Token::Nobody => {
+            Token::Request { .. }
+            | Token::BatchItem { .. }
+            | Token::Sweep { .. }
+            | Token::Nobody => {
                 let arena = std::mem::take(&mut out.arena);
                 self.reply(out, to, reply, &arena);
                 out.arena = arena;
@@ -229,6 +318,7 @@ impl Answers {
             .gathers
             .remove(&gather)
             .expect("it was there a moment ago");
+        self.gather_bytes -= state.items.len() * size_of::<BatchItem>() + state.arena.len();
         self.reply(out, state.reply_to, Reply::Batch(state.items), &state.arena);
     }
 

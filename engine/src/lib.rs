@@ -24,6 +24,7 @@ mod core;
 mod effect;
 mod ids;
 mod input;
+mod memory;
 mod mesh;
 mod replica;
 mod request;
@@ -35,12 +36,16 @@ mod stages;
 mod status;
 
 pub use crate::core::{
-    Core, CoreBuilder, CoreConfig, LogHistory, SliceKind, SnapshotLoad, SnapshotLoadError,
-    StartError,
+    Core, CoreBuilder, CoreConfig, DiskSpace, LogHistory, SliceKind, SnapshotLoad,
+    SnapshotLoadError, StartError,
 };
 pub use crate::effect::{Effect, Effects, HaltReason};
 pub use crate::ids::{BootNonce, ConnectionId, RequestId, SnapshotId, SnapshotTicket, Time};
 pub use crate::input::{Input, SnapshotFailed};
+pub use crate::memory::{
+    Account, LoadRoom, MemoryAccounts, MemoryBudget, MemoryBudgetError, MemoryPool, MemoryRoom,
+    MemoryShare,
+};
 pub use crate::mesh::MeshBatch;
 pub use crate::request::{
     BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
@@ -49,12 +54,14 @@ pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
 pub use crate::settings::{
-    BatchSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES, Settings, SettingsError,
-    SnapshotSettings,
+    AdmissionSettings, BatchSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES, Settings,
+    SettingsError, SnapshotSettings,
 };
 pub use crate::span::Span;
-pub use crate::stages::{Stage, StageSummary, Stages};
-pub use crate::status::{CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork};
+pub use crate::stages::{BUCKET_BOUNDS_NS, BUCKETS, Stage, StageSummary, Stages};
+pub use crate::status::{
+    AdmissionStatus, CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork,
+};
 
 pub use metastore_wal::{
     ClusterId, CoreId, Identity, LogIndex, NodeId, ReplicaId, ShardId, Term, Ticket,

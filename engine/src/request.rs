@@ -146,7 +146,10 @@ pub enum RequestError {
     },
     /// The keys of one request are in several shards.
     #[error("the keys are in several shards")]
-    CrossShard,
+    CrossShard {
+        /// Some of those that are in another shard than the first, or the request's own key; ranges by their prefix.
+        keys: Vec<Vec<u8>>,
+    },
     /// The revision is older than the history that is kept.
     #[error("revisions below {oldest} are gone")]
     Compacted {
@@ -168,6 +171,14 @@ pub enum RequestError {
         /// Whether the request may have been carried out.
         happened: Happened,
     },
+    /// The keys of a range were deleted in part. Asking again goes on.
+    #[error("{deleted} keys are deleted, and there may be more: {cause}")]
+    DeletedInPart {
+        /// How many, as far as is known.
+        deleted: u64,
+        /// Why it ended.
+        cause: Box<RequestError>,
+    },
     /// The log has used up its budget: reads go on, writes do not.
     #[error("the log has used {used_bytes} of its budget of {budget_bytes} bytes: no more writes")]
     LogBudget {
@@ -175,6 +186,24 @@ pub enum RequestError {
         budget_bytes: u64,
         /// Bytes of all segments.
         used_bytes: u64,
+    },
+    /// Keys and values take all the memory they may: what makes them larger is refused, deletes are not.
+    #[error("keys and values take {used_bytes} of at most {limit_bytes} bytes of memory")]
+    QuotaExceeded {
+        /// What they may take.
+        limit_bytes: u64,
+        /// What they take.
+        used_bytes: u64,
+    },
+    /// The disk is nearly full: reads go on, and of writes only what gives space back.
+    #[error(
+        "{free_bytes} bytes of disk are free, less than {low_bytes}: only deletes and compaction"
+    )]
+    DiskLow {
+        /// What is free, in bytes.
+        free_bytes: u64,
+        /// `disk.low` in bytes.
+        low_bytes: u64,
     },
     /// The client ended the range.
     #[error("the client ended the range")]
@@ -207,15 +236,18 @@ impl RequestError {
             RequestError::Unavailable { happened, .. }
             | RequestError::AnswerTooLarge { happened, .. }
             | RequestError::Deadline { happened } => *happened,
+            RequestError::DeletedInPart { .. } => Happened::Unknown,
             RequestError::UnknownNamespace(_)
             | RequestError::NotLeader { .. }
             | RequestError::Overloaded { .. }
             | RequestError::TooLarge { .. }
-            | RequestError::CrossShard
+            | RequestError::CrossShard { .. }
             | RequestError::Compacted { .. }
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired
             | RequestError::LogBudget { .. }
+            | RequestError::QuotaExceeded { .. }
+            | RequestError::DiskLow { .. }
             | RequestError::Cancelled
             | RequestError::ShuttingDown => Happened::NotDone,
         }

@@ -63,6 +63,24 @@ impl Default for RaftSettings {
     }
 }
 
+/// When a core takes less than it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdmissionSettings {
+    /// A shortest wait above this, in milliseconds, is overload.
+    pub target_ms: u64,
+    /// Over how many milliseconds the shortest wait is taken.
+    pub interval_ms: u64,
+}
+
+impl Default for AdmissionSettings {
+    fn default() -> Self {
+        AdmissionSettings {
+            target_ms: 100,
+            interval_ms: 100,
+        }
+    }
+}
+
 /// The numbers of a core. The program runs with the defaults; simulations and tests choose others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -70,6 +88,8 @@ pub struct Settings {
     pub batch: BatchSettings,
     /// How raft is driven.
     pub raft: RaftSettings,
+    /// When new commands are refused.
+    pub admission: AdmissionSettings,
     /// When snapshots are taken.
     pub snapshots: SnapshotSettings,
     /// Deadline of a request that names none, in milliseconds.
@@ -86,6 +106,8 @@ pub struct Settings {
     pub ranges_per_connection_max: usize,
     /// Batches whose answers are being gathered on a core at most.
     pub gathers_max: usize,
+    /// Ranges that a core deletes at a time at most.
+    pub sweeps_max: usize,
     /// Largest command in bytes, head included.
     pub command_bytes_max: usize,
     /// Rows that one slice of a range reads at most.
@@ -103,6 +125,7 @@ impl Default for Settings {
         Settings {
             batch: BatchSettings::default(),
             raft: RaftSettings::default(),
+            admission: AdmissionSettings::default(),
             snapshots: SnapshotSettings::default(),
             deadline_default_ms: 5_000,
             deadline_max_ms: 60_000,
@@ -111,11 +134,14 @@ impl Default for Settings {
             ranges_max: 1_024,
             ranges_per_connection_max: 32,
             gathers_max: 16_384,
+            sweeps_max: 64,
             command_bytes_max: COMMAND_BYTES_MAX,
+            // A row that is not in the cache takes about half a microsecond to find and copy, and so does a key to
+            // look at, so that a slice is done in a quarter of a millisecond.
             slice_rows_max: 512,
-            slice_bytes_max: 128 << 10,
-            slice_visits_max: 2_048,
-            slice_reclaims_max: 1_024,
+            slice_bytes_max: 64 << 10,
+            slice_visits_max: 512,
+            slice_reclaims_max: 512,
         }
     }
 }
@@ -201,6 +227,8 @@ impl Settings {
                 8 << 20,
                 1 << 30,
             ),
+            ("admission.target", self.admission.target_ms, 5, 10_000),
+            ("admission.interval", self.admission.interval_ms, 10, 10_000),
             (
                 "deadline.default",
                 self.deadline_default_ms,

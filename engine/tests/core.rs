@@ -2,8 +2,11 @@
 
 mod counts;
 mod harness;
+mod limits;
 mod slices;
 mod snapshots;
+mod space;
+mod structured;
 
 use harness::{Answer, TestNode, config, start};
 use metastore_engine::{
@@ -89,6 +92,37 @@ fn commands_that_arrive_during_a_write_share_the_next_one() {
         node.cores[0].core.status().log.durable_writes - writes_before,
         2
     );
+}
+
+#[test]
+fn commands_of_several_shards_that_arrive_during_a_write_share_the_next_one() {
+    let mut node = TestNode::new(1, 2);
+    let status = |node: &TestNode| node.cores[0].core.status();
+    let entries = |node: &TestNode| -> Vec<u64> {
+        let replicas = status(node).replicas;
+        replicas.iter().map(|replica| replica.last.0).collect()
+    };
+    // "/a/" lies in the second half of the slots, "/a/b/" in the first.
+    let (second, first) = (b"/a/1", b"/a/b/1");
+    let writes_before = status(&node).log.durable_writes;
+    let entries_before = entries(&node);
+    node.command(0, 0, &Command::put(NAMESPACE, second, b"0"));
+    node.turn();
+    for request in 1..=100 {
+        let key: &[u8] = if request % 2 == 0 { first } else { second };
+        node.command(0, request, &Command::put(NAMESPACE, key, b"1"));
+        node.turn();
+        assert_eq!(node.writes_in_flight(0), 1, "one write at a time");
+    }
+    node.settle();
+    assert_eq!(node.take_answers().len(), 101);
+    assert_eq!(status(&node).log.durable_writes - writes_before, 2);
+    let grown: Vec<u64> = entries(&node)
+        .iter()
+        .zip(entries_before)
+        .map(|(after, before)| after - before)
+        .collect();
+    assert_eq!(grown, [1, 2], "one entry for each write");
 }
 
 #[test]
@@ -217,7 +251,11 @@ fn several_keys_are_read_at_once_from_one_shard_only() {
         answers[0],
         (1, Answer::Rows(vec![pair("/a/1", "x"), pair("/a/3", "z")]))
     );
-    assert_eq!(answers[1], (2, Answer::Error(RequestError::CrossShard)));
+    let keys = vec![b"/a/b/1".to_vec()];
+    assert_eq!(
+        answers[1],
+        (2, Answer::Error(RequestError::CrossShard { keys }))
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::floor::FloorError;
 use crate::measurement::MeasurementError;
 use crate::node::NodeError;
 use crate::preload::LoadingError;
+use crate::range_stream::RangeStreamError;
 use crate::store::StoreError;
 
 /// Why a command ends without a result.
@@ -22,6 +23,8 @@ pub(crate) enum PerfError {
     #[error(transparent)]
     Floor(#[from] FloorError),
     #[error(transparent)]
+    RangeStream(#[from] RangeStreamError),
+    #[error(transparent)]
     Node(#[from] NodeError),
     #[error("the store could not be prepared: {failure}")]
     Preparation { failure: String },
@@ -32,14 +35,16 @@ pub(crate) enum PerfError {
     NotCounting,
     #[error("the store's data cannot be looked at: {0}")]
     Data(#[from] io::Error),
+    #[error("connections for the measurement cannot be made: {0}")]
+    Connections(io::Error),
     #[error("cannot write the report: {source}")]
     Output { source: io::Error },
     #[error("cannot write the report as JSON: {source}")]
     Json { source: serde_json::Error },
 }
 
-/// Whether a command's numbers can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a command's numbers can be used, the best news first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     /// All of them.
     Valid,
@@ -50,15 +55,14 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict over figures that stand on a number of rounds.
+    /// The verdict over figures that stand on a number of rounds. Without rounds no target is known to be met.
     pub(crate) fn of(figures: &[Figure], rounds: usize, strictness: Strictness) -> Verdict {
-        if strictness == Strictness::Strict && figures.iter().any(Figure::is_missed) {
-            return Verdict::Missed;
+        let is_missed = rounds == 0 || figures.iter().any(Figure::is_missed);
+        match strictness {
+            Strictness::Strict if is_missed => Verdict::Missed,
+            Strictness::Strict | Strictness::Lenient if rounds == 0 => Verdict::Invalid,
+            Strictness::Strict | Strictness::Lenient => Verdict::Valid,
         }
-        if rounds == 0 {
-            return Verdict::Invalid;
-        }
-        Verdict::Valid
     }
 }
 
@@ -78,6 +82,7 @@ mod tests {
         assert_eq!(of(&missed, 1, Strictness::Lenient), Verdict::Valid);
         assert_eq!(of(&missed, 1, Strictness::Strict), Verdict::Missed);
         assert_eq!(of(&met, 1, Strictness::Strict), Verdict::Valid);
-        assert_eq!(of(&met, 0, Strictness::Strict), Verdict::Invalid);
+        assert_eq!(of(&met, 0, Strictness::Strict), Verdict::Missed);
+        assert_eq!(of(&met, 0, Strictness::Lenient), Verdict::Invalid);
     }
 }

@@ -4,11 +4,13 @@
 //! and a fuzzer's harness is one call.
 
 use crate::batch::{Batch, BatchBuilder, Codec};
-use crate::command::{Command, CommandLimits};
+use crate::command::{Command, CommandKind, CommandLimits};
+use crate::ids::NamespaceId;
 use crate::outcome::Outcome;
 use crate::row::Row;
 use crate::snapshot::SectionTag;
 use crate::state::{ExportProgress, Parameters, SliceLimit, SnapshotImport, StateMachine};
+use crate::structured::Structured;
 
 /// A command that can be read is written back as the bytes it was read from, and one that passes the edge's check
 /// can be read.
@@ -23,6 +25,28 @@ pub fn fuzz_command(data: &[u8]) {
     if let Ok(checked) = Command::check(data, &CommandLimits::default()) {
         assert_eq!(Ok(checked), decoded);
     }
+}
+
+/// What the value of a command with structure says can be said again, and reads the same. `data` is a byte that chooses
+/// the kind, the length of the key, the key, then the value; so the value lies at any offset.
+pub fn fuzz_structured(data: &[u8]) {
+    let [kind, key_length, rest @ ..] = data else {
+        return;
+    };
+    let kind = match kind % 4 {
+        0 => CommandKind::DeleteRange,
+        1 => CommandKind::Txn,
+        2 => CommandKind::Commit,
+        _ => CommandKind::Compact,
+    };
+    let (key, value) = rest.split_at(rest.len().min(usize::from(*key_length)));
+    let command = Command::structured(kind, NamespaceId::DEFAULT, key, value);
+    let Ok(Some(structured)) = Structured::of(&command) else {
+        return;
+    };
+    let again = structured.encode();
+    let command = Command::structured(kind, NamespaceId::DEFAULT, key, &again);
+    assert_eq!(Structured::of(&command), Ok(Some(structured)));
 }
 
 /// An outcome that can be read is written back as the bytes it was read from.
@@ -149,8 +173,10 @@ fn export_all(machine: &mut StateMachine) -> Vec<(SectionTag, Vec<u8>)> {
 mod tests {
     use super::*;
     use crate::command::SessionStamp;
-    use crate::ids::{NamespaceId, Revision, ShardTime};
+    use crate::detail::{Branch, Detail, ResultsWriter};
+    use crate::ids::{Revision, ShardTime};
     use crate::outcome::OutcomeCode;
+    use crate::structured::samples;
 
     /// SplitMix64.
     struct Random(u64);
@@ -219,6 +245,13 @@ mod tests {
             command.encode_into(&mut bytes);
             bytes
         })
+        .chain(samples().iter().map(|structured| {
+            let value = structured.encode();
+            let key = structured.first_named().unwrap_or(b"/a/b");
+            let mut bytes = Vec::new();
+            Command::structured(structured.kind(), namespace, key, &value).encode_into(&mut bytes);
+            bytes
+        }))
         .collect()
     }
 
@@ -276,6 +309,24 @@ mod tests {
     #[test]
     fn commands_survive_mutation() {
         drive(fuzz_command, &commands());
+    }
+
+    #[test]
+    fn structure_survives_mutation() {
+        let corpus: Vec<_> = samples()
+            .iter()
+            .flat_map(|structured| {
+                let number = structured.kind() as u16 - CommandKind::DeleteRange as u16;
+                let key = structured.first_named().unwrap_or(b"/a/b");
+                let mut bytes = vec![number as u8, key.len() as u8];
+                bytes.extend_from_slice(key);
+                let mut value_alone = vec![number as u8, 0];
+                bytes.extend_from_slice(&structured.encode());
+                value_alone.extend_from_slice(&structured.encode());
+                [bytes, value_alone]
+            })
+            .collect();
+        drive(fuzz_structured, &corpus);
     }
 
     #[test]
@@ -340,11 +391,37 @@ mod tests {
                     revision: Revision(4),
                     number,
                     previous,
+                    detail: None,
                 };
                 let mut bytes = Vec::new();
                 outcome.encode_into(&mut bytes);
                 corpus.push(bytes);
             }
+        }
+        let mut results = ResultsWriter::default();
+        results.begin_txn(Branch::Then);
+        results.get(None);
+        results.get(Some(rows()[0]));
+        results.begin_txn(Branch::Otherwise);
+        results.delete_range(7);
+        results.end_txn();
+        results.end_txn();
+        for detail in [
+            Detail::Txn(results.results()),
+            Detail::ResumeAfter(b"/a/b"),
+            Detail::ConflictKey(b"/a/b"),
+            Detail::FailedStep(3),
+        ] {
+            let outcome = Outcome {
+                code: OutcomeCode::Done,
+                revision: Revision(4),
+                number: None,
+                previous: None,
+                detail: Some(detail),
+            };
+            let mut bytes = Vec::new();
+            outcome.encode_into(&mut bytes);
+            corpus.push(bytes);
         }
         drive(fuzz_outcome, &corpus);
     }

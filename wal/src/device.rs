@@ -33,6 +33,7 @@ mod queue;
 mod ring;
 mod ring_probe;
 mod source;
+mod space;
 mod system;
 #[cfg(test)]
 mod test_directory;
@@ -51,3 +52,5 @@ pub use pace::{Pace, PauseSwitch};
 pub use ring::{Completion, FlushMethod, Ring, RingOptions, RingStatus};
 pub use ring_probe::probe_io_uring;
 pub use source::DirectorySource;
+pub use space::{DiskReserve, FileSystemSpace};
+pub use system::raise_open_files_limit;

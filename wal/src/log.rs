@@ -32,6 +32,9 @@ pub use segments::SegmentFile;
 use segments::Segments;
 pub(crate) use segments::{Segment, SegmentsStart};
 
+/// On a disk that is nearly full, a log of so many segments should release some.
+const LIVE_SEGMENTS_MANY: usize = 4;
+
 /// Where a log begins: what recovery found, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogStart {
@@ -349,14 +352,29 @@ impl Log {
                 used_bytes,
             };
         }
-        // The last spare belongs to the next start: it must begin a segment before it answers anything, and the disk
-        // may be full by then. Who wants a single spare has none to reserve.
-        let reserved_spares = usize::from(self.options.spare_segments > 1);
-        let is_spare_missing = self.segments.spare_count() <= reserved_spares;
+        let is_spare_missing = self.segments.spare_count() <= self.reserved_spares();
         if is_spare_missing && remaining_bytes < self.options.segment_bytes / 4 {
             return LogSpace::SpareMissing { remaining_bytes };
         }
         LogSpace::Ok
+    }
+
+    /// Whether what gives space back, a delete or a compaction, still fits where [`Log::space`] refuses the rest: there
+    /// would be no way out of a full disk otherwise. The last part of the segment belongs to raft and to the record of
+    /// the snapshot that releases others.
+    #[must_use]
+    pub fn has_room_to_free(&self) -> bool {
+        self.segments.remaining_bytes() >= self.options.segment_bytes / 16
+    }
+
+    /// Whether releasing segments would help a disk that is nearly full: because the log holds more of them than it
+    /// needs to go on, or because it soon needs one and has none but the last.
+    #[must_use]
+    pub fn can_relieve_disk(&self) -> bool {
+        let is_spare_short = self.segments.spare_count() <= self.reserved_spares()
+            && self.segments.remaining_bytes() < self.options.segment_bytes / 2;
+        self.segments.live_count() >= LIVE_SEGMENTS_MANY
+            || (is_spare_short && self.segments.live_count() > 1)
     }
 
     /// Whether so much of the budget is in use that the oldest segment should be released: those whom
@@ -428,6 +446,12 @@ impl Log {
         }
         self.covered_position = self.covered_position.max(record.covers);
         self.segments.on_oldest_named(record.oldest_live_segment);
+    }
+
+    /// The last spare belongs to the next start: it must begin a segment before it answers anything, and the disk may
+    /// be full by then. Who wants a single spare has none to reserve.
+    fn reserved_spares(&self) -> usize {
+        usize::from(self.options.spare_segments > 1)
     }
 
     fn start_mark(&mut self) -> Option<LogEffect> {

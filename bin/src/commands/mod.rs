@@ -3,21 +3,25 @@
 
 mod add;
 mod client;
+mod compact;
+mod config;
 mod count;
 mod delete;
-mod dev;
 mod error;
 mod exit;
+mod format;
 mod get;
 mod import_tree;
 mod json;
 mod list;
 mod put;
+mod serve;
 mod snapshot;
 mod status;
 mod status_json;
 mod table;
 mod text;
+mod txn;
 mod wal;
 
 use std::io::{self, BufWriter, Write};
@@ -28,8 +32,12 @@ pub(crate) use exit::Exit;
 
 /// Does what was asked for, and reports what went wrong.
 pub(crate) fn run(command: &Command) -> Exit {
+    // A server has no answer but its messages.
     if let Command::Dev(arguments) = command {
-        return dev::run(arguments);
+        return serve::run_dev(arguments);
+    }
+    if let Command::Serve(arguments) = command {
+        return serve::run(arguments);
     }
     let mut out = BufWriter::new(io::stdout().lock());
     let result = answer(command, &mut out);
@@ -48,7 +56,10 @@ pub(crate) fn run(command: &Command) -> Exit {
         CommandError::Client(_)
         | CommandError::Wal(_)
         | CommandError::Snapshot(_)
-        | CommandError::Tree(_) => error.exit(),
+        | CommandError::Tree(_)
+        | CommandError::Txn(_)
+        | CommandError::Config(_)
+        | CommandError::Start(_) => error.exit(),
     }
 }
 
@@ -56,9 +67,18 @@ pub(crate) fn run(command: &Command) -> Exit {
 /// `head`; a change may have been made, and a comparison that was not finished found nothing out.
 fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
     match command {
-        Command::Put(_) | Command::Delete(_) | Command::Add(_) => Exit::OutcomeUnknown,
+        Command::Put(_)
+        | Command::Delete(_)
+        | Command::Add(_)
+        | Command::Txn(_)
+        | Command::Compact(_)
+        | Command::Format(_) => Exit::OutcomeUnknown,
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
-        Command::Get(_) | Command::List(_) | Command::Count(_) | Command::Status(_)
+        Command::Get(_)
+        | Command::List(_)
+        | Command::Count(_)
+        | Command::Status(_)
+        | Command::Config(_)
             if error.is_reader_gone() =>
         {
             Exit::Done
@@ -70,17 +90,23 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
         | Command::Wal(_)
         | Command::Snapshot(_)
         | Command::ImportTree(_)
+        | Command::Config(_)
+        | Command::Serve(_)
         | Command::Dev(_) => Exit::Unavailable,
     }
 }
 
 fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> {
     match command {
-        Command::Dev(arguments) => Ok(dev::run(arguments)),
+        Command::Dev(_) | Command::Serve(_) => unreachable!("servers are run before"),
+        Command::Format(arguments) => format::run(arguments, out),
+        Command::Config(arguments) => config::run(arguments, out),
         Command::Put(arguments) => put::run(arguments, out),
         Command::Get(arguments) => get::run(arguments, out),
         Command::Delete(arguments) => delete::run(arguments, out),
         Command::Add(arguments) => add::run(arguments, out),
+        Command::Txn(arguments) => txn::run(arguments, out),
+        Command::Compact(arguments) => compact::run(arguments, out),
         Command::List(arguments) => list::run(arguments, out),
         Command::Count(arguments) => count::run(arguments, out),
         Command::Status(arguments) => status::run(arguments, out),

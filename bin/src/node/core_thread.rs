@@ -4,16 +4,18 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use glommio::timer::Timer;
-use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, ShardId};
+use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, MemoryPool, MemoryShare, ShardId};
 use metastore_net::server::{self, ServerOptions};
 use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, RingOptions};
 use metastore_wal::recovery::{self, Recovered};
 
 use super::StartError;
+use super::board::Board;
 use super::clock::Clock;
+use super::disk_space::DiskWatch;
 use super::driver::{Driver, DriverParts};
 use super::log_files::LogFiles;
 use super::mesh::{self, MeshEnds};
@@ -22,6 +24,7 @@ use super::phase::{NodePhase, PHASE_POLL, Phase};
 use super::snapshot_files::{self, Replay};
 use super::stop::{self, StopOutcome};
 use super::wire::CoreFacts;
+use crate::log::raft_logger;
 
 /// What a core needs to run; it is made on the main thread.
 pub(crate) struct CoreSetup {
@@ -31,9 +34,13 @@ pub(crate) struct CoreSetup {
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
     pub(crate) fault: Option<Fault>,
+    pub(crate) memory: Arc<MemoryPool>,
     pub(crate) snapshot_bytes_per_second_max: u64,
+    pub(crate) server: ServerOptions,
     pub(crate) facts: CoreFacts,
     pub(crate) clock: Clock,
+    pub(crate) disk: DiskWatch,
+    pub(crate) board: Board,
     pub(crate) mesh: Option<MeshEnds>,
     pub(crate) phase: NodePhase,
     /// Told once, when the core could answer, or why it cannot.
@@ -55,6 +62,8 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let (ready, stopped) = (setup.ready.clone(), setup.stopped.clone());
     let mesh_ends = setup.mesh.take();
     let phase = setup.phase.clone();
+    let options = setup.server;
+    let board = setup.board.clone();
     // Every core joins the mesh, also one that then fails, or the others would wait for it.
     let (mesh, receivers) = match mesh_ends {
         Some(ends) => {
@@ -80,6 +89,7 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     }
     driver.run_turn();
     glommio::spawn_local(Rc::clone(&driver).drive_time()).detach();
+    glommio::spawn_local(Rc::clone(&driver).drive_board(board)).detach();
     while !driver.is_serving() {
         Timer::new(PHASE_POLL).await;
     }
@@ -88,7 +98,6 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     }
     phase.reach(Phase::Serving).await;
     let connections = driver.connections().clone();
-    let options = ServerOptions::default();
     let serving = server::serve(listener, Rc::clone(&driver), connections, options);
     let accepting = glommio::spawn_local(serving);
     phase.reach(Phase::Stopping).await;
@@ -108,9 +117,11 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         log_directory,
         flush_method,
         fault,
+        memory,
         snapshot_bytes_per_second_max,
         facts,
         clock,
+        disk,
         ..
     } = setup;
     let core = config.identity.core.0;
@@ -123,7 +134,9 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
     let identity = config.identity;
     let shards: Vec<ShardId> = config.replicas.iter().map(|&(_, shard)| shard).collect();
     let mut source = DirectorySource::open(&log_directory)?;
-    let builder = CoreBuilder::new(config).map_err(|error| failed(error.to_string()))?;
+    let builder = CoreBuilder::new(config)
+        .map_err(|error| failed(error.to_string()))?
+        .with_logger(raft_logger(core));
     let mut replay = Replay::new(&data, builder);
     let recovered = recovery::recover(&mut source, &identity, log_options.seal, &mut |event| {
         replay.on_event(event);
@@ -161,7 +174,9 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         snapshot_bytes_per_second_max,
         clock,
         facts,
+        disk,
         mesh,
+        memory: MemoryShare::new(memory),
     });
     Ok((Rc::new(driver), server::adopt_stream(wake), report))
 }

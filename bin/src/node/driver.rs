@@ -12,20 +12,24 @@ use std::time::Duration;
 use glommio::net::UnixStream;
 use glommio::timer::Timer;
 use metastore_engine::{
-    ConnectionId, Core, CoreId, Effect, Effects, Input, MeshBatch, RequestId as EngineRequestId,
-    SnapshotFailed, SnapshotId, SnapshotTicket, Time,
+    Account, ConnectionId, Core, CoreId, Effect, Effects, Input, LoadRoom, MemoryShare, MeshBatch,
+    RequestId as EngineRequestId, SnapshotFailed, SnapshotId, SnapshotTicket, Time,
 };
 use metastore_net::server::{self, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
 use metastore_wal::FileNumber;
 use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseSwitch, Ring};
 
+use super::board::{Board, CoreNumbers, PUBLISH_INTERVAL};
 use super::clock::Clock;
+use super::disk_space::DiskWatch;
 use super::event::Event;
 use super::halt::{halt, halt_for};
+use super::memory::{CONNECTION_BYTES, CoreMemory};
 use super::outgoing::{MeshSender, Outgoing};
 use super::snapshot_writer::{JobEnd, SnapshotJob, SnapshotWork, SnapshotWriter};
 use super::wire::{self, CoreFacts, DriverCounts};
+use crate::log;
 
 /// How long to wait before a segment is tried again after the disk had no room for it.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
@@ -46,7 +50,9 @@ pub(crate) struct DriverParts {
     pub(crate) snapshot_bytes_per_second_max: u64,
     pub(crate) clock: Clock,
     pub(crate) facts: CoreFacts,
+    pub(crate) disk: DiskWatch,
     pub(crate) mesh: Option<Box<dyn MeshSender>>,
+    pub(crate) memory: MemoryShare,
 }
 
 /// One core's driver. Everything runs on the core's own thread; the cells are never borrowed across an await.
@@ -61,8 +67,10 @@ pub(crate) struct Driver {
     snapshots: SnapshotWriter,
     clock: Clock,
     facts: CoreFacts,
+    disk: DiskWatch,
     connections: Connections,
     outgoing: RefCell<Outgoing>,
+    memory: RefCell<CoreMemory>,
     is_stopping: Cell<bool>,
     turn_wanted: Event,
     /// The alarm is set to this; an earlier deadline sets it anew.
@@ -80,7 +88,9 @@ impl Driver {
             snapshot_bytes_per_second_max,
             clock,
             facts,
+            disk,
             mesh,
+            memory,
         } = parts;
         let cores = usize::from(facts.hello.core_count);
         let background_pause = PauseSwitch::default();
@@ -94,12 +104,15 @@ impl Driver {
                 data,
                 snapshot_bytes_per_second_max,
                 background_pause.clone(),
+                disk.clone(),
             ),
             background_pause,
             clock,
             facts,
+            disk,
             connections: Connections::default(),
             outgoing: RefCell::new(Outgoing::new(mesh, cores)),
+            memory: RefCell::new(CoreMemory::new(memory)),
             is_stopping: Cell::new(false),
             turn_wanted: Event::default(),
             alarm: Cell::new(Time(u64::MAX)),
@@ -118,7 +131,7 @@ impl Driver {
     /// Whether, after [`Driver::drain`], no client of this core waits for anything and its log has its mark.
     pub(crate) fn has_finished(&self) -> bool {
         self.connections.in_flight() == 0
-            && self.connections.outbound_bytes() == 0
+            && !self.connections.has_unsent()
             && self.outgoing.borrow().is_empty()
             && self.core.borrow().is_drained()
     }
@@ -157,18 +170,16 @@ impl Driver {
             .borrow_mut()
             .finish_turn(self.clock.now(), &mut effects);
         let finished = self.clock.now();
-        let counts = DriverCounts {
-            connections: self.connections.count(),
-            ring_writes: self.ring.borrow().status().writes,
-        };
+        let counts = self.counts();
         for effect in effects.queue.drain(..) {
             self.carry_out(effect, &effects.arena, counts);
         }
         self.ring_result(self.ring.borrow_mut().submit());
         self.flush_mesh();
         self.connections.flush();
+        self.settle_memory(&effects);
         effects.clear();
-        // Nothing may have been added meanwhile: effects come from steps, and none ran since the take.
+        // Nothing may have been added meanwhile: effects come from steps, and those since the take have none.
         self.effects.replace(effects);
         let mut core = self.core.borrow_mut();
         core.on_turn_executed(finished, self.clock.now());
@@ -197,6 +208,25 @@ impl Driver {
             core.on_slice_executed(kind, began, self.clock.now());
             self.turn_wanted.set();
         }
+    }
+
+    /// Tells the node what this core holds, and the core and its connections what is left.
+    fn settle_memory(&self, effects: &Effects) {
+        let now = self.clock.now();
+        if !self.memory.borrow().is_due(now) {
+            return;
+        }
+        let mut accounts = self.core.borrow().memory();
+        accounts.add(Account::Replies, effects.arena.capacity() as u64);
+        accounts.add(Account::Mesh, self.outgoing.borrow().bytes() as u64);
+        accounts.add(Account::Inbound, self.connections.inbound_bytes() as u64);
+        accounts.add(Account::Outbound, self.connections.outbound_bytes() as u64);
+        let idle_bytes = self.connections.count() * CONNECTION_BYTES;
+        accounts.add(Account::Connections, idle_bytes as u64);
+        let room = self.memory.borrow_mut().settle(now, &accounts);
+        self.step(Input::Memory(room));
+        self.connections
+            .set_node_short(room.load != LoadRoom::Ample);
     }
 
     fn carry_out(self: &Rc<Self>, effect: Effect, arena: &[u8], counts: DriverCounts) {
@@ -332,10 +362,13 @@ impl Driver {
                     return;
                 }
                 Err(error) if error.is_no_space() => {
-                    // Once for each segment: a disk stays full for long, and a core must not wait for its stderr.
+                    // Once for each segment: a disk stays full for long.
                     if !is_told {
-                        eprintln!(
-                            "metastore: no room for a log segment of {bytes} bytes: {error}; trying again until there is"
+                        log::warning!(
+                            "no room for a log segment; trying again until there is",
+                            core = self.facts.hello.core_index,
+                            bytes = bytes,
+                            error = log::text(&error),
                         );
                         is_told = true;
                     }
@@ -405,9 +438,45 @@ impl Driver {
             )
             .await;
             if self.clock.now() >= deadline {
+                self.step(Input::DiskSpace(self.disk.space()));
                 self.step(Input::Tick);
+                let core = self.core.borrow();
+                self.disk.want_reserve(core.id(), core.snapshot_bytes_max());
+                drop(core);
                 self.run_turn();
             }
+        }
+    }
+
+    // ---- What others see ----
+
+    /// Hangs up the core's numbers again and again.
+    pub(crate) async fn drive_board(self: Rc<Self>, board: Board) {
+        loop {
+            let numbers = self.numbers();
+            board.publish(self.facts.hello.core_index, self.clock.now(), numbers);
+            Timer::new(PUBLISH_INTERVAL).await;
+        }
+    }
+
+    fn numbers(&self) -> CoreNumbers {
+        let status = self.core.borrow().status();
+        CoreNumbers {
+            status: wire::status_reply(&self.facts, self.counts(), &status),
+            is_serving: status.is_serving,
+            accepts_writes: status.accepts_writes,
+            stages: status.stages,
+            slices: status.slices,
+        }
+    }
+
+    fn counts(&self) -> DriverCounts {
+        DriverCounts {
+            connections: self.connections.count(),
+            connection_counts: self.connections.counts(),
+            ring_writes: self.ring.borrow().status().writes,
+            memory: self.memory.borrow().counts(),
+            disk_free_bytes: self.disk.free_bytes(),
         }
     }
 

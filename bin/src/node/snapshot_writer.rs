@@ -8,6 +8,7 @@ use metastore_engine::{SnapshotId, SnapshotTicket};
 use metastore_wal::device::{self, BackgroundFile, DeviceError, Pace, PauseSwitch};
 use thiserror::Error;
 
+use super::disk_space::DiskWatch;
 use super::event::Event;
 use super::snapshot_files::{snapshot_path, temporary_path};
 
@@ -51,6 +52,7 @@ pub(super) struct JobEnd {
 pub(super) struct SnapshotWriter {
     data: PathBuf,
     pace: Pace,
+    disk: DiskWatch,
     jobs: RefCell<VecDeque<SnapshotJob>>,
     job_added: Event,
 }
@@ -59,6 +61,7 @@ pub(super) struct SnapshotWriter {
 struct Bench {
     data: PathBuf,
     pace: Pace,
+    disk: DiskWatch,
     /// The file that is being written.
     open: Option<(SnapshotId, BackgroundFile)>,
 }
@@ -69,10 +72,12 @@ impl SnapshotWriter {
         data: PathBuf,
         bytes_per_second_max: u64,
         pause: PauseSwitch,
+        disk: DiskWatch,
     ) -> SnapshotWriter {
         SnapshotWriter {
             data,
             pace: Pace::limited(bytes_per_second_max, pause),
+            disk,
             jobs: RefCell::default(),
             job_added: Event::default(),
         }
@@ -88,6 +93,7 @@ impl SnapshotWriter {
         let mut bench = Bench {
             data: self.data.clone(),
             pace: self.pace.clone(),
+            disk: self.disk.clone(),
             open: None,
         };
         loop {
@@ -117,7 +123,15 @@ impl Bench {
         } = job;
         let (result, buffer) = match work {
             SnapshotWork::Write { offset, bytes } => {
-                let written = self.write(snapshot, offset, &bytes);
+                let written = match self.write(snapshot, offset, &bytes) {
+                    // This is what the reserve is for: behind the snapshot the log gives back segments.
+                    Err(error) if error.is_no_space() => match self.disk.give_up_reserve() {
+                        Ok(true) => self.write(snapshot, offset, &bytes),
+                        Ok(false) => Err(error),
+                        Err(failed) => Err(failed),
+                    },
+                    written => written,
+                };
                 (written.map_err(SnapshotJobError::Write), bytes)
             }
             SnapshotWork::Finish { bytes } => {

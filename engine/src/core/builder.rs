@@ -87,6 +87,7 @@ pub struct CoreBuilder {
     pub(super) config: CoreConfig,
     pub(super) recovering: BTreeMap<ReplicaId, RecoveringReplica>,
     failed: Option<StartError>,
+    logger: slog::Logger,
 }
 
 impl CoreBuilder {
@@ -104,7 +105,15 @@ impl CoreBuilder {
             config,
             recovering: BTreeMap::new(),
             failed: None,
+            logger: slog::Logger::root(slog::Discard, slog::o!()),
         })
+    }
+
+    /// Hears what the raft groups say, for people; without it nobody does. Nothing depends on it.
+    #[must_use]
+    pub fn with_logger(mut self, logger: slog::Logger) -> CoreBuilder {
+        self.logger = logger;
+        self
     }
 
     /// Takes the next event of the replay. After an error the rest is ignored; [`CoreBuilder::build`] reports it.
@@ -234,7 +243,7 @@ impl CoreBuilder {
                 None => return Err(StartError::MissingReplica { replica, shard }),
             };
             let started = recovering
-                .start(now, &self.config)
+                .start(now, &self.config, &self.logger)
                 .map_err(failed(replica))?;
             replicas.push(started);
         }

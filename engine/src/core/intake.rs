@@ -1,20 +1,17 @@
 //! What clients and other cores ask of a core: each request finds its shard, here or on another core.
 
-use metastore_statemachine::{Command, GetQuery, NamespaceId, RangeQuery, Scope};
-use metastore_wal::{CoreId, LogSpace, ShardId};
+use metastore_statemachine::{Command, CommandKind, GetQuery, RangeQuery};
+use metastore_wal::{CoreId, ShardId};
 
+use super::Core;
+use super::admission::{Lane, lane_of};
 use super::ranges::{Asker, PartRequest};
-use super::{Core, Route};
 use crate::effect::Effects;
 use crate::ids::{ConnectionId, RequestId, Time};
 use crate::mesh::{MeshBatch, MeshMessage, RangePartKey, RangePlan, ReadOp, ReplyTo, Token};
-use crate::replica::{KeyList, Replica};
+use crate::replica::KeyList;
 use crate::request::{OVERLOADED_RETRY_MS, ReadShape, Reply, Request, RequestError};
-use crate::router::slot_of;
 use crate::span::Span;
-
-/// What clients are told to wait while a segment is being prepared.
-const SEGMENT_RETRY_MS: u32 = 100;
 
 impl Core {
     pub(super) fn deadline(&self, now: Time, deadline_ms: u32) -> Time {
@@ -57,12 +54,26 @@ impl Core {
             self.refuse(out, reply_to, RequestError::ShuttingDown);
             return;
         }
+        let is_read = match body {
+            Request::Get(_)
+            | Request::GetMany { .. }
+            | Request::Range { .. }
+            | Request::Count(_) => true,
+            Request::Command { .. }
+            | Request::Batch { .. }
+            | Request::Cancel(_)
+            | Request::Status => false,
+        };
+        if is_read && let Err(error) = self.admission.admit_read() {
+            self.refuse(out, reply_to, error);
+            return;
+        }
         match body {
             Request::Command { command, bytes } => {
                 self.route_command(now, &command, bytes, reply_to, deadline, out);
             }
             Request::Batch { count, commands } => {
-                self.on_batch(now, reply_to, deadline, (count, commands), out);
+                self.on_batch(now, (from.0, reply_to), deadline, (count, commands), out);
             }
             Request::Get(GetQuery { namespace, key, at }) => {
                 let mut keys = Vec::with_capacity(4 + key.len());
@@ -107,7 +118,7 @@ impl Core {
         }
     }
 
-    fn refuse(&mut self, out: &mut Effects, reply_to: ReplyTo, error: RequestError) {
+    pub(super) fn refuse(&mut self, out: &mut Effects, reply_to: ReplyTo, error: RequestError) {
         self.counters.refused += 1;
         self.answers.error(out, reply_to, error);
     }
@@ -115,7 +126,7 @@ impl Core {
     fn on_batch(
         &mut self,
         now: Time,
-        reply_to: ReplyTo,
+        (connection, reply_to): (ConnectionId, ReplyTo),
         deadline: Time,
         (count, mut commands): (u32, &[u8]),
         out: &mut Effects,
@@ -142,7 +153,11 @@ impl Core {
             commands = rest;
             let reply_to = ReplyTo {
                 core: self.id(),
-                token: Token::BatchItem { gather, item },
+                token: Token::BatchItem {
+                    gather,
+                    item,
+                    connection,
+                },
             };
             self.route_command(now, &command, bytes, reply_to, deadline, out);
         }
@@ -158,6 +173,10 @@ impl Core {
         deadline: Time,
         out: &mut Effects,
     ) {
+        if command.kind == CommandKind::DeleteRange {
+            self.open_sweep(now, command, reply_to, deadline, out);
+            return;
+        }
         let Some(route) = self.route(command.namespace, command.key) else {
             self.refuse(
                 out,
@@ -166,16 +185,43 @@ impl Core {
             );
             return;
         };
-        if route.core == self.id() {
-            self.submit_command(now, route.replica as usize, bytes, reply_to, deadline, out);
+        if command.kind.has_structure() {
+            let keys = self.strangers(command, route.shard);
+            if !keys.is_empty() {
+                self.refuse(out, reply_to, RequestError::CrossShard { keys });
+                return;
+            }
+        }
+        self.send_command(
+            now,
+            (route.core, route.shard),
+            bytes,
+            reply_to,
+            deadline,
+            out,
+        );
+    }
+
+    /// Hands a command to the core that holds its shard: this one, or another over the mesh.
+    pub(super) fn send_command(
+        &mut self,
+        now: Time,
+        (core, shard): (CoreId, ShardId),
+        bytes: &[u8],
+        reply_to: ReplyTo,
+        deadline: Time,
+        out: &mut Effects,
+    ) {
+        if core == self.id() {
+            let replica = self.replica_of(shard);
+            self.submit_command(now, replica, bytes, reply_to, deadline, out);
             return;
         }
         self.counters.forwarded += 1;
-        let batch = self.answers.mesh(route.core);
+        let batch = self.answers.mesh(core);
         let start = batch.arena.len();
         batch.arena.extend_from_slice(bytes);
         let command = Span::since(&batch.arena, start);
-        let shard = route.shard;
         batch.messages.push(MeshMessage::Command {
             reply_to,
             deadline,
@@ -193,33 +239,22 @@ impl Core {
         deadline: Time,
         out: &mut Effects,
     ) {
-        match self.log.space() {
-            LogSpace::Ok => {}
-            LogSpace::Exhausted {
-                budget_bytes,
-                used_bytes,
-            } => {
-                self.refuse(
-                    out,
-                    reply_to,
-                    RequestError::LogBudget {
-                        budget_bytes,
-                        used_bytes,
-                    },
-                );
-                return;
-            }
-            // A segment is being prepared, or the disk is full and the driver tries again.
-            LogSpace::SpareMissing { .. } => {
-                let retry_after_ms = SEGMENT_RETRY_MS;
-                self.refuse(out, reply_to, RequestError::Overloaded { retry_after_ms });
-                return;
-            }
+        if let Err(error) = self.check_space(bytes) {
+            self.refuse(out, reply_to, error);
+            return;
         }
+        let (command, _) = Command::decode(bytes).expect("the edge checked the command");
+        let lane = lane_of(command.kind);
         // The log keeps a segment in reserve for what was admitted before its budget was spent.
-        if self.waiting_bytes + bytes.len() > self.waiting_bytes_max() {
+        let waiting_bytes = self.waiting_bytes + bytes.len();
+        if waiting_bytes > self.waiting_bytes_max(lane) {
             let retry_after_ms = OVERLOADED_RETRY_MS;
             self.refuse(out, reply_to, RequestError::Overloaded { retry_after_ms });
+            return;
+        }
+        let (origin, waiting) = (reply_to.origin(), waiting_bytes as u64);
+        if let Err(error) = self.admission.admit_command(lane, origin, waiting) {
+            self.refuse(out, reply_to, error);
             return;
         }
         self.waiting_bytes += bytes.len();
@@ -239,19 +274,18 @@ impl Core {
     ) {
         let mut list = KeyList(keys);
         let Some(first) = list.next() else {
-            self.refuse(out, reply_to, RequestError::CrossShard);
+            let keys = Vec::new();
+            self.refuse(out, reply_to, RequestError::CrossShard { keys });
             return;
         };
         let Some(route) = self.route(op.namespace, first) else {
             self.refuse(out, reply_to, RequestError::UnknownNamespace(op.namespace));
             return;
         };
-        let same_shard = |key| {
-            self.route(op.namespace, key)
-                .is_some_and(|other| other.shard == route.shard)
-        };
-        if !list.all(same_shard) {
-            self.refuse(out, reply_to, RequestError::CrossShard);
+        let elsewhere = self.keys_elsewhere(op.namespace, list, route.shard);
+        if !elsewhere.is_empty() {
+            let keys = elsewhere;
+            self.refuse(out, reply_to, RequestError::CrossShard { keys });
             return;
         }
         if route.core == self.id() {
@@ -290,7 +324,8 @@ impl Core {
         };
         if query.at.is_some() && shards.len() > 1 {
             // A revision belongs to one shard.
-            asker.refuse(out, RequestError::CrossShard);
+            let keys = vec![query.prefix.to_vec()];
+            asker.refuse(out, RequestError::CrossShard { keys });
             return;
         }
         let settings = &self.config.settings;
@@ -322,9 +357,14 @@ impl Core {
         }
     }
 
-    fn waiting_bytes_max(&self) -> usize {
+    /// How much may wait; the last eighth of it is for what frees memory.
+    pub(super) fn waiting_bytes_max(&self, lane: Lane) -> usize {
         let half = self.config.log.segment_bytes / 2;
-        usize::try_from(half).unwrap_or(usize::MAX)
+        let limit = match lane {
+            Lane::Freeing => half,
+            Lane::Growing => half - half / 8,
+        };
+        usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
     fn open_part(
@@ -420,41 +460,5 @@ impl Core {
             }
         }
         arena.clear();
-    }
-
-    // ---- Routing ----
-
-    fn route(&self, namespace: NamespaceId, key: &[u8]) -> Option<Route> {
-        let rule = self.config.namespaces.rule(namespace)?;
-        let slot = slot_of(namespace, rule.routing_part(key));
-        Some(self.routes[usize::from(slot.0)])
-    }
-
-    fn shards_of_range(
-        &self,
-        namespace: NamespaceId,
-        prefix: &[u8],
-        scope: Scope,
-    ) -> Option<Vec<(ShardId, CoreId)>> {
-        let rule = self.config.namespaces.rule(namespace)?;
-        Some(match rule.shared_routing_part(prefix, scope) {
-            Some(routing_part) => {
-                let route = self.routes[usize::from(slot_of(namespace, routing_part).0)];
-                vec![(route.shard, route.core)]
-            }
-            None => {
-                let shards = self.config.shard_map.shards();
-                shards
-                    .iter()
-                    .map(|location| (location.shard, location.core))
-                    .collect()
-            }
-        })
-    }
-
-    fn replica_of(&self, shard: ShardId) -> usize {
-        self.replicas
-            .binary_search_by_key(&shard, Replica::shard)
-            .expect("only requests for shards of this core come here")
     }
 }

@@ -10,7 +10,9 @@ use metastore_engine::{
     RequestError, RequestId, Settings, ShardId, ShardLocation, ShardMap, SliceKind, Span,
     StartError, Ticket, Time,
 };
-use metastore_statemachine::{Command, Outcome, OutcomeCode, Parameters, Revision, Row};
+use metastore_statemachine::{
+    Command, Detail, Outcome, OutcomeCode, Parameters, Revision, Row, ShardRevision, TxnResult,
+};
 use metastore_wal::recovery::{SegmentSource, recover};
 use metastore_wal::{FileNumber, LogBuffer, LogOptions, SealKey, SegmentFile};
 
@@ -25,6 +27,8 @@ pub(crate) use self::snapshots::{SnapshotFiles, SnapshotWork};
 pub(crate) enum Answer {
     /// An outcome: its code, revision and number.
     Outcome(OutcomeCode, Revision, Option<i64>),
+    /// An outcome with a detail, in words.
+    Detailed(OutcomeCode, Revision, Option<i64>, String),
     /// The answers to a batch.
     Batch(Vec<Answer>),
     /// Keys and values that were found.
@@ -294,6 +298,7 @@ impl TestNode {
         let arena = std::mem::take(&mut test.effects.arena);
         let mut forwarded = Vec::new();
         let mut prepared = Vec::new();
+        let mut removed = Vec::new();
         for effect in test.effects.queue.drain(..) {
             match effect {
                 Effect::WriteLog {
@@ -328,6 +333,7 @@ impl TestNode {
                 }
                 Effect::RemoveSegment { file } => {
                     test.files.segments.remove(&file);
+                    removed.push(file);
                 }
                 Effect::Reply {
                     connection,
@@ -374,6 +380,10 @@ impl TestNode {
             test.run_slice(self.now);
         }
         test.was_prepared |= !prepared.is_empty();
+        for file in removed {
+            test.core
+                .step(self.now, Input::SegmentRemoved { file }, &mut test.effects);
+        }
         for file in prepared {
             test.core
                 .step(self.now, Input::SegmentPrepared { file }, &mut test.effects);
@@ -489,7 +499,27 @@ fn to_answer(reply: &Reply, arena: &[u8]) -> Answer {
 
 fn outcome(span: Span, arena: &[u8]) -> Answer {
     let (outcome, _) = Outcome::decode(span.of(arena)).expect("an encoded outcome");
-    Answer::Outcome(outcome.code, outcome.revision, outcome.number)
+    let detail = match outcome.detail {
+        None => return Answer::Outcome(outcome.code, outcome.revision, outcome.number),
+        Some(Detail::Txn(results)) => {
+            let word = |result| match result {
+                TxnResult::Mutation { code, .. } => format!("{code:?}"),
+                TxnResult::Get(None) => "none".to_owned(),
+                TxnResult::Get(Some(row)) => row.value.escape_ascii().to_string(),
+                TxnResult::DeleteRange(count) => format!("-{count}"),
+                TxnResult::Range { .. } | TxnResult::Txn(_) => format!("{result:?}"),
+            };
+            let words: Vec<String> = results.iter().map(word).collect();
+            format!("{:?} {}", results.branch, words.join(" "))
+        }
+        Some(Detail::ShardRevisions(revisions)) => {
+            let word = |place: ShardRevision| format!("{}:{}", place.shard, place.revision);
+            let words: Vec<String> = revisions.iter().map(word).collect();
+            words.join(" ")
+        }
+        Some(other) => format!("{other:?}"),
+    };
+    Answer::Detailed(outcome.code, outcome.revision, outcome.number, detail)
 }
 
 fn rows(span: Span, arena: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {

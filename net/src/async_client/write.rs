@@ -80,7 +80,7 @@ impl<'a, T> Write<'a, T> {
         key: &'a [u8],
         value: Value<'a>,
     ) -> Write<'a, T> {
-        let settings = &client.shared.settings;
+        let settings = client.shared.settings();
         Write {
             retry_unknown: settings.retry_unknown,
             deadline: settings.deadline,
@@ -196,6 +196,13 @@ pub(super) fn check_outcome(
         OutcomeCode::NotANumber => Error::NotANumber,
         OutcomeCode::Overflow => Error::Overflow,
         OutcomeCode::TooLarge => Error::ValueTooLarge,
+        OutcomeCode::Compacted => Error::Compacted {
+            oldest: outcome.revision,
+        },
+        OutcomeCode::FutureRevision => Error::FutureRevision {
+            current: outcome.revision,
+        },
+        OutcomeCode::OverBudget => Error::OverBudget,
     };
     // This attempt changed nothing, but the one before may have, and this one may have failed because of it.
     Err(match before {
