@@ -204,7 +204,7 @@ async fn serve(mut stream: TcpStream, state: &State) {
         let mut intake = connection.on_bytes(&bytes[..count], &outbox, hello, |id, _, request| {
             on_request(state, id, &request, &mut acts);
         });
-        while intake == Intake::Paused && connection.is_holding() {
+        while intake != Intake::Closing && connection.is_holding() {
             forget_in_flight(&outbox);
             intake = connection.on_bytes(&[], &outbox, hello, |id, _, request| {
                 on_request(state, id, &request, &mut acts);
