@@ -85,7 +85,8 @@ pub struct Parameters {
     pub history_bytes_max: u64,
     /// Longest value that an append may make.
     pub value_bytes_max: usize,
-    /// Keys and changes that one transaction or commit may look at: what bounds the time it takes.
+    /// Keys and changes that one transaction or commit may look at, and pieces of 16 KiB of versions that it may make:
+    /// what bounds the time and the memory it takes.
     pub txn_visits_max: u64,
     /// Bytes of results that one transaction may answer with.
     pub txn_answer_bytes_max: usize,
