@@ -288,6 +288,7 @@ impl Core {
         let replies = self.answers.bytes() + self.merges.bytes();
         accounts.add(Account::Replies, replies as u64);
         accounts.add(Account::Log, self.log_buffer_bytes());
+        accounts.add(Account::Snapshot, self.snapshots.bytes());
         accounts
     }
 

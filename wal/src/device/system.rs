@@ -109,6 +109,17 @@ pub(super) fn forget_cached(file: &File) -> io::Result<()> {
     }
 }
 
+/// Tells the kernel that `bytes` of `file` from `offset` on are read soon. It is a hint: nothing depends on it.
+pub(super) fn read_ahead(file: &File, offset: u64, bytes: u64) {
+    let (Ok(offset), Ok(bytes)) = (libc::off_t::try_from(offset), libc::off_t::try_from(bytes))
+    else {
+        return;
+    };
+    // SAFETY: the descriptor is open; nothing else but numbers is passed.
+    let _ =
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, bytes, libc::POSIX_FADV_WILLNEED) };
+}
+
 /// How many bytes the process may lock into memory.
 pub(super) fn locked_memory_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit {
