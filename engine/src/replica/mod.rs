@@ -503,6 +503,7 @@ impl Replica {
         let (reads, key_bytes) = self.reads.waiting();
         let reads_bytes = reads * size_of::<PendingRead>() + key_bytes;
         accounts.add(Account::Reads, reads_bytes as u64);
+        accounts.add(Account::Replies, self.parts.bytes() as u64);
         accounts.add(Account::Snapshot, self.export_bytes());
     }
 

@@ -267,6 +267,19 @@ fn a_range_is_not_deleted_further_when_its_connection_is_gone_or_the_node_stops(
     node.settle();
     node.take_answers();
     assert_eq!(node.rows(b"/all/").len(), 196);
+    // The same within a batch.
+    let (mut commands, value) = (Vec::new(), range.encode());
+    Command::structured(range.kind(), NAMESPACE, b"k", &value).encode_into(&mut commands);
+    let batch = metastore_engine::Request::Batch {
+        count: 1,
+        commands: &commands,
+    };
+    node.request(0, 1, batch);
+    node.turn();
+    node.step(0, Input::ConnectionClosed { connection });
+    node.settle();
+    node.take_answers();
+    assert_eq!(node.rows(b"/all/").len(), 192);
     node.structured(0, 2, &range);
     node.turn();
     node.step(0, Input::Drain);
