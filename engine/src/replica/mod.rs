@@ -37,7 +37,7 @@ use crate::settings::Settings;
 use crate::stages::{Stage, Stages};
 use crate::status::{ReplicaStatus, Role};
 
-pub(crate) use self::apply::{Applied, KeyList};
+pub(crate) use self::apply::{Applied, KeyList, STRUCTURED_PER_TURN_MAX};
 pub(crate) use self::recovering::{RecoveringReplica, ReplayError};
 pub(crate) use self::snapshots::{BegunSnapshot, ExportOutput};
 
