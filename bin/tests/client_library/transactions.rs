@@ -365,3 +365,41 @@ async fn a_transaction_that_fails_writes_nothing_and_one_over_shards_names_its_k
     crossed(writing.expect_err("it writes two shards"));
     assert_eq!(client.get(one).await.expect("it serves").row, None);
 }
+
+#[tokio::test]
+async fn what_lies_behind_a_limit_was_not_read_and_own_writes_count() {
+    let directory = TestDirectory::new("limited");
+    let store = Store::start(&directory.path().join("data"), 2, &["--shards", "4"]);
+    let client = connect(&store).await;
+    for name in ["a", "b", "c", "d", "e"] {
+        let key = format!("/l/{name}");
+        client.put(&key, "old").await.expect("it serves");
+    }
+    let run = |changed: &'static str| {
+        let client = client.clone();
+        async move {
+            let inside = client.clone();
+            let attempts = Arc::new(AtomicUsize::new(0));
+            client
+                .transaction(|tx| {
+                    let (client, attempts) = (inside.clone(), Arc::clone(&attempts));
+                    async move {
+                        tx.delete("/l/a");
+                        tx.put("/l/bb", "new");
+                        let rows = tx.range("/l/").children().limit(2).collect().await?;
+                        let keys: Vec<String> = rows.into_iter().map(|row| text(row.key)).collect();
+                        assert_eq!(keys, ["/l/b", "/l/bb"]);
+                        if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
+                            client.put(changed, "changed").await?;
+                        }
+                        Ok::<(), Error>(())
+                    }
+                })
+                .await
+                .expect("it can be committed")
+                .attempts
+        }
+    };
+    assert_eq!(run("/l/e").await, 1, "nobody looked at it");
+    assert_eq!(run("/l/b").await, 2, "it was read");
+}

@@ -15,7 +15,7 @@ async fn operations_wait_for_room_within_their_deadline() {
     };
     let client = Client::connect([&fake.address], settings).await.unwrap();
     let value = vec![b'x'; 3000];
-    fake.trouble([Trouble::Slow(Duration::from_millis(200))]);
+    fake.trouble([Trouble::Slow(Duration::from_millis(600))]);
     let first = tokio::spawn(client.put("/a", &value).into_future());
     while fake.requests() == 0 {
         tokio::task::yield_now().await;

@@ -72,6 +72,13 @@ impl<'a> Walk<'a> {
             // Whoever named the oldest live segment knew that its checkpoint was durable.
             Some(_) if last.is_none() && self.oldest_live.0 > 0 => FirstBad::AtOrBelowWatermark,
             Some(gap) if gap.first <= self.watermark => FirstBad::AtOrBelowWatermark,
+            // Whatever the record behind the gap says of its place: what survives must reach the watermark.
+            Some(_)
+                if last.map_or(RecordSequence(0), |record| record.header.sequence)
+                    < self.watermark =>
+            {
+                FirstBad::AtOrBelowWatermark
+            }
             Some(_) => FirstBad::AboveWatermark,
         };
         let remains = self.remains_beyond(last);

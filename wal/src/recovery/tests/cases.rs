@@ -13,7 +13,8 @@ use crate::recovery::{
 use crate::testing::{Disk, IDENTITY, Machine, SEAL, append, entry, part, small_options, snapshot};
 use crate::{
     ClusterId, CoreId, FileNumber, HardState, Identity, LogBuffer, LogIndex, LogOptions, NodeId,
-    PartBody, RecordSequence, ReplicaId, SegmentFile, ShardId, Term,
+    PartBody, RecordSequence, RecoveryEpoch, ReplicaId, SegmentFile, SegmentSequence, ShardId,
+    Term,
 };
 
 const FIRST_FILE: FileNumber = FileNumber(1);
@@ -827,4 +828,31 @@ fn a_received_snapshot_voids_the_entries_of_another_leader() {
         (LogIndex(1), LogIndex(3))
     );
     assert_eq!(model.replicas[&ReplicaId(2)].entries.len(), 3);
+}
+
+/// A record with a damaged body stands far above its own watermark, and nothing else is there: what was durable up to that
+/// watermark is gone, however far away the record claims to be.
+#[test]
+fn a_lone_record_far_above_its_watermark_is_no_torn_tail() {
+    let mut machine = one_segment();
+    let fields = RecordFields {
+        seal: SEAL,
+        identity: IDENTITY,
+        kind: RecordKind::Parts,
+        segment: SegmentSequence(1),
+        sequence: RecordSequence(1 << 24),
+        oldest_live_segment: SegmentSequence(0),
+        epoch: RecoveryEpoch(1),
+        cut: RecordSequence(0),
+        watermark: RecordSequence(1),
+        previous_digest: 0,
+    };
+    let encoder = RecordEncoder::new(LogBuffer::new(0, BLOCK_BYTES), fields, &[next_part(1)]);
+    let mut bytes = encoder.finish().0.as_slice().to_vec();
+    bytes[RECORD_HEADER_BYTES] ^= 1;
+    let file = machine.disk.files.get_mut(&FIRST_FILE).unwrap();
+    file.fill(0);
+    file[BLOCK_BYTES..2 * BLOCK_BYTES].copy_from_slice(&bytes);
+    machine.disk.marks.fill(0);
+    assert!(!findings(&machine.disk).is_empty());
 }
