@@ -21,6 +21,18 @@ struct Gather {
     arena: Vec<u8>,
 }
 
+/// What the answer to one command of a batch takes at most, with its place in the batch, when it holds no values and
+/// names no keys: so much is kept free for each, because whatever becomes of a command must be told.
+const ITEM_BYTES_MAX: usize = 256;
+
+impl Gather {
+    /// Whether an outcome of so many bytes would leave no room for the answers to the other commands.
+    fn is_full_for(&self, bytes: usize) -> bool {
+        let others = self.items.len() * ITEM_BYTES_MAX;
+        bytes > ITEM_BYTES_MAX && self.arena.len() + bytes + others > ANSWER_BYTES_MAX
+    }
+}
+
 /// Bytes of the outcomes of one entry, previous values included.
 const ANSWERS_BYTES_MAX: usize = 64 << 20;
 
@@ -192,7 +204,7 @@ impl Answers {
             Token::BatchItem { gather, .. } => self
                 .gathers
                 .get(&gather)
-                .is_some_and(|state| state.arena.len() + bytes > ANSWER_BYTES_MAX),
+                .is_some_and(|state| state.is_full_for(bytes)),
             Token::Sweep { .. } | Token::Nobody => false,
         }
     }
@@ -236,6 +248,12 @@ impl Answers {
                     .expect("a batch waits for its answers");
                 let held_bytes = state.arena.len();
                 state.items[item as usize] = match reply {
+                    // It was carried out on another core, which does not know what the others have answered.
+                    Reply::Outcome(span) if state.is_full_for(span.length as usize) => {
+                        let actual = span.length as usize;
+                        let happened = Happened::Unknown;
+                        BatchItem::Error(RequestError::answer_too_large(actual, happened))
+                    }
                     Reply::Outcome(span) => {
                         BatchItem::Outcome(span.copied(arena, &mut state.arena))
                     }

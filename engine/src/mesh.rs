@@ -221,6 +221,8 @@ pub(crate) struct RangePlan {
 /// Bytes of rows in a chunk: what a client may ask for.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
 const CHUNK_BYTES_MAX: usize = 256 << 10;
+/// Whole chunks that the shards of a range send ahead, all together.
+const CHUNKS_AHEAD_MAX: usize = 4;
 /// Bytes of common prefixes that a shard sends at once to whoever counts.
 const CHUNK_BYTES_OF_COUNT: usize = 64 << 10;
 
@@ -254,6 +256,16 @@ impl RangePlan {
             limit: 0,
             output,
             ..RangePlan::new(query, CHUNK_BYTES_OF_COUNT)
+        }
+    }
+
+    /// The plan for one of so many shards. Each sends a chunk ahead; from some shards on these are shorter, so that a
+    /// range whose client does not read holds no more the more shards it has.
+    pub(crate) fn for_part_of(&self, shards: usize) -> RangePlan {
+        let share = self.chunk_bytes * CHUNKS_AHEAD_MAX / shards;
+        RangePlan {
+            chunk_bytes: share.clamp(CHUNK_BYTES_MIN, self.chunk_bytes),
+            ..self.clone()
         }
     }
 

@@ -690,6 +690,51 @@ fn a_batch_whose_previous_values_find_no_room_says_that_it_was_done() {
     )));
 }
 
+/// The same from another core, whose answers are copied where the batch is gathered; and what has no room leaves an
+/// error, of which there may be thousands.
+#[test]
+fn the_answer_to_a_batch_fits_a_frame_wherever_its_commands_were_done() {
+    const FRAME_BYTES: usize = 4 << 20;
+    // What an error without keys takes on the wire at most, with its place in the batch.
+    const ERROR_BYTES: usize = 256;
+    for core in 0..2 {
+        let mut node = TestNode::new(2, 2);
+        let value = "v".repeat(15 << 10);
+        node.put("/big", &value);
+        let mut commands = Vec::new();
+        let count = 1_024;
+        for _ in 0..count {
+            Command::append(NAMESPACE, b"/big", b"x")
+                .with_return_previous()
+                .encode_into(&mut commands);
+        }
+        node.request(
+            core,
+            1,
+            Request::Batch {
+                count,
+                commands: &commands,
+            },
+        );
+        node.settle();
+        let mut answers = node.take_answers();
+        let Answer::Batch(items) = answers.remove(0).1 else {
+            panic!("a batch is answered as one");
+        };
+        let is_done = |item: &&Answer| matches!(item, Answer::Outcome(OutcomeCode::Done, ..));
+        let done = items.iter().filter(is_done).count();
+        let bytes = done * value.len() + (items.len() - done) * ERROR_BYTES;
+        assert!(done > 0 && bytes <= FRAME_BYTES, "{done} of {count}");
+        assert!(items[done..].iter().all(|item| matches!(
+            item,
+            Answer::Error(RequestError::AnswerTooLarge {
+                happened: Happened::Unknown,
+                ..
+            })
+        )));
+    }
+}
+
 #[test]
 fn ranges_end_with_their_connection_their_client_or_their_patience() {
     let mut node = TestNode::new(2, 4);

@@ -63,7 +63,7 @@ pub enum OutcomeCode {
     Compacted = 6,
     /// The revision has not happened.
     FutureRevision = 7,
-    /// The transaction would look at more keys, or answer with more bytes, than one may.
+    /// The transaction would look at more keys, make more bytes of versions, or answer with more, than one may.
     OverBudget = 8,
 }
 

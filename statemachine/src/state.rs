@@ -71,6 +71,8 @@ pub struct StateMachine {
     live_bytes: u64,
     /// Where records are put together before they are allocated in their length.
     scratch: Vec<u8>,
+    /// Commands with structure that were applied since it was made or loaded.
+    structured_count: u64,
 }
 
 /// How far the history reaches and what values may grow to. It is part of the replicated state: replicas with
@@ -85,7 +87,8 @@ pub struct Parameters {
     pub history_bytes_max: u64,
     /// Longest value that an append may make.
     pub value_bytes_max: usize,
-    /// Keys and changes that one transaction or commit may look at: what bounds the time it takes.
+    /// Keys and changes that one transaction or commit may look at, and pieces of 16 KiB of versions that it may make:
+    /// what bounds the time and the memory it takes.
     pub txn_visits_max: u64,
     /// Bytes of results that one transaction may answer with.
     pub txn_answer_bytes_max: usize,
@@ -142,6 +145,7 @@ impl StateMachine {
             key_count: 0,
             live_bytes: 0,
             scratch: Vec::new(),
+            structured_count: 0,
         }
     }
 
@@ -171,6 +175,13 @@ impl StateMachine {
     #[must_use]
     pub fn key_count(&self) -> u64 {
         self.key_count
+    }
+
+    /// Commands with structure that this replica has applied since it was made or loaded: each may take as long as
+    /// thousands of others, and who applies many does something else in between.
+    #[must_use]
+    pub fn structured_count(&self) -> u64 {
+        self.structured_count
     }
 
     /// Where the memory is.

@@ -340,8 +340,9 @@ impl Core {
         let home = self.id();
         let asked = (asker, deadline);
         let parts = self.merges.open(now, home, asked, &plan, &shards);
+        let parts_count = shards.len();
         for ((_, core), part) in shards.into_iter().zip(parts) {
-            let plan = Box::new(plan.clone());
+            let plan = Box::new(plan.for_part_of(parts_count));
             if core == home {
                 self.open_part(now, part, deadline, plan, out);
             } else {

@@ -34,7 +34,7 @@ use crate::input::Input;
 use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::MeshMessage;
 
-use crate::replica::{Applied, Replica, Turn, WriteTimes};
+use crate::replica::{Applied, Replica, STRUCTURED_PER_TURN_MAX, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
 use crate::stages::{Stage, Stages};
 use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, WaitingWork};
@@ -390,11 +390,12 @@ impl Core {
     pub fn finish_turn(&mut self, now: Time, out: &mut Effects) {
         self.counters.turns += 1;
         self.tick(now, out);
+        let mut structured = 0;
         for _ in 0..ROUNDS_PER_TURN_MAX {
-            if !self.has_work() || out.is_full() {
+            if !self.has_work() || out.is_full() || structured >= STRUCTURED_PER_TURN_MAX {
                 break;
             }
-            self.drive_replicas(now, out);
+            structured += self.drive_replicas(now, out);
             self.drive_ranges(now, out);
             self.drive_sweeps(now, out);
         }
@@ -445,7 +446,9 @@ impl Core {
         }
     }
 
-    fn drive_replicas(&mut self, now: Time, out: &mut Effects) {
+    /// Lets replicas that have something to do work; returns how many commands with structure they applied.
+    fn drive_replicas(&mut self, now: Time, out: &mut Effects) -> u64 {
+        let mut structured = 0;
         let dirty = self.dirty.take();
         let log_is_free = std::mem::take(&mut self.has_write_ended) || self.log.is_free();
         for &replica in &dirty {
@@ -468,12 +471,14 @@ impl Core {
             let (target, mut turn) = self.turn_of(replica, now, out);
             let applied = target.apply_committed(&mut turn);
             let wants_turn = target.wants_turn(log_is_free);
+            structured += applied.structured;
             self.applied.commands += applied.commands;
             self.applied.committed_at = self.applied.committed_at.or(applied.committed_at);
             if wants_turn {
                 self.dirty.mark(replica);
             }
         }
+        structured
     }
 
     fn drive_log(&mut self, now: Time, out: &mut Effects) {

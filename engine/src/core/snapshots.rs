@@ -229,7 +229,9 @@ impl Core {
     /// The oldest segment is to be released. Its holders write their entries again where that is cheaper; the first
     /// for which it is not takes a snapshot.
     fn relieve_log(&mut self, now: Time) -> Option<usize> {
-        let share = self.config.log.budget_bytes / REWRITE_BUDGET_PART / self.replicas.len() as u64;
+        // A core may have no replicas, and its log still has segments.
+        let replicas = self.replicas.len().max(1) as u64;
+        let share = self.config.log.budget_bytes / REWRITE_BUDGET_PART / replicas;
         let bytes_max = usize::try_from(share)
             .unwrap_or(usize::MAX)
             .min(self.config.settings.snapshots.rewrite_bytes_max);

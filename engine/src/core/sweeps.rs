@@ -80,7 +80,8 @@ impl Sweeps {
     /// The connection is gone: nobody wants the rest of its ranges to go.
     pub(super) fn on_closed(&mut self, closed: ConnectionId) {
         for sweep in self.sweeps.values_mut() {
-            if let Token::Request { connection, .. } = sweep.reply_to.token
+            if let Token::Request { connection, .. } | Token::BatchItem { connection, .. } =
+                sweep.reply_to.token
                 && connection == closed
             {
                 sweep.ended_by = Some(RequestError::Cancelled);

@@ -12,10 +12,15 @@ use crate::span::Span;
 use crate::stages::Stage;
 use crate::status::Role;
 
+/// Commands with structure after which the rest of what is committed waits for the next turn.
+pub(crate) const STRUCTURED_PER_TURN_MAX: u64 = 32;
+
 /// How much was applied in a turn, for the histograms.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Applied {
     pub(crate) commands: u64,
+    /// Commands with structure among them.
+    pub(crate) structured: u64,
     /// When the first of it was committed.
     pub(crate) committed_at: Option<Time>,
 }
@@ -34,8 +39,10 @@ impl Replica {
         let mut applied = Applied::default();
         let mut last_index = None;
         let mut entries = entries.into_iter();
-        // Entries for which this turn's answers have no room wait for the next turn.
+        let structured_before = self.state.structured_count();
+        // Entries for which this turn's answers have no room, or this turn no time, wait for the next turn.
         while !turn.out.is_full()
+            && applied.structured < STRUCTURED_PER_TURN_MAX
             && let Some(entry) = entries.next()
         {
             if let Err(reason) = self.apply_entry(turn, &entry, at, &mut applied) {
@@ -43,6 +50,7 @@ impl Replica {
                 return applied;
             }
             last_index = Some(entry.index);
+            applied.structured = self.state.structured_count() - structured_before;
         }
         let entries: Vec<Entry> = entries.collect();
         self.committed = Committed { entries, at };

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use metastore_statemachine::{BATCH_HEADER_BYTES, Batch, BatchBuilder, Codec, ShardTime};
+use metastore_statemachine::{BATCH_HEADER_BYTES, Batch, BatchBuilder, Codec, Command, ShardTime};
 
 use crate::answers::Answers;
 use crate::effect::Effects;
@@ -23,6 +23,8 @@ pub(super) struct PendingCommand {
 pub(super) struct OpenBatch {
     builder: BatchBuilder,
     pending: Vec<PendingCommand>,
+    /// What its commands count for together.
+    weight: usize,
     /// Where each command begins, so that one whose deadline passed can be left out.
     ends: Vec<u32>,
     opened_at: Time,
@@ -38,13 +40,20 @@ pub(super) struct SealedBatch {
     pub(super) deadline_first: Option<Time>,
 }
 
+/// A command with structure counts for so many others: an entry is applied in one go, and each of them may take as
+/// long as a transaction may.
+const STRUCTURED_WEIGHT: usize = 32;
+
+fn weight_of(command: &[u8]) -> usize {
+    match Command::decode(command) {
+        Ok((command, _)) if command.kind.has_structure() => STRUCTURED_WEIGHT,
+        Ok(_) | Err(_) => 1,
+    }
+}
+
 impl OpenBatch {
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.pending.len()
     }
 
     /// Bytes of its commands.
@@ -60,7 +69,7 @@ impl OpenBatch {
     /// Whether `bytes` more would make the batch larger than it may be.
     pub(super) fn is_full_for(&self, bytes: usize, settings: &BatchSettings) -> bool {
         !self.is_empty()
-            && (self.count() >= settings.commands_max || self.bytes() + bytes > settings.bytes_max)
+            && (self.weight >= settings.commands_max || self.bytes() + bytes > settings.bytes_max)
     }
 
     pub(super) fn push(&mut self, now: Time, command: &[u8], pending: PendingCommand) {
@@ -68,6 +77,7 @@ impl OpenBatch {
             self.opened_at = now;
         }
         self.builder.push(command);
+        self.weight += weight_of(command);
         self.ends
             .push(u32::try_from(self.builder.bytes_len()).expect("a batch is far below 4 GiB"));
         self.deadline_first = Some(
@@ -86,6 +96,7 @@ impl OpenBatch {
     ) -> SealedBatch {
         assert!(!self.is_empty(), "an empty batch is not proposed");
         self.ends.clear();
+        self.weight = 0;
         SealedBatch {
             data: self.builder.seal(time, term),
             pending: std::mem::replace(&mut self.pending, spare),
@@ -104,6 +115,7 @@ impl OpenBatch {
         let ends = std::mem::take(&mut self.ends);
         let opened_at = self.opened_at;
         self.builder.clear();
+        self.weight = 0;
         self.deadline_first = None;
         let header = self.builder.bytes_len();
         let mut start = 0;
@@ -122,6 +134,7 @@ impl OpenBatch {
     /// Takes everybody who waits and drops the commands: they are not proposed.
     pub(super) fn abandon(&mut self) -> Vec<PendingCommand> {
         self.builder.clear();
+        self.weight = 0;
         self.ends.clear();
         self.deadline_first = None;
         std::mem::take(&mut self.pending)

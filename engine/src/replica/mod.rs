@@ -37,7 +37,7 @@ use crate::settings::Settings;
 use crate::stages::{Stage, Stages};
 use crate::status::{ReplicaStatus, Role};
 
-pub(crate) use self::apply::{Applied, KeyList};
+pub(crate) use self::apply::{Applied, KeyList, STRUCTURED_PER_TURN_MAX};
 pub(crate) use self::recovering::{RecoveringReplica, ReplayError};
 pub(crate) use self::snapshots::{BegunSnapshot, ExportOutput};
 
@@ -503,6 +503,7 @@ impl Replica {
         let (reads, key_bytes) = self.reads.waiting();
         let reads_bytes = reads * size_of::<PendingRead>() + key_bytes;
         accounts.add(Account::Reads, reads_bytes as u64);
+        accounts.add(Account::Replies, self.parts.bytes() as u64);
         accounts.add(Account::Snapshot, self.export_bytes());
     }
 

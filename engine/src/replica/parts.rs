@@ -61,6 +61,12 @@ impl RangeParts {
         self.parts.len()
     }
 
+    /// Bytes of the chunks that slices fill.
+    pub(super) fn bytes(&self) -> usize {
+        let chunks = self.parts.values().filter_map(|part| part.chunk.as_ref());
+        chunks.map(|chunk| chunk.rows.capacity()).sum()
+    }
+
     /// Whether a part waits for a slice.
     pub(super) fn has_slice(&self) -> bool {
         !self.queue.is_empty()

@@ -6,7 +6,7 @@ use metastore_engine::{
 use metastore_statemachine::{Command, OutcomeCode};
 
 use crate::harness::{Answer, TestNode, config};
-use crate::{NAMESPACE, get};
+use crate::{NAMESPACE, get, subtree};
 
 fn is_overloaded(answer: &Answer) -> bool {
     matches!(answer, Answer::Error(RequestError::Overloaded { .. }))
@@ -182,6 +182,64 @@ fn a_log_that_cannot_keep_up_refuses_whoever_asks_for_most() {
     assert!(!node.cores[0].core.status().admission.is_refusing);
     node.answers.clear();
     assert!(is_done(&node.put("/after", "v")));
+}
+
+#[test]
+fn the_chunk_of_a_range_has_an_account_while_slices_fill_it() {
+    let mut node = TestNode::new(1, 1);
+    for file in 0..20 {
+        assert!(is_done(
+            &node.put(&format!("/d/{file}"), &"v".repeat(10_000))
+        ));
+    }
+    let Request::Range { query, .. } = subtree(b"/d/") else {
+        unreachable!("a subtree is asked for with a range");
+    };
+    node.holds_slices = true;
+    let chunk_bytes = 256 << 10;
+    node.request(0, 1, Request::Range { query, chunk_bytes });
+    node.turn();
+    assert_eq!(node.cores[0].core.memory().get(Account::Replies), 0);
+    let now = node.now;
+    assert!(node.cores[0].run_slice(now).is_some());
+    let filled = node.cores[0].core.memory().get(Account::Replies);
+    assert!(filled > 10_000, "{filled}");
+    node.holds_slices = false;
+    node.settle();
+    assert_eq!(node.cores[0].core.memory().get(Account::Replies), 0);
+}
+
+/// Each shard sends a chunk ahead, and nobody takes the merged one.
+#[test]
+fn a_range_that_nobody_reads_holds_little_however_many_shards_it_has() {
+    let mut node = TestNode::new(1, 16);
+    for directory in 0..400 {
+        let key = format!("/d{directory}/f");
+        assert!(is_done(&node.put(&key, &"v".repeat(15_000))));
+    }
+    let Request::Range { query, .. } = subtree(b"/d") else {
+        unreachable!("a subtree is asked for with a range");
+    };
+    let chunk_bytes = 256 << 10;
+    node.request(0, 1, Request::Range { query, chunk_bytes });
+    node.settle();
+    let mut rows = 0;
+    loop {
+        let held = node.cores[0].core.memory().get(Account::Replies);
+        assert!(held <= 3 << 19, "{held}");
+        let answers = node.take_answers();
+        let [(1, Answer::Chunk(chunk, is_last))] = answers.as_slice() else {
+            panic!("{answers:?}");
+        };
+        rows += chunk.len();
+        if *is_last {
+            break;
+        }
+        let connection = ConnectionId(1);
+        node.step(0, Input::ConnectionDrained { connection });
+        node.settle();
+    }
+    assert_eq!(rows, 400);
 }
 
 #[test]

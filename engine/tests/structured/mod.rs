@@ -267,6 +267,19 @@ fn a_range_is_not_deleted_further_when_its_connection_is_gone_or_the_node_stops(
     node.settle();
     node.take_answers();
     assert_eq!(node.rows(b"/all/").len(), 196);
+    // The same within a batch.
+    let (mut commands, value) = (Vec::new(), range.encode());
+    Command::structured(range.kind(), NAMESPACE, b"k", &value).encode_into(&mut commands);
+    let batch = metastore_engine::Request::Batch {
+        count: 1,
+        commands: &commands,
+    };
+    node.request(0, 1, batch);
+    node.turn();
+    node.step(0, Input::ConnectionClosed { connection });
+    node.settle();
+    node.take_answers();
+    assert_eq!(node.rows(b"/all/").len(), 192);
     node.structured(0, 2, &range);
     node.turn();
     node.step(0, Input::Drain);
@@ -276,6 +289,33 @@ fn a_range_is_not_deleted_further_when_its_connection_is_gone_or_the_node_stops(
     let error = RequestError::DeletedInPart { deleted: 4, cause };
     assert_eq!(node.take_answers(), [(2, Answer::Error(error))]);
     assert!(node.cores[0].core.is_drained());
+}
+
+/// Each may take milliseconds: whoever else is on the core comes in between.
+#[test]
+fn many_transactions_are_spread_over_entries_and_turns() {
+    const TXNS: u64 = 640;
+    let mut node = TestNode::new(1, 1);
+    let last = |node: &TestNode| node.cores[0].core.status().replicas[0].last.0;
+    let turns = |node: &TestNode| node.cores[0].core.status().counters.turns;
+    node.settle();
+    let before = last(&node);
+    for request in 0..TXNS {
+        node.structured(0, request, &then(vec![put(b"/a/1", b"x")]));
+    }
+    node.turn();
+    while node.complete_write(0) {
+        let began = turns(&node);
+        node.turn();
+        let answered = node.take_answers().len() as u64;
+        let taken = turns(&node) - began;
+        assert!(answered <= taken * 64, "{answered} in {taken} turns");
+    }
+    assert!(last(&node) - before >= TXNS / 32);
+    assert_eq!(
+        node.cores[0].core.status().replicas[0].revision,
+        Revision(TXNS)
+    );
 }
 
 #[test]

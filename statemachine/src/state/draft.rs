@@ -17,6 +17,10 @@ use crate::structured::{
     Compare, Existence, KeyRange, Operation, RangeOperation, Relation, Subject, Target, Txn,
 };
 
+/// So many bytes of a version that a step makes count as one more look. A constant of the format of decisions: every
+/// replica must come to the same end. With the usual budget the versions of one transaction take 64 MiB at most.
+const VERSION_BYTES_PER_VISIT: u64 = 16 * 1024;
+
 /// A transaction is decided as a whole before anything of it is done: every step reads through the overlay of those
 /// before it, and what would change is only listed. So there is nothing to undo when a step cannot be done.
 pub(super) struct Draft<'m> {
@@ -131,6 +135,12 @@ impl<'m> Draft<'m> {
         let decision = decide(command, current, &self.context, &mut self.scratch);
         let (code, revision, number, after) = match decision {
             Decision::Set { after, number } => {
+                // A short append makes a long version: what is put together takes time and memory like what is read.
+                let looks = after.bytes_len() / VERSION_BYTES_PER_VISIT;
+                self.visits_left = self
+                    .visits_left
+                    .checked_sub(looks)
+                    .ok_or(Refusal::OverBudget)?;
                 let revision = self.context.revision.next();
                 (OutcomeCode::Done, revision, number, Some(Some(after)))
             }

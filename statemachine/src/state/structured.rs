@@ -36,6 +36,7 @@ impl StateMachine {
         let Some(structured) = Structured::of(command)? else {
             panic!("only commands with structure come here");
         };
+        self.structured_count += 1;
         self.namespaces
             .entry(command.namespace)
             .or_insert_with(Namespace::new);

@@ -287,6 +287,38 @@ fn a_transaction_beyond_its_budget_does_nothing() {
     assert_eq!(shard.get(b"z"), None);
 }
 
+/// Each append is short, and each makes the whole value anew: a transaction of little bytes must not take gigabytes.
+#[test]
+fn the_versions_that_a_transaction_makes_count_for_its_budget() {
+    let mut shard = Shard::new();
+    shard.put(b"d/large", &vec![b'v'; 1 << 20]);
+    let appends = |count: usize| -> Vec<Command<'_>> {
+        vec![Command::append(NamespaceId::DEFAULT, b"d/large", b"x"); count]
+    };
+    let txn = |count| {
+        then(
+            appends(count)
+                .into_iter()
+                .map(Operation::Mutation)
+                .collect(),
+        )
+    };
+    let over = told(OutcomeCode::OverBudget, 1, "");
+    assert_eq!(shard.tell(&txn(64)), over);
+    let commit = Structured::Commit(Commit {
+        read_revision: Revision(1),
+        mutations: appends(64),
+        ..Commit::default()
+    });
+    assert_eq!(shard.tell(&commit), over);
+    // 64 looks for each mebibyte, and one for each step.
+    assert_eq!(shard.tell(&txn(63)).0, OutcomeCode::Done);
+    assert_eq!(
+        shard.get(b"d/large").map(|row| row.value.len()),
+        Some((1 << 20) + 63)
+    );
+}
+
 /// A limit over a range says that there is more; without one, more than fits is no answer.
 #[test]
 fn a_limit_leaves_rows_out_and_says_so() {
