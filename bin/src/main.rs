@@ -3,6 +3,9 @@
 //! This package joins the other crates to a command line, to sockets and to files. It does **not** decide about
 //! consensus or durability, and the client commands know no more of a server than the protocol says.
 
+// A core that writes to a standard error which nobody reads waits for ever: messages go through `log`.
+#![deny(clippy::print_stderr)]
+
 mod admin;
 mod allocator;
 mod arguments;

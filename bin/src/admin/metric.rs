@@ -145,7 +145,7 @@ fn of_log(core: &Core, read: fn(&LogStatus) -> u64) -> Option<Number> {
 pub(super) static CORE: [Metric<Core>; 15] = [
     metric(Gauge, Seconds, "metastore_core_pulse_age", "Time since the core last came by", |core| core.pulse_age.and_then(|age| real(age.as_secs_f64()))),
     metric(Gauge, Things, "metastore_core_serving", "1 when every replica of the core leads and answers", |core| of(core, |numbers| u64::from(numbers.is_serving))),
-    metric(Gauge, Things, "metastore_core_accepts_writes", "1 when the log of the core has room for changes", |core| of(core, |numbers| u64::from(numbers.accepts_writes))),
+    metric(Gauge, Things, "metastore_core_accepts_writes", "1 when the log of the core and the disk have room for changes", |core| of(core, |numbers| u64::from(numbers.accepts_writes))),
     metric(Gauge, Things, "metastore_shards", "Shards with a replica on the core", |core| of(core, |numbers| u64::from(numbers.status.shards))),
     metric(Gauge, Things, "metastore_connections", "Client connections of the core", |core| of(core, |numbers| u64::from(numbers.status.connections))),
     metric(Counter, Things, "metastore_wal_durable_writes", "Durable writes of records; each carries everything that gathered since the last one", |core| of_log(core, |log| log.durable_writes)),
@@ -195,7 +195,7 @@ pub(super) static COUNTERS: [CounterMetric; 41] = [
     named("snapshot_bytes", Counter, Bytes, "metastore_snapshot_written", "Bytes of the files of those snapshots"),
     named("snapshots_failed", Counter, Things, "metastore_snapshots_failed", "Snapshots that were given up, to be tried again"),
     named("rewrites", Counter, Things, "metastore_wal_rewrites", "How often entries were written again, so that the oldest segment could be released"),
-    named("disk_free_bytes", Gauge, Bytes, "metastore_disk_free", "What is free on the disk of the data"),
+    named("disk_free_bytes", Gauge, Bytes, "metastore_disk_free", "What is free on the disk of the data beside the reserve"),
     named("admission_refused", Counter, Things, "metastore_admission_refused", "Requests refused for want of memory, or because the log is behind"),
     named("admission_refusing", Gauge, Things, "metastore_admission_refusing", "1 while connections have quotas because the log is behind"),
     named("connections_opened", Counter, Things, "metastore_connections_opened", "Connections that were accepted"),

@@ -179,8 +179,12 @@ impl Driver {
         self.connections.flush();
         self.settle_memory(&effects);
         effects.clear();
-        // Nothing may have been added meanwhile: effects come from steps, and those since the take have none.
-        self.effects.replace(effects);
+        // Effects come from steps, and those since the take have none: what they had would be lost here.
+        let meanwhile = self.effects.replace(effects);
+        assert!(
+            meanwhile.queue.is_empty(),
+            "an effect came while others were carried out"
+        );
         let mut core = self.core.borrow_mut();
         core.on_turn_executed(finished, self.clock.now());
         match core.is_log_behind() {
@@ -410,7 +414,11 @@ impl Driver {
     pub(crate) async fn drive_snapshots(self: Rc<Self>) {
         let on_end = |end: JobEnd| {
             if let Err(error) = &end.result {
-                eprintln!("metastore: {error}");
+                log::warning!(
+                    "the file of a snapshot failed",
+                    core = self.facts.hello.core_index,
+                    error = log::text(error),
+                );
             }
             self.step(Input::SnapshotDone {
                 ticket: end.ticket,

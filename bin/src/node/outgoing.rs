@@ -21,8 +21,9 @@ pub(crate) enum Unsent {
 /// A queue for each other core: one that is behind holds up nobody else.
 ///
 /// The queues have no bound of their own. All that waits in them are requests of clients and answers to such, and a
-/// connection is not read while 1,024 of its requests are under way. With at most 8,192 connections a core that bounds
-/// the messages that begin at one core at 8.4 million.
+/// connection is not read while as many of its requests are under way as it may have. Their number is bounded by that
+/// and by the connections of a core (`limits.commands_in_flight`, `limits.connections`), and their bytes stand in an
+/// account of the memory budget, which refuses new work when it is spent.
 pub(crate) struct Outgoing {
     mesh: Option<Box<dyn MeshSender>>,
     waiting: Vec<VecDeque<MeshBatch>>,

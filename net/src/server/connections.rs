@@ -194,8 +194,7 @@ impl Connections {
         let outbound_bytes = outbox.buffer_bytes();
         drop(outbox);
         self.book_outbound(slot, outbound_bytes);
-        if self.is_far_too_much(outbound_bytes) {
-            slot.is_cut.set(true);
+        if self.is_far_too_much(outbound_bytes) && !slot.is_cut.replace(true) {
             self.note(|counts| counts.unread += 1);
         }
         if !slot.is_dirty.replace(true) {
@@ -463,4 +462,33 @@ fn index_of(connection: ConnectionId) -> usize {
 fn find(slots: &[Option<Rc<Slot>>], connection: ConnectionId) -> Option<&Rc<Slot>> {
     let slot = slots.get(index_of(connection))?.as_ref()?;
     (slot.id == connection).then_some(slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::RequestId;
+    use crate::outbox::Weight;
+
+    #[test]
+    fn a_connection_that_is_cut_for_what_it_leaves_unread_is_counted_once() {
+        let connections = Connections::new();
+        connections.set_buffer_bytes_max(FAR_TOO_MUCH_BYTES_MIN);
+        let slot = connections.insert(Outbox::new(&ConnectionLimits::default()));
+        let weight = Weight {
+            commands: 1,
+            frame_bytes: 100,
+        };
+        for id in 1..=4 {
+            slot.outbox.borrow_mut().on_request(RequestId(id), weight);
+        }
+        for _ in 1..=4 {
+            connections.reply(slot.id, |out| {
+                out.resize(out.len() + 3 * FAR_TOO_MUCH_BYTES_MIN, 0);
+                Answered::Last
+            });
+        }
+        assert!(slot.is_cut.get());
+        assert_eq!(connections.counts().unread, 1);
+    }
 }

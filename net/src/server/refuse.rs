@@ -28,6 +28,10 @@ const RETRY_AFTER_MS: u32 = 1_000;
 /// Bytes that are thrown away at a time.
 const DISCARD_BYTES: usize = 1024;
 
+/// Reads before others have their turn: a client that sends faster than is thrown away would keep the core, and the
+/// time at which it is let go would never be looked at.
+const DISCARDS_MAX: usize = 16;
+
 /// The refused connections of a core that linger.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusals {
@@ -75,13 +79,66 @@ async fn linger(mut stream: TcpStream) {
 }
 
 /// Reads on until the client closes or its connection breaks.
-fn poll_discard(stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<()> {
+fn poll_discard(stream: &mut (impl AsyncRead + Unpin), context: &mut Context<'_>) -> Poll<()> {
     let mut discarded = [0; DISCARD_BYTES];
-    loop {
+    for _ in 0..DISCARDS_MAX {
         match Pin::new(&mut *stream).poll_read(context, &mut discarded) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(count)) if count > 0 => {}
             Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(()),
         }
+    }
+    context.waker().wake_by_ref();
+    Poll::Pending
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    /// Counts how often the task was woken.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A client that sends so many bytes without a pause, and then closes.
+    struct Flood {
+        left: usize,
+    }
+
+    impl AsyncRead for Flood {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let count = buffer.len().min(self.left);
+            self.left -= count;
+            Poll::Ready(Ok(count))
+        }
+    }
+
+    #[test]
+    fn a_refused_client_that_sends_without_end_lets_others_run() {
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut context = Context::from_waker(&waker);
+        let mut flood = Flood {
+            left: 2 * DISCARDS_MAX * DISCARD_BYTES,
+        };
+        for turn in 1..=2 {
+            assert!(poll_discard(&mut flood, &mut context).is_pending());
+            assert_eq!(wakes.0.load(Ordering::Relaxed), turn, "it must be woken");
+        }
+        assert!(poll_discard(&mut flood, &mut context).is_ready());
     }
 }

@@ -46,8 +46,13 @@ pub(super) fn measure_restart(
     arguments: &RestartArguments,
 ) -> Result<Findings, PerfError> {
     let wanted_bytes = arguments.log_bytes();
-    let budget = (4 * wanted_bytes).max(1 << 30).to_string();
-    let mut own = bench.start(&["--wal-budget", &budget])?;
+    let budget_bytes = (4 * wanted_bytes).max(1 << 30);
+    // No snapshot may stand for a part of the log: neither after a length of it, nor because its budget runs short.
+    let (budget, snapshot) = (
+        budget_bytes.to_string(),
+        format!("snapshot.log_bytes={budget_bytes}B"),
+    );
+    let mut own = bench.start(&["--wal-budget", &budget, "--set", &snapshot])?;
     let log_bytes = fill(bench, &mut own, wanted_bytes)?;
     let mut rounds = Vec::new();
     for number_of_round in 1..=bench.effort.rounds {

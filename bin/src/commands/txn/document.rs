@@ -66,7 +66,7 @@ impl TryFrom<BytesDocument> for Bytes {
 #[serde(deny_unknown_fields)]
 struct Condition {
     key: Option<Bytes>,
-    range: Option<Range>,
+    range: Option<Keys>,
     value: Option<Bytes>,
     mod_revision: Option<u64>,
     create_revision: Option<u64>,
@@ -109,6 +109,29 @@ struct Range {
     keys_only: bool,
 }
 
+/// A range all of whose keys are meant, not the first few.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Range")]
+struct Keys(Range);
+
+/// A range says how to read it where it is not read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "limit, reverse and keys_only belong to the operation range alone: here every key of the range is meant"
+)]
+struct NotRead;
+
+impl TryFrom<Range> for Keys {
+    type Error = NotRead;
+
+    fn try_from(range: Range) -> Result<Keys, NotRead> {
+        match range.limit > 0 || range.reverse || range.keys_only {
+            true => Err(NotRead),
+            false => Ok(Keys(range)),
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Write {
@@ -149,7 +172,7 @@ enum Step {
     Delete(Write),
     Get(Bytes),
     Range(Range),
-    DeleteRange(Range),
+    DeleteRange(Keys),
     Txn(TxnDocument),
 }
 
@@ -178,7 +201,7 @@ impl Condition {
     fn compare(&self) -> Option<Compare<'_>> {
         let subject = match (&self.key, &self.range) {
             (Some(key), None) => Subject::Key(&key.0),
-            (None, Some(range)) => Subject::Range(range.key_range()),
+            (None, Some(keys)) => Subject::Range(keys.0.key_range()),
             (Some(_), Some(_)) | (None, None) => return None,
         };
         let existence = |exists| match exists {
@@ -278,7 +301,7 @@ impl Step {
                 },
                 limit: range.limit,
             }),
-            Step::DeleteRange(range) => Operation::DeleteRange(range.key_range()),
+            Step::DeleteRange(keys) => Operation::DeleteRange(keys.0.key_range()),
             Step::Txn(document) => Operation::Txn(document.txn()?),
         })
     }
@@ -321,6 +344,20 @@ mod tests {
             let error = read(&text).expect_err("not digits");
             assert!(error.contains("hexadecimal"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_range_whose_keys_are_all_meant_has_no_limit() {
+        for document in [
+            r#"{"then": [{"delete_range": {"prefix": "/d/", "limit": 10}}]}"#,
+            r#"{"then": [{"delete_range": {"prefix": "/d/", "reverse": true}}]}"#,
+            r#"{"if": [{"range": {"prefix": "/d/", "limit": 1}, "exists": false}]}"#,
+        ] {
+            let error = read(document).expect_err("the limit would be ignored");
+            assert!(error.contains("every key of the range"), "{error}");
+        }
+        let all = read(r#"{"then": [{"delete_range": {"prefix": "/d/", "children": true}}]}"#);
+        assert!(all.is_ok_and(|document| document.txn().is_ok()));
     }
 
     #[test]
