@@ -78,6 +78,8 @@ pub struct DiskFaults {
     pub io_error_per_mille: u64,
     /// Writes that are cut short.
     pub short_write_per_mille: u64,
+    /// Writes that find no room in their middle, as on file systems that copy what is written over.
+    pub full_write_per_mille: u64,
     /// The device confirms durable writes and flushes that it keeps in its cache.
     pub lies_about_flushes: bool,
     /// Things done to the files of snapshots that fail.
@@ -321,7 +323,8 @@ impl Disk {
         }
         let sectors = write.bytes.len() / SECTOR_BYTES;
         let is_short = sectors > 1 && self.random.chance(self.faults.short_write_per_mille);
-        let written_bytes = if is_short {
+        let is_full = self.random.chance(self.faults.full_write_per_mille);
+        let written_bytes = if is_short || is_full {
             SECTOR_BYTES * self.random.index(sectors)
         } else {
             write.bytes.len()
@@ -339,6 +342,10 @@ impl Disk {
             } else {
                 file.cache.insert(sector, sector_of(bytes));
             }
+        }
+        if is_full {
+            let bytes = (write.bytes.len() - written_bytes) as u64;
+            return Err(DiskError::Full { bytes });
         }
         Ok(if is_short {
             IoEnd::Short { written_bytes }

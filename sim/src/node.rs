@@ -197,7 +197,8 @@ impl Node {
             disk.flush_all().map_err(StartFailure::DiskFailed)?;
         }
         let builder = CoreBuilder::new(config.core(boot))
-            .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?;
+            .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?
+            .with_rules(Mutant::core_rules(config.mutant));
         let mut survivors = Survivors::default();
         let rules = Mutant::recovery_rules(config.mutant);
         let mut loader = Loader {

@@ -131,6 +131,7 @@ impl WorldReport {
         self.recoveries += other.recoveries;
         self.torn_tails += other.torn_tails;
         self.refused_damages += other.refused_damages;
+        self.refused_snapshots += other.refused_snapshots;
         self.disk_failures += other.disk_failures;
         self.states_compared += other.states_compared;
         let (tally, more) = (&mut self.tally, &other.tally);
@@ -166,8 +167,12 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "{} recoveries, {} torn tails cut, {} damaged logs refused, {} states compared",
-            total.recoveries, total.torn_tails, total.refused_damages, total.states_compared
+            "{} recoveries, {} torn tails cut, {} damaged logs and {} damaged snapshots refused, {} states compared",
+            total.recoveries,
+            total.torn_tails,
+            total.refused_damages,
+            total.refused_snapshots,
+            total.states_compared
         )?;
         writeln!(
             formatter,

@@ -171,6 +171,9 @@ pub enum Violation {
         /// The record.
         sequence: u64,
     },
+    /// A damaged snapshot was loaded.
+    #[error("a start loaded a snapshot that is damaged")]
+    SnapshotDamageAccepted,
     /// A recovered core does not start.
     #[error("the core does not start: {0}")]
     StartRefused(StartError),

@@ -33,6 +33,8 @@ pub struct WorldReport {
     pub torn_tails: u64,
     /// Durable records that were damaged for a start, which had to refuse the log.
     pub refused_damages: u64,
+    /// Snapshots that were damaged for a start, which had to refuse them.
+    pub refused_snapshots: u64,
     /// Nodes stopped by a failing disk, running or starting.
     pub disk_failures: u64,
     /// States compared with one that never crashed.
@@ -139,6 +141,7 @@ impl World {
         DiskFaults {
             io_error_per_mille: 0,
             short_write_per_mille: 0,
+            full_write_per_mille: 0,
             snapshot_error_per_mille: 0,
             ..self.plan.faults
         }
@@ -276,6 +279,9 @@ impl World {
         if !self.bench.has_served() || !self.random.chance(self.plan.damages_per_mille) {
             return Ok(());
         }
+        if self.random.chance(500) {
+            return self.try_snapshot_damage();
+        }
         let ledger = self.bench.oracle.ledger.iter();
         let records: Vec<RecordPlace> = ledger
             .flat_map(Ledger::indispensable_records)
@@ -317,6 +323,29 @@ impl World {
                     sequence: victim.sequence.0,
                 })
             }
+        }
+    }
+
+    /// As above for snapshots: a start that needs one must refuse it.
+    fn try_snapshot_damage(&mut self) -> Result<(), Violation> {
+        let (at_per_mille, noise) = (self.random.index(1000), 1 << self.random.index(8));
+        let named = self.bench.disk.damage_snapshots(at_per_mille, noise);
+        let started = self.bench.try_start();
+        self.bench.disk.restore_snapshots(named);
+        match started {
+            Err(StartFailure::Violation(Violation::SnapshotRefused { .. })) => {
+                self.report.refused_snapshots += 1;
+                Ok(())
+            }
+            Ok((node, _)) if node.counters().loads > 0 => Err(Violation::SnapshotDamageAccepted),
+            Ok(_)
+            | Err(StartFailure::DiskFailed(_) | StartFailure::Refused(RecoveryError::Source(_))) => {
+                Ok(())
+            }
+            Err(StartFailure::Refused(error)) => Err(Violation::RecoveryRefused {
+                cause: format!("{error:?}"),
+            }),
+            Err(StartFailure::Violation(violation)) => Err(violation),
         }
     }
 }

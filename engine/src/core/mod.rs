@@ -32,6 +32,7 @@ use crate::mesh::MeshMessage;
 
 use crate::replica::{Applied, Replica, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
+use crate::rules::Rules;
 use crate::stages::{Stage, Stages};
 use crate::status::{CoreCounters, CoreStatus, WaitingWork};
 
@@ -45,6 +46,7 @@ struct CoreParts {
     config: CoreConfig,
     log: Log,
     replicas: Vec<Replica>,
+    rules: Rules,
 }
 
 /// Where the keys of a slot are.
@@ -133,6 +135,7 @@ impl Core {
             config,
             log,
             replicas,
+            rules,
         } = parts;
         let routes = (0..SLOT_COUNT)
             .map(|slot| {
@@ -168,7 +171,7 @@ impl Core {
             waiting_bytes: 0,
             stages: Stages::default(),
             slices: Slices::default(),
-            snapshots: Snapshots::new(replicas.len()),
+            snapshots: Snapshots::new(replicas.len(), rules),
             counters: CoreCounters::default(),
             applied: Applied::default(),
             turn_ended: now,

@@ -82,6 +82,28 @@ impl Disk {
         self.snapshots.named.get(&snapshot).map(Vec::as_slice)
     }
 
+    /// Replaces bytes of every snapshot that has its name, each `at` parts per thousand of its length, as decay does.
+    /// Returns what was there, for [`Disk::restore_snapshots`].
+    pub fn damage_snapshots(
+        &mut self,
+        at_per_mille: usize,
+        noise: u8,
+    ) -> BTreeMap<SnapshotId, Vec<u8>> {
+        let before = self.snapshots.named.clone();
+        for file in self.snapshots.named.values_mut() {
+            let at = file.len() * at_per_mille / 1000;
+            if let Some(byte) = file.get_mut(at) {
+                *byte ^= noise;
+            }
+        }
+        before
+    }
+
+    /// Puts the content of snapshots back.
+    pub fn restore_snapshots(&mut self, named: BTreeMap<SnapshotId, Vec<u8>>) {
+        self.snapshots.named = named;
+    }
+
     /// Removes every file but these: what a start does once it has loaded them.
     pub fn keep_snapshots(&mut self, kept: &[SnapshotId]) {
         self.snapshots

@@ -70,6 +70,7 @@ impl WorldPlan {
         let faults = DiskFaults {
             io_error_per_mille: random.weighted(&[(3, 0), (1, 5)]),
             short_write_per_mille: random.weighted(&[(2, 0), (1, 50)]),
+            full_write_per_mille: random.weighted(&[(3, 0), (1, 5)]),
             lies_about_flushes: mutant == Some(Mutant::SkippedFlush),
             snapshot_error_per_mille: random.weighted(&[(3, 0), (1, 100)]),
             names_unflushed_snapshots: mutant == Some(Mutant::SnapshotNamedBeforeFlush),
