@@ -137,6 +137,8 @@ impl WorldReport {
         let (tally, more) = (&mut self.tally, &other.tally);
         tally.acknowledged += more.acknowledged;
         tally.refused += more.refused;
+        tally.compounds_done += more.compounds_done;
+        tally.compounds_failed += more.compounds_failed;
         tally.unknown += more.unknown;
         tally.reads += more.reads;
         tally.ranges += more.ranges;
@@ -176,8 +178,10 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "{} mutations acknowledged, {} refused, {} unknown; {} reads, {} ranges, {} audits",
+            "{} commands acknowledged ({} with structure done, {} not), {} refused, {} unknown; {} reads, {} ranges, {} audits",
             tally.acknowledged,
+            tally.compounds_done,
+            tally.compounds_failed,
             tally.refused,
             tally.unknown,
             tally.reads,
