@@ -5,6 +5,7 @@ use metastore_wal::{FileNumber, LogBuffer, Ticket};
 use crate::CoreId;
 use crate::core::DiskSpace;
 use crate::ids::{ConnectionId, RequestId, SnapshotTicket};
+use crate::memory::MemoryRoom;
 use crate::mesh::MeshBatch;
 use crate::request::Request;
 
@@ -65,6 +66,9 @@ pub enum Input<'a> {
         /// The file.
         file: FileNumber,
     },
+    /// What the node's memory leaves to this core, of [`MemoryShare::settle`](crate::MemoryShare::settle). A driver
+    /// without a budget never says so, and then there is room for everything.
+    Memory(MemoryRoom),
     /// How the disk stands has changed.
     DiskSpace(DiskSpace),
     /// Something that was asked for the file of a snapshot is done, or has failed for good. A failure costs the snapshot

@@ -24,6 +24,7 @@ mod core;
 mod effect;
 mod ids;
 mod input;
+mod memory;
 mod mesh;
 mod replica;
 mod request;
@@ -42,6 +43,10 @@ pub use crate::core::{
 pub use crate::effect::{Effect, Effects, HaltReason};
 pub use crate::ids::{BootNonce, ConnectionId, RequestId, SnapshotId, SnapshotTicket, Time};
 pub use crate::input::{Input, SnapshotFailed};
+pub use crate::memory::{
+    Account, LoadRoom, MemoryAccounts, MemoryBudget, MemoryBudgetError, MemoryPool, MemoryRoom,
+    MemoryShare,
+};
 pub use crate::mesh::MeshBatch;
 pub use crate::request::{
     BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
@@ -52,12 +57,14 @@ pub use crate::router::{
 #[cfg(feature = "testing")]
 pub use crate::rules::Rules;
 pub use crate::settings::{
-    BatchSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES, Settings, SettingsError,
-    SnapshotSettings,
+    AdmissionSettings, BatchSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES, Settings,
+    SettingsError, SnapshotSettings,
 };
 pub use crate::span::Span;
 pub use crate::stages::{BUCKET_BOUNDS_NS, BUCKETS, Stage, StageSummary, Stages};
-pub use crate::status::{CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork};
+pub use crate::status::{
+    AdmissionStatus, CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork,
+};
 
 pub use metastore_wal::{
     ClusterId, CoreId, Identity, LogIndex, NodeId, ReplicaId, ShardId, Term, Ticket,

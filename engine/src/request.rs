@@ -187,6 +187,14 @@ pub enum RequestError {
         /// Bytes of all segments.
         used_bytes: u64,
     },
+    /// Keys and values take all the memory they may: what makes them larger is refused, deletes are not.
+    #[error("keys and values take {used_bytes} of at most {limit_bytes} bytes of memory")]
+    QuotaExceeded {
+        /// What they may take.
+        limit_bytes: u64,
+        /// What they take.
+        used_bytes: u64,
+    },
     /// The disk is nearly full: reads go on, and of writes only what gives space back.
     #[error(
         "{free_bytes} bytes of disk are free, less than {low_bytes}: only deletes and compaction"
@@ -238,6 +246,7 @@ impl RequestError {
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired
             | RequestError::LogBudget { .. }
+            | RequestError::QuotaExceeded { .. }
             | RequestError::DiskLow { .. }
             | RequestError::Cancelled
             | RequestError::ShuttingDown => Happened::NotDone,

@@ -63,6 +63,24 @@ impl Default for RaftSettings {
     }
 }
 
+/// When a core takes less than it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdmissionSettings {
+    /// A shortest wait above this, in milliseconds, is overload.
+    pub target_ms: u64,
+    /// Over how many milliseconds the shortest wait is taken.
+    pub interval_ms: u64,
+}
+
+impl Default for AdmissionSettings {
+    fn default() -> Self {
+        AdmissionSettings {
+            target_ms: 100,
+            interval_ms: 100,
+        }
+    }
+}
+
 /// The numbers of a core. The program runs with the defaults; simulations and tests choose others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -70,6 +88,8 @@ pub struct Settings {
     pub batch: BatchSettings,
     /// How raft is driven.
     pub raft: RaftSettings,
+    /// When new commands are refused.
+    pub admission: AdmissionSettings,
     /// When snapshots are taken.
     pub snapshots: SnapshotSettings,
     /// Deadline of a request that names none, in milliseconds.
@@ -105,6 +125,7 @@ impl Default for Settings {
         Settings {
             batch: BatchSettings::default(),
             raft: RaftSettings::default(),
+            admission: AdmissionSettings::default(),
             snapshots: SnapshotSettings::default(),
             deadline_default_ms: 5_000,
             deadline_max_ms: 60_000,
@@ -206,6 +227,8 @@ impl Settings {
                 8 << 20,
                 1 << 30,
             ),
+            ("admission.target", self.admission.target_ms, 5, 10_000),
+            ("admission.interval", self.admission.interval_ms, 10, 10_000),
             (
                 "deadline.default",
                 self.deadline_default_ms,

@@ -2,6 +2,7 @@
 
 mod counts;
 mod harness;
+mod limits;
 mod slices;
 mod snapshots;
 mod space;

@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use goals::{GoalPart, GoalsArguments};
 pub(crate) use own_measurement::{
-    LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments, RestartArguments,
-    ShardsArguments, SnapshotArguments, Strictness, UnderLoadArguments,
+    AbuseArguments, LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments,
+    RestartArguments, ShardsArguments, SnapshotArguments, Strictness, UnderLoadArguments,
 };
 pub(crate) use range_stream::{MapArguments, RangeStreamArguments, Reader};
 

@@ -35,6 +35,8 @@ pub(crate) enum PerfError {
     NotCounting,
     #[error("the store's data cannot be looked at: {0}")]
     Data(#[from] io::Error),
+    #[error("connections for the measurement cannot be made: {0}")]
+    Connections(io::Error),
     #[error("cannot write the report: {source}")]
     Output { source: io::Error },
     #[error("cannot write the report as JSON: {source}")]

@@ -53,6 +53,8 @@ use arguments::{Arguments, Command};
 use error::Verdict;
 
 fn main() -> ExitCode {
+    // Each connection is a descriptor; what is missing shows when the first one cannot be opened.
+    let _raised = metastore_wal::device::raise_open_files_limit();
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),

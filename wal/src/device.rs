@@ -53,3 +53,4 @@ pub use ring::{Completion, FlushMethod, Ring, RingOptions, RingStatus};
 pub use ring_probe::probe_io_uring;
 pub use source::DirectorySource;
 pub use space::{DiskReserve, FileSystemSpace};
+pub use system::raise_open_files_limit;

@@ -41,10 +41,14 @@ pub(crate) enum Key {
     HistoryMaxRevisions,
     HistoryMaxAge,
     HistoryMaxBytes,
+    MemoryBudget,
+    AdmissionTarget,
+    AdmissionInterval,
     LimitsConnections,
     LimitsCommandsInFlight,
     LimitsHandshakeTimeout,
-    LimitsIdleTimeout,
+    LimitsFrameTimeout,
+    LimitsUnreadTimeout,
     LimitsOutboundBytes,
     LimitsOutboundBytesClose,
     LimitsDeadlineDefault,
@@ -92,7 +96,7 @@ impl Key {
 }
 
 /// Why a name that the design knows is refused; a name that ends in a dot stands for all keys of a section.
-pub(super) const NOT_BUILT: [(&str, &str); 11] = [
+pub(super) const NOT_BUILT: [(&str, &str); 10] = [
     (
         "wal.poll_us",
         "a completed write wakes its core; polling for it is not built",
@@ -116,7 +120,6 @@ pub(super) const NOT_BUILT: [(&str, &str); 11] = [
         "snapshot.chunk_bytes",
         "the chunks of a snapshot are part of its format",
     ),
-    ("memory.", "this version has no memory budget"),
     (
         "limits.key_bytes",
         "the longest key is 4 KiB and is part of the protocol",
@@ -180,7 +183,7 @@ impl KeySpec {
 }
 
 /// Every key, in the order of [`Key`], which is that of the example.
-pub(crate) const KEYS: [KeySpec; 49] = [
+pub(crate) const KEYS: [KeySpec; 53] = [
     spec(
         Key::Data,
         "data",
@@ -422,12 +425,35 @@ pub(crate) const KEYS: [KeySpec; 49] = [
         "Memory that the history of a shard may take. Fixed when the data is formatted.",
     ),
     spec(
+        Key::MemoryBudget,
+        "memory.budget",
+        size(64 * MIB, 64 * 1024 * GIB),
+        "auto",
+        "Memory that the node may use. Beyond it work is refused; deletes pass. At least twice the history of all shards and 64 MiB a core. auto: half of the machine's.",
+    )
+    .or_auto(),
+    spec(
+        Key::AdmissionTarget,
+        "admission.target",
+        duration(5, 10 * SECOND),
+        "100ms",
+        "Commands that wait longer than this for the log, beyond the write under way, are overload when it is the shortest wait of two intervals.",
+    ),
+    spec(
+        Key::AdmissionInterval,
+        "admission.interval",
+        duration(10, 10 * SECOND),
+        "100ms",
+        "The time over which the shortest wait is taken, and for which connections have quotas in overload.",
+    ),
+    spec(
         Key::LimitsConnections,
         "limits.connections",
         count(1, 1_000_000),
-        "8192",
-        "Connections of a core at one time.",
-    ),
+        "auto",
+        "Connections of a core at one time. auto: 16384, or what the limit on open files allows.",
+    )
+    .or_auto(),
     spec(
         Key::LimitsCommandsInFlight,
         "limits.commands_in_flight",
@@ -439,15 +465,22 @@ pub(crate) const KEYS: [KeySpec; 49] = [
         Key::LimitsHandshakeTimeout,
         "limits.handshake_timeout",
         duration(100, HOUR),
-        "5s",
+        "10s",
         "Time from accepting a connection to its hello, and from our last word to the client's closing.",
     ),
     spec(
-        Key::LimitsIdleTimeout,
-        "limits.idle_timeout",
-        duration(SECOND, 24 * HOUR),
-        "10m",
-        "A connection on which nothing is under way and nothing arrives for this long is closed, and one whose client takes nothing of what waits for it for this long.",
+        Key::LimitsFrameTimeout,
+        "limits.frame_timeout",
+        duration(100, HOUR),
+        "30s",
+        "Time from the first byte of a frame to its last; an idle connection without an unfinished frame lives on.",
+    ),
+    spec(
+        Key::LimitsUnreadTimeout,
+        "limits.unread_timeout",
+        duration(100, HOUR),
+        "30s",
+        "A connection whose client takes nothing of what waits for it for this long is closed.",
     ),
     spec(
         Key::LimitsOutboundBytes,

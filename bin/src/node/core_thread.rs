@@ -4,10 +4,10 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use glommio::timer::Timer;
-use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, ShardId};
+use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, MemoryPool, MemoryShare, ShardId};
 use metastore_net::server::{self, ServerOptions};
 use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, RingOptions};
 use metastore_wal::recovery::{self, Recovered};
@@ -34,6 +34,7 @@ pub(crate) struct CoreSetup {
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
     pub(crate) fault: Option<Fault>,
+    pub(crate) memory: Arc<MemoryPool>,
     pub(crate) snapshot_bytes_per_second_max: u64,
     pub(crate) server: ServerOptions,
     pub(crate) facts: CoreFacts,
@@ -116,6 +117,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         log_directory,
         flush_method,
         fault,
+        memory,
         snapshot_bytes_per_second_max,
         facts,
         clock,
@@ -174,6 +176,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         facts,
         disk,
         mesh,
+        memory: MemoryShare::new(memory),
     });
     Ok((Rc::new(driver), server::adopt_stream(wake), report))
 }

@@ -72,7 +72,7 @@ impl DiskWatch {
         }
     }
 
-    /// What is free, in bytes.
+    /// What is free beside the reserve, in bytes.
     pub(crate) fn free_bytes(&self) -> u64 {
         self.0.free_bytes.load(Ordering::Relaxed)
     }
@@ -98,25 +98,34 @@ impl Shared {
         self.reserve.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What a snapshot of the largest shard would take.
+    fn wanted_bytes(&self) -> u64 {
+        let wanted = self.wanted_bytes.iter();
+        let largest_bytes = wanted.map(|bytes| bytes.load(Ordering::Relaxed)).max();
+        largest_bytes
+            .unwrap_or(0)
+            .next_multiple_of(RESERVE_STEP_BYTES)
+    }
+
     fn note(&self, space: FileSystemSpace) {
-        self.free_bytes.store(space.free_bytes, Ordering::Relaxed);
+        // What the reserve lacks is not for others: without it no snapshot could be written that releases the log.
+        let missing_bytes = self
+            .wanted_bytes()
+            .saturating_sub(self.lock_reserve().bytes());
+        let free_bytes = space.free_bytes.saturating_sub(missing_bytes);
+        self.free_bytes.store(free_bytes, Ordering::Relaxed);
         // What is refused at the limit is taken again only well above it, or the store would go back and forth.
         let limit_bytes = match self.is_low.load(Ordering::Relaxed) {
             false => self.low_bytes,
             true => self.low_bytes + self.low_bytes / 4,
         };
-        let is_low = space.free_bytes < limit_bytes;
+        let is_low = free_bytes < limit_bytes;
         self.is_low.store(is_low, Ordering::Relaxed);
     }
 
     /// Lets the reserve grow to what is wanted, as far as the rest of the store does not need the room.
     fn keep_reserve(&self, free_bytes: u64) {
-        let wanted = self.wanted_bytes.iter();
-        let wanted_bytes = wanted
-            .map(|bytes| bytes.load(Ordering::Relaxed))
-            .max()
-            .unwrap_or(0)
-            .next_multiple_of(RESERVE_STEP_BYTES);
+        let wanted_bytes = self.wanted_bytes();
         let mut reserve = self.lock_reserve();
         let missing_bytes = wanted_bytes.saturating_sub(reserve.bytes());
         if missing_bytes > 0 && free_bytes >= missing_bytes + self.low_bytes {
@@ -172,6 +181,26 @@ mod tests {
             [1000, 999, 1000, 1249, 1250, 1000].map(at),
             [false, true, true, true, false, false]
         );
+    }
+
+    #[test]
+    fn what_the_reserve_lacks_is_not_free() {
+        let directory = TestDirectory::new("disk-watch-missing");
+        let watch = DiskWatch::start(directory.path(), Some(1000), 1).expect("it is a disk");
+        watch.want_reserve(CoreId(0), RESERVE_STEP_BYTES);
+        let at = |free_bytes| {
+            watch.0.note(FileSystemSpace {
+                free_bytes,
+                total_bytes: 1 << 40,
+            });
+            watch.0.is_low.load(Ordering::Relaxed)
+        };
+        assert!(at(RESERVE_STEP_BYTES + 999));
+        let grown = watch.0.lock_reserve().grow(RESERVE_STEP_BYTES);
+        grown.expect("a disk has room");
+        assert!(!at(1250));
+        assert!(watch.give_up_reserve().expect("it is ours"));
+        assert!(at(1250));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::time::Duration;
 use glommio::net::UnixStream;
 use glommio::timer::Timer;
 use metastore_engine::{
-    ConnectionId, Core, CoreId, Effect, Effects, Input, MeshBatch, RequestId as EngineRequestId,
-    SnapshotFailed, SnapshotId, SnapshotTicket, Time,
+    Account, ConnectionId, Core, CoreId, Effect, Effects, Input, LoadRoom, MemoryShare, MeshBatch,
+    RequestId as EngineRequestId, SnapshotFailed, SnapshotId, SnapshotTicket, Time,
 };
 use metastore_net::server::{self, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
@@ -25,6 +25,7 @@ use super::clock::Clock;
 use super::disk_space::DiskWatch;
 use super::event::Event;
 use super::halt::{halt, halt_for};
+use super::memory::{CONNECTION_BYTES, CoreMemory};
 use super::outgoing::{MeshSender, Outgoing};
 use super::snapshot_writer::{JobEnd, SnapshotJob, SnapshotWork, SnapshotWriter};
 use super::wire::{self, CoreFacts, DriverCounts};
@@ -51,6 +52,7 @@ pub(crate) struct DriverParts {
     pub(crate) facts: CoreFacts,
     pub(crate) disk: DiskWatch,
     pub(crate) mesh: Option<Box<dyn MeshSender>>,
+    pub(crate) memory: MemoryShare,
 }
 
 /// One core's driver. Everything runs on the core's own thread; the cells are never borrowed across an await.
@@ -68,6 +70,7 @@ pub(crate) struct Driver {
     disk: DiskWatch,
     connections: Connections,
     outgoing: RefCell<Outgoing>,
+    memory: RefCell<CoreMemory>,
     is_stopping: Cell<bool>,
     turn_wanted: Event,
     /// The alarm is set to this; an earlier deadline sets it anew.
@@ -87,6 +90,7 @@ impl Driver {
             facts,
             disk,
             mesh,
+            memory,
         } = parts;
         let cores = usize::from(facts.hello.core_count);
         let background_pause = PauseSwitch::default();
@@ -108,6 +112,7 @@ impl Driver {
             disk,
             connections: Connections::default(),
             outgoing: RefCell::new(Outgoing::new(mesh, cores)),
+            memory: RefCell::new(CoreMemory::new(memory)),
             is_stopping: Cell::new(false),
             turn_wanted: Event::default(),
             alarm: Cell::new(Time(u64::MAX)),
@@ -126,7 +131,7 @@ impl Driver {
     /// Whether, after [`Driver::drain`], no client of this core waits for anything and its log has its mark.
     pub(crate) fn has_finished(&self) -> bool {
         self.connections.in_flight() == 0
-            && self.connections.outbound_bytes() == 0
+            && !self.connections.has_unsent()
             && self.outgoing.borrow().is_empty()
             && self.core.borrow().is_drained()
     }
@@ -172,8 +177,9 @@ impl Driver {
         self.ring_result(self.ring.borrow_mut().submit());
         self.flush_mesh();
         self.connections.flush();
+        self.settle_memory(&effects);
         effects.clear();
-        // Nothing may have been added meanwhile: effects come from steps, and none ran since the take.
+        // Nothing may have been added meanwhile: effects come from steps, and those since the take have none.
         self.effects.replace(effects);
         let mut core = self.core.borrow_mut();
         core.on_turn_executed(finished, self.clock.now());
@@ -202,6 +208,25 @@ impl Driver {
             core.on_slice_executed(kind, began, self.clock.now());
             self.turn_wanted.set();
         }
+    }
+
+    /// Tells the node what this core holds, and the core and its connections what is left.
+    fn settle_memory(&self, effects: &Effects) {
+        let now = self.clock.now();
+        if !self.memory.borrow().is_due(now) {
+            return;
+        }
+        let mut accounts = self.core.borrow().memory();
+        accounts.add(Account::Replies, effects.arena.capacity() as u64);
+        accounts.add(Account::Mesh, self.outgoing.borrow().bytes() as u64);
+        accounts.add(Account::Inbound, self.connections.inbound_bytes() as u64);
+        accounts.add(Account::Outbound, self.connections.outbound_bytes() as u64);
+        let idle_bytes = self.connections.count() * CONNECTION_BYTES;
+        accounts.add(Account::Connections, idle_bytes as u64);
+        let room = self.memory.borrow_mut().settle(now, &accounts);
+        self.step(Input::Memory(room));
+        self.connections
+            .set_node_short(room.load != LoadRoom::Ample);
     }
 
     fn carry_out(self: &Rc<Self>, effect: Effect, arena: &[u8], counts: DriverCounts) {
@@ -448,7 +473,9 @@ impl Driver {
     fn counts(&self) -> DriverCounts {
         DriverCounts {
             connections: self.connections.count(),
+            connection_counts: self.connections.counts(),
             ring_writes: self.ring.borrow().status().writes,
+            memory: self.memory.borrow().counts(),
             disk_free_bytes: self.disk.free_bytes(),
         }
     }

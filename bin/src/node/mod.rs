@@ -11,7 +11,9 @@ mod error;
 mod event;
 mod halt;
 mod layout;
+mod limits;
 mod log_files;
+mod memory;
 mod mesh;
 pub(crate) mod node_file;
 mod options;
@@ -26,12 +28,13 @@ mod wire;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 use metastore_engine::{
-    BootNonce, CoreConfig, CoreId, Identity, LogHistory, Namespaces, ShardLocation, ShardMap,
+    BootNonce, CoreConfig, CoreId, Identity, LogHistory, MemoryPool, Namespaces, ShardLocation,
+    ShardMap,
 };
 use metastore_net::HelloInfo;
 use metastore_net::server::{BindError, bind_socket};
@@ -44,6 +47,7 @@ pub(crate) use self::cpus::parse_list as parse_cpu_list;
 pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
 use self::disk_space::DiskWatch;
 pub(crate) use self::error::StartError;
+use self::limits::{NodeLimits, NodeSize};
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
 pub(crate) use self::options::{
@@ -125,6 +129,19 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         clock,
     }
     .build()?;
+    let limits = NodeLimits::choose(
+        options,
+        NodeSize {
+            cores,
+            history_bytes_max: node.history.bytes_max * node.replicas.len() as u64,
+            log_files: setups
+                .configs
+                .iter()
+                .map(|config| config.log.segments_max() as u64)
+                .sum(),
+        },
+    )?;
+    let memory = MemoryPool::new(limits.budget);
     let disk = DiskWatch::start(data.path(), options.disk_low_bytes, cores)?;
     let (ready, reports) = mpsc::channel();
     let (stopped, stops) = mpsc::channel();
@@ -143,8 +160,9 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
             fault: options.fault,
+            memory: Arc::clone(&memory),
+            server: limits.server,
             snapshot_bytes_per_second_max: options.snapshot_bytes_per_second_max,
-            server: options.server,
             clock,
             disk: disk.clone(),
             board: board.clone(),
@@ -164,7 +182,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     pulse.start();
     drop((ready, stopped));
     let mut warnings = match await_ready(&reports, cores) {
-        Ok(warnings) => warnings,
+        Ok(warnings) => [limits.warnings, warnings].concat(),
         Err(error) => {
             phase.set(Phase::Stopping);
             return Err(error);

@@ -28,6 +28,10 @@ pub(crate) struct NodeOptions {
     pub(crate) history: HistoryOptions,
     pub(crate) settings: Settings,
     pub(crate) server: ServerOptions,
+    /// What the node may use; half of the machine's memory when `None`.
+    pub(crate) memory_budget_bytes: Option<u64>,
+    /// Of each core; as many as the descriptors allow when `None`.
+    pub(crate) connections_max: Option<usize>,
     /// Where metrics and health are answered.
     pub(crate) admin: Option<SocketAddr>,
     /// For tests: what the disk of each core's log does wrong.

@@ -1,5 +1,6 @@
 //! One processor core's share of the store: its replicas, the log they share, and everybody who waits for them.
 
+mod admission;
 mod builder;
 mod intake;
 mod load;
@@ -14,6 +15,8 @@ use std::collections::VecDeque;
 
 use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, Position, ShardId, Ticket};
 
+pub(crate) use self::admission::Admission;
+use self::admission::{Backlog, Lane};
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 pub use self::load::{SnapshotLoad, SnapshotLoadError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
@@ -28,13 +31,14 @@ use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
 use crate::ids::Time;
 use crate::input::Input;
+use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::MeshMessage;
 
 use crate::replica::{Applied, Replica, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
 use crate::rules::Rules;
 use crate::stages::{Stage, Stages};
-use crate::status::{CoreCounters, CoreStatus, WaitingWork};
+use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, WaitingWork};
 
 /// A mark is written when the log was idle this long. With its own flush it is durable well within 10 ms.
 const IDLE_BEFORE_MARK_MS: u64 = 5;
@@ -104,6 +108,7 @@ pub struct Core {
     routes: Vec<Route>,
     answers: Answers,
     merges: Merges,
+    admission: Admission,
     sweeps: Sweeps,
     dirty: Dirty,
     /// Replicas that keep commands back until the log's present write has ended.
@@ -115,6 +120,8 @@ pub struct Core {
     awaiting_log: VecDeque<(Position, usize)>,
     write_started: Time,
     last_write_ended: Time,
+    /// How long the last write took.
+    last_write_ns: u64,
     next_tick: Time,
     is_draining: bool,
     disk: DiskSpace,
@@ -158,6 +165,7 @@ impl Core {
             answers: Answers::new(config.identity.core, config.cores),
             routes,
             merges: Merges::default(),
+            admission: Admission::new(config.settings.admission, now),
             sweeps: Sweeps::default(),
             dirty: Dirty::new(replicas.len()),
             waiting_for_log: Dirty::new(replicas.len()),
@@ -165,6 +173,7 @@ impl Core {
             awaiting_log: VecDeque::new(),
             write_started: now,
             last_write_ended: now,
+            last_write_ns: 0,
             next_tick: now.plus_ms(config.settings.raft.tick_interval_ms),
             is_draining: false,
             disk: DiskSpace::Enough,
@@ -260,10 +269,35 @@ impl Core {
                 command_bytes: self.replicas.iter().map(Replica::waiting_bytes).sum(),
                 unpersisted_readies: self.replicas.iter().map(Replica::unpersisted_readies).sum(),
             },
+            admission: AdmissionStatus {
+                refused: self.admission.refused(),
+                is_refusing: self.admission.is_refusing(),
+                room: *self.admission.memory(),
+            },
+            memory: self.memory(),
             stages: self.stages.summaries(),
             slices: self.slices.summaries(),
             replicas: self.replicas.iter().map(Replica::status).collect(),
         }
+    }
+
+    /// What the core holds, by account; the driver adds what it holds itself.
+    #[must_use]
+    pub fn memory(&self) -> MemoryAccounts {
+        let mut accounts = MemoryAccounts::default();
+        for replica in &self.replicas {
+            replica.add_memory(&mut accounts);
+        }
+        let replies = self.answers.bytes() + self.merges.bytes();
+        accounts.add(Account::Replies, replies as u64);
+        accounts.add(Account::Log, self.log_buffer_bytes());
+        accounts.add(Account::Snapshot, self.snapshots.bytes());
+        accounts
+    }
+
+    fn log_buffer_bytes(&self) -> u64 {
+        let log = &self.config.log;
+        (log.record_bytes_max * log.writes_in_flight_max) as u64
     }
 
     /// When [`Input::Tick`] is due, at the latest.
@@ -315,6 +349,7 @@ impl Core {
             Input::MarkWritten { ticket, buffer } => self.log.on_mark_written(ticket, buffer),
             Input::SegmentPrepared { file } => self.log.on_segment_prepared(file),
             Input::SegmentRemoved { file } => self.log.on_segment_removed(file),
+            Input::Memory(room) => self.admission.on_memory(room),
             Input::DiskSpace(disk) => self.on_disk_space(disk),
             Input::SnapshotDone {
                 ticket,
@@ -334,16 +369,19 @@ impl Core {
         let Some(durable) = self.log.on_written(ticket, buffer) else {
             return;
         };
+        let took_ns = now.nanos_since(self.write_started);
         let times = WriteTimes {
             started: self.write_started,
             ended: now,
+            previous_ns: std::mem::replace(&mut self.last_write_ns, took_ns),
         };
         while let Some(&(position, replica)) = self.awaiting_log.front() {
             if position > durable {
                 break;
             }
             self.awaiting_log.pop_front();
-            if self.replicas[replica].on_durable(&mut self.stages, durable, times) {
+            let (stages, admission) = (&mut self.stages, &mut self.admission);
+            if self.replicas[replica].on_durable(stages, admission, durable, times) {
                 self.dirty.mark(replica);
             }
         }
@@ -390,6 +428,15 @@ impl Core {
             return;
         }
         self.merges.expire(now, out, self.config.identity.core);
+        let waits = self
+            .replicas
+            .iter()
+            .map(|replica| replica.oldest_wait_ns(now));
+        let backlog = Backlog {
+            oldest_ns: waits.max().unwrap_or(0),
+            is_crowded: self.waiting_bytes > self.waiting_bytes_max(Lane::Growing) / 2,
+        };
+        self.admission.on_time(now, backlog);
         self.snapshots.on_tick();
         self.retry_sweeps(now, out);
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;

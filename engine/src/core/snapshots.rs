@@ -78,7 +78,10 @@ pub(super) struct Snapshots {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deed {
-    OfTaking,
+    /// With the memory that was handed out.
+    OfTaking {
+        writing_bytes: usize,
+    },
     RemoveSuperseded,
 }
 
@@ -108,11 +111,21 @@ impl Snapshots {
         self.taking.is_none() && self.tickets.is_empty()
     }
 
+    /// Memory of what is being written, and of buffers that wait to be used again.
+    pub(super) fn bytes(&self) -> u64 {
+        let writing = self.tickets.values().map(|deed| match deed {
+            Deed::OfTaking { writing_bytes } => *writing_bytes,
+            Deed::RemoveSuperseded => 0,
+        });
+        let spare = self.spare_buffers.iter().map(Vec::capacity);
+        (writing.sum::<usize>() + spare.sum::<usize>()) as u64
+    }
+
     fn ticket(&mut self, deed: Deed) -> SnapshotTicket {
         let ticket = SnapshotTicket(self.next_ticket);
         self.next_ticket += 1;
         self.tickets.insert(ticket, deed);
-        if let (Deed::OfTaking, Some(taking)) = (deed, &mut self.taking) {
+        if let (Deed::OfTaking { .. }, Some(taking)) = (deed, &mut self.taking) {
             taking.in_flight += 1;
         }
         ticket
@@ -137,7 +150,7 @@ impl Core {
         match deed.expect("a ticket comes back exactly once") {
             // A file that could not be removed is removed at the next start.
             Deed::RemoveSuperseded => return,
-            Deed::OfTaking => {}
+            Deed::OfTaking { .. } => {}
         }
         let taking = snapshots.taking.as_mut().expect("its snapshot is taken");
         taking.in_flight -= 1;
@@ -309,7 +322,9 @@ impl Core {
             match output {
                 ExportOutput::Bytes(bytes) => {
                     taking.bytes += bytes.len() as u64;
-                    let ticket = self.snapshots.ticket(Deed::OfTaking);
+                    let ticket = self.snapshots.ticket(Deed::OfTaking {
+                        writing_bytes: bytes.capacity(),
+                    });
                     out.queue.push(Effect::WriteSnapshot {
                         ticket,
                         snapshot: id,
@@ -326,7 +341,7 @@ impl Core {
                         Deed::RemoveSuperseded
                     } else {
                         taking.step = Step::Naming;
-                        Deed::OfTaking
+                        Deed::OfTaking { writing_bytes: 0 }
                     };
                     let ticket = self.snapshots.ticket(deed);
                     out.queue.push(Effect::FinishSnapshot {
@@ -386,7 +401,7 @@ impl Core {
         if !self.is_draining {
             self.counters.snapshots_failed += 1;
         }
-        let ticket = self.snapshots.ticket(Deed::OfTaking);
+        let ticket = self.snapshots.ticket(Deed::OfTaking { writing_bytes: 0 });
         out.queue.push(Effect::RemoveSnapshot { ticket, snapshot });
     }
 }

@@ -23,12 +23,14 @@ use raft::{RawNode, StateRole};
 
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::parts::RangeParts;
-use self::reads::Reads;
+use self::reads::{PendingRead, Reads};
 use self::snapshots::{Exporting, LastSnapshot};
 use self::tail::EntryTail;
 use crate::answers::Answers;
+use crate::core::Admission;
 use crate::effect::Effects;
 use crate::ids::{BootNonce, Time};
+use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::Token;
 use crate::request::{OVERLOADED_RETRY_MS, RequestError};
 use crate::settings::Settings;
@@ -54,6 +56,8 @@ pub(crate) struct Turn<'a> {
 pub(crate) struct WriteTimes {
     pub(crate) started: Time,
     pub(crate) ended: Time,
+    /// How long the write before it took.
+    pub(crate) previous_ns: u64,
 }
 
 /// A Ready whose record is not durable yet.
@@ -302,6 +306,7 @@ impl Replica {
                 bytes,
                 pending: sealed.pending,
                 deadline_first: sealed.deadline_first,
+                opened_at: sealed.opened_at,
                 proposed_at: turn.now,
                 durable_at: None,
             }),
@@ -447,6 +452,7 @@ impl Replica {
     pub(crate) fn on_durable(
         &mut self,
         stages: &mut Stages,
+        admission: &mut Admission,
         position: Position,
         times: WriteTimes,
     ) -> bool {
@@ -463,6 +469,9 @@ impl Replica {
         };
         for batch in self.proposals.on_durable(newest.last_index, times.ended) {
             let commands = batch.pending.len() as u64;
+            let queued = times.started.nanos_since(batch.opened_at);
+            // A command always waits for the write that is under way when it comes; only more than that is a queue.
+            admission.on_written(queued.saturating_sub(times.previous_ns), commands);
             let waited = times.started.nanos_since(batch.proposed_at);
             stages.record(Stage::Propose, waited, commands);
             stages.record(
@@ -477,6 +486,25 @@ impl Replica {
     }
 
     // ---- What it reports ----
+
+    /// How long the oldest command waits that is not durable.
+    pub(crate) fn oldest_wait_ns(&self, now: Time) -> u64 {
+        self.proposals.oldest_wait_ns(now)
+    }
+
+    /// Adds what this replica holds to the accounts of its core.
+    pub(crate) fn add_memory(&self, accounts: &mut MemoryAccounts) {
+        let state = self.state.memory();
+        accounts.add(Account::State, state.state_bytes);
+        accounts.add(Account::History, state.history_bytes);
+        accounts.add(Account::Tail, self.node.store().bytes() as u64);
+        let pending = self.open.memory_bytes() + self.proposals.memory_bytes();
+        accounts.add(Account::OpenBatches, pending as u64);
+        let (reads, key_bytes) = self.reads.waiting();
+        let reads_bytes = reads * size_of::<PendingRead>() + key_bytes;
+        accounts.add(Account::Reads, reads_bytes as u64);
+        accounts.add(Account::Snapshot, self.export_bytes());
+    }
 
     pub(crate) fn status(&self) -> ReplicaStatus {
         let raft = &self.node.raft;

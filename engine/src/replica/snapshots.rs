@@ -90,6 +90,14 @@ impl Replica {
         entries > 0 && (is_due_by_log || is_due_by_count || is_due_by_time)
     }
 
+    /// Memory of what was exported and is not handed out yet.
+    pub(super) fn export_bytes(&self) -> u64 {
+        let exporting = self.exporting.as_ref();
+        exporting.map_or(0, |exporting| {
+            (exporting.items.capacity() + exporting.file_bytes.capacity()) as u64
+        })
+    }
+
     /// Applied entries that the last snapshot does not cover.
     pub(crate) fn uncovered_entries(&self) -> u64 {
         let (snapshot_index, _) = self.node.store().snapshot();

@@ -79,6 +79,11 @@ impl EntryTail {
         &self.members
     }
 
+    /// Bytes of the entries in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries_bytes
+    }
+
     /// Index of the last entry.
     pub(crate) fn last(&self) -> u64 {
         self.last_index

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use metastore_engine::{
-    CoreConfig, Input, LogHistory, LogIndex, RequestError, ShardId, SnapshotId, StartError, Term,
-    Time,
+    Account, CoreConfig, Input, LogHistory, LogIndex, RequestError, ShardId, SnapshotId,
+    StartError, Term, Time,
 };
 use metastore_statemachine::{Command, OutcomeCode};
 
@@ -382,4 +382,22 @@ fn a_snapshot_names_term_and_index_of_what_it_covers() {
     };
     assert_eq!(named, [expected]);
     assert!(applied > LogIndex(8));
+}
+
+#[test]
+fn what_a_snapshot_takes_of_memory_is_in_its_account_and_given_back() {
+    let mut node = node(1, Some(4));
+    node.holds_snapshots = true;
+    let account = |node: &TestNode| node.cores[0].core.memory().get(Account::Snapshot);
+    assert_eq!(account(&node), 0);
+    put_some(&mut node, 0, 40);
+    node.pass_ms(50);
+    node.settle();
+    assert!(node.has_snapshot_work(0));
+    let writing = account(&node);
+    assert!((4096..1 << 20).contains(&writing), "{writing}");
+    node.holds_snapshots = false;
+    node.settle();
+    // Buffers are kept for the next one.
+    assert!(account(&node) <= writing);
 }

@@ -112,6 +112,7 @@ impl Answered<'_> {
             | RequestError::Compacted { .. }
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired
+            | RequestError::QuotaExceeded { .. }
             | RequestError::Cancelled
             | RequestError::ShuttingDown => {}
         }

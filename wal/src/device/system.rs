@@ -131,6 +131,26 @@ pub(super) fn open_files_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Lets the process open as many files as it may at all, and says how many that are. What a shell allows by default is
+/// far less than a server or a load generator with thousands of connections needs.
+///
+/// # Errors
+/// What the kernel says.
+pub fn raise_open_files_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live `rlimit`.
+    checked(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: the pointer is to a live `rlimit`.
+        checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    }
+    Ok(limit.rlim_cur)
+}
+
 /// The driver's and the device's number in a file's device number.
 pub(super) fn device_numbers(device: u64) -> (u32, u32) {
     (libc::major(device), libc::minor(device))
