@@ -130,6 +130,8 @@ impl WorldReport {
         self.power_losses += other.power_losses;
         self.recoveries += other.recoveries;
         self.torn_tails += other.torn_tails;
+        self.full_disks += other.full_disks;
+        self.starts_without_room += other.starts_without_room;
         self.refused_damages += other.refused_damages;
         self.refused_snapshots += other.refused_snapshots;
         self.disk_failures += other.disk_failures;
@@ -195,8 +197,8 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "{} snapshots taken, {} loaded; {} mutations refused by the budget",
-            total.node.snapshots, total.node.loads, total.tally.refused_by_budget
+            "{} snapshots taken, {} loaded; the disk was filled {} times; {} mutations refused by budget or disk",
+            total.node.snapshots, total.node.loads, total.full_disks, total.tally.refused_by_budget
         )?;
         write!(formatter, "{reuse}")
     }

@@ -206,6 +206,12 @@ pub enum Violation {
         /// After how long.
         after_ms: u64,
     },
+    /// Faults have stopped and yet nothing is written.
+    #[error("writes are still refused {after_ms} ms after the last fault")]
+    StillRefused {
+        /// After how long.
+        after_ms: u64,
+    },
     /// What clients saw of a key fits no order of events.
     #[error("{key:?}: {what}")]
     History {

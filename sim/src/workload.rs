@@ -133,6 +133,18 @@ impl Workload {
         }
     }
 
+    /// A put that nothing keeps from being done.
+    pub fn draw_put(&mut self) -> Mutation {
+        let (key, _) = self.draw_key();
+        Mutation {
+            kind: CommandKind::Put,
+            key: [directory_of(&key), b"plain-0"].concat(),
+            value: self.draw_value(CommandKind::Put),
+            condition: Condition::Always,
+            previous: PreviousRow::NotWanted,
+        }
+    }
+
     fn draw_range(&mut self) -> RangeOf {
         let directory = format!("/d{}/", self.random.below(DIRECTORIES)).into_bytes();
         let (prefix, scope) = self.random.weighted(&[

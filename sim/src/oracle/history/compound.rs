@@ -289,3 +289,6 @@ fn deletion(kind: CommandKind, key: Vec<u8>) -> Mutation {
         previous: PreviousRow::NotWanted,
     }
 }
+
+#[cfg(test)]
+mod tests;
