@@ -322,7 +322,10 @@ impl Node {
                 self.step(now, Input::SegmentRemoved { file }, machine);
             }
             NodeEvent::SnapshotDone => self.on_snapshot_done(now, machine),
-            NodeEvent::Turn => self.is_turn_scheduled = false,
+            NodeEvent::Turn => {
+                self.is_turn_scheduled = false;
+                self.watch_disk(now, machine);
+            }
             NodeEvent::Slice => {
                 self.is_slice_scheduled = false;
                 self.run_slice(now, machine);

@@ -197,8 +197,13 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "{} snapshots taken, {} loaded; the disk was filled {} times; {} mutations refused by budget or disk",
-            total.node.snapshots, total.node.loads, total.full_disks, total.tally.refused_by_budget
+            "{} snapshots taken, {} loaded; the disk was filled {} times and low {} times, {} last starts waited for room; {} mutations refused by budget or disk",
+            total.node.snapshots,
+            total.node.loads,
+            total.full_disks,
+            total.node.low_disks,
+            total.starts_without_room,
+            total.tally.refused_by_budget
         )?;
         write!(formatter, "{reuse}")
     }

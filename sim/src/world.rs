@@ -258,8 +258,11 @@ impl World {
             self.run_until_answered()?;
             self.bench.check_states()?;
         } else {
-            // Starts while the disk was full have used up what was prepared: this one waits for room.
+            // Each start begins a segment. When a row of them has used up what was prepared, and the log itself has filled
+            // the disk, it waits until somebody makes room.
             self.report.starts_without_room += 1;
+            let enlarged = self.plan.capacity_bytes.saturating_mul(2);
+            self.bench.disk.set_capacity(enlarged);
         }
         // Without another start it takes writes again.
         self.bench.disk.set_foreign(0);

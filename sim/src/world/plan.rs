@@ -84,7 +84,7 @@ impl WorldPlan {
             false => u64::MAX,
         };
         let node = NodeConfig {
-            disk_low_bytes: if is_small { 2 * SEGMENT_BYTES } else { 0 },
+            disk_low_bytes: if is_small { 6 * SEGMENT_BYTES } else { 0 },
             shards: random.weighted(&[(1, 1), (3, 4)]),
             log,
             settings: settings(random),
