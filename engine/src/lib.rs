@@ -29,6 +29,7 @@ mod mesh;
 mod replica;
 mod request;
 mod router;
+mod rules;
 mod settings;
 pub mod snapshot;
 mod span;
@@ -53,6 +54,8 @@ pub use crate::request::{
 pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
+#[cfg(feature = "testing")]
+pub use crate::rules::Rules;
 pub use crate::settings::{
     AdmissionSettings, BatchSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES, Settings,
     SettingsError, SnapshotSettings,

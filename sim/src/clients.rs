@@ -8,7 +8,7 @@ use metastore_engine::{ConnectionId, Input, Reply, Request, RequestId};
 use metastore_statemachine::{Command, GetQuery, Projection, RangeQuery};
 
 use self::answered::{Answered, Fault};
-use crate::operation::{NAMESPACE, Operation, RangeOf};
+use crate::operation::{Change, NAMESPACE, Operation, RangeOf};
 use crate::oracle::{Oracle, Sent};
 use crate::violation::Violation;
 use crate::workload::Known;
@@ -38,6 +38,10 @@ struct Client {
 pub struct Tally {
     /// Mutations that were answered with an outcome.
     pub acknowledged: u64,
+    /// Transactions and commits among them that were done.
+    pub compounds_done: u64,
+    /// Those that ran into something.
+    pub compounds_failed: u64,
     /// Mutations that were refused: certainly not done.
     pub refused: u64,
     /// Mutations of which nobody knows.
@@ -136,11 +140,7 @@ impl Clients {
         let client = &mut self.clients[client];
         let request = RequestId(client.next_request);
         client.next_request += 1;
-        let commands: Vec<Vec<u8>> = operation
-            .mutations()
-            .iter()
-            .map(|mutation| mutation.encoded())
-            .collect();
+        let commands: Vec<Vec<u8>> = operation.changes().iter().map(Change::encoded).collect();
         let pending = Pending {
             sent: oracle.on_sent(&commands),
             commands,
@@ -164,9 +164,9 @@ impl Clients {
     pub fn reconnect(&mut self, client: usize, oracle: &mut Oracle) -> ConnectionId {
         let client = &mut self.clients[client];
         for pending in std::mem::take(&mut client.pending).into_values() {
-            for mutation in pending.operation.mutations() {
+            for change in pending.operation.changes() {
                 self.tally.unknown += 1;
-                oracle.on_unknown(mutation, &pending.sent);
+                oracle.on_unknown(change, &pending.sent);
             }
         }
         let broken = client.connection;
@@ -232,7 +232,7 @@ impl Clients {
 impl Pending {
     fn deliver(&self, deliver: &mut dyn FnMut(Request<'_>)) {
         match &self.operation {
-            Operation::Mutate(_) => {
+            Operation::Mutate(_) | Operation::Compound(_) => {
                 let bytes = &self.commands[0];
                 let (command, _) = Command::decode(bytes).expect("clients send commands");
                 deliver(Request::Command { command, bytes });

@@ -78,6 +78,8 @@ pub struct DiskFaults {
     pub io_error_per_mille: u64,
     /// Writes that are cut short.
     pub short_write_per_mille: u64,
+    /// Writes that find no room in their middle, as on file systems that copy what is written over.
+    pub full_write_per_mille: u64,
     /// The device confirms durable writes and flushes that it keeps in its cache.
     pub lies_about_flushes: bool,
     /// Things done to the files of snapshots that fail.
@@ -151,6 +153,8 @@ pub struct Disk {
     snapshots: SnapshotFiles,
     next_ticket: u64,
     capacity_bytes: u64,
+    foreign_bytes: u64,
+    reserve_bytes: u64,
     /// What goes wrong.
     pub faults: DiskFaults,
     /// How long operations take.
@@ -169,6 +173,8 @@ impl Disk {
             snapshots: SnapshotFiles::default(),
             next_ticket: 0,
             capacity_bytes: u64::MAX,
+            foreign_bytes: 0,
+            reserve_bytes: 0,
             faults: DiskFaults::default(),
             latency,
         }
@@ -179,13 +185,39 @@ impl Disk {
         self.capacity_bytes = bytes;
     }
 
-    /// What all files take.
+    /// Sets how much the files of others take: at most what is free.
+    pub fn set_foreign(&mut self, bytes: u64) {
+        self.foreign_bytes = 0;
+        self.foreign_bytes = bytes.min(self.free_bytes());
+    }
+
+    /// What all files of the node take, the reserve included.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        self.files
-            .values()
-            .map(|file| file.durable.len() as u64)
-            .sum()
+        let log = self.files.values().map(|file| file.durable.len() as u64);
+        log.sum::<u64>() + self.snapshots.used_bytes() + self.reserve_bytes
+    }
+
+    /// What is free.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        let taken_bytes = self.used_bytes() + self.foreign_bytes;
+        self.capacity_bytes.saturating_sub(taken_bytes)
+    }
+
+    /// What is kept for a snapshot that finds the disk full.
+    #[must_use]
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
+    /// Keeps so much for a snapshot that finds the disk full. There is room for it.
+    pub fn set_reserve(&mut self, bytes: u64) {
+        self.reserve_bytes = bytes;
+        assert!(
+            self.capacity_bytes >= self.used_bytes() + self.foreign_bytes,
+            "the reserve has room"
+        );
     }
 
     /// How long the next operation takes.
@@ -217,7 +249,7 @@ impl Disk {
     /// # Errors
     /// When there is no room for it.
     pub fn begin_prepare(&mut self, file: FileName, bytes: u64) -> Result<(), DiskError> {
-        if self.used_bytes() + bytes > self.capacity_bytes {
+        if bytes > self.free_bytes() {
             return Err(DiskError::Full { bytes });
         }
         self.format_file(
@@ -321,7 +353,8 @@ impl Disk {
         }
         let sectors = write.bytes.len() / SECTOR_BYTES;
         let is_short = sectors > 1 && self.random.chance(self.faults.short_write_per_mille);
-        let written_bytes = if is_short {
+        let is_full = self.random.chance(self.faults.full_write_per_mille);
+        let written_bytes = if is_short || is_full {
             SECTOR_BYTES * self.random.index(sectors)
         } else {
             write.bytes.len()
@@ -339,6 +372,10 @@ impl Disk {
             } else {
                 file.cache.insert(sector, sector_of(bytes));
             }
+        }
+        if is_full {
+            let bytes = (write.bytes.len() - written_bytes) as u64;
+            return Err(DiskError::Full { bytes });
         }
         Ok(if is_short {
             IoEnd::Short { written_bytes }

@@ -11,13 +11,21 @@
 //! | `snapshot-named-before-flush` | driver | the file of a snapshot gets its name before its content is durable | power loss |
 //! | `truncate-at-or-below-watermark` | recovery | damage to what was durable is cut off like a torn tail | a damaged record |
 //! | `stale-record-of-reused-segment` | recovery | records of a file's earlier life are not told apart | reuse of segments |
+//! | `snapshot-recorded-before-named` | engine | the log is told of a snapshot before its file has its name, and releases what it covers | power loss |
+//! | `old-snapshot-removed-first` | engine | the file that a snapshot replaces is removed before the log names the new one | power loss |
+//! | `snapshot-labelled-behind-state` | engine | the index of a snapshot is saved apart from its state, and is one entry behind | states compared after a start |
+//! | `snapshot-chunk-not-checked` | engine | a start checks the headers of a snapshot's chunks and not their bytes | a damaged snapshot |
+//! | `record-body-not-checked` | recovery | a start checks the headers of records and not their bodies | power loss, a damaged record |
+//! | `torn-segment-start-refused` | recovery | a segment whose first record was torn counts as damaged | power loss while a segment is begun |
+//! | `full-disk-write-taken-as-whole` | driver | a write that found no room in its middle counts as complete, and the next one follows it | a full disk |
 //!
-//! Those of the driver and the device are switches of the simulator. Those of recovery are switches in the log that
-//! exist only with its feature `testing`.
+//! Those of the driver and the device are switches of the simulator. Those of recovery and engine are switches in the
+//! log and in the core that exist only with their feature `testing`, which no server is built with.
 
 use std::fmt;
 use std::str::FromStr;
 
+use metastore_engine::Rules as CoreRules;
 use metastore_wal::recovery::Rules;
 use thiserror::Error;
 
@@ -42,11 +50,25 @@ pub enum Mutant {
     TruncateAtOrBelowWatermark,
     /// Records of a file's earlier life are not told apart.
     StaleRecordOfReusedSegment,
+    /// The log is told of a snapshot, and given up, before the snapshot's file has its name.
+    SnapshotRecordedBeforeNamed,
+    /// The file that a snapshot replaces is removed before the log names the new one.
+    OldSnapshotRemovedFirst,
+    /// A snapshot's index is not that of the state in it.
+    SnapshotLabelledBehindState,
+    /// A start checks the headers of a snapshot's chunks and not their bytes.
+    SnapshotChunkNotChecked,
+    /// A start checks the headers of records and not their bodies.
+    RecordBodyNotChecked,
+    /// After a crash while a segment was begun, the node does not start.
+    TornSegmentStartRefused,
+    /// A write that found no room in its middle counts as complete.
+    FullDiskWriteTakenAsWhole,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 9] = [
+    pub const ALL: [Mutant; 16] = [
         Mutant::AcknowledgeBeforeFlush,
         Mutant::SkippedFlush,
         Mutant::FlushBeforeWrite,
@@ -56,6 +78,13 @@ impl Mutant {
         Mutant::SnapshotNamedBeforeFlush,
         Mutant::TruncateAtOrBelowWatermark,
         Mutant::StaleRecordOfReusedSegment,
+        Mutant::SnapshotRecordedBeforeNamed,
+        Mutant::OldSnapshotRemovedFirst,
+        Mutant::SnapshotLabelledBehindState,
+        Mutant::SnapshotChunkNotChecked,
+        Mutant::RecordBodyNotChecked,
+        Mutant::TornSegmentStartRefused,
+        Mutant::FullDiskWriteTakenAsWhole,
     ];
 
     /// Its name on the command line.
@@ -71,6 +100,13 @@ impl Mutant {
             Mutant::SnapshotNamedBeforeFlush => "snapshot-named-before-flush",
             Mutant::TruncateAtOrBelowWatermark => "truncate-at-or-below-watermark",
             Mutant::StaleRecordOfReusedSegment => "stale-record-of-reused-segment",
+            Mutant::SnapshotRecordedBeforeNamed => "snapshot-recorded-before-named",
+            Mutant::OldSnapshotRemovedFirst => "old-snapshot-removed-first",
+            Mutant::SnapshotLabelledBehindState => "snapshot-labelled-behind-state",
+            Mutant::SnapshotChunkNotChecked => "snapshot-chunk-not-checked",
+            Mutant::RecordBodyNotChecked => "record-body-not-checked",
+            Mutant::TornSegmentStartRefused => "torn-segment-start-refused",
+            Mutant::FullDiskWriteTakenAsWhole => "full-disk-write-taken-as-whole",
         }
     }
 
@@ -80,16 +116,21 @@ impl Mutant {
         match mutant {
             Some(Mutant::TruncateAtOrBelowWatermark) => Rules::DamageIsTorn,
             Some(Mutant::StaleRecordOfReusedSegment) => Rules::StaleIsLive,
-            Some(
-                Mutant::AcknowledgeBeforeFlush
-                | Mutant::SkippedFlush
-                | Mutant::FlushBeforeWrite
-                | Mutant::ShortWriteTakenAsWhole
-                | Mutant::ErrorTakenAsSuccess
-                | Mutant::RecoveryFromCache
-                | Mutant::SnapshotNamedBeforeFlush,
-            )
-            | None => Rules::Complete,
+            Some(Mutant::TornSegmentStartRefused) => Rules::TornSegmentStartIsDamage,
+            Some(Mutant::RecordBodyNotChecked) => Rules::BodyIsNotChecked,
+            Some(_) | None => Rules::Complete,
+        }
+    }
+
+    /// The orders and checks of a core that has this bug, or none.
+    #[must_use]
+    pub fn core_rules(mutant: Option<Mutant>) -> CoreRules {
+        match mutant {
+            Some(Mutant::SnapshotRecordedBeforeNamed) => CoreRules::RecordedBeforeNamed,
+            Some(Mutant::OldSnapshotRemovedFirst) => CoreRules::RemovedBeforeRecorded,
+            Some(Mutant::SnapshotLabelledBehindState) => CoreRules::LabelBehindState,
+            Some(Mutant::SnapshotChunkNotChecked) => CoreRules::ChunkIsNotChecked,
+            Some(_) | None => CoreRules::Complete,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One node: a core and what carries out its effects. It does what a server's driver does, on a simulated disk.
 
 mod config;
+mod disk_space;
 mod log_io;
 mod snapshots;
 mod writes;
@@ -136,6 +137,7 @@ pub struct Node {
     next_io: u64,
     /// What was asked for the files of snapshots; the first of it is being done.
     snapshot_jobs: VecDeque<SnapshotJob>,
+    is_disk_low: bool,
     is_turn_scheduled: bool,
     is_slice_scheduled: bool,
     wake_at: Option<Time>,
@@ -153,6 +155,8 @@ pub struct NodeCounters {
     pub segments: u64,
     /// Segments for which there was no room.
     pub full_disks: u64,
+    /// Times that the disk became low.
+    pub low_disks: u64,
     /// Records and marks written.
     pub writes: u64,
     /// Snapshots that got their name.
@@ -168,6 +172,7 @@ impl NodeCounters {
         self.short_writes += other.short_writes;
         self.segments += other.segments;
         self.full_disks += other.full_disks;
+        self.low_disks += other.low_disks;
         self.writes += other.writes;
         self.snapshots += other.snapshots;
         self.loads += other.loads;
@@ -197,7 +202,8 @@ impl Node {
             disk.flush_all().map_err(StartFailure::DiskFailed)?;
         }
         let builder = CoreBuilder::new(config.core(boot))
-            .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?;
+            .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?
+            .with_rules(Mutant::core_rules(config.mutant));
         let mut survivors = Survivors::default();
         let rules = Mutant::recovery_rules(config.mutant);
         let mut loader = Loader {
@@ -235,6 +241,7 @@ impl Node {
             ios: BTreeMap::new(),
             next_io: 0,
             snapshot_jobs: VecDeque::new(),
+            is_disk_low: false,
             is_turn_scheduled: false,
             is_slice_scheduled: false,
             wake_at: None,
@@ -315,13 +322,17 @@ impl Node {
                 self.step(now, Input::SegmentRemoved { file }, machine);
             }
             NodeEvent::SnapshotDone => self.on_snapshot_done(now, machine),
-            NodeEvent::Turn => self.is_turn_scheduled = false,
+            NodeEvent::Turn => {
+                self.is_turn_scheduled = false;
+                self.watch_disk(now, machine);
+            }
             NodeEvent::Slice => {
                 self.is_slice_scheduled = false;
                 self.run_slice(now, machine);
             }
             NodeEvent::Wake => {
                 self.wake_at = None;
+                self.watch_disk(now, machine);
                 self.step(now, Input::Tick, machine);
             }
         }

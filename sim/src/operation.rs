@@ -1,6 +1,10 @@
 //! What a client asks for, with owned bytes, independent of how it is sent.
 
+mod compound;
+
 use metastore_statemachine::{Command, CommandKind, Direction, NamespaceId, Revision, Scope};
+
+pub use compound::{Commit, Compare, Compound, DirectoryRange, Step, Subject, Target, Txn};
 
 /// The namespace of all simulated clients.
 pub const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;
@@ -45,7 +49,9 @@ pub enum PreviousRow {
 pub enum Operation {
     /// One mutation.
     Mutate(Mutation),
-    /// Several, in one request.
+    /// A command on more than one key.
+    Compound(Compound),
+    /// Several mutations, in one request.
     Batch(Vec<Mutation>),
     /// One key, now or at a revision of its shard.
     Get {
@@ -86,6 +92,14 @@ impl Mutation {
     /// Its bytes as they stand in a request and in the log.
     #[must_use]
     pub fn encoded(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.command().encode_into(&mut bytes);
+        bytes
+    }
+
+    /// It as a command.
+    #[must_use]
+    pub fn command(&self) -> Command<'_> {
         let operand = || {
             let operand: &[u8; 8] = self
                 .value
@@ -105,7 +119,7 @@ impl Mutation {
             | CommandKind::Txn
             | CommandKind::Commit
             | CommandKind::Compact => {
-                unreachable!("the workload has only commands on single keys")
+                unreachable!("a mutation is about one key")
             }
         };
         command = match self.condition {
@@ -113,13 +127,10 @@ impl Mutation {
             Condition::IfAbsent => command.with_if_absent(),
             Condition::IfRevision(revision) => command.with_expected_revision(revision),
         };
-        command = match self.previous {
+        match self.previous {
             PreviousRow::Wanted => command.with_return_previous(),
             PreviousRow::NotWanted => command,
-        };
-        let mut bytes = Vec::new();
-        command.encode_into(&mut bytes);
-        bytes
+        }
     }
 }
 
@@ -157,6 +168,7 @@ impl Operation {
             Operation::Range(range) => Some(range.clone()),
             Operation::Audit => Some(RangeOf::everything()),
             Operation::Mutate(_)
+            | Operation::Compound(_)
             | Operation::Batch(_)
             | Operation::Get { .. }
             | Operation::GetMany { .. }
@@ -164,17 +176,38 @@ impl Operation {
         }
     }
 
-    /// The mutations in it, in order.
+    /// What it may change, in order: each has an outcome of its own.
     #[must_use]
-    pub fn mutations(&self) -> &[Mutation] {
+    pub fn changes(&self) -> Vec<Change<'_>> {
         match self {
-            Operation::Mutate(mutation) => std::slice::from_ref(mutation),
-            Operation::Batch(mutations) => mutations,
+            Operation::Mutate(mutation) => vec![Change::Mutation(mutation)],
+            Operation::Compound(compound) => vec![Change::Compound(compound)],
+            Operation::Batch(mutations) => mutations.iter().map(Change::Mutation).collect(),
             Operation::Get { .. }
             | Operation::GetMany { .. }
             | Operation::Range(_)
             | Operation::Audit
-            | Operation::Status => &[],
+            | Operation::Status => Vec::new(),
+        }
+    }
+}
+
+/// Something that has one outcome.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// Of one key.
+    Mutation(&'a Mutation),
+    /// Of several.
+    Compound(&'a Compound),
+}
+
+impl Change<'_> {
+    /// Its bytes as they stand in a request and in the log.
+    #[must_use]
+    pub fn encoded(&self) -> Vec<u8> {
+        match self {
+            Change::Mutation(mutation) => mutation.encoded(),
+            Change::Compound(compound) => compound.encoded(),
         }
     }
 }

@@ -12,13 +12,14 @@ mod model;
 use std::collections::BTreeMap;
 
 use metastore_engine::ShardId;
+use metastore_net::blocking::OwnedOutcome;
 use metastore_statemachine::{Outcome, Revision, Row};
 
 pub use history::{Attempt, AttemptEnd, FoundRow, History, Moment, Sighting};
 pub use ledger::{Floor, Ledger, RecordPlace, Survivors};
 pub use model::{Model, ModelOutcome, ModelRow};
 
-use crate::operation::{Mutation, RangeOf};
+use crate::operation::{Change, RangeOf};
 use crate::violation::Violation;
 
 /// Who checks.
@@ -99,12 +100,15 @@ impl Oracle {
     }
 
     /// Nobody will ever say how a mutation ended.
-    pub fn on_unknown(&mut self, mutation: &Mutation, sent: &Sent) {
-        self.history.add_attempt(Attempt {
-            mutation: mutation.clone(),
-            sent: sent.at,
-            end: AttemptEnd::Unknown,
-        });
+    pub fn on_unknown(&mut self, change: Change<'_>, sent: &Sent) {
+        match change {
+            Change::Mutation(mutation) => self.history.add_attempt(Attempt {
+                mutation: mutation.clone(),
+                sent: sent.at,
+                end: AttemptEnd::Unknown,
+            }),
+            Change::Compound(compound) => self.history.add_unknown_compound(compound, sent.at),
+        }
     }
 
     /// A mutation was answered with an outcome.
@@ -113,16 +117,22 @@ impl Oracle {
     /// The answer does not follow from what is durable.
     pub fn on_acknowledged(
         &mut self,
-        (mutation, command): (&Mutation, &[u8]),
+        (change, command): (Change<'_>, &[u8]),
         sent: &Sent,
         outcome: &Outcome<'_>,
     ) -> Result<(), Violation> {
         let at = self.moment();
-        self.history.add_attempt(Attempt {
-            mutation: mutation.clone(),
-            sent: sent.at,
-            end: AttemptEnd::answered(outcome, at),
-        });
+        match change {
+            Change::Mutation(mutation) => self.history.add_attempt(Attempt {
+                mutation: mutation.clone(),
+                sent: sent.at,
+                end: AttemptEnd::answered(outcome, at),
+            }),
+            Change::Compound(compound) => {
+                let outcome = OwnedOutcome::from(*outcome);
+                self.history.add_compound(compound, &outcome, (sent.at, at));
+            }
+        }
         match &mut self.ledger {
             Some(ledger) => ledger.on_acknowledged(command, &sent.floor, outcome),
             None => Ok(()),

@@ -130,12 +130,17 @@ impl WorldReport {
         self.power_losses += other.power_losses;
         self.recoveries += other.recoveries;
         self.torn_tails += other.torn_tails;
+        self.full_disks += other.full_disks;
+        self.starts_without_room += other.starts_without_room;
         self.refused_damages += other.refused_damages;
+        self.refused_snapshots += other.refused_snapshots;
         self.disk_failures += other.disk_failures;
         self.states_compared += other.states_compared;
         let (tally, more) = (&mut self.tally, &other.tally);
         tally.acknowledged += more.acknowledged;
         tally.refused += more.refused;
+        tally.compounds_done += more.compounds_done;
+        tally.compounds_failed += more.compounds_failed;
         tally.unknown += more.unknown;
         tally.reads += more.reads;
         tally.ranges += more.ranges;
@@ -166,13 +171,19 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "{} recoveries, {} torn tails cut, {} damaged logs refused, {} states compared",
-            total.recoveries, total.torn_tails, total.refused_damages, total.states_compared
+            "{} recoveries, {} torn tails cut, {} damaged logs and {} damaged snapshots refused, {} states compared",
+            total.recoveries,
+            total.torn_tails,
+            total.refused_damages,
+            total.refused_snapshots,
+            total.states_compared
         )?;
         writeln!(
             formatter,
-            "{} mutations acknowledged, {} refused, {} unknown; {} reads, {} ranges, {} audits",
+            "{} commands acknowledged ({} with structure done, {} not), {} refused, {} unknown; {} reads, {} ranges, {} audits",
             tally.acknowledged,
+            tally.compounds_done,
+            tally.compounds_failed,
             tally.refused,
             tally.unknown,
             tally.reads,
@@ -186,8 +197,13 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "{} snapshots taken, {} loaded; {} mutations refused by the budget",
-            total.node.snapshots, total.node.loads, total.tally.refused_by_budget
+            "{} snapshots taken, {} loaded; the disk was filled {} times and low {} times, {} last starts waited for room; {} mutations refused by budget or disk",
+            total.node.snapshots,
+            total.node.loads,
+            total.full_disks,
+            total.node.low_disks,
+            total.starts_without_room,
+            total.tally.refused_by_budget
         )?;
         write!(formatter, "{reuse}")
     }

@@ -171,6 +171,9 @@ pub enum Violation {
         /// The record.
         sequence: u64,
     },
+    /// A damaged snapshot was loaded.
+    #[error("a start loaded a snapshot that is damaged")]
+    SnapshotDamageAccepted,
     /// A recovered core does not start.
     #[error("the core does not start: {0}")]
     StartRefused(StartError),
@@ -200,6 +203,12 @@ pub enum Violation {
     Stuck {
         /// How many.
         waiting: usize,
+        /// After how long.
+        after_ms: u64,
+    },
+    /// Faults have stopped and yet nothing is written.
+    #[error("writes are still refused {after_ms} ms after the last fault")]
+    StillRefused {
         /// After how long.
         after_ms: u64,
     },

@@ -1,5 +1,7 @@
 //! What clients ask for: few keys, so that they meet, and every value different, so that each can be told from all others.
 
+mod compound;
+
 use std::collections::BTreeMap;
 
 use metastore_statemachine::{CommandKind, Direction, Revision, Scope};
@@ -7,7 +9,8 @@ use metastore_statemachine::{CommandKind, Direction, Revision, Scope};
 use crate::operation::{Condition, Mutation, Operation, PreviousRow, RangeOf};
 use crate::random::Random;
 
-/// What a client knows of keys: the newest revision it saw of each.
+/// What a client knows of keys: the newest revision it saw of each. Under the name of a directory stands the newest
+/// revision at which a key of it was read.
 pub type Known = BTreeMap<Vec<u8>, Revision>;
 
 /// Directories, and so routing parts.
@@ -35,6 +38,26 @@ pub struct ValueSizes {
     pub long_per_mille: u64,
     /// How long those are at most.
     pub long_bytes_max: u64,
+}
+
+/// A key up to and including its last separator.
+#[must_use]
+pub fn directory_of(key: &[u8]) -> &[u8] {
+    let separator = key.iter().rposition(|&byte| byte == b'/');
+    &key[..separator.map_or(0, |at| at + 1)]
+}
+
+/// Every key of a directory that clients write.
+pub fn keys_of(directory: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    ["plain", "sum", "counter", "text"]
+        .into_iter()
+        .flat_map(move |name| {
+            (0..KEYS).map(move |number| {
+                let mut key = directory.to_vec();
+                key.extend_from_slice(format!("{name}-{number}").as_bytes());
+                key
+            })
+        })
 }
 
 /// The length of all others at most.
@@ -71,6 +94,7 @@ impl Workload {
         #[derive(Clone, Copy)]
         enum Choice {
             Mutate,
+            Compound,
             Batch,
             Get,
             GetMany,
@@ -78,7 +102,8 @@ impl Workload {
             Status,
         }
         let choice = self.random.weighted(&[
-            (60, Choice::Mutate),
+            (48, Choice::Mutate),
+            (12, Choice::Compound),
             (8, Choice::Batch),
             (20, Choice::Get),
             (5, Choice::GetMany),
@@ -87,6 +112,7 @@ impl Workload {
         ]);
         match choice {
             Choice::Mutate => Operation::Mutate(self.draw_mutation(known)),
+            Choice::Compound => Operation::Compound(self.draw_compound(known)),
             Choice::Batch => {
                 let count = self.random.between(1, 12);
                 Operation::Batch((0..count).map(|_| self.draw_mutation(known)).collect())
@@ -104,6 +130,18 @@ impl Workload {
             }
             Choice::Range => Operation::Range(self.draw_range()),
             Choice::Status => Operation::Status,
+        }
+    }
+
+    /// A put that nothing keeps from being done.
+    pub fn draw_put(&mut self) -> Mutation {
+        let (key, _) = self.draw_key();
+        Mutation {
+            kind: CommandKind::Put,
+            key: [directory_of(&key), b"plain-0"].concat(),
+            value: self.draw_value(CommandKind::Put),
+            condition: Condition::Always,
+            previous: PreviousRow::NotWanted,
         }
     }
 
@@ -153,7 +191,12 @@ impl Workload {
     }
 
     fn draw_mutation(&mut self, known: &Known) -> Mutation {
-        let (key, usage) = self.draw_key();
+        let directory = self.random.below(DIRECTORIES);
+        self.draw_mutation_in(directory, known)
+    }
+
+    fn draw_mutation_in(&mut self, directory: u64, known: &Known) -> Mutation {
+        let (key, usage) = self.draw_key_in(directory);
         let kind = match usage {
             KeyUse::Plain => self
                 .random
@@ -203,7 +246,7 @@ impl Workload {
             | CommandKind::Txn
             | CommandKind::Commit
             | CommandKind::Compact => {
-                unreachable!("the workload has only commands on single keys")
+                unreachable!("a mutation is about one key")
             }
             CommandKind::Delete => Vec::new(),
             CommandKind::AddI64 | CommandKind::MaxI64 | CommandKind::MinI64 => {

@@ -5,6 +5,7 @@
 mod plan;
 
 use metastore_engine::Time;
+use metastore_wal::SegmentSequence;
 use metastore_wal::recovery::{Decision, RecoveryError};
 
 use self::plan::{LifeKind, WorldPlan};
@@ -33,8 +34,14 @@ pub struct WorldReport {
     pub torn_tails: u64,
     /// Durable records that were damaged for a start, which had to refuse the log.
     pub refused_damages: u64,
+    /// Snapshots that were damaged for a start, which had to refuse them.
+    pub refused_snapshots: u64,
     /// Nodes stopped by a failing disk, running or starting.
     pub disk_failures: u64,
+    /// Times that others filled the disk.
+    pub full_disks: u64,
+    /// Starts that had to wait for room, at the end of a world.
+    pub starts_without_room: u64,
     /// States compared with one that never crashed.
     pub states_compared: u64,
     /// How requests ended.
@@ -46,6 +53,12 @@ pub struct WorldReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Client(usize),
+    /// Others fill the disk, and leave so many bytes free.
+    FillDisk {
+        free_bytes: u64,
+    },
+    /// Others give back what they took.
+    FreeDisk,
     Crash,
 }
 
@@ -70,6 +83,9 @@ pub struct World {
 
 /// How long after the last fault everything must be answered.
 const CALM_MS: u64 = 10_000;
+/// Puts that must be taken at the end of a world, and how long to wait between two tries.
+const PUTS_AT_REST: u64 = 5;
+const PAUSE_MS: u64 = 50;
 /// How often in a row the disk may fail a start; then the life is over.
 const STARTS_MAX: u32 = 20;
 
@@ -81,6 +97,7 @@ impl World {
         let plan = WorldPlan::draw(&mut random, mutant);
         let mut disk = Disk::new(random.fork(), plan.latency);
         disk.faults = plan.faults;
+        disk.set_capacity(plan.capacity_bytes);
         World {
             bench: Bench::new(
                 plan.node.clone(),
@@ -139,6 +156,7 @@ impl World {
         DiskFaults {
             io_error_per_mille: 0,
             short_write_per_mille: 0,
+            full_write_per_mille: 0,
             snapshot_error_per_mille: 0,
             ..self.plan.faults
         }
@@ -194,6 +212,7 @@ impl World {
         for client in 0..self.plan.clients {
             self.schedule_client(client);
         }
+        self.schedule_full_disk((now, crash_at));
         let mut was_serving = false;
         loop {
             let stepped = self.bench.step()?;
@@ -203,6 +222,8 @@ impl World {
                     return Ok(LifeEnd::Over);
                 }
                 Stepped::Own(Event::Crash) => return Ok(LifeEnd::Over),
+                Stepped::Own(Event::FillDisk { free_bytes }) => self.fill_disk(free_bytes),
+                Stepped::Own(Event::FreeDisk) => self.bench.disk.set_foreign(0),
                 Stepped::Own(Event::Client(client)) => {
                     if self.bench.now() < rest_at {
                         self.on_client(client)?;
@@ -223,19 +244,85 @@ impl World {
 
     /// After the last fault: everything that is asked is answered, and what is there is what should be.
     fn come_to_rest(&mut self) -> Result<(), Violation> {
+        if self.plan.full_disks_per_mille > 0 {
+            self.fill_disk(0);
+        }
         let is_started = self.start()?;
         assert!(is_started, "a disk without faults lets a node start");
         self.bench.send(0, Operation::Audit, 0);
+        let has_segment = self
+            .bench
+            .status()
+            .is_some_and(|status| status.log.segment > SegmentSequence(0));
+        if has_segment {
+            self.run_until_answered()?;
+            self.bench.check_states()?;
+        } else {
+            // Each start begins a segment. When a row of them has used up what was prepared, and the log itself has filled
+            // the disk, it waits until somebody makes room.
+            self.report.starts_without_room += 1;
+            let enlarged = self.plan.capacity_bytes.saturating_mul(2);
+            self.bench.disk.set_capacity(enlarged);
+        }
+        // Without another start it takes writes again.
+        self.bench.disk.set_foreign(0);
+        self.run_until_answered()?;
+        let by = self.bench.now().plus_ms(CALM_MS);
+        let acknowledged = self.bench.clients.tally().acknowledged;
+        while self.bench.now() <= by {
+            for _ in 0..PUTS_AT_REST {
+                let put = self.workload.draw_put();
+                self.bench.send(0, Operation::Mutate(put), 0);
+            }
+            self.run_until_answered()?;
+            if self.bench.clients.tally().acknowledged >= acknowledged + PUTS_AT_REST {
+                return self.bench.check_states();
+            }
+            let pause_over = self.bench.now().plus_ms(PAUSE_MS);
+            self.bench.at(pause_over, Event::FreeDisk);
+            while self.bench.now() < pause_over && self.bench.step()?.is_some() {}
+        }
+        Err(Violation::StillRefused { after_ms: CALM_MS })
+    }
+
+    /// Until the node serves and nobody waits.
+    fn run_until_answered(&mut self) -> Result<(), Violation> {
+        if self.bench.is_serving() && self.bench.clients.pending_count() == 0 {
+            return Ok(());
+        }
         let by = self.bench.now().plus_ms(CALM_MS);
         while self.bench.step()?.is_some() && self.bench.now() <= by {
             if self.bench.is_serving() && self.bench.clients.pending_count() == 0 {
-                return self.bench.check_states();
+                return Ok(());
             }
         }
         Err(Violation::Stuck {
             waiting: self.bench.clients.pending_count(),
             after_ms: CALM_MS,
         })
+    }
+
+    // ---- The disk ----
+
+    fn fill_disk(&mut self, free_bytes: u64) {
+        let disk = &mut self.bench.disk;
+        disk.set_foreign(0);
+        let foreign_bytes = disk.free_bytes().saturating_sub(free_bytes);
+        disk.set_foreign(foreign_bytes);
+        self.report.full_disks += 1;
+    }
+
+    /// In some lives others fill the disk, and give back what they took, or not before the crash.
+    fn schedule_full_disk(&mut self, (from, to): (Time, Time)) {
+        if !self.random.chance(self.plan.full_disks_per_mille) {
+            return;
+        }
+        let filled = Time(self.random.between(from.0, to.0));
+        let freed = Time(self.random.between(filled.0, to.0 + to.nanos_since(from)));
+        let free_bytes = self.random.weighted(&[(2, 0), (1, 1)]);
+        let free_bytes = free_bytes * self.random.below(self.plan.node.disk_low_bytes + 1);
+        self.bench.at(filled, Event::FillDisk { free_bytes });
+        self.bench.at(freed, Event::FreeDisk);
     }
 
     // ---- Clients ----
@@ -275,6 +362,9 @@ impl World {
     fn try_damage(&mut self) -> Result<(), Violation> {
         if !self.bench.has_served() || !self.random.chance(self.plan.damages_per_mille) {
             return Ok(());
+        }
+        if self.random.chance(500) {
+            return self.try_snapshot_damage();
         }
         let ledger = self.bench.oracle.ledger.iter();
         let records: Vec<RecordPlace> = ledger
@@ -317,6 +407,29 @@ impl World {
                     sequence: victim.sequence.0,
                 })
             }
+        }
+    }
+
+    /// As above for snapshots: a start that needs one must refuse it.
+    fn try_snapshot_damage(&mut self) -> Result<(), Violation> {
+        let (at_per_mille, noise) = (self.random.index(1000), 1 << self.random.index(8));
+        let named = self.bench.disk.damage_snapshots(at_per_mille, noise);
+        let started = self.bench.try_start();
+        self.bench.disk.restore_snapshots(named);
+        match started {
+            Err(StartFailure::Violation(Violation::SnapshotRefused { .. })) => {
+                self.report.refused_snapshots += 1;
+                Ok(())
+            }
+            Ok((node, _)) if node.counters().loads > 0 => Err(Violation::SnapshotDamageAccepted),
+            Ok(_)
+            | Err(StartFailure::DiskFailed(_) | StartFailure::Refused(RecoveryError::Source(_))) => {
+                Ok(())
+            }
+            Err(StartFailure::Refused(error)) => Err(Violation::RecoveryRefused {
+                cause: format!("{error:?}"),
+            }),
+            Err(StartFailure::Violation(violation)) => Err(violation),
         }
     }
 }

@@ -21,7 +21,12 @@ fn no_promise_is_broken_in_a_few_hundred_crashes() {
     assert!(total.power_losses >= 100 && total.crashes - total.power_losses >= 50);
     assert!(total.torn_tails >= 3, "{summary}");
     assert!(total.refused_damages >= 3, "{summary}");
+    assert!(total.refused_snapshots >= 3, "{summary}");
     assert!(total.disk_failures >= 3, "{summary}");
+    assert!(total.full_disks >= 20, "{summary}");
+    assert!(total.node.low_disks >= 20, "{summary}");
+    assert!(total.tally.compounds_done >= 1_000, "{summary}");
+    assert!(total.tally.compounds_failed >= 500, "{summary}");
     assert!(total.node.short_writes >= 10, "{summary}");
     assert!(total.states_compared >= 300, "{summary}");
     assert!(total.tally.audits >= 10, "{summary}");

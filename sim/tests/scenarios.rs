@@ -37,6 +37,7 @@ fn config(budget_segments: u64) -> NodeConfig {
             },
             ..Settings::default()
         },
+        disk_low_bytes: 0,
         flush: FlushMethod::DurableWrite,
         seed: 1,
         mutant: None,

@@ -403,7 +403,7 @@ fn recover_by<S: SegmentSource>(
     rules: Rules,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    let scan = scan::scan(source, identity, seal, &mut |_| {})?;
+    let scan = scan::scan(source, (identity, seal), rules, &mut |_| {})?;
     let is_unreadable = |mark: &MarkState| *mark == MarkState::Unreadable;
     if scan.marks.iter().all(is_unreadable) {
         // A crash can tear the one that is being written. Both tell of damage, and what they said is lost.
@@ -425,11 +425,12 @@ fn recover_by<S: SegmentSource>(
         return Err(RecoveryError::Corrupt { findings });
     }
     let torn = attribution::torn_tail(source, &scan, &plan).map_err(RecoveryError::Source)?;
-    let snapshots = snapshots::newest(source, &scan, &plan).map_err(RecoveryError::Source)?;
+    let snapshots =
+        snapshots::newest(source, &scan, &plan, rules).map_err(RecoveryError::Source)?;
     on_event(ReplayEvent::Snapshots {
         snapshots: &snapshots,
     });
-    let replayed = replay::replay(source, &scan, &plan, on_event)?;
+    let replayed = replay::replay(source, &scan, &plan, rules, on_event)?;
     let replicas = replayed.recovered_replicas();
     Ok(Recovered {
         start: plan.log_start(&scan, replayed),

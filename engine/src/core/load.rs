@@ -103,7 +103,7 @@ impl CoreBuilder {
         SnapshotLoad {
             replica,
             members,
-            reader: SnapshotReader::new(Some(expected)),
+            reader: SnapshotReader::with_payload(Some(expected), self.rules.payload()),
             import: SnapshotImport::new(self.config.parameters),
             bytes: 0,
         }

@@ -36,6 +36,7 @@ use crate::mesh::MeshMessage;
 
 use crate::replica::{Applied, Replica, STRUCTURED_PER_TURN_MAX, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
+use crate::rules::Rules;
 use crate::stages::{Stage, Stages};
 use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, WaitingWork};
 
@@ -49,6 +50,7 @@ struct CoreParts {
     config: CoreConfig,
     log: Log,
     replicas: Vec<Replica>,
+    rules: Rules,
 }
 
 /// Where the keys of a slot are.
@@ -140,6 +142,7 @@ impl Core {
             config,
             log,
             replicas,
+            rules,
         } = parts;
         let routes = (0..SLOT_COUNT)
             .map(|slot| {
@@ -177,7 +180,7 @@ impl Core {
             waiting_bytes: 0,
             stages: Stages::default(),
             slices: Slices::default(),
-            snapshots: Snapshots::new(replicas.len()),
+            snapshots: Snapshots::new(replicas.len(), rules),
             counters: CoreCounters::default(),
             applied: Applied::default(),
             turn_ended: now,

@@ -11,6 +11,7 @@ use crate::effect::{Effect, Effects};
 use crate::ids::{SnapshotId, SnapshotTicket, Time};
 use crate::input::SnapshotFailed;
 use crate::replica::{BegunSnapshot, ExportOutput};
+use crate::rules::Rules;
 
 /// Entries that are written again take at most one part in so many of the log's budget, all replicas together.
 const REWRITE_BUDGET_PART: u64 = 16;
@@ -58,6 +59,7 @@ struct Patience {
 /// The snapshots of a core: one at a time, so that they cost no more than a share of core and disk.
 #[derive(Debug)]
 pub(super) struct Snapshots {
+    rules: Rules,
     taking: Option<Taking>,
     next_ticket: u64,
     /// What is under way; whether it belongs to the snapshot being taken.
@@ -84,8 +86,9 @@ enum Deed {
 }
 
 impl Snapshots {
-    pub(super) fn new(replicas: usize) -> Snapshots {
+    pub(super) fn new(replicas: usize, rules: Rules) -> Snapshots {
         Snapshots {
+            rules,
             taking: None,
             next_ticket: 1,
             tickets: BTreeMap::new(),
@@ -157,6 +160,12 @@ impl Core {
                 let (replica, id) = (taking.replica, taking.begun.id);
                 taking.step =
                     Step::Recording(self.replicas[replica].stage_snapshot(&mut self.log, id));
+                if snapshots.rules.removes_before_recorded() {
+                    let replaced = self.replicas[replica].last_snapshot_id();
+                    snapshots
+                        .superseded
+                        .extend(replaced.map(|replaced| (Position(0), replaced)));
+                }
             }
             (Step::Writing | Step::Naming | Step::GivingUp, Err(SnapshotFailed)) => {
                 taking.step = Step::GivingUp;
@@ -262,7 +271,12 @@ impl Core {
 
     fn begin_snapshot(&mut self, now: Time, replica: usize) {
         let settings = &self.config.settings.snapshots;
-        let begun = self.replicas[replica].begin_snapshot(now, settings, self.config.identity);
+        let begun = self.replicas[replica].begin_snapshot(
+            now,
+            settings,
+            self.config.identity,
+            self.snapshots.rules,
+        );
         self.snapshots.replica_next = (replica + 1) % self.replicas.len();
         self.snapshots.taking = Some(Taking {
             replica,
@@ -321,9 +335,17 @@ impl Core {
                     });
                 }
                 ExportOutput::Complete if taking.in_flight == 0 => {
-                    taking.step = Step::Naming;
-                    self.replicas[taking.replica].end_export();
-                    let ticket = self.snapshots.ticket(Deed::OfTaking { writing_bytes: 0 });
+                    let replica = &mut self.replicas[taking.replica];
+                    replica.end_export();
+                    let deed = if self.snapshots.rules.records_before_named() {
+                        taking.step = Step::Recording(replica.stage_snapshot(&mut self.log, id));
+                        // Whatever becomes of it.
+                        Deed::RemoveSuperseded
+                    } else {
+                        taking.step = Step::Naming;
+                        Deed::OfTaking { writing_bytes: 0 }
+                    };
+                    let ticket = self.snapshots.ticket(deed);
                     out.queue.push(Effect::FinishSnapshot {
                         ticket,
                         snapshot: id,
@@ -352,7 +374,9 @@ impl Core {
             &taking.begun,
             taking.bytes,
         );
-        if let Some(replaced) = replaced {
+        if let Some(replaced) = replaced
+            && !self.snapshots.rules.removes_before_recorded()
+        {
             self.snapshots.superseded.push((position, replaced));
         }
         self.snapshots.patience[taking.replica] = Patience::default();

@@ -8,6 +8,7 @@ use metastore_wal::{Holder, Identity, Log, LogIndex, Part, PartBody, Position, T
 use super::recovering::is_initial;
 use super::{Replica, members, to_log_entry, to_log_hard_state};
 use crate::ids::{SnapshotId, Time};
+use crate::rules::Rules;
 use crate::settings::{SNAPSHOT_WRITE_ALIGN_BYTES, SnapshotSettings};
 use crate::snapshot::{SnapshotIdentity, SnapshotWriter};
 
@@ -111,6 +112,7 @@ impl Replica {
         now: Time,
         settings: &SnapshotSettings,
         writer: Identity,
+        rules: Rules,
     ) -> BegunSnapshot {
         assert!(self.exporting.is_none(), "one snapshot at a time");
         let raft_log = &self.node.raft.raft_log;
@@ -119,6 +121,12 @@ impl Replica {
             index <= raft_log.persisted && index <= raft_log.committed,
             "only what is durable and committed was applied"
         );
+        let index = if rules.labels_behind_state() {
+            let (snapshot_index, _) = self.node.store().snapshot();
+            (index - 1).max(snapshot_index + 1)
+        } else {
+            index
+        };
         let term = raft_log.term(index).expect("the term of an applied entry");
         let id = SnapshotId {
             shard: self.shard,
@@ -245,12 +253,7 @@ impl Replica {
         begun: &BegunSnapshot,
         bytes: u64,
     ) -> Option<SnapshotId> {
-        let (index, term) = self.node.store().snapshot();
-        let replaced = SnapshotId {
-            shard: self.shard,
-            term: Term(term),
-            index: LogIndex(index),
-        };
+        let replaced = self.last_snapshot_id();
         let BegunSnapshot { id, .. } = *begun;
         self.node.mut_store().compact(id.index.0, id.term.0);
         log.set_first_index(self.id, id.index.next());
@@ -259,7 +262,18 @@ impl Replica {
             taken_at: begun.begun_at,
             log_bytes: self.last_snapshot.log_bytes - begun.log_bytes,
         };
-        (!is_initial(replaced.index, replaced.term)).then_some(replaced)
+        replaced
+    }
+
+    /// The newest snapshot that the log names, if it has a file.
+    pub(crate) fn last_snapshot_id(&self) -> Option<SnapshotId> {
+        let (index, term) = self.node.store().snapshot();
+        let (index, term) = (LogIndex(index), Term(term));
+        (!is_initial(index, term)).then_some(SnapshotId {
+            shard: self.shard,
+            term,
+            index,
+        })
     }
 
     /// Writes again what the replica holds in the oldest segment, where that is cheaper than a snapshot: when it and

@@ -3,7 +3,7 @@
 use metastore_statemachine::SectionTag;
 
 use super::bytes::array_at;
-use super::chunk::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, ChunkPlace};
+use super::chunk::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, ChunkPlace, Payload};
 use super::error::{SnapshotError, SnapshotPart};
 use super::header::{FileSeed, Header, SNAPSHOT_HEADER_BYTES, SnapshotIdentity};
 use super::totals::{ChunkLength, SnapshotSummary, Totals};
@@ -20,6 +20,7 @@ use super::totals::{ChunkLength, SnapshotSummary, Totals};
 #[derive(Debug)]
 pub struct SnapshotReader {
     expected: Option<SnapshotIdentity>,
+    payload: Payload,
     state: State,
     /// What is known since the header has been read.
     body: Option<Body>,
@@ -98,8 +99,16 @@ impl SnapshotReader {
     /// matter, and the log names the members.
     #[must_use]
     pub fn new(expected: Option<SnapshotIdentity>) -> SnapshotReader {
+        SnapshotReader::with_payload(expected, Payload::Checked)
+    }
+
+    pub(crate) fn with_payload(
+        expected: Option<SnapshotIdentity>,
+        payload: Payload,
+    ) -> SnapshotReader {
         SnapshotReader {
             expected,
+            payload,
             state: State::Header,
             body: None,
             fed: Vec::new(),
@@ -255,7 +264,7 @@ impl SnapshotReader {
         };
         let bytes = &self.fed[self.read_bytes..][..length];
         let stored = &bytes[CHUNK_HEADER_BYTES..];
-        header.open(stored, body.seed, offset, &mut self.raw)?;
+        header.open((stored, self.payload), body.seed, offset, &mut self.raw)?;
         let read = match header.kind {
             ChunkKind::Block => {
                 let section = header.section;

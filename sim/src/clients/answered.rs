@@ -6,10 +6,10 @@ use metastore_engine::{BatchItem, ChunkEnd, Happened, Reply, RequestError, Shard
 use metastore_statemachine::{Outcome, OutcomeCode, Revision, Row};
 
 use super::{Pending, Tally};
-use crate::operation::Operation;
+use crate::operation::{Change, Operation};
 use crate::oracle::{FoundRow, Oracle, ReadRow};
 use crate::violation::Violation;
-use crate::workload::Known;
+use crate::workload::{Known, directory_of};
 
 /// What is wrong with an answer.
 pub(super) enum Fault {
@@ -37,7 +37,8 @@ impl Answered<'_> {
         match reply {
             Reply::Error(error) => self.on_error(error)?,
             Reply::Outcome(span) => {
-                if !matches!(self.pending.operation, Operation::Mutate(_)) {
+                let operation = &self.pending.operation;
+                if !matches!(operation, Operation::Mutate(_) | Operation::Compound(_)) {
                     return Err(Fault::Form("an outcome answers one mutation"));
                 }
                 self.on_outcome(0, span.of(arena))?;
@@ -123,8 +124,8 @@ impl Answered<'_> {
             }
             Happened::Unknown => {
                 self.tally.unknown += 1;
-                let mutation = &self.pending.operation.mutations()[index];
-                self.oracle.on_unknown(mutation, &self.pending.sent);
+                let change = self.pending.operation.changes()[index];
+                self.oracle.on_unknown(change, &self.pending.sent);
             }
         }
         Ok(())
@@ -138,12 +139,20 @@ impl Answered<'_> {
             return Err(Fault::Form("an outcome stands alone"));
         }
         self.tally.acknowledged += 1;
-        let mutation = &self.pending.operation.mutations()[index];
+        let change = self.pending.operation.changes()[index];
         let command = self.pending.commands[index].as_slice();
         self.oracle
-            .on_acknowledged((mutation, command), &self.pending.sent, &outcome)?;
-        if matches!(outcome.code, OutcomeCode::Done | OutcomeCode::Conflict) {
-            self.known.insert(mutation.key.clone(), outcome.revision);
+            .on_acknowledged((change, command), &self.pending.sent, &outcome)?;
+        match change {
+            Change::Mutation(mutation) => {
+                if matches!(outcome.code, OutcomeCode::Done | OutcomeCode::Conflict) {
+                    self.known.insert(mutation.key.clone(), outcome.revision);
+                }
+            }
+            Change::Compound(_) if outcome.code == OutcomeCode::Done => {
+                self.tally.compounds_done += 1;
+            }
+            Change::Compound(_) => self.tally.compounds_failed += 1,
         }
         Ok(())
     }
@@ -158,6 +167,7 @@ impl Answered<'_> {
             Operation::Get { key, at } => (std::slice::from_ref(key), *at),
             Operation::GetMany { keys } => (keys.as_slice(), None),
             Operation::Mutate(_)
+            | Operation::Compound(_)
             | Operation::Batch(_)
             | Operation::Range(_)
             | Operation::Audit
@@ -167,6 +177,10 @@ impl Answered<'_> {
             return Err(Fault::Form("each key is found or not"));
         }
         self.tally.reads += 1;
+        if at.is_none() {
+            let directory = directory_of(&keys[0]).to_vec();
+            self.known.insert(directory, position.1);
+        }
         let mut read = Vec::new();
         for (key, &is_found) in keys.iter().zip(found) {
             let mut row = None;

@@ -71,6 +71,19 @@ impl Disk {
             let file = FileName::Mark;
             return Err(DiskError::Io { file });
         }
+        if let SnapshotDeed::Write { bytes, .. } = &deed {
+            let bytes = bytes.len() as u64;
+            if bytes > self.free_bytes() {
+                // This is what the reserve is for.
+                self.reserve_bytes = 0;
+            }
+            if bytes > self.free_bytes() {
+                let room_bytes = self.free_bytes();
+                self.snapshots
+                    .leave_part(&mut self.random, deed, room_bytes);
+                return Err(DiskError::Full { bytes });
+            }
+        }
         let forgets_flush = self.faults.lies_about_flushes || self.faults.names_unflushed_snapshots;
         self.snapshots.carry_out(deed, forgets_flush);
         Ok(())
@@ -80,6 +93,28 @@ impl Disk {
     #[must_use]
     pub fn snapshot(&self, snapshot: SnapshotId) -> Option<&[u8]> {
         self.snapshots.named.get(&snapshot).map(Vec::as_slice)
+    }
+
+    /// Replaces bytes of every snapshot that has its name, each `at` parts per thousand of its length, as decay does.
+    /// Returns what was there, for [`Disk::restore_snapshots`].
+    pub fn damage_snapshots(
+        &mut self,
+        at_per_mille: usize,
+        noise: u8,
+    ) -> BTreeMap<SnapshotId, Vec<u8>> {
+        let before = self.snapshots.named.clone();
+        for file in self.snapshots.named.values_mut() {
+            let at = file.len() * at_per_mille / 1000;
+            if let Some(byte) = file.get_mut(at) {
+                *byte ^= noise;
+            }
+        }
+        before
+    }
+
+    /// Puts the content of snapshots back.
+    pub fn restore_snapshots(&mut self, named: BTreeMap<SnapshotId, Vec<u8>>) {
+        self.snapshots.named = named;
     }
 
     /// Removes every file but these: what a start does once it has loaded them.
@@ -118,6 +153,31 @@ impl SnapshotFiles {
                 self.named.remove(&snapshot);
                 self.unnamed.remove(&snapshot);
             }
+        }
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        let files = self.named.values().chain(self.unnamed.values());
+        files.map(|file| file.len() as u64).sum()
+    }
+
+    /// A write found no room in its middle.
+    fn leave_part(&mut self, random: &mut Random, deed: SnapshotDeed, room_bytes: u64) {
+        if let SnapshotDeed::Write {
+            snapshot,
+            offset,
+            mut bytes,
+        } = deed
+        {
+            let room =
+                usize::try_from(room_bytes).map_or(bytes.len(), |room| room.min(bytes.len()));
+            bytes.truncate(random.index(room + 1));
+            let part = SnapshotDeed::Write {
+                snapshot,
+                offset,
+                bytes,
+            };
+            self.carry_out(part, false);
         }
     }
 

@@ -27,6 +27,8 @@ pub struct NodeConfig {
     pub log: LogOptions,
     /// The core's settings.
     pub settings: Settings,
+    /// What must be free on the disk for more than deletes.
+    pub disk_low_bytes: u64,
     /// How writes are flushed.
     pub flush: FlushMethod,
     /// Seed of the core.

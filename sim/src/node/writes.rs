@@ -4,7 +4,7 @@ use metastore_engine::{Input, Time};
 
 use super::log_io::{IoId, LogIo, Target};
 use super::{Machine, Node, NodeEvent, Observed, Stop};
-use crate::disk::{IoEnd, IoTicket};
+use crate::disk::{DiskError, IoEnd, IoTicket};
 use crate::mutants::Mutant;
 
 impl Node {
@@ -19,6 +19,11 @@ impl Node {
         let end = match machine.disk.complete(ticket) {
             Ok(end) => end,
             Err(_) if self.config.mutant == Some(Mutant::ErrorTakenAsSuccess) => IoEnd::Done,
+            Err(DiskError::Full { .. })
+                if self.config.mutant == Some(Mutant::FullDiskWriteTakenAsWhole) =>
+            {
+                IoEnd::Done
+            }
             Err(error) => return Err(Stop::DiskFailed(error)),
         };
         let Some(io) = self.ios.get_mut(&id) else {

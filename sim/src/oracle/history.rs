@@ -6,12 +6,14 @@
 //! Revisions make this easy: those of one key give its changes one order, so what is left to check is that the order
 //! agrees with time, with the conditions of each change, and with what was found after the last crash.
 
+mod compound;
 mod key;
 
 use std::collections::BTreeMap;
 
 use metastore_statemachine::{Outcome, OutcomeCode, Revision, Row};
 
+use self::compound::Group;
 use self::key::KeyHistory;
 use crate::operation::Mutation;
 use crate::violation::{Violation, readable};
@@ -77,6 +79,7 @@ pub struct Sighting {
 #[derive(Debug, Default)]
 pub struct History {
     keys: BTreeMap<Vec<u8>, KeyHistory>,
+    groups: Vec<Group>,
 }
 
 impl FoundRow {
@@ -124,6 +127,7 @@ impl History {
     /// # Errors
     /// Something is lost, invented or out of order.
     pub fn check(&mut self, mut rows: BTreeMap<Vec<u8>, FoundRow>) -> Result<(), Violation> {
+        self.check_groups(&rows)?;
         for (key, history) in &mut self.keys {
             let found = rows.remove(key);
             history

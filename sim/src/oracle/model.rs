@@ -1,9 +1,12 @@
 //! What a shard should hold: the meaning of commands written down a second time, as plainly as possible.
 //!
-//! It shares no code with the state machine beyond the format of commands, so that a mistake there shows here.
+//! It shares no code with the state machine beyond the format of commands and of what they are answered, so that a mistake there shows here.
+
+mod structured;
 
 use std::collections::BTreeMap;
 
+use metastore_net::blocking::OwnedDetail;
 use metastore_statemachine::{Command, CommandFlags, CommandKind, OutcomeCode, Revision};
 
 /// A row of the model.
@@ -30,13 +33,19 @@ pub struct ModelOutcome {
     pub number: Option<i64>,
     /// The row as it was found, if that was asked for.
     pub previous: Option<ModelRow>,
+    /// What the answer to a command with structure says beyond that; of a deleted range nothing.
+    pub detail: Option<OwnedDetail>,
 }
 
 /// One shard: every version that every key ever had.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     revision: Revision,
+    /// The oldest revision that is answered.
+    oldest: Revision,
     keys: BTreeMap<Vec<u8>, Vec<(Revision, Option<ModelRow>)>>,
+    /// Every change of a key, in order.
+    changes: Vec<(Revision, Vec<u8>)>,
 }
 
 impl Model {
@@ -63,18 +72,15 @@ impl Model {
 
     /// Applies the next command of the log.
     pub fn apply(&mut self, command: &Command<'_>) -> ModelOutcome {
+        if command.kind.has_structure() {
+            return self.apply_structured(command);
+        }
         let current = self.row_at(command.key, self.revision).cloned();
         let (code, revision, number) = match self.decide(command, current.as_ref()) {
             Decided::Change { value, number } => {
                 self.revision = self.revision.next();
-                let row = value.map(|value| ModelRow {
-                    value,
-                    create_revision: current
-                        .as_ref()
-                        .map_or(self.revision, |row| row.create_revision),
-                    mod_revision: self.revision,
-                    version: current.as_ref().map_or(1, |row| row.version + 1),
-                });
+                let row = value.map(|value| ModelRow::next(current.as_ref(), value, self.revision));
+                self.changes.push((self.revision, command.key.to_vec()));
                 let versions = self.keys.entry(command.key.to_vec()).or_default();
                 versions.push((self.revision, row));
                 (OutcomeCode::Done, self.revision, number)
@@ -90,6 +96,7 @@ impl Model {
             revision,
             number,
             previous: current.filter(|_| command.flags.contains(CommandFlags::RETURN_PREVIOUS)),
+            detail: None,
         }
     }
 
@@ -111,7 +118,7 @@ impl Model {
             | CommandKind::Txn
             | CommandKind::Commit
             | CommandKind::Compact => {
-                unreachable!("the workload has only commands on single keys")
+                unreachable!("a command with structure is not about one key")
             }
             CommandKind::Put => change(command.value.to_vec(), None),
             CommandKind::Delete if current.is_none() => {

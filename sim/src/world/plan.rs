@@ -25,6 +25,9 @@ pub(super) struct WorldPlan {
     pub(super) audits_per_mille: u64,
     pub(super) latency: Latency,
     pub(super) faults: DiskFaults,
+    /// What the disk holds, and how many lives in a thousand see it filled by others.
+    pub(super) capacity_bytes: u64,
+    pub(super) full_disks_per_mille: u64,
 }
 
 /// How a life ends.
@@ -70,11 +73,18 @@ impl WorldPlan {
         let faults = DiskFaults {
             io_error_per_mille: random.weighted(&[(3, 0), (1, 5)]),
             short_write_per_mille: random.weighted(&[(2, 0), (1, 50)]),
+            full_write_per_mille: random.weighted(&[(3, 0), (1, 5)]),
             lies_about_flushes: mutant == Some(Mutant::SkippedFlush),
             snapshot_error_per_mille: random.weighted(&[(3, 0), (1, 100)]),
             names_unflushed_snapshots: mutant == Some(Mutant::SnapshotNamedBeforeFlush),
         };
+        let is_small = random.chance(333);
+        let capacity_bytes = match is_small {
+            true => random.between(24, 48) * SEGMENT_BYTES,
+            false => u64::MAX,
+        };
         let node = NodeConfig {
+            disk_low_bytes: if is_small { 6 * SEGMENT_BYTES } else { 0 },
             shards: random.weighted(&[(1, 1), (3, 4)]),
             log,
             settings: settings(random),
@@ -99,6 +109,8 @@ impl WorldPlan {
             audits_per_mille: 300,
             latency,
             faults,
+            capacity_bytes,
+            full_disks_per_mille: if is_small { 500 } else { 0 },
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::decision::Plan;
+use super::rules::Rules;
 use super::scan::{FileReader, FoundRecord, Scan};
 use super::{
     Concerned, Damage, DamageKind, RecoveredReplica, RecoveryError, ReplayEvent, SegmentSource,
@@ -26,6 +27,7 @@ pub(super) fn replay<S: SegmentSource>(
     source: &mut S,
     scan: &Scan,
     plan: &Plan,
+    rules: Rules,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Replayed, RecoveryError<S::Error>> {
     let mut replayed = Replayed::default();
@@ -43,7 +45,8 @@ pub(super) fn replay<S: SegmentSource>(
             let bytes = reader
                 .bytes(found.offset, found.header.record_bytes as usize)
                 .map_err(RecoveryError::Source)?;
-            replay_record(&mut replayed, found, bytes, on_event)?;
+            let body = rules.decode_body(&found.header, bytes);
+            replay_record(&mut replayed, found, body, on_event)?;
         }
     }
     check_end(&mut replayed, scan, plan)?;
@@ -53,11 +56,11 @@ pub(super) fn replay<S: SegmentSource>(
 fn replay_record<E>(
     replayed: &mut Replayed,
     found: &FoundRecord,
-    bytes: &[u8],
+    body: Result<RecordBody<'_>, BodyFault>,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<(), RecoveryError<E>> {
     let sequence = found.header.sequence;
-    let body = match RecordBody::decode(&found.header, bytes) {
+    let body = match body {
         Ok(body) => body,
         // It was intact a moment ago: the device does not return the same bytes twice.
         Err(fault) => {

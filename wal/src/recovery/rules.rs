@@ -1,5 +1,7 @@
 //! Which checks recovery makes.
 
+use crate::format::{BodyFault, RecordBody, RecordHeader};
+
 /// The checks, complete or with one left out.
 ///
 /// Servers know [`Rules::Complete`] alone. Each of the others is a bug that a simulator plants to prove that it would
@@ -19,28 +21,64 @@ pub enum Rules {
     /// it there.
     #[cfg(feature = "testing")]
     StaleIsLive,
+    /// A segment whose first record was torn counts as damaged, as if no crash could come while a segment is begun.
+    #[cfg(feature = "testing")]
+    TornSegmentStartIsDamage,
+    /// A record is taken for what its header says, whatever its body is.
+    #[cfg(feature = "testing")]
+    BodyIsNotChecked,
 }
 
 impl Rules {
     /// Whether damage to what was durable is cut off.
     pub(super) fn cuts_damage(self) -> bool {
         match self {
-            Rules::Complete => false,
             #[cfg(feature = "testing")]
             Rules::DamageIsTorn => true,
             #[cfg(feature = "testing")]
-            Rules::StaleIsLive => false,
+            Rules::StaleIsLive | Rules::TornSegmentStartIsDamage | Rules::BodyIsNotChecked => false,
+            Rules::Complete => false,
         }
     }
 
     /// Whether records of an earlier use of a file are taken for live ones.
     pub(super) fn follows_stale(self) -> bool {
         match self {
-            Rules::Complete => false,
-            #[cfg(feature = "testing")]
-            Rules::DamageIsTorn => false,
             #[cfg(feature = "testing")]
             Rules::StaleIsLive => true,
+            #[cfg(feature = "testing")]
+            Rules::DamageIsTorn | Rules::TornSegmentStartIsDamage | Rules::BodyIsNotChecked => {
+                false
+            }
+            Rules::Complete => false,
+        }
+    }
+
+    /// Whether a torn record at the start of a segment is damage.
+    pub(super) fn refuses_torn_starts(self) -> bool {
+        match self {
+            #[cfg(feature = "testing")]
+            Rules::TornSegmentStartIsDamage => true,
+            #[cfg(feature = "testing")]
+            Rules::DamageIsTorn | Rules::StaleIsLive | Rules::BodyIsNotChecked => false,
+            Rules::Complete => false,
+        }
+    }
+
+    /// Checks the body of a record.
+    pub(super) fn decode_body<'a>(
+        self,
+        header: &RecordHeader,
+        record: &'a [u8],
+    ) -> Result<RecordBody<'a>, BodyFault> {
+        match self {
+            #[cfg(feature = "testing")]
+            Rules::BodyIsNotChecked => RecordBody::decode_unchecked(header, record),
+            #[cfg(feature = "testing")]
+            Rules::DamageIsTorn | Rules::StaleIsLive | Rules::TornSegmentStartIsDamage => {
+                RecordBody::decode(header, record)
+            }
+            Rules::Complete => RecordBody::decode(header, record),
         }
     }
 }

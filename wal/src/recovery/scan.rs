@@ -1,5 +1,6 @@
 //! The first pass: what lies at every block boundary of every file, without a judgement.
 
+use super::rules::Rules;
 use super::{RecoveryError, SegmentSource};
 use crate::format::{
     BLOCK_BYTES, BodyFault, FORMAT_VERSION, HeaderFault, HeaderRemains, Mark, MarkFault, MarkState,
@@ -86,8 +87,8 @@ impl Scan {
 /// Reads everything once.
 pub(super) fn scan<S: SegmentSource>(
     source: &mut S,
-    identity: &Identity,
-    seal: SealKey,
+    (identity, seal): (&Identity, SealKey),
+    rules: Rules,
     on_record: &mut dyn FnMut(Passed<'_>),
 ) -> Result<Scan, RecoveryError<S::Error>> {
     let marks = source.marks().map_err(RecoveryError::Source)?;
@@ -108,7 +109,7 @@ pub(super) fn scan<S: SegmentSource>(
         scan_file(
             source,
             scan.files[index],
-            (identity, seal),
+            (identity, seal, rules),
             &mut scan,
             on_record,
         )?;
@@ -119,7 +120,7 @@ pub(super) fn scan<S: SegmentSource>(
 fn scan_file<S: SegmentSource>(
     source: &mut S,
     file: SegmentFile,
-    (identity, seal): (&Identity, SealKey),
+    (identity, seal, rules): (&Identity, SealKey, Rules),
     scan: &mut Scan,
     on_record: &mut dyn FnMut(Passed<'_>),
 ) -> Result<(), RecoveryError<S::Error>> {
@@ -151,7 +152,7 @@ fn scan_file<S: SegmentSource>(
                 let bytes = reader
                     .bytes(offset, record_bytes)
                     .map_err(RecoveryError::Source)?;
-                let body = RecordBody::decode(&header, bytes);
+                let body = rules.decode_body(&header, bytes);
                 let moves_snapshots = body.as_ref().is_ok_and(RecordBody::moves_snapshots);
                 let fault = body.err();
                 let found = FoundRecord {

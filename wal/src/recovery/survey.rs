@@ -68,16 +68,21 @@ pub fn survey<S: SegmentSource>(
     seal: SealKey,
     on_item: &mut dyn FnMut(SurveyItem<'_>),
 ) -> Result<Survey, RecoveryError<S::Error>> {
-    let scan = scan::scan(source, identity, seal, &mut |passed: Passed<'_>| {
-        let parts = RecordBody::sub_headers_of(&passed.found.header, passed.bytes);
-        on_item(SurveyItem::Record {
-            file: passed.found.file,
-            offset: passed.found.offset,
-            header: &passed.found.header,
-            fault: passed.found.fault,
-            parts: &parts,
-        });
-    })?;
+    let scan = scan::scan(
+        source,
+        (identity, seal),
+        Rules::Complete,
+        &mut |passed: Passed<'_>| {
+            let parts = RecordBody::sub_headers_of(&passed.found.header, passed.bytes);
+            on_item(SurveyItem::Record {
+                file: passed.found.file,
+                offset: passed.found.offset,
+                header: &passed.found.header,
+                fault: passed.found.fault,
+                parts: &parts,
+            });
+        },
+    )?;
     for found in &scan.remains {
         on_item(SurveyItem::Remains {
             file: found.file,
@@ -91,7 +96,7 @@ pub fn survey<S: SegmentSource>(
     if decision == Decision::Corrupt {
         findings = attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;
     } else {
-        match replay::replay(source, &scan, &plan, &mut |_| {}) {
+        match replay::replay(source, &scan, &plan, Rules::Complete, &mut |_| {}) {
             Ok(_) => {}
             Err(RecoveryError::Corrupt { findings: found }) => {
                 decision = Decision::Corrupt;

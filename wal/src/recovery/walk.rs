@@ -65,10 +65,17 @@ impl<'a> Walk<'a> {
             .surviving
             .last()
             .map(|&index| &self.scan.records[index]);
+        let remains = self.remains_beyond(last);
+        if rules.refuses_torn_starts() && self.gaps.is_empty() {
+            self.gaps.extend(remains.clone());
+        }
         let first_bad = match self.gaps.first() {
             _ if self.has_contradiction => FirstBad::Contradiction,
             None => FirstBad::None,
             Some(_) if rules.cuts_damage() => FirstBad::AboveWatermark,
+            Some(gap) if rules.refuses_torn_starts() && gap.offset == 0 => {
+                FirstBad::AtOrBelowWatermark
+            }
             // Whoever named the oldest live segment knew that its checkpoint was durable.
             Some(_) if last.is_none() && self.oldest_live.0 > 0 => FirstBad::AtOrBelowWatermark,
             Some(gap) if gap.first <= self.watermark => FirstBad::AtOrBelowWatermark,
@@ -81,7 +88,6 @@ impl<'a> Walk<'a> {
             }
             Some(_) => FirstBad::AboveWatermark,
         };
-        let remains = self.remains_beyond(last);
         let beyond = if remains.is_some() {
             Beyond::Remains
         } else {

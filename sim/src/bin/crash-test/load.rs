@@ -6,10 +6,10 @@ use std::time::Duration;
 use metastore_net::Happened;
 use metastore_net::WireError;
 use metastore_net::blocking::{Client, ClientError, OwnedOutcome, OwnedRow};
-use metastore_sim::operation::{Mutation, NAMESPACE, Operation};
+use metastore_sim::operation::{Compound, Mutation, NAMESPACE, Operation};
 use metastore_sim::oracle::{Attempt, AttemptEnd, FoundRow, Moment, Sighting};
 use metastore_sim::random::Random;
-use metastore_sim::workload::{Known, ValueSizes, Workload};
+use metastore_sim::workload::{Known, ValueSizes, Workload, directory_of};
 use metastore_statemachine::{Command, OutcomeCode};
 
 /// The order of everything that clients send and receive, over all their threads.
@@ -26,9 +26,19 @@ impl Clock {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) attempts: Vec<Attempt>,
+    pub(crate) compounds: Vec<TriedCompound>,
     pub(crate) sightings: Vec<(Vec<u8>, Sighting)>,
     /// Mutations that were answered with "certainly not done".
     pub(crate) refused: u64,
+}
+
+/// A command on several keys, and how it ended.
+#[derive(Debug)]
+pub(crate) struct TriedCompound {
+    pub(crate) compound: Compound,
+    pub(crate) sent: Moment,
+    /// `None` when nobody knows.
+    pub(crate) answered: Option<(OwnedOutcome, Moment)>,
 }
 
 /// A client through all lives of the server.
@@ -79,13 +89,17 @@ impl LoadClient {
         };
         loop {
             let operation = self.workload.draw(&self.known);
-            let before = seen.attempts.len();
+            let (before, before_compounds) = (seen.attempts.len(), seen.compounds.len());
             let connection = self.ask(&mut client, clock, &operation, &mut seen);
             let answered = seen.attempts[before..]
                 .iter()
                 .filter(|attempt| attempt.end != AttemptEnd::Unknown)
                 .count();
-            acknowledged.fetch_add(answered as u64, Ordering::Relaxed);
+            let compounds = seen.compounds[before_compounds..]
+                .iter()
+                .filter(|tried| tried.answered.is_some())
+                .count();
+            acknowledged.fetch_add((answered + compounds) as u64, Ordering::Relaxed);
             if connection == Connection::Gone {
                 return seen;
             }
@@ -109,6 +123,28 @@ impl LoadClient {
                     Err(error) => of_error(error, 1),
                 };
                 self.note(&[mutation], answers, sent, clock.now(), seen);
+                connection
+            }
+            Operation::Compound(compound) => {
+                let sent = clock.now();
+                let bytes = compound.encoded();
+                let answer = client.command(&decoded(&bytes));
+                let (answered, connection) = match answer {
+                    Ok(outcome) => (Some((outcome, clock.now())), Connection::Alive),
+                    Err(error) => {
+                        let (ends, connection) = of_error(error, 1);
+                        if matches!(ends[..], [Err(NotDone::Certainly)]) {
+                            seen.refused += 1;
+                            return connection;
+                        }
+                        (None, connection)
+                    }
+                };
+                seen.compounds.push(TriedCompound {
+                    compound: compound.clone(),
+                    sent,
+                    answered,
+                });
                 connection
             }
             Operation::Batch(mutations) => {
@@ -145,6 +181,8 @@ impl LoadClient {
         let sent = clock.now();
         match client.get(NAMESPACE, key) {
             Ok(answer) => {
+                let directory = directory_of(key).to_vec();
+                self.known.insert(directory, answer.position.revision);
                 let row = answer.row.as_ref().map(found);
                 if let Some(row) = &row {
                     self.known.insert(key.to_vec(), row.mod_revision);

@@ -14,6 +14,7 @@ use metastore_sim::operation::NAMESPACE;
 use metastore_sim::oracle::{FoundRow, History};
 use metastore_sim::random::Random;
 use metastore_sim::workload::ValueSizes;
+use metastore_statemachine::OutcomeCode;
 use thiserror::Error;
 
 use crate::load::{Clock, LoadClient, Seen};
@@ -97,6 +98,7 @@ enum Kill {
 pub(crate) struct Report {
     kills: BTreeMap<Kill, u64>,
     acknowledged: u64,
+    compounds_done: u64,
     unknown: u64,
     refused: u64,
     sightings: u64,
@@ -269,6 +271,21 @@ impl CrashTest {
             }
             self.history.add_attempt(attempt);
         }
+        for tried in seen.compounds {
+            match &tried.answered {
+                Some((outcome, at)) => {
+                    self.report.acknowledged += 1;
+                    self.report.compounds_done += u64::from(outcome.code == OutcomeCode::Done);
+                    self.history
+                        .add_compound(&tried.compound, outcome, (tried.sent, *at));
+                }
+                None => {
+                    self.report.unknown += 1;
+                    self.history
+                        .add_unknown_compound(&tried.compound, tried.sent);
+                }
+            }
+        }
         for (key, sighting) in seen.sightings {
             self.history.add_sighting(&key, sighting);
         }
@@ -363,8 +380,14 @@ impl fmt::Display for Report {
         )?;
         write!(
             formatter,
-            "{} mutations acknowledged, {} unknown, {} refused; {} reads; {} checks over {} rows",
-            self.acknowledged, self.unknown, self.refused, self.sightings, self.checks, self.rows
+            "{} commands acknowledged, {} of them with structure and done; {} unknown, {} refused; {} reads; {} checks over {} rows",
+            self.acknowledged,
+            self.compounds_done,
+            self.unknown,
+            self.refused,
+            self.sightings,
+            self.checks,
+            self.rows
         )
     }
 }

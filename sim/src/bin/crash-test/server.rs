@@ -76,7 +76,9 @@ impl Server {
             .args(["--port", &address.port().to_string()])
             .args(["--cores", "1", "--shards", "4"])
             .args(["--segment-bytes", &format!("{}MiB", SEGMENT_BYTES >> 20)])
-            .args(["--wal-budget", "1GiB"])
+            .args(["--wal-budget", "128MiB"])
+            // A snapshot is on its way at nearly every kill.
+            .args(["--set", "snapshot.log_bytes=64KiB"])
             .stdin(Stdio::null())
             .stdout(printed)
             .stderr(errors)

@@ -12,9 +12,17 @@ use crate::operation::{Condition, Mutation};
 pub(super) struct KeyHistory {
     pub(super) attempts: Vec<Attempt>,
     pub(super) sightings: Vec<Sighting>,
+    pub(super) validations: Vec<Validation>,
     base: Option<FoundRow>,
     /// The newest revision that the key is known to have had before.
     base_revision: Revision,
+}
+
+/// A commit that had read the key was done: the key did not change between these revisions, both excluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Validation {
+    pub(super) after: Revision,
+    pub(super) before: Revision,
 }
 
 /// An answered change with its place in the order.
@@ -28,13 +36,18 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Whether it may have left a counter as it was; then its revision is that of an earlier change, and it is no
-    /// more than a read.
+    /// Whether it may have left a counter as it was, or deleted a key that was not there; then its revision is that of
+    /// an earlier change, and it is no more than a read.
     fn may_be_none(&self) -> bool {
         matches!(
             self.mutation.kind,
-            CommandKind::MaxI64 | CommandKind::MinI64
+            CommandKind::MaxI64 | CommandKind::MinI64 | CommandKind::DeleteRange
         )
+    }
+
+    /// Whether it left the key absent.
+    fn is_delete(&self) -> bool {
+        is_delete(self.mutation)
     }
 }
 
@@ -47,6 +60,7 @@ impl KeyHistory {
         self.base = found;
         self.attempts.clear();
         self.sightings.clear();
+        self.validations.clear();
     }
 
     /// Says what contradicts what.
@@ -55,6 +69,7 @@ impl KeyHistory {
         self.check_revisions(&changes)?;
         self.check_time(&changes)?;
         self.check_conditions(&changes)?;
+        self.check_validations(&changes)?;
         self.check_numbers(&changes)?;
         for sighting in &self.sightings {
             self.check_sighting(&changes, sighting)?;
@@ -110,6 +125,19 @@ impl KeyHistory {
     fn unknown(&self) -> impl Iterator<Item = &Attempt> {
         let is_unknown = |attempt: &&Attempt| attempt.end == AttemptEnd::Unknown;
         self.attempts.iter().filter(is_unknown)
+    }
+
+    /// Whether anybody tried to delete it.
+    pub(super) fn has_delete(&self) -> bool {
+        self.attempts
+            .iter()
+            .any(|attempt| is_delete(&attempt.mutation))
+    }
+
+    /// Whether a range was deleted that the key is in, at `revision` or after it and before `end`.
+    fn is_swept(&self, revision: Revision, end: Revision) -> bool {
+        self.possible_changes()
+            .any(|change| change.is_delete() && (revision..=end).contains(&change.revision))
     }
 
     fn has_unknown_delete(&self) -> bool {
@@ -203,6 +231,7 @@ impl KeyHistory {
                 Condition::IfAbsent | Condition::IfRevision(Revision(0)) => {
                     if let Some(there) = newest_before
                         && !self.has_unknown_delete()
+                        && !self.is_swept(there, change.revision)
                     {
                         return Err(format!(
                             "change {} wanted the key absent, and change {there} had made it",
@@ -219,6 +248,21 @@ impl KeyHistory {
                         ));
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a commit had read did not change before it was done.
+    fn check_validations(&self, changes: &BTreeMap<Revision, Change<'_>>) -> Result<(), String> {
+        for Validation { after, before } in &self.validations {
+            let between = changes
+                .keys()
+                .find(|&change| after < change && change < before);
+            if let Some(change) = between {
+                return Err(format!(
+                    "a commit that had read it at revision {after} was done at {before}, and change {change} came between"
+                ));
             }
         }
         Ok(())
@@ -254,10 +298,9 @@ impl KeyHistory {
             Some(row) => self.explain_row(changes, row),
             None => {
                 let may_be_deleted = self.has_unknown_delete()
-                    || changes.values().any(|change| {
-                        change.mutation.kind == CommandKind::Delete
-                            && change.sent < sighting.answered
-                    });
+                    || self
+                        .answered()
+                        .any(|change| change.is_delete() && change.sent < sighting.answered);
                 let was_there = self.base.is_some()
                     || changes.values().any(|change| {
                         change.mutation.kind != CommandKind::Delete
@@ -291,6 +334,8 @@ impl KeyHistory {
                     change.mutation.kind == CommandKind::Delete
                         && newest_seen.is_none_or(|seen| seen <= revision)
                 });
+                let is_deleted = is_deleted
+                    || newest_seen.is_some_and(|seen| self.is_swept(seen, Revision(u64::MAX)));
                 if newest_seen.is_none() || is_deleted || self.has_unknown_delete() {
                     return Ok(());
                 }
@@ -387,17 +432,21 @@ fn leaves(mutation: &Mutation, row: &FoundRow) -> bool {
     match mutation.kind {
         CommandKind::Put => row.value == mutation.value,
         CommandKind::Append => row.value.ends_with(&mutation.value),
-        CommandKind::Delete => false,
+        CommandKind::Delete | CommandKind::DeleteRange => false,
         CommandKind::AddI64 => number(&row.value).is_some(),
         // When they change something, they leave their operand.
         CommandKind::MaxI64 | CommandKind::MinI64 => row.value == mutation.value,
-        CommandKind::DeleteRange
-        | CommandKind::Txn
-        | CommandKind::Commit
-        | CommandKind::Compact => {
-            unreachable!("the workload has only commands on single keys")
+        CommandKind::Txn | CommandKind::Commit | CommandKind::Compact => {
+            unreachable!("they are taken apart")
         }
     }
+}
+
+fn is_delete(mutation: &Mutation) -> bool {
+    matches!(
+        mutation.kind,
+        CommandKind::Delete | CommandKind::DeleteRange
+    )
 }
 
 fn operand(mutation: &Mutation) -> Option<i64> {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use metastore_engine::{LogIndex, ReplicaId, ShardId, Term};
+use metastore_net::blocking::OwnedDetail;
 use metastore_statemachine::{
-    Batch, Codec, Command, Outcome, Parameters, Revision, Row, StateMachine,
+    Batch, Codec, Command, Outcome, Parameters, Revision, Row, ShardRevision, StateMachine,
 };
 
 use super::super::model::{Model, ModelOutcome, ModelRow};
@@ -91,7 +92,19 @@ impl AppliedCommand {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
+        let is_same_detail = match answered.detail.map(OwnedDetail::from) {
+            // Each shard's part of a deleted range is told; the model knows one shard.
+            Some(OwnedDetail::ShardRevisions(revisions)) => {
+                let of_this = ShardRevision {
+                    shard: self.shard.0,
+                    revision: expected.revision,
+                };
+                expected.detail.is_none() && revisions == [of_this]
+            }
+            detail => detail == expected.detail,
+        };
         is_same_previous
+            && is_same_detail
             && (answered.code, answered.revision, answered.number)
                 == (expected.code, expected.revision, expected.number)
     }
