@@ -1,7 +1,10 @@
-//! Targets for fuzzers: each takes any bytes, must never panic, and asserts what the format promises.
+//! Targets for fuzzers: each takes any bytes, must never panic, asserts what the format promises, and says whether the
+//! bytes were accepted.
 //!
 //! They are plain functions, so that the tests below drive them on every run with a corpus and seeded mutations,
 //! and a fuzzer's harness is one call.
+
+pub mod seeds;
 
 use crate::batch::{Batch, BatchBuilder, Codec};
 use crate::command::{Command, CommandLimits};
@@ -12,7 +15,7 @@ use crate::state::{ExportProgress, Parameters, SliceLimit, SnapshotImport, State
 
 /// A command that can be read is written back as the bytes it was read from, and one that passes the edge's check
 /// can be read.
-pub fn fuzz_command(data: &[u8]) {
+pub fn fuzz_command(data: &[u8]) -> bool {
     let decoded = Command::decode(data);
     if let Ok((command, length)) = decoded {
         let mut encoded = Vec::new();
@@ -23,35 +26,40 @@ pub fn fuzz_command(data: &[u8]) {
     if let Ok(checked) = Command::check(data, &CommandLimits::default()) {
         assert_eq!(Ok(checked), decoded);
     }
+    decoded.is_ok()
 }
 
 /// An outcome that can be read is written back as the bytes it was read from.
-pub fn fuzz_outcome(data: &[u8]) {
-    if let Ok((outcome, length)) = Outcome::decode(data) {
-        let mut encoded = Vec::new();
-        outcome.encode_into(&mut encoded);
-        assert_eq!(encoded, &data[..length]);
-        assert_eq!(outcome.encoded_len(), length);
-    }
+pub fn fuzz_outcome(data: &[u8]) -> bool {
+    let Ok((outcome, length)) = Outcome::decode(data) else {
+        return false;
+    };
+    let mut encoded = Vec::new();
+    outcome.encode_into(&mut encoded);
+    assert_eq!(encoded, &data[..length]);
+    assert_eq!(outcome.encoded_len(), length);
+    true
 }
 
 /// A row that can be read is written back as the bytes it was read from.
-pub fn fuzz_row(data: &[u8]) {
-    if let Ok((row, length)) = Row::decode(data) {
-        let mut encoded = Vec::new();
-        row.encode_into(&mut encoded);
-        assert_eq!(encoded, &data[..length]);
-        assert_eq!(row.encoded_len(), length);
-    }
+pub fn fuzz_row(data: &[u8]) -> bool {
+    let Ok((row, length)) = Row::decode(data) else {
+        return false;
+    };
+    let mut encoded = Vec::new();
+    row.encode_into(&mut encoded);
+    assert_eq!(encoded, &data[..length]);
+    assert_eq!(row.encoded_len(), length);
+    true
 }
 
 /// A batch whose commands can all be read is built again from them as the bytes it was read from.
-pub fn fuzz_batch(data: &[u8]) {
+pub fn fuzz_batch(data: &[u8]) -> bool {
     let Ok(batch) = Batch::decode(data) else {
-        return;
+        return false;
     };
     let Ok(commands) = batch.commands().collect::<Result<Vec<_>, _>>() else {
-        return;
+        return false;
     };
     assert_eq!(commands.len(), batch.count as usize);
     let mut builder = BatchBuilder::new();
@@ -64,12 +72,13 @@ pub fn fuzz_batch(data: &[u8]) {
         assert_eq!(batch.codec, Codec::None);
         assert_eq!(builder.seal(batch.shard_time, batch.term), data);
     }
+    true
 }
 
 /// Any batch is applied or refused, twice alike, and the outcomes are as many as the commands.
-pub fn fuzz_apply(data: &[u8]) {
+pub fn fuzz_apply(data: &[u8]) -> bool {
     let Ok(batch) = Batch::decode(data) else {
-        return;
+        return false;
     };
     let run = || {
         let mut machine = StateMachine::new(Parameters::default());
@@ -84,12 +93,14 @@ pub fn fuzz_apply(data: &[u8]) {
         }
         (result, outcomes, machine.state_hash())
     };
-    assert_eq!(run(), run());
+    let first = run();
+    assert_eq!(run(), first);
+    first.0.is_ok()
 }
 
 /// Any sections are loaded or refused, whatever the cuts, and a state that was loaded exports the sections that it
 /// would be loaded from again. The input is pieces: a section's number, a length, and so many bytes.
-pub fn fuzz_import(data: &[u8]) {
+pub fn fuzz_import(data: &[u8]) -> bool {
     let mut whole = SnapshotImport::new(Parameters::default());
     let mut cut = SnapshotImport::new(Parameters::default());
     let mut rest = data;
@@ -106,11 +117,11 @@ pub fn fuzz_import(data: &[u8]) {
             .and_then(|()| cut.section(tag, back));
         assert_eq!(loaded, loaded_cut);
         if loaded.is_err() {
-            return;
+            return false;
         }
     }
     let (Ok(mut machine), Ok(mut other)) = (whole.finish(), cut.finish()) else {
-        return;
+        return false;
     };
     let sections = export_all(&mut machine);
     assert_eq!(export_all(&mut other), sections);
@@ -122,6 +133,7 @@ pub fn fuzz_import(data: &[u8]) {
         .finish()
         .expect("a state that was loaded is loaded again");
     assert_eq!(export_all(&mut again), sections);
+    true
 }
 
 /// The sections of a state, in small slices.
@@ -147,10 +159,8 @@ fn export_all(machine: &mut StateMachine) -> Vec<(SectionTag, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
+    use super::seeds::{batches, commands, outcomes, rows, sections};
     use super::*;
-    use crate::command::SessionStamp;
-    use crate::ids::{NamespaceId, Revision, ShardTime};
-    use crate::outcome::OutcomeCode;
 
     /// SplitMix64.
     struct Random(u64);
@@ -189,79 +199,10 @@ mod tests {
         }
     }
 
-    fn commands() -> Vec<Vec<u8>> {
-        let namespace = NamespaceId::DEFAULT;
-        let session = SessionStamp {
-            handle_index: 7,
-            handle_nonce: 9,
-            sequence: 3,
-            unanswered_sequence_min: 2,
-        };
-        let operand = 5_i64.to_le_bytes();
-        [
-            Command::put(namespace, b"/a/b", b"value"),
-            Command::put(namespace, b"/a/b", b"")
-                .with_if_absent()
-                .with_return_previous(),
-            Command::put(namespace, b"/a/c", b"v").with_expected_revision(Revision(1)),
-            Command::put(namespace, b"/a/c", b"v")
-                .with_lease(8)
-                .with_session(session),
-            Command::add_i64(namespace, b"n", &operand),
-            Command::max_i64(namespace, b"n", &operand),
-            Command::min_i64(namespace, b"n", &operand).with_return_previous(),
-            Command::append(namespace, b"/a/b", b"more").with_return_previous(),
-            Command::delete(namespace, b"/a/b").with_return_previous(),
-        ]
-        .iter()
-        .map(|command| {
-            let mut bytes = Vec::new();
-            command.encode_into(&mut bytes);
-            bytes
-        })
-        .collect()
-    }
-
-    fn batches() -> Vec<Vec<u8>> {
-        let mut builder = BatchBuilder::new();
-        for command in commands()
-            .iter()
-            .filter(|bytes| Command::check(bytes, &CommandLimits::default()).is_ok())
-        {
-            builder.push(command);
-        }
-        let all = builder.seal(ShardTime(1000), 3);
-        builder.push(&commands()[0]);
-        vec![all, builder.seal(ShardTime(u64::MAX), u64::MAX)]
-    }
-
-    fn rows() -> Vec<Row<'static>> {
-        let revisions = (Revision(3), Revision(5));
-        let (create_revision, mod_revision) = revisions;
-        vec![
-            Row {
-                key: b"/a/b",
-                value: b"value",
-                create_revision,
-                mod_revision,
-                version: 2,
-                lease: 0,
-            },
-            Row {
-                key: b"k",
-                value: b"",
-                create_revision,
-                mod_revision,
-                version: 2,
-                lease: u64::MAX,
-            },
-        ]
-    }
-
-    fn drive(target: fn(&[u8]), corpus: &[Vec<u8>]) {
+    fn drive(target: fn(&[u8]) -> bool, corpus: &[Vec<u8>]) {
         let mut random = Random(1);
         for seed in corpus {
-            target(seed);
+            assert!(target(seed), "{seed:?}");
             for length in 0..seed.len() {
                 target(&seed[..length]);
             }
@@ -288,30 +229,6 @@ mod tests {
         drive(fuzz_apply, &batches());
     }
 
-    /// A state with rows below the floor and a history, as pieces of sections.
-    fn sections() -> Vec<Vec<u8>> {
-        let mut machine = StateMachine::new(Parameters {
-            history_revisions_max: 3,
-            ..Parameters::default()
-        });
-        let sealed = &batches()[0];
-        let batch = Batch::decode(sealed).unwrap();
-        machine.apply(&batch, &mut |_| {}).unwrap();
-        let empty = export_all(&mut StateMachine::new(Parameters::default()));
-        [export_all(&mut machine), empty]
-            .iter()
-            .map(|sections| {
-                let mut pieces = Vec::new();
-                for (tag, bytes) in sections {
-                    pieces.extend_from_slice(&tag.0.to_le_bytes());
-                    pieces.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
-                    pieces.extend_from_slice(bytes);
-                }
-                pieces
-            })
-            .collect()
-    }
-
     #[test]
     fn importing_survives_mutation() {
         drive(fuzz_import, &sections());
@@ -319,33 +236,11 @@ mod tests {
 
     #[test]
     fn rows_survive_mutation() {
-        let corpus: Vec<_> = rows()
-            .iter()
-            .map(|row| {
-                let mut bytes = Vec::new();
-                row.encode_into(&mut bytes);
-                bytes
-            })
-            .collect();
-        drive(fuzz_row, &corpus);
+        drive(fuzz_row, &rows());
     }
 
     #[test]
     fn outcomes_survive_mutation() {
-        let mut corpus = Vec::new();
-        for number in [None, Some(i64::MIN)] {
-            for previous in [None, Some(rows()[0])] {
-                let outcome = Outcome {
-                    code: OutcomeCode::Done,
-                    revision: Revision(4),
-                    number,
-                    previous,
-                };
-                let mut bytes = Vec::new();
-                outcome.encode_into(&mut bytes);
-                corpus.push(bytes);
-            }
-        }
-        drive(fuzz_outcome, &corpus);
+        drive(fuzz_outcome, &outcomes());
     }
 }
