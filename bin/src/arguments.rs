@@ -1,15 +1,16 @@
 //! The command line: what can be asked for, and what is refused before anything is done.
 
-mod quantity;
+mod settings;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use quantity::{parse_duration, parse_size};
+use crate::quantity::parse_duration;
+pub(crate) use settings::SettingArguments;
 
 const AFTER_HELP: &str = "\
 Keys and values are bytes, taken as they are given. With --json, what is not UTF-8 is written as {\"hex\": \"..\"}; \
@@ -28,8 +29,16 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run one node for development, on the loopback interface
+    /// Run one node for development, on the loopback interface, with no configuration
+    ///
+    /// The same as serve with --format if-empty and --admin off, and more cores than processors take turns.
     Dev(DevArguments),
+    /// Run one node as its configuration says
+    Serve(ServeArguments),
+    /// Make an empty or missing data directory ready for use, and start nothing
+    Format(FormatArguments),
+    /// Check a configuration and print every key with what it is set to and where that comes from
+    Config(ConfigArguments),
     /// Set a key to a value; prints the revision
     Put(PutArguments),
     /// Print the value of a key
@@ -62,42 +71,60 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct DevArguments {
-    /// Where the data lies; created and formatted when it does not exist
-    #[arg(long, value_name = "DIR", default_value = "./metastore-data")]
-    pub(crate) data: PathBuf,
-    /// The port of core 0; core n listens on the port n above it
-    #[arg(long, value_name = "PORT", default_value_t = 7400)]
-    pub(crate) port: u16,
-    /// How many cores to run, fixed when the data is formatted [default: one for each allowed processor]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) cores: Option<u16>,
-    /// How many shards to create, fixed when the data is formatted [default: one for each core]
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) shards: Option<u32>,
-    /// The processors to use, as in 0-3,8 [default: the allowed ones]
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpus: Option<String>,
-    /// Length of a log segment, as in 64MiB, fixed when the data is formatted [default: 64MiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) segment_bytes: Option<u64>,
-    /// How large the log of one core may become, as in 8GiB [default: 8GiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) wal_budget: Option<u64>,
-    /// How writes are made durable [default: measured when the data is formatted]
-    #[arg(long, value_name = "METHOD")]
-    pub(crate) flush: Option<FlushChoice>,
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
+    #[command(flatten)]
+    pub(crate) faults: FaultArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigFileArguments,
+    #[command(flatten)]
+    pub(crate) faults: FaultArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FormatArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigFileArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigFileArguments,
+    /// Answer as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Print a file with every key, its meaning, its bounds and its default
+    #[arg(long, conflicts_with_all = ["json", "config"])]
+    pub(crate) example: bool,
+}
+
+impl ConfigArguments {
+    pub(crate) fn format(&self) -> Format {
+        Format::new(self.json)
+    }
+}
+
+/// What the tests break.
+#[derive(Debug, Args)]
+pub(crate) struct FaultArguments {
     /// For tests: the log write of each core with this number, counted from 1, fails as on a broken disk
     #[arg(long, value_name = "N", hide = true)]
     pub(crate) fail_log_write: Option<u64>,
 }
 
-/// How writes are made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FlushChoice {
-    /// Each write is durable by itself
-    Dsync,
-    /// A write, then a flush of the file
-    WriteThenSync,
+/// A configuration: a file, and flags that override it.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFileArguments {
+    /// The configuration, a TOML file; `metastore config --example` prints one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
 }
 
 /// How a command reaches a server, and how it answers.

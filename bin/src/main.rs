@@ -3,10 +3,14 @@
 //! This package joins the other crates to a command line, to sockets and to files. It does **not** decide about
 //! consensus or durability, and the client commands know no more of a server than the protocol says.
 
+mod admin;
 mod allocator;
 mod arguments;
 mod commands;
+mod config;
+mod log;
 mod node;
+mod quantity;
 #[cfg(test)]
 mod test_directory;
 

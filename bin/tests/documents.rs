@@ -26,6 +26,7 @@ fn every_link_of_the_documents_leads_somewhere() {
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "docs/ARCHITECTURE.md",
+        "docs/OPERATIONS.md",
         "docs/PROTOCOL.md",
     ];
     for document in documents {

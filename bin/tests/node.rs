@@ -189,11 +189,13 @@ fn a_newer_format_is_refused() {
     Store::start(data.path(), 1, &[]).kill();
     let path = data.path().join("node.toml");
     let text = fs::read_to_string(&path).expect("it can be read");
-    fs::write(&path, text.replace("format = 1", "format = 2")).expect("it can be written");
+    let line = text.lines().find(|line| line.starts_with("format = "));
+    let newer = text.replace(line.expect("a format"), "format = 99");
+    fs::write(&path, newer).expect("it can be written");
     let (code, errors) = refused(data.path(), free_ports(1), &[]);
     assert_eq!(code, Some(3));
     assert!(
-        errors.contains("format 2") && errors.contains("node.toml"),
+        errors.contains("format 99") && errors.contains("node.toml"),
         "{errors}"
     );
 }

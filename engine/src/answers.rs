@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use metastore_statemachine::Outcome;
+use metastore_statemachine::{Detail, Outcome, OutcomeCode, Revision};
 
 use crate::CoreId;
 use crate::effect::{Effect, Effects};
@@ -34,6 +34,45 @@ pub(crate) struct Answers {
     outgoing: Vec<MeshBatch>,
     /// Chunks for ranges that were opened on this core.
     pub(crate) chunks: Vec<(RangePartKey, PartChunk)>,
+    /// Slices of ranges that this core deletes.
+    pub(crate) slices: Vec<SweepAnswer>,
+}
+
+/// What became of a slice of a range that is being deleted.
+#[derive(Debug)]
+pub(crate) struct SweepAnswer {
+    pub(crate) sweep: u64,
+    pub(crate) part: usize,
+    pub(crate) result: Result<SweepSlice, RequestError>,
+}
+
+/// A slice that was deleted.
+#[derive(Debug)]
+pub(crate) struct SweepSlice {
+    pub(crate) deleted: u64,
+    /// Of the shard, after it.
+    pub(crate) revision: Revision,
+    /// The last key of it, if there may be more.
+    pub(crate) resume_after: Option<Vec<u8>>,
+}
+
+impl SweepSlice {
+    fn of(outcome: &Outcome<'_>) -> SweepSlice {
+        assert_eq!(
+            outcome.code,
+            OutcomeCode::Done,
+            "deleting a range is always done"
+        );
+        let deleted = outcome.number.and_then(|number| u64::try_from(number).ok());
+        SweepSlice {
+            deleted: deleted.expect("the outcome counts the keys"),
+            revision: outcome.revision,
+            resume_after: match outcome.detail {
+                Some(Detail::ResumeAfter(key)) => Some(key.to_vec()),
+                _ => None,
+            },
+        }
+    }
 }
 
 impl Answers {
@@ -44,6 +83,7 @@ impl Answers {
             gather_next: 0,
             outgoing: (0..cores).map(|_| MeshBatch::default()).collect(),
             chunks: Vec::new(),
+            slices: Vec::new(),
         }
     }
 
@@ -70,8 +110,9 @@ impl Answers {
 
     /// Answers a command with its outcome.
     pub(crate) fn outcome(&mut self, out: &mut Effects, to: ReplyTo, outcome: &Outcome<'_>) {
-        if outcome.previous.is_some() && self.is_full_for(out, to, outcome.encoded_len()) {
-            // It was carried out; only the answer with the previous value finds no room.
+        let may_be_large = outcome.previous.is_some() || outcome.detail.is_some();
+        if may_be_large && self.is_full_for(out, to, outcome.encoded_len()) {
+            // It was carried out; only the answer with values in it finds no room.
             let error = RequestError::answer_too_large(outcome.encoded_len(), Happened::Unknown);
             self.error(out, to, error);
             return;
@@ -116,13 +157,21 @@ impl Answers {
                 state.items[item as usize] = BatchItem::Outcome(Span::since(&state.arena, start));
                 self.count_item(out, gather);
             }
+            Token::Sweep { sweep, part } => self.slices.push(SweepAnswer {
+                sweep,
+                part,
+                result: Ok(SweepSlice::of(outcome)),
+            }),
             Token::Nobody => {}
         }
     }
 
     /// Whether an outcome of that size would make the answers of a turn, or of one batch, larger than they may be.
-    /// Outcomes without a previous value are small and always find room.
+    /// Outcomes without values in them are small and always find room.
     fn is_full_for(&mut self, out: &Effects, to: ReplyTo, bytes: usize) -> bool {
+        if let Token::Sweep { .. } = to.token {
+            return false;
+        }
         if to.core != self.core {
             return self.mesh(to.core).arena.len() + bytes > ANSWERS_BYTES_MAX;
         }
@@ -132,7 +181,7 @@ impl Answers {
                 .gathers
                 .get(&gather)
                 .is_some_and(|state| state.arena.len() + bytes > ANSWER_BYTES_MAX),
-            Token::Nobody => false,
+            Token::Sweep { .. } | Token::Nobody => false,
         }
     }
 
@@ -189,6 +238,29 @@ impl Answers {
                 };
                 self.count_item(out, gather);
             }
+            Token::Sweep { sweep, part } => {
+                let result = match reply {
+                    Reply::Outcome(span) => {
+                        let outcome = Outcome::decode(span.of(arena));
+                        let (outcome, _) = outcome.expect("cores encode their outcomes");
+                        Ok(SweepSlice::of(&outcome))
+                    }
+                    Reply::Error(error) => Err(error),
+                    Reply::Batch(_)
+                    | Reply::Rows { .. }
+                    | Reply::Chunk { .. }
+                    | Reply::Count { .. }
+                    | Reply::Cancelled
+                    | Reply::Status(_) => {
+                        unreachable!("a command is answered with an outcome or an error")
+                    }
+                };
+                self.slices.push(SweepAnswer {
+                    sweep,
+                    part,
+                    result,
+                });
+            }
             Token::Nobody => {}
         }
     }
@@ -208,7 +280,10 @@ impl Answers {
                     reply,
                 });
             }
-            Token::Request { .. } | Token::BatchItem { .. } | Token::Nobody => {
+            Token::Request { .. }
+            | Token::BatchItem { .. }
+            | Token::Sweep { .. }
+            | Token::Nobody => {
                 let arena = std::mem::take(&mut out.arena);
                 self.reply(out, to, reply, &arena);
                 out.arena = arena;

@@ -48,7 +48,7 @@ pub use crate::router::{
 };
 pub use crate::settings::{BatchSettings, RaftSettings, Settings, SettingsError};
 pub use crate::span::Span;
-pub use crate::stages::{Stage, StageSummary, Stages};
+pub use crate::stages::{BUCKET_BOUNDS_NS, BUCKETS, Stage, StageSummary, Stages};
 pub use crate::status::{CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork};
 
 pub use metastore_wal::{

@@ -139,6 +139,13 @@ pub(crate) enum Token {
         /// Position in the batch.
         item: u32,
     },
+    /// A slice of a range that is being deleted.
+    Sweep {
+        /// Which of those that this core drives.
+        sweep: u64,
+        /// Which of its shards, by position.
+        part: usize,
+    },
     /// Nobody any more: it was answered already, with an error.
     Nobody,
 }

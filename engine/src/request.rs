@@ -146,7 +146,10 @@ pub enum RequestError {
     },
     /// The keys of one request are in several shards.
     #[error("the keys are in several shards")]
-    CrossShard,
+    CrossShard {
+        /// Some of those that are in another shard than the first, or the request's own key; ranges by their prefix.
+        keys: Vec<Vec<u8>>,
+    },
     /// The revision is older than the history that is kept.
     #[error("revisions below {oldest} are gone")]
     Compacted {
@@ -167,6 +170,14 @@ pub enum RequestError {
     Deadline {
         /// Whether the request may have been carried out.
         happened: Happened,
+    },
+    /// The keys of a range were deleted in part. Asking again goes on.
+    #[error("{deleted} keys are deleted, and there may be more: {cause}")]
+    DeletedInPart {
+        /// How many, as far as is known.
+        deleted: u64,
+        /// Why it ended.
+        cause: Box<RequestError>,
     },
     /// The log has used up its budget: reads go on, writes do not.
     #[error("the log has used {used_bytes} of its budget of {budget_bytes} bytes: no more writes")]
@@ -207,11 +218,12 @@ impl RequestError {
             RequestError::Unavailable { happened, .. }
             | RequestError::AnswerTooLarge { happened, .. }
             | RequestError::Deadline { happened } => *happened,
+            RequestError::DeletedInPart { .. } => Happened::Unknown,
             RequestError::UnknownNamespace(_)
             | RequestError::NotLeader { .. }
             | RequestError::Overloaded { .. }
             | RequestError::TooLarge { .. }
-            | RequestError::CrossShard
+            | RequestError::CrossShard { .. }
             | RequestError::Compacted { .. }
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired

@@ -80,6 +80,8 @@ pub struct Settings {
     pub ranges_per_connection_max: usize,
     /// Batches whose answers are being gathered on a core at most.
     pub gathers_max: usize,
+    /// Ranges that a core deletes at a time at most.
+    pub sweeps_max: usize,
     /// Largest command in bytes, head included.
     pub command_bytes_max: usize,
     /// Rows that one slice of a range reads at most.
@@ -104,6 +106,7 @@ impl Default for Settings {
             ranges_max: 1_024,
             ranges_per_connection_max: 32,
             gathers_max: 16_384,
+            sweeps_max: 64,
             command_bytes_max: COMMAND_BYTES_MAX,
             slice_rows_max: 512,
             slice_bytes_max: 128 << 10,

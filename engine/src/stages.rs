@@ -61,6 +61,35 @@ pub struct StageSummary {
     pub max_ns: u64,
     /// The mean.
     pub mean_ns: u64,
+    /// All times together.
+    pub sum_ns: u64,
+    /// How many took at most each of [`BUCKET_BOUNDS_NS`] and more than the bound before it.
+    pub buckets: [u64; BUCKETS],
+}
+
+/// How many bounds there are.
+pub const BUCKETS: usize = 21;
+/// The shortest bound is 2 to this power: about 8 microseconds.
+const SHORTEST_BOUND_LOG2: u32 = 13;
+
+/// The bounds of histograms in which cores can be added up: each is twice the one before it, up to about 8.6 seconds.
+/// Quantiles of two cores cannot be put together; counts can.
+pub const BUCKET_BOUNDS_NS: [u64; BUCKETS] = {
+    let mut bounds = [0; BUCKETS];
+    let mut index = 0;
+    while index < BUCKETS {
+        bounds[index] = 1 << (SHORTEST_BOUND_LOG2 as usize + index);
+        index += 1;
+    }
+    bounds
+};
+
+/// The bucket of a time, `None` for one that is longer than every bound.
+fn bucket_of(nanos: u64) -> Option<usize> {
+    // The power of two that is not below the time.
+    let log2 = u64::BITS - nanos.saturating_sub(1).leading_zeros();
+    let bucket = log2.saturating_sub(SHORTEST_BOUND_LOG2) as usize;
+    (bucket < BUCKETS).then_some(bucket)
 }
 
 /// One histogram a stage. Commands of a batch are recorded together, with the times of the batch.
@@ -73,6 +102,8 @@ pub struct Stages {
 #[derive(Debug, Clone)]
 pub(crate) struct Summaries<const N: usize> {
     histograms: [Histogram<u64>; N],
+    sums_ns: [u64; N],
+    buckets: [[u64; BUCKETS]; N],
 }
 
 /// A minute: what takes longer is recorded as a minute.
@@ -84,6 +115,8 @@ impl<const N: usize> Default for Summaries<N> {
             histograms: std::array::from_fn(|_| {
                 Histogram::new_with_max(LONGEST_NS, 2).expect("constant bounds are valid")
             }),
+            sums_ns: [0; N],
+            buckets: [[0; BUCKETS]; N],
         }
     }
 }
@@ -105,6 +138,11 @@ impl<const N: usize> Summaries<N> {
     /// Records that `count` took `nanos` each.
     pub(crate) fn record(&mut self, position: usize, nanos: u64, count: u64) {
         self.histograms[position].saturating_record_n(nanos.max(1), count);
+        let sum = &mut self.sums_ns[position];
+        *sum = sum.saturating_add(nanos.saturating_mul(count));
+        if let Some(bucket) = bucket_of(nanos) {
+            self.buckets[position][bucket] += count;
+        }
     }
 
     /// What each histogram says.
@@ -112,7 +150,8 @@ impl<const N: usize> Summaries<N> {
         names
             .into_iter()
             .zip(&self.histograms)
-            .map(|(name, histogram)| StageSummary {
+            .zip(self.sums_ns.iter().zip(&self.buckets))
+            .map(|((name, histogram), (&sum_ns, &buckets))| StageSummary {
                 name,
                 count: histogram.len(),
                 p50_ns: histogram.value_at_quantile(0.5),
@@ -125,6 +164,8 @@ impl<const N: usize> Summaries<N> {
                     reason = "a mean lies between 0 and a minute"
                 )]
                 mean_ns: histogram.mean() as u64,
+                sum_ns,
+                buckets,
             })
             .collect()
     }
@@ -149,5 +190,27 @@ mod tests {
         );
         assert!(flush.max_ns >= LONGEST_NS);
         assert_eq!(stages.summaries()[Stage::Queue as usize].count, 0);
+    }
+
+    #[test]
+    fn a_time_is_in_the_bucket_of_the_first_bound_that_is_not_below_it() {
+        for (bucket, bound) in BUCKET_BOUNDS_NS.into_iter().enumerate() {
+            assert_eq!(bucket_of(bound), Some(bucket));
+            let next = bucket + 1;
+            assert_eq!(bucket_of(bound + 1), (next < BUCKETS).then_some(next));
+        }
+        assert_eq!(bucket_of(0), Some(0));
+        assert_eq!(bucket_of(u64::MAX), None);
+        let mut stages = Stages::default();
+        stages.record(Stage::Apply, 8_193, 3);
+        stages.record(Stage::Apply, 60_000_000_000, 1);
+        let apply = stages.summaries()[Stage::Apply as usize];
+        assert_eq!((apply.buckets[0], apply.buckets[1]), (0, 3));
+        assert_eq!(
+            apply.buckets.iter().sum::<u64>(),
+            3,
+            "the long one is in none"
+        );
+        assert_eq!(apply.sum_ns, 60_000_024_579);
     }
 }

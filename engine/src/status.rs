@@ -35,6 +35,8 @@ pub struct WaitingWork {
     pub gathers: usize,
     /// Ranges of connections of this core.
     pub ranges: usize,
+    /// Ranges that are being deleted for connections of this core.
+    pub sweeps: usize,
     /// Parts of ranges that replicas of this core hold open.
     pub range_parts: usize,
     /// Bytes of commands that are not applied.

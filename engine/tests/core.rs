@@ -3,6 +3,7 @@
 mod counts;
 mod harness;
 mod slices;
+mod structured;
 
 use harness::{Answer, TestNode, config, start};
 use metastore_engine::{
@@ -216,7 +217,11 @@ fn several_keys_are_read_at_once_from_one_shard_only() {
         answers[0],
         (1, Answer::Rows(vec![pair("/a/1", "x"), pair("/a/3", "z")]))
     );
-    assert_eq!(answers[1], (2, Answer::Error(RequestError::CrossShard)));
+    let keys = vec![b"/a/b/1".to_vec()];
+    assert_eq!(
+        answers[1],
+        (2, Answer::Error(RequestError::CrossShard { keys }))
+    );
 }
 
 #[test]

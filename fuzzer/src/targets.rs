@@ -35,6 +35,11 @@ fn state_machine() -> Vec<Target> {
     use state::seeds;
     vec![
         Target::new("state/command", state::fuzz_command, seeds::commands()),
+        Target::new(
+            "state/structured",
+            state::fuzz_structured,
+            seeds::structured(),
+        ),
         Target::new("state/batch", state::fuzz_batch, seeds::batches()),
         Target::new("state/apply", state::fuzz_apply, seeds::batches())
             .holding(FILE_MEMORY_BYTES_MAX),

@@ -19,7 +19,7 @@ use crate::body_error::BodyError;
 use crate::generated::layout::BatchItem;
 use crate::request::RequestLimits;
 use crate::wire_error::WireError;
-use metastore_statemachine::{Command, Outcome};
+use metastore_statemachine::{Command, CommandKind, Outcome};
 
 const _: () = assert!(size_of::<BatchItem>() == 8);
 
@@ -90,8 +90,11 @@ impl<'a> BatchRequest<'a> {
         }
         let commands = body.rest();
         for position in 0..count as usize {
-            let (_, length) = Command::check(body.rest(), &limits.command)
+            let (command, length) = Command::check(body.rest(), &limits.command)
                 .map_err(|error| BodyError::Command { position, error })?;
+            if command.kind == CommandKind::DeleteRange {
+                return Err(BodyError::NotInBatch { position });
+            }
             body.skip(length);
         }
         body.finish()?;

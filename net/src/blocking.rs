@@ -6,7 +6,9 @@
 mod error;
 mod link;
 
-pub use crate::owned::{GetAnswer, GetManyAnswer, OwnedOutcome, OwnedRow};
+pub use crate::owned::{
+    GetAnswer, GetManyAnswer, OwnedDetail, OwnedOutcome, OwnedRow, OwnedTxn, OwnedTxnResult,
+};
 pub use error::{ClientError, ConnectionFault};
 
 use crate::client::{ClientConnection, ClientOptions};
@@ -20,7 +22,9 @@ use crate::shard_map::ShardMapReply;
 use crate::status::StatusReply;
 use crate::wire_error::WireError;
 use link::Link;
-use metastore_statemachine::{Command, GetQuery, NamespaceId, Revision, Row};
+use metastore_statemachine::{
+    Command, CommandKind, Commit, GetQuery, KeyRange, NamespaceId, Revision, Row, Structured, Txn,
+};
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
@@ -179,6 +183,70 @@ impl Client {
                 )
             },
         )
+    }
+
+    /// Compares, then one of two lists of operations, all at one revision or not at all. The keys belong to one shard.
+    ///
+    /// # Errors
+    /// [`ClientError::OutcomeUnknown`] when it may have happened.
+    pub fn txn(
+        &mut self,
+        namespace: NamespaceId,
+        txn: Txn<'_>,
+    ) -> Result<OwnedOutcome, ClientError> {
+        self.structured(namespace, &Structured::Txn(txn))
+    }
+
+    /// Mutations that apply if nothing that was read has changed since.
+    ///
+    /// # Errors
+    /// [`ClientError::OutcomeUnknown`] when it may have happened.
+    pub fn commit(
+        &mut self,
+        namespace: NamespaceId,
+        commit: Commit<'_>,
+    ) -> Result<OwnedOutcome, ClientError> {
+        self.structured(namespace, &Structured::Commit(commit))
+    }
+
+    /// Removes every key of a range, in as many shards as it has keys in. It is not atomic: when it ends before it is
+    /// done, send it again.
+    ///
+    /// # Errors
+    /// [`ClientError::OutcomeUnknown`] when it may have happened; an error of the server may have come after a part.
+    pub fn delete_range(
+        &mut self,
+        namespace: NamespaceId,
+        range: KeyRange<'_>,
+    ) -> Result<OwnedOutcome, ClientError> {
+        self.structured(namespace, &Structured::DeleteRange(range))
+    }
+
+    /// Refuses reads below a revision from now on, in the shard that `key` belongs to.
+    ///
+    /// # Errors
+    /// [`ClientError::OutcomeUnknown`] when it may have happened.
+    pub fn compact(
+        &mut self,
+        namespace: NamespaceId,
+        key: &[u8],
+        revision: Revision,
+    ) -> Result<OwnedOutcome, ClientError> {
+        let value = Structured::Compact(revision).encode();
+        let kind = CommandKind::Compact;
+        self.command(&Command::structured(kind, namespace, key, &value))
+    }
+
+    fn structured(
+        &mut self,
+        namespace: NamespaceId,
+        structured: &Structured<'_>,
+    ) -> Result<OwnedOutcome, ClientError> {
+        let value = structured.encode();
+        // Where it names nothing there is nothing to route by, and the server says so.
+        let key = structured.first_named().unwrap_or(b"\0");
+        let kind = structured.kind();
+        self.command(&Command::structured(kind, namespace, key, &value))
     }
 
     // Reads.

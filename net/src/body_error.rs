@@ -4,6 +4,8 @@
 use crate::wire_error::{ErrorCode, WireError};
 use metastore_statemachine::{CommandError, OutcomeError, RowError};
 
+pub use metastore_statemachine::TableFault;
+
 /// Why a body could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
@@ -71,35 +73,18 @@ pub enum BodyError {
         /// The rule.
         error: CommandError,
     },
+    /// A command that takes several log entries stands in a batch, whose commands take one each.
+    #[error("command {position}: delete_range does not go into a batch")]
+    NotInBatch {
+        /// Which one, counted from 0.
+        position: usize,
+    },
     /// An outcome in an answer cannot be read.
     #[error("outcome: {0}")]
     Outcome(OutcomeError),
     /// A row in an answer cannot be read.
     #[error("row: {0}")]
     Row(RowError),
-}
-
-/// What the verifier of a table found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TableFault {
-    /// A required field is missing.
-    #[error("a required field is missing")]
-    RequiredFieldMissing,
-    /// A text is not UTF-8 or has no end.
-    #[error("a text is not valid")]
-    Text,
-    /// A part lies at an unaligned position.
-    #[error("a part is not aligned")]
-    Unaligned,
-    /// An offset leads out of the body.
-    #[error("an offset leads out of the body")]
-    OutOfBounds,
-    /// A union's type and value do not fit.
-    #[error("a union is inconsistent")]
-    Union,
-    /// Too many or too deeply nested tables.
-    #[error("it is too complex")]
-    TooComplex,
 }
 
 impl From<BodyError> for WireError {
@@ -117,6 +102,7 @@ impl From<BodyError> for WireError {
             | BodyError::Table { .. }
             | BodyError::FieldValue { .. }
             | BodyError::KeyEmpty
+            | BodyError::NotInBatch { .. }
             | BodyError::Outcome(_)
             | BodyError::Row(_) => (ErrorCode::BadRequest, 0, 0),
         };
@@ -144,6 +130,7 @@ fn code_of_command(error: &CommandError) -> (ErrorCode, usize, usize) {
         | CommandError::OperandNotI64 { .. }
         | CommandError::Contradiction
         | CommandError::TrailingBytes { .. }
+        | CommandError::Structure(_)
         | CommandError::NamespaceReserved { .. } => (ErrorCode::BadRequest, 0, 0),
     }
 }

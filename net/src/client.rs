@@ -15,7 +15,7 @@ use crate::read::{Consistency, GetManyRequest, GetRequest};
 use crate::request::encode_cancel;
 use crate::response::Response;
 use crate::wire_error::{Happened, WireError};
-use metastore_statemachine::{Command, NamespaceId, Revision};
+use metastore_statemachine::{Command, NamespaceId, Revision, Structured};
 use pending::Pending;
 
 /// How a client treats a connection.
@@ -168,6 +168,22 @@ impl ClientConnection {
     /// Any command.
     pub fn command(&mut self, command: &Command<'_>) -> RequestId {
         self.request(FrameKind::Command, |body| command.encode_into(body))
+    }
+
+    /// A command with structure. `key` is its routing key; [`Structured::first_named`] may give one.
+    pub fn structured(
+        &mut self,
+        namespace: NamespaceId,
+        key: &[u8],
+        structured: &Structured<'_>,
+    ) -> RequestId {
+        let value = structured.encode();
+        self.command(&Command::structured(
+            structured.kind(),
+            namespace,
+            key,
+            &value,
+        ))
     }
 
     /// Independent commands, each answered on its own, in one frame.

@@ -11,7 +11,7 @@
 use crate::body::{Body, length_u32};
 use crate::body_error::BodyError;
 use crate::generated::layout::CountBase;
-use crate::range::{RangeRequest, ShardRevision};
+use crate::range::{RangeRequest, ShardRevision, append_shard_revision, take_shard_revision};
 use crate::request::RequestLimits;
 use metastore_statemachine::RangeQuery;
 
@@ -62,7 +62,7 @@ impl CountReply {
         let base = CountBase::new(self.count, length_u32(self.revisions.len()), 0);
         out.extend_from_slice(&base.0);
         for place in &self.revisions {
-            place.encode_into(out);
+            append_shard_revision(place, out);
         }
     }
 
@@ -74,7 +74,7 @@ impl CountReply {
         }
         // Nothing is allocated for what is not there: each revision is taken before the next is thought of.
         let revisions = (0..base.revisions())
-            .map(|_| ShardRevision::take(&mut body))
+            .map(|_| take_shard_revision(&mut body))
             .collect::<Result<Vec<_>, BodyError>>()?;
         body.finish()?;
         Ok(CountReply {

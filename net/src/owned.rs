@@ -1,7 +1,9 @@
 //! Answers that outlive the bytes they came in.
 
 use crate::read::{GetManyReply, GetReply, ReadPosition};
-use metastore_statemachine::{Outcome, OutcomeCode, Revision, Row};
+use metastore_statemachine::{
+    Branch, Detail, Outcome, OutcomeCode, Revision, Row, ShardRevision, TxnResult, TxnResults,
+};
 
 /// A [`Row`] with bytes of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,104 @@ pub struct OwnedOutcome {
     pub number: Option<i64>,
     /// The row as the command found it, if that was asked for.
     pub previous: Option<OwnedRow>,
+    /// What a command with structure has to say beyond that.
+    pub detail: Option<OwnedDetail>,
+}
+
+/// A [`Detail`] with bytes of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnedDetail {
+    /// What a transaction came to.
+    Txn(OwnedTxn),
+    /// Keys up to this one are done; there may be more.
+    ResumeAfter(Vec<u8>),
+    /// This key has changed since it was read.
+    ConflictKey(Vec<u8>),
+    /// A key of the range with this prefix has changed since it was read.
+    ConflictPrefix(Vec<u8>),
+    /// The step that could not be done, counted from 0.
+    FailedStep(u32),
+    /// What each of several shards took.
+    ShardRevisions(Vec<ShardRevision>),
+}
+
+impl From<Detail<'_>> for OwnedDetail {
+    fn from(detail: Detail<'_>) -> OwnedDetail {
+        match detail {
+            Detail::Txn(results) => OwnedDetail::Txn(OwnedTxn::from(results)),
+            Detail::ResumeAfter(key) => OwnedDetail::ResumeAfter(key.to_vec()),
+            Detail::ConflictKey(key) => OwnedDetail::ConflictKey(key.to_vec()),
+            Detail::ConflictPrefix(prefix) => OwnedDetail::ConflictPrefix(prefix.to_vec()),
+            Detail::FailedStep(step) => OwnedDetail::FailedStep(step),
+            Detail::ShardRevisions(revisions) => {
+                OwnedDetail::ShardRevisions(revisions.iter().collect())
+            }
+        }
+    }
+}
+
+/// The results of a transaction, with bytes of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedTxn {
+    /// Which list was done.
+    pub branch: Branch,
+    /// One result an operation.
+    pub results: Vec<OwnedTxnResult>,
+}
+
+/// A [`TxnResult`] with bytes of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnedTxnResult {
+    /// The outcome of a command on one key.
+    Mutation(OwnedOutcome),
+    /// The row of a key.
+    Get(Option<OwnedRow>),
+    /// The rows of a range.
+    Range {
+        /// Whether the limit left some out.
+        has_more: bool,
+        /// In the order asked for.
+        rows: Vec<OwnedRow>,
+    },
+    /// How many keys were deleted.
+    DeleteRange(u64),
+    /// A transaction within.
+    Txn(OwnedTxn),
+}
+
+impl From<TxnResults<'_>> for OwnedTxn {
+    fn from(results: TxnResults<'_>) -> OwnedTxn {
+        OwnedTxn {
+            branch: results.branch,
+            results: results.iter().map(OwnedTxnResult::from).collect(),
+        }
+    }
+}
+
+impl From<TxnResult<'_>> for OwnedTxnResult {
+    fn from(result: TxnResult<'_>) -> OwnedTxnResult {
+        match result {
+            TxnResult::Mutation {
+                code,
+                revision,
+                number,
+                previous,
+            } => OwnedTxnResult::Mutation(OwnedOutcome {
+                code,
+                revision,
+                number,
+                previous: previous.map(OwnedRow::from),
+                detail: None,
+            }),
+            TxnResult::Get(row) => OwnedTxnResult::Get(row.map(OwnedRow::from)),
+            TxnResult::Range { has_more, rows } => OwnedTxnResult::Range {
+                has_more,
+                rows: rows.map(OwnedRow::from).collect(),
+            },
+            TxnResult::DeleteRange(count) => OwnedTxnResult::DeleteRange(count),
+            TxnResult::Txn(results) => OwnedTxnResult::Txn(OwnedTxn::from(results)),
+        }
+    }
 }
 
 impl From<Outcome<'_>> for OwnedOutcome {
@@ -53,6 +153,7 @@ impl From<Outcome<'_>> for OwnedOutcome {
             revision: outcome.revision,
             number: outcome.number,
             previous: outcome.previous.map(OwnedRow::from),
+            detail: outcome.detail.map(OwnedDetail::from),
         }
     }
 }

@@ -145,30 +145,22 @@ fn bound<'a>(
     Ok(bytes)
 }
 
-/// The revision at which a range read one shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShardRevision {
-    /// The shard.
-    pub shard: u32,
-    /// Its revision in the range's namespace.
-    pub revision: Revision,
+/// The revision at which one shard was read, or that a command took there.
+pub use metastore_statemachine::ShardRevision;
+
+pub(crate) fn append_shard_revision(place: &ShardRevision, out: &mut Vec<u8>) {
+    out.extend_from_slice(&WireShardRevision::new(place.revision.0, place.shard, 0).0);
 }
 
-impl ShardRevision {
-    pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&WireShardRevision::new(self.revision.0, self.shard, 0).0);
+pub(crate) fn take_shard_revision(body: &mut Body<'_>) -> Result<ShardRevision, BodyError> {
+    let wire = WireShardRevision(body.take_array()?);
+    if wire.zero_32() != 0 {
+        return Err(BodyError::ReservedNotZero);
     }
-
-    pub(crate) fn take(body: &mut Body<'_>) -> Result<ShardRevision, BodyError> {
-        let wire = WireShardRevision(body.take_array()?);
-        if wire.zero_32() != 0 {
-            return Err(BodyError::ReservedNotZero);
-        }
-        Ok(ShardRevision {
-            shard: wire.shard(),
-            revision: Revision(wire.revision()),
-        })
-    }
+    Ok(ShardRevision {
+        shard: wire.shard(),
+        revision: Revision(wire.revision()),
+    })
 }
 
 /// Whether more of a range follows a chunk.
@@ -283,7 +275,7 @@ impl<'a> ChunkWriter<'a> {
         write(&mut writer);
         let count = writer.count;
         for place in revisions {
-            place.encode_into(out);
+            append_shard_revision(place, out);
         }
         let base = ChunkBase::new(count, length_u32(revisions.len()));
         out[start..start + base.0.len()].copy_from_slice(&base.0);

@@ -2,8 +2,9 @@
 
 use crate::*;
 use metastore_statemachine::{
-    Command, Direction, GetQuery, NamespaceId, Outcome, OutcomeCode, Projection, RangeQuery,
-    Revision, Row, Scope,
+    Command, Commit, Compare, Detail, Direction, Existence, GetQuery, KeyRange, NamespaceId,
+    Operation, Outcome, OutcomeCode, Projection, RangeQuery, Revision, Row, Scope, ShardRevisions,
+    Structured, Txn,
 };
 
 /// A frame with the name that it has in the golden file.
@@ -32,7 +33,39 @@ pub(crate) fn sample_outcome() -> Outcome<'static> {
         revision: Revision(10),
         number: Some(-7),
         previous: Some(sample_row()),
+        detail: None,
     }
+}
+
+fn sample_txn() -> Structured<'static> {
+    Structured::Txn(Txn {
+        compares: vec![Compare::existence(b"/jobs/1", Existence::Absent)],
+        then: vec![
+            Operation::Mutation(Command::put(NAMESPACE, b"/jobs/1", b"running")),
+            Operation::DeleteRange(KeyRange::children(b"/jobs/", b'/')),
+        ],
+        otherwise: vec![Operation::Get(b"/jobs/1")],
+    })
+}
+
+fn sample_commit() -> Structured<'static> {
+    Structured::Commit(Commit {
+        read_revision: Revision(9),
+        read_keys: vec![b"/jobs/1"],
+        read_ranges: vec![KeyRange::children(b"/jobs/", b'/')],
+        mutations: vec![Command::delete(NAMESPACE, b"/jobs/1")],
+    })
+}
+
+/// An outcome with a detail, from the bytes that PROTOCOL.md draws: a transaction whose second list read one key.
+fn sample_txn_outcome(bytes: &mut Vec<u8>) -> Outcome<'_> {
+    bytes.extend_from_slice(&[0, 0, 4, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&[0; 8]);
+    bytes.extend_from_slice(&[1, 0, 0, 0, 16 + 54, 0, 0, 0]);
+    bytes.extend_from_slice(&[0, 0, 0, 0, 1, 0, 0, 0]);
+    bytes.extend_from_slice(&[1, 0, 0, 0, 54, 0, 0, 0]);
+    sample_row().encode_into(bytes);
+    Outcome::decode(bytes).expect("a sound outcome").0
 }
 
 pub(crate) fn sample_hello_info() -> HelloInfo {
@@ -215,6 +248,19 @@ pub(crate) fn requests() -> Vec<Sample> {
             let command = command.with_expected_revision(Revision(9));
             client.command(&command.with_return_previous());
         }),
+        sample("txn", &|client| {
+            client.structured(NAMESPACE, b"/jobs/1", &sample_txn());
+        }),
+        sample("commit", &|client| {
+            client.structured(NAMESPACE, b"/jobs/1", &sample_commit());
+        }),
+        sample("delete_range", &|client| {
+            let range = KeyRange::subtree(b"/jobs/");
+            client.structured(NAMESPACE, b"/jobs/", &Structured::DeleteRange(range));
+        }),
+        sample("compact", &|client| {
+            client.structured(NAMESPACE, b"/jobs/1", &Structured::Compact(Revision(9)));
+        }),
         sample("batch", &|client| {
             let add = 5_i64.to_le_bytes();
             client.batch(&[
@@ -285,6 +331,36 @@ pub(crate) fn responses() -> Vec<Sample> {
             let outcome = Outcome {
                 number: None,
                 previous: None,
+                ..sample_outcome()
+            };
+            append_outcome(out, id, &outcome);
+        }),
+        sample("txn", &|out| {
+            let mut bytes = Vec::new();
+            append_outcome(out, id, &sample_txn_outcome(&mut bytes));
+        }),
+        sample("commit-conflict", &|out| {
+            let outcome = Outcome {
+                code: OutcomeCode::Conflict,
+                number: None,
+                previous: None,
+                detail: Some(Detail::ConflictPrefix(b"/jobs/")),
+                ..sample_outcome()
+            };
+            append_outcome(out, id, &outcome);
+        }),
+        sample("delete_range", &|out| {
+            let revisions = [6, 7].map(|shard| ShardRevision {
+                shard,
+                revision: Revision(12),
+            });
+            let mut bytes = Vec::new();
+            let revisions = ShardRevisions::encode(revisions, &mut bytes);
+            let outcome = Outcome {
+                revision: Revision(0),
+                number: Some(1000),
+                previous: None,
+                detail: Some(Detail::ShardRevisions(revisions)),
                 ..sample_outcome()
             };
             append_outcome(out, id, &outcome);

@@ -1,9 +1,7 @@
 //! FlatBuffers roots: verified once when read, finished into the caller's buffer when written.
 
 use crate::body_error::{BodyError, TableFault};
-use flatbuffers::{
-    FlatBufferBuilder, Follow, InvalidFlatbuffer, Verifiable, VerifierOptions, WIPOffset,
-};
+use flatbuffers::{FlatBufferBuilder, Follow, Verifiable, VerifierOptions, WIPOffset};
 
 /// How many tables one message may hold. The library's default of a million would let a short message cost seconds.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +37,7 @@ where
         ignore_missing_null_terminator: false,
     };
     flatbuffers::root_with_opts::<T>(&options, body).map_err(|invalid| BodyError::Table {
-        fault: fault_of(&invalid),
+        fault: TableFault::from(&invalid),
     })
 }
 
@@ -52,20 +50,4 @@ pub(crate) fn append_root<'b, T: 'b>(
     let root = build(&mut builder);
     builder.finish_minimal(root);
     out.extend_from_slice(builder.finished_data());
-}
-
-fn fault_of(invalid: &InvalidFlatbuffer) -> TableFault {
-    match invalid {
-        InvalidFlatbuffer::MissingRequiredField { .. } => TableFault::RequiredFieldMissing,
-        InvalidFlatbuffer::Utf8Error { .. } | InvalidFlatbuffer::MissingNullTerminator { .. } => {
-            TableFault::Text
-        }
-        InvalidFlatbuffer::Unaligned { .. } => TableFault::Unaligned,
-        InvalidFlatbuffer::RangeOutOfBounds { .. }
-        | InvalidFlatbuffer::SignedOffsetOutOfBounds { .. } => TableFault::OutOfBounds,
-        InvalidFlatbuffer::InconsistentUnion { .. } => TableFault::Union,
-        InvalidFlatbuffer::TooManyTables
-        | InvalidFlatbuffer::ApparentSizeTooLarge
-        | InvalidFlatbuffer::DepthLimitReached => TableFault::TooComplex,
-    }
 }

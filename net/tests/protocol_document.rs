@@ -59,6 +59,10 @@ fn command_kinds_have_their_numbers() {
         (CommandKind::MaxI64, "max_i64"),
         (CommandKind::MinI64, "min_i64"),
         (CommandKind::Append, "append"),
+        (CommandKind::DeleteRange, "delete_range"),
+        (CommandKind::Txn, "txn"),
+        (CommandKind::Commit, "commit"),
+        (CommandKind::Compact, "compact"),
     ] {
         assert!(rows.contains(&(kind as u16, name.to_owned())), "{name}");
     }

@@ -1,10 +1,18 @@
 //! The command line.
 
-use std::ffi::OsString;
+mod goals;
+mod own_measurement;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use goals::{GoalPart, GoalsArguments};
+pub(crate) use own_measurement::{
+    LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments, RestartArguments,
+    ShardsArguments, SnapshotArguments, Strictness, UnderLoadArguments,
+};
 
 use crate::keys::Directories;
 use crate::process::ProcessId;
@@ -52,6 +60,11 @@ pub(crate) struct Effort {
 }
 
 impl EffortArguments {
+    /// Whether a first impression is enough.
+    fn is_quick(&self) -> bool {
+        self.quick
+    }
+
     /// What was asked for, the rest by default.
     pub(crate) fn effort(&self) -> Effort {
         let usual = if self.quick {
@@ -116,165 +129,6 @@ pub(crate) struct RunArguments {
     pub(crate) json: Option<PathBuf>,
 }
 
-/// A measurement that starts a store of its own.
-#[derive(Debug, Subcommand)]
-pub(crate) enum OwnMeasurement {
-    /// Heap allocations a put in steady state, of a store built with `--features count-allocations`.
-    Allocations(OwnStoreArguments),
-    /// Memory for each key beyond key and value, of a store built with `--features count-allocations`.
-    LiveBytes(LiveBytesArguments),
-    /// Bytes written a put over those of key and value, snapshots included.
-    LogBytes(LogBytesArguments),
-    /// Server CPU a put with many shards on a core, over that with one.
-    Shards(ShardsArguments),
-    /// The tail of latencies under load: p99 at a share of the capacity over p50 of one client alone.
-    UnderLoad(UnderLoadArguments),
-    /// From the start of the process to serving, for each GiB of log.
-    Restart(RestartArguments),
-}
-
-impl OwnMeasurement {
-    /// How its stores are started.
-    pub(crate) fn store(&self) -> &OwnStoreArguments {
-        match self {
-            OwnMeasurement::Allocations(arguments) => arguments,
-            OwnMeasurement::LiveBytes(arguments) => &arguments.store,
-            OwnMeasurement::LogBytes(arguments) => &arguments.store,
-            OwnMeasurement::Shards(arguments) => &arguments.store,
-            OwnMeasurement::UnderLoad(arguments) => &arguments.store,
-            OwnMeasurement::Restart(arguments) => &arguments.store,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LiveBytesArguments {
-    #[command(flatten)]
-    pub(crate) store: OwnStoreArguments,
-    /// Where the keys lie.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) directories: Directories,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogBytesArguments {
-    #[command(flatten)]
-    pub(crate) store: OwnStoreArguments,
-    /// Run that long, instead of until enough was seen; the sizes of log and snapshots are printed over the time.
-    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=24 * 60))]
-    minutes: Option<u64>,
-}
-
-impl LogBytesArguments {
-    /// Store arguments of the short form, which fills and releases its log in seconds. What the command line says is
-    /// left as it is.
-    pub(crate) fn small_log(&self) -> Vec<String> {
-        let small = [("--segment-bytes", "4MiB"), ("--wal-budget", "256MiB")];
-        let is_said = |name: &str| self.store.store_arguments.iter().any(|said| said == name);
-        small
-            .into_iter()
-            .filter(|(name, _)| self.store.effort.quick && !is_said(name))
-            .flat_map(|(name, value)| [name.to_owned(), value.to_owned()])
-            .collect()
-    }
-
-    /// Whether it runs to the end of its time whatever was seen.
-    pub(crate) fn runs_on(&self) -> bool {
-        self.minutes.is_some()
-    }
-
-    /// How long it may take.
-    pub(crate) fn time_limit(&self) -> Duration {
-        let usual = if self.store.effort.quick { 1 } else { 10 };
-        Duration::from_secs(60 * self.minutes.unwrap_or(usual))
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ShardsArguments {
-    #[command(flatten)]
-    pub(crate) store: OwnStoreArguments,
-    /// How many are many.
-    #[arg(long, value_name = "S", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1_000))]
-    pub(crate) shards: u32,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct UnderLoadArguments {
-    #[command(flatten)]
-    pub(crate) store: OwnStoreArguments,
-    /// The load, as a share of the capacity.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = parse_rate)]
-    pub(crate) load: f64,
-    /// Where the keys lie.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) directories: Directories,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RestartArguments {
-    #[command(flatten)]
-    pub(crate) store: OwnStoreArguments,
-    /// How long the log becomes, in MiB [default: 1024; 128 with --quick].
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-    log_mib: Option<u64>,
-}
-
-impl RestartArguments {
-    /// How long the log becomes.
-    pub(crate) fn log_bytes(&self) -> u64 {
-        let usual_mib = if self.store.effort.quick { 128 } else { 1_024 };
-        self.log_mib.unwrap_or(usual_mib) << 20
-    }
-}
-
-/// How a measurement starts its stores.
-#[derive(Debug, Args)]
-pub(crate) struct OwnStoreArguments {
-    /// A directory on the disk in question. The stores' data lies in it for the time of the measurement.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// The store's program.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) metastore: PathBuf,
-    #[command(flatten)]
-    pub(crate) effort: EffortArguments,
-    #[command(flatten)]
-    pub(crate) strict: StrictArguments,
-    /// Write everything as JSON to this file; `-` is the standard output, and the tables then go to standard error.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// More arguments for `metastore dev`, such as `-- --flush dsync`.
-    #[arg(last = true, value_name = "STORE_ARGUMENTS")]
-    pub(crate) store_arguments: Vec<OsString>,
-}
-
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct StrictArguments {
-    /// Exit with 4 when a target is missed, or its figure could not be measured.
-    #[arg(long)]
-    strict: bool,
-}
-
-/// Whether a missed target is a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Strictness {
-    /// It is told, and that is all.
-    Lenient,
-    Strict,
-}
-
-impl StrictArguments {
-    /// What was asked for.
-    pub(crate) fn strictness(self) -> Strictness {
-        if self.strict {
-            Strictness::Strict
-        } else {
-            Strictness::Lenient
-        }
-    }
-}
-
 /// How fast requests come.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum LoadChoice {
@@ -325,12 +179,6 @@ pub(crate) struct FloorArguments {
     pub(crate) json: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct GoalsArguments {
-    #[command(flatten)]
-    pub(crate) store: OwnStoreArguments,
-}
-
 /// Why a value of the command line is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ArgumentError {
@@ -371,51 +219,4 @@ fn parse_process(text: &str) -> Result<ProcessId, ArgumentError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    fn parse(line: &str) -> Result<Arguments, clap::Error> {
-        let words = line.split_ascii_whitespace();
-        Arguments::try_parse_from(std::iter::once("metastore-perf").chain(words))
-    }
-
-    #[test]
-    fn the_command_line_is_sound() {
-        Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn quick_is_a_default_that_single_values_override() {
-        let effort = |line: &str| {
-            let Command::Run(run) = parse(line).unwrap().command else {
-                panic!("{line} is a run");
-            };
-            run.effort.effort()
-        };
-        let usual = effort("run --workload w1");
-        assert_eq!((usual.rounds, usual.measured.as_secs()), (5, 10));
-        assert_eq!(usual.keys, 1_000_000);
-        let quick = effort("run --workload w1 --quick --rounds 7");
-        assert_eq!((quick.rounds, quick.measured.as_secs()), (7, 2));
-        assert_eq!(quick.keys, 100_000);
-    }
-
-    #[test]
-    fn senseless_values_are_refused() {
-        for line in [
-            "run",
-            "run --workload w3",
-            "run --workload w1 --rate 0",
-            "run --workload w8 --load 0.5 --rate 10",
-            "run --workload w1 --rate inf",
-            "run --workload w1 --pipeline 0",
-            "run --workload w1 --connections 100001",
-            "run --workload w1 --server-pid 0",
-            "run --workload w1 --seconds 0",
-        ] {
-            assert!(parse(line).is_err(), "{line}");
-        }
-        assert!(parse("run --workload w4 --rate 12.5 --pipeline 3").is_ok());
-    }
-}
+mod tests;

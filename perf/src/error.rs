@@ -38,8 +38,8 @@ pub(crate) enum PerfError {
     Json { source: serde_json::Error },
 }
 
-/// Whether a command's numbers can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a command's numbers can be used, the best news first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     /// All of them.
     Valid,
@@ -50,15 +50,14 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict over figures that stand on a number of rounds.
+    /// The verdict over figures that stand on a number of rounds. Without rounds no target is known to be met.
     pub(crate) fn of(figures: &[Figure], rounds: usize, strictness: Strictness) -> Verdict {
-        if strictness == Strictness::Strict && figures.iter().any(Figure::is_missed) {
-            return Verdict::Missed;
+        let is_missed = rounds == 0 || figures.iter().any(Figure::is_missed);
+        match strictness {
+            Strictness::Strict if is_missed => Verdict::Missed,
+            Strictness::Strict | Strictness::Lenient if rounds == 0 => Verdict::Invalid,
+            Strictness::Strict | Strictness::Lenient => Verdict::Valid,
         }
-        if rounds == 0 {
-            return Verdict::Invalid;
-        }
-        Verdict::Valid
     }
 }
 
@@ -78,6 +77,7 @@ mod tests {
         assert_eq!(of(&missed, 1, Strictness::Lenient), Verdict::Valid);
         assert_eq!(of(&missed, 1, Strictness::Strict), Verdict::Missed);
         assert_eq!(of(&met, 1, Strictness::Strict), Verdict::Valid);
-        assert_eq!(of(&met, 0, Strictness::Strict), Verdict::Invalid);
+        assert_eq!(of(&met, 0, Strictness::Strict), Verdict::Missed);
+        assert_eq!(of(&met, 0, Strictness::Lenient), Verdict::Invalid);
     }
 }

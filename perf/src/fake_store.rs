@@ -202,6 +202,7 @@ impl State {
             revision,
             number: None,
             previous: None,
+            detail: None,
         };
         if command
             .expected_revision

@@ -111,7 +111,7 @@ impl Figure {
     }
 
     /// A table of figures.
-    pub(crate) fn table(figures: &[Figure]) -> Table {
+    pub(crate) fn table<'a>(figures: impl IntoIterator<Item = &'a Figure>) -> Table {
         let mut table = Table::new(&["figure", "median (min..max)", "target", ""]);
         for figure in figures {
             table.row(figure.row());

@@ -3,13 +3,14 @@
 //! They ask for the mix of [`Workload::W8`] at a fixed rate in an open loop, against any store, and tell what they had
 //! to wait. They do **not** know what is measured meanwhile.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::arguments::Effort;
 use crate::error::PerfError;
 use crate::keys::Directories;
 use crate::load::Pace;
-use crate::measurement::{Measurement, measure};
+use crate::measurement::{Measurement, measure, measure_marked};
 use crate::operation::RequestMaker;
 use crate::preload::{Loaded, ensure_loaded};
 use crate::store::Store;
@@ -70,7 +71,7 @@ impl GoodClients {
         store: &mut Store,
         span: Span,
     ) -> Result<Measurement, PerfError> {
-        self.measure(store, Pace::Closed, span)
+        self.measure(store, Pace::Closed, span, None)
     }
 
     /// One request after the other on one connection: what the store takes when nobody else asks.
@@ -110,7 +111,24 @@ impl GoodClients {
         let pace = Pace::Poisson {
             operations_per_second,
         };
-        self.measure(store, pace, span)
+        self.measure(store, pace, span, None)
+    }
+
+    /// As [`GoodClients::measure_at`]; requests that are sent while `mark` is set are also told by themselves.
+    ///
+    /// # Errors
+    /// When the store cannot be asked at all.
+    pub(crate) fn measure_marked_at(
+        &mut self,
+        store: &mut Store,
+        operations_per_second: f64,
+        span: Span,
+        mark: &AtomicBool,
+    ) -> Result<Measurement, PerfError> {
+        let pace = Pace::Poisson {
+            operations_per_second,
+        };
+        self.measure(store, pace, span, Some(mark))
     }
 
     fn measure(
@@ -118,10 +136,13 @@ impl GoodClients {
         store: &mut Store,
         pace: Pace,
         span: Span,
+        mark: Option<&AtomicBool>,
     ) -> Result<Measurement, PerfError> {
         let effort = self.effort(span);
-        let case = self.case;
-        Ok(measure(&case, pace, &effort, store, &mut self.requests)?)
+        let requests = &mut self.requests;
+        Ok(measure_marked(
+            &self.case, pace, &effort, mark, store, requests,
+        )?)
     }
 
     fn effort(&self, span: Span) -> Effort {

@@ -6,6 +6,7 @@ mod link;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -47,6 +48,24 @@ pub(crate) struct LoadPlan<'a> {
     pub(crate) measured: Duration,
     /// How long answers are awaited after the last request.
     pub(crate) patience: Duration,
+    /// While it is set, requests are marked as they are sent.
+    pub(crate) mark: Option<&'a AtomicBool>,
+}
+
+/// Whether a request was sent while something was going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Plain,
+    Marked,
+}
+
+impl LoadPlan<'_> {
+    fn current_mark(&self) -> Mark {
+        match self.mark {
+            Some(mark) if mark.load(Ordering::Relaxed) => Mark::Marked,
+            Some(_) | None => Mark::Plain,
+        }
+    }
 }
 
 /// What a run of load has shown.
@@ -57,6 +76,8 @@ pub(crate) struct LoadResult {
     pub(crate) latency: Histogram<u64>,
     /// The same for each operation that the mix has.
     pub(crate) latency_by_kind: Vec<(OperationKind, Histogram<u64>)>,
+    /// The same for the requests that were marked.
+    pub(crate) latency_marked: Histogram<u64>,
     /// Open loop: nanoseconds by which requests were sent later than intended though there was room for them. It is
     /// the client's own delay.
     pub(crate) client_delay: Histogram<u64>,
@@ -167,6 +188,7 @@ impl<'a> Driver<'a> {
                     .iter()
                     .map(|&kind| (kind, new_histogram()))
                     .collect(),
+                latency_marked: new_histogram(),
                 client_delay: new_histogram(),
                 answered: 0,
                 offered: 0,
@@ -212,7 +234,12 @@ impl<'a> Driver<'a> {
         let link = &mut self.links[link];
         if now_ns < self.window.end {
             while link.has_room() {
-                link.submit(self.plan.mix, self.requests, now_ns);
+                link.submit(
+                    self.plan.mix,
+                    self.requests,
+                    now_ns,
+                    self.plan.current_mark(),
+                );
             }
         }
         link.send()
@@ -274,7 +301,8 @@ impl<'a> Driver<'a> {
                 let delay_ns = now_ns.saturating_sub(ready_ns);
                 self.result.client_delay.saturating_record(delay_ns);
             }
-            link.submit(self.plan.mix, self.requests, intended_ns);
+            let mark = self.plan.current_mark();
+            link.submit(self.plan.mix, self.requests, intended_ns, mark);
         }
     }
 
@@ -332,7 +360,7 @@ impl<'a> Driver<'a> {
                 || (!measures_from_answer && window.contains(&answer.start_ns))
             {
                 let latency_ns = answer.at_ns.saturating_sub(answer.start_ns);
-                result.note_latency(kind, latency_ns);
+                result.note_latency(kind, answer.mark, latency_ns);
                 result.conflicts += u64::from(is_conflict);
             }
         })
@@ -363,7 +391,10 @@ impl<'a> Driver<'a> {
 }
 
 impl LoadResult {
-    fn note_latency(&mut self, kind: OperationKind, latency_ns: u64) {
+    fn note_latency(&mut self, kind: OperationKind, mark: Mark, latency_ns: u64) {
+        if mark == Mark::Marked {
+            self.latency_marked.saturating_record(latency_ns);
+        }
         let mut kinds = self.latency_by_kind.iter_mut();
         let (_, histogram) = kinds
             .find(|(found, _)| *found == kind)

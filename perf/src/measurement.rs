@@ -1,5 +1,6 @@
 //! One measurement: a case under load, with what it cost the store and the client.
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -53,6 +54,8 @@ pub(crate) struct Measurement {
     pub(crate) latency: Latency,
     /// Of a mix: each operation by itself.
     pub(crate) operations: Vec<OperationLatency>,
+    /// Of requests that were sent while something was going on that the measurement watched; none if it watched nothing.
+    pub(crate) marked: Latency,
     /// Compare-and-swaps that came too late, which is an answer and no failure.
     pub(crate) conflicts: u64,
     /// Over warm-up, measured time and what was answered after it, so that counters and operations match exactly.
@@ -68,6 +71,9 @@ pub(crate) struct Measurement {
     /// For merging with other rounds.
     #[serde(skip)]
     pub(crate) histogram: Histogram<u64>,
+    /// For merging and comparing.
+    #[serde(skip)]
+    pub(crate) histogram_marked: Histogram<u64>,
 }
 
 /// The latency of one operation of a mix.
@@ -145,6 +151,18 @@ pub(crate) fn measure(
     store: &mut Store,
     requests: &mut RequestMaker,
 ) -> Result<Measurement, MeasurementError> {
+    measure_marked(case, pace, effort, None, store, requests)
+}
+
+/// As [`measure`], and marks the requests that are sent while `mark` is set.
+pub(crate) fn measure_marked(
+    case: &Case,
+    pace: Pace,
+    effort: &Effort,
+    mark: Option<&AtomicBool>,
+    store: &mut Store,
+    requests: &mut RequestMaker,
+) -> Result<Measurement, MeasurementError> {
     let before = store.observe()?;
     let client_before = ProcessId::own().usage()?;
     let busy_before = busy_time();
@@ -158,6 +176,7 @@ pub(crate) fn measure(
         warm_up: effort.warm_up,
         measured: effort.measured,
         patience: PATIENCE,
+        mark,
     };
     let result = drive(&plan, requests)?;
     let spent = Spent {
@@ -208,6 +227,7 @@ fn conclude(
         invalid: find_invalid(&result, pace, &client),
         latency: Latency::of(&result.latency),
         operations: OperationLatency::of_mix(result.latency_by_kind),
+        marked: Latency::of(&result.latency_marked),
         conflicts: result.conflicts,
         flush_check: FlushCheck::of(&costs, cache),
         costs,
@@ -215,6 +235,7 @@ fn conclude(
         first_failure: result.failures.first.as_ref().map(ToString::to_string),
         client,
         histogram: result.latency,
+        histogram_marked: result.latency_marked,
     }
 }
 
@@ -272,6 +293,7 @@ mod tests {
         LoadResult {
             latency,
             latency_by_kind: Vec::new(),
+            latency_marked: new_histogram(),
             client_delay: new_histogram(),
             answered: 1_000,
             offered: 1_000,

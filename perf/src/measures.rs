@@ -9,6 +9,7 @@ mod live_bytes;
 mod log_bytes;
 mod restart;
 mod shards;
+mod snapshot;
 mod under_load;
 
 use std::ffi::{OsStr, OsString};
@@ -82,7 +83,9 @@ struct Report<'a> {
 pub(crate) fn run(measurement: &OwnMeasurement) -> Result<Verdict, PerfError> {
     let arguments = measurement.store();
     let mut output = Output::new(arguments.json.clone());
+    end_stores_on_signals()?;
     let pinning = Pinning::choose();
+    output.line(&pinning.words())?;
     let mut bench = Bench::new(arguments, pinning, &mut output)?;
     let findings = bench.measure(measurement)?;
     bench.output.line("")?;
@@ -105,13 +108,12 @@ pub(crate) fn run(measurement: &OwnMeasurement) -> Result<Verdict, PerfError> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(
+    /// A bench whose stores run where `pinning` says.
+    pub(crate) fn new(
         arguments: &'a OwnStoreArguments,
         pinning: Pinning,
         output: &'a mut Output,
     ) -> Result<Bench<'a>, PerfError> {
-        end_stores_on_signals()?;
-        output.line(&pinning.words())?;
         let words = words_of(&arguments.store_arguments);
         if !words.is_empty() {
             output.line(&format!("store arguments: {}", words.join(" ")))?;
@@ -125,15 +127,22 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn measure(&mut self, measurement: &OwnMeasurement) -> Result<Findings, PerfError> {
+    /// Makes one measurement.
+    pub(crate) fn measure(&mut self, measurement: &OwnMeasurement) -> Result<Findings, PerfError> {
         match measurement {
             OwnMeasurement::UnderLoad(arguments) => under_load::measure_tail(self, arguments),
             OwnMeasurement::Allocations(_) => allocations::measure_allocations(self),
             OwnMeasurement::LiveBytes(arguments) => live_bytes::measure_live_bytes(self, arguments),
             OwnMeasurement::LogBytes(arguments) => log_bytes::measure_log_bytes(self, arguments),
             OwnMeasurement::Shards(arguments) => shards::measure_shards(self, arguments),
+            OwnMeasurement::Snapshot(arguments) => snapshot::measure_snapshot(self, arguments),
             OwnMeasurement::Restart(arguments) => restart::measure_restart(self, arguments),
         }
+    }
+
+    /// Those of the first store, once it was started.
+    pub(crate) fn conditions(&self) -> Option<&Conditions> {
+        self.conditions.as_ref()
     }
 
     /// Starts a store with these arguments beyond those of the command line. The first one's conditions are those of
@@ -208,7 +217,8 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn words_of(arguments: &[OsString]) -> Vec<String> {
+/// Arguments as words.
+pub(crate) fn words_of(arguments: &[OsString]) -> Vec<String> {
     let words = arguments
         .iter()
         .map(|word| word.to_string_lossy().into_owned());
@@ -216,7 +226,8 @@ fn words_of(arguments: &[OsString]) -> Vec<String> {
 }
 
 impl Findings {
-    fn words(&self) -> String {
+    /// How many rounds there were.
+    pub(crate) fn words(&self) -> String {
         format!(
             "{} rounds count, {} were thrown away",
             self.rounds, self.rounds_thrown_away

@@ -101,6 +101,12 @@ impl Mutation {
             CommandKind::MaxI64 => Command::max_i64(NAMESPACE, &self.key, operand()),
             CommandKind::MinI64 => Command::min_i64(NAMESPACE, &self.key, operand()),
             CommandKind::Append => Command::append(NAMESPACE, &self.key, &self.value),
+            CommandKind::DeleteRange
+            | CommandKind::Txn
+            | CommandKind::Commit
+            | CommandKind::Compact => {
+                unreachable!("the workload has only commands on single keys")
+            }
         };
         command = match self.condition {
             Condition::Always => command,

@@ -199,6 +199,12 @@ impl Workload {
         self.next_value += 1;
         let number = self.next_value;
         match kind {
+            CommandKind::DeleteRange
+            | CommandKind::Txn
+            | CommandKind::Commit
+            | CommandKind::Compact => {
+                unreachable!("the workload has only commands on single keys")
+            }
             CommandKind::Delete => Vec::new(),
             CommandKind::AddI64 | CommandKind::MaxI64 | CommandKind::MinI64 => {
                 let operand = i64::try_from(number).expect("a run is short");

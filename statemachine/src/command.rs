@@ -8,12 +8,13 @@ pub use flags::CommandFlags;
 
 use crate::generated;
 use crate::ids::{NamespaceId, Revision};
+use crate::structured::{STRUCTURED_BYTES_MAX, Structured};
 use crate::wire::{Reader, length_u32, length_usize};
 
 /// Length of the part that every command has.
 pub const COMMAND_BASE_BYTES: usize = size_of::<generated::CommandBase>();
 
-/// A mutation of one key.
+/// A mutation: of one key, or with structure, of several.
 ///
 /// ```text
 ///      0        2        4                 8
@@ -40,7 +41,7 @@ pub struct Command<'a> {
     pub namespace: NamespaceId,
     /// The key, not empty.
     pub key: &'a [u8],
-    /// The value, the bytes to append, or the eight bytes of a counter's operand.
+    /// The value, the bytes to append, the eight bytes of a counter's operand, or what [`Structured`] reads.
     pub value: &'a [u8],
     /// The lease that the key shall hang on. Present exactly with [`CommandFlags::LEASE`].
     pub lease: Option<u64>,
@@ -53,8 +54,8 @@ pub struct Command<'a> {
 
 /// What a command does.
 ///
-/// Numbers 7 `delete_range`, 8 `txn`, 9 `commit`, 16 to 23 leases, 24 to 31 sessions, 32 `put_stamped`,
-/// 33 `import`, 40 `prepare`, 41 `decide` and 42 `forget` are reserved.
+/// Numbers 16 to 23 leases, 24 to 31 sessions, 32 `put_stamped`, 33 `import`, 40 `prepare`, 41 `decide` and
+/// 42 `forget` are reserved.
 #[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CommandKind {
@@ -70,6 +71,14 @@ pub enum CommandKind {
     MinI64 = 5,
     /// Put bytes behind the value.
     Append = 6,
+    /// Remove the keys of a range, as many as one command may.
+    DeleteRange = 7,
+    /// Compares, then operations, all or nothing.
+    Txn = 8,
+    /// Mutations, if nothing that was read has changed.
+    Commit = 9,
+    /// Forget what happened before a revision.
+    Compact = 10,
 }
 
 /// Names a command for exactly-once retries.
@@ -129,6 +138,18 @@ impl<'a> Command<'a> {
     #[must_use]
     pub fn append(namespace: NamespaceId, key: &'a [u8], bytes: &'a [u8]) -> Command<'a> {
         Command::new(CommandKind::Append, namespace, key, bytes)
+    }
+
+    /// A command with structure: `value` is what [`Structured::encode`] made, `key` its routing key.
+    #[must_use]
+    pub fn structured(
+        kind: CommandKind,
+        namespace: NamespaceId,
+        key: &'a [u8],
+        value: &'a [u8],
+    ) -> Command<'a> {
+        debug_assert!(kind.has_structure());
+        Command::new(kind, namespace, key, value)
     }
 
     fn new(
@@ -246,20 +267,32 @@ impl<'a> Command<'a> {
                 namespace: command.namespace,
             });
         }
-        if command.key.len() > limits.key_bytes_max {
+        command.check_sizes(limits)?;
+        command.check_rules()?;
+        let _structured = Structured::check(&command, limits)?;
+        Ok((command, length))
+    }
+
+    /// The sizes that the edge keeps.
+    pub(crate) fn check_sizes(&self, limits: &CommandLimits) -> Result<(), CommandError> {
+        if self.key.len() > limits.key_bytes_max {
             return Err(CommandError::KeyTooLarge {
                 limit: limits.key_bytes_max,
-                actual: command.key.len(),
+                actual: self.key.len(),
             });
         }
-        if command.value.len() > limits.value_bytes_max {
+        let value_bytes_max = if self.kind.has_structure() {
+            STRUCTURED_BYTES_MAX
+        } else {
+            limits.value_bytes_max
+        };
+        if self.value.len() > value_bytes_max {
             return Err(CommandError::ValueTooLarge {
-                limit: limits.value_bytes_max,
-                actual: command.value.len(),
+                limit: value_bytes_max,
+                actual: self.value.len(),
             });
         }
-        command.check_rules()?;
-        Ok((command, length))
+        Ok(())
     }
 
     /// [`Command::check`] for bytes that must be one command and nothing else.
@@ -285,7 +318,7 @@ impl<'a> Command<'a> {
         if self.key.is_empty() {
             return Err(CommandError::KeyEmpty);
         }
-        for flag in [CommandFlags::LEASE, CommandFlags::IF_ABSENT] {
+        for flag in CommandFlags::OF_SINGLE_KEYS {
             if self.flags.contains(flag) && !self.kind.is_flag_allowed(flag) {
                 return Err(CommandError::FlagNotAllowed {
                     kind: self.kind,
@@ -324,7 +357,11 @@ impl<'a> Command<'a> {
             | CommandKind::AddI64
             | CommandKind::MaxI64
             | CommandKind::MinI64
-            | CommandKind::Append => Ok(()),
+            | CommandKind::Append
+            | CommandKind::DeleteRange
+            | CommandKind::Txn
+            | CommandKind::Commit
+            | CommandKind::Compact => Ok(()),
         }
     }
 
@@ -409,12 +446,49 @@ impl CommandKind {
             4 => Some(CommandKind::MaxI64),
             5 => Some(CommandKind::MinI64),
             6 => Some(CommandKind::Append),
+            7 => Some(CommandKind::DeleteRange),
+            8 => Some(CommandKind::Txn),
+            9 => Some(CommandKind::Commit),
+            10 => Some(CommandKind::Compact),
             _ => None,
         }
     }
 
+    /// Whether the value is more than bytes: [`Structured`] reads it.
+    #[must_use]
+    pub fn has_structure(self) -> bool {
+        match self {
+            CommandKind::DeleteRange
+            | CommandKind::Txn
+            | CommandKind::Commit
+            | CommandKind::Compact => true,
+            CommandKind::Put
+            | CommandKind::Delete
+            | CommandKind::AddI64
+            | CommandKind::MaxI64
+            | CommandKind::MinI64
+            | CommandKind::Append => false,
+        }
+    }
+
+    /// Whether a change of a key may be of this kind: a transaction's changes are those of its mutations.
+    pub(crate) fn changes_a_key(self) -> bool {
+        !self.has_structure() || self == CommandKind::DeleteRange
+    }
+
+    /// Whether it makes the state smaller and nothing else: what is let in when space is short. A transaction may
+    /// delete, but it may also write, so it is not among them.
+    #[must_use]
+    pub fn frees_space(self) -> bool {
+        matches!(
+            self,
+            CommandKind::Delete | CommandKind::DeleteRange | CommandKind::Compact
+        )
+    }
+
     fn is_flag_allowed(self, flag: CommandFlags) -> bool {
         match flag {
+            _ if self.has_structure() => false,
             CommandFlags::LEASE => self == CommandKind::Put,
             CommandFlags::IF_ABSENT => self != CommandKind::Delete,
             _ => true,

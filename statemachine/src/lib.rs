@@ -14,6 +14,7 @@
 
 mod batch;
 mod command;
+mod detail;
 pub mod fuzz;
 mod generated;
 mod ids;
@@ -23,12 +24,16 @@ mod routing;
 mod row;
 mod snapshot;
 mod state;
+mod structured;
 mod wire;
 
 pub use batch::{BATCH_HEADER_BYTES, Batch, BatchBuilder, BatchError, Codec, Commands};
 pub use command::{
     COMMAND_BASE_BYTES, Command, CommandError, CommandFlags, CommandKind, CommandLimits, Feature,
     SessionStamp,
+};
+pub use detail::{
+    Branch, Detail, DetailError, ShardRevision, ShardRevisions, TxnResult, TxnResults,
 };
 pub use ids::{NamespaceId, Revision, ShardTime};
 pub use outcome::{OUTCOME_BASE_BYTES, Outcome, OutcomeCode, OutcomeError};
@@ -39,4 +44,9 @@ pub use snapshot::{ImportError, ImportFault, SectionTag};
 pub use state::{
     ApplyError, Change, ChangePosition, ExportLimits, ExportProgress, MemoryUse, Parameters, Pin,
     PinLimits, SliceEnd, SliceLimit, SnapshotExport, SnapshotImport, StateMachine,
+};
+pub use structured::{
+    Commit, Compare, Existence, KeyRange, Named, Operation, RangeOperation, Relation,
+    STRUCTURED_BYTES_MAX, StructureFault, Structured, Subject, TXN_DEPTH_MAX, TableFault, Target,
+    Txn,
 };

@@ -1,5 +1,6 @@
 //! The answer to a command.
 
+use crate::detail::{Detail, DetailError};
 use crate::generated;
 use crate::ids::Revision;
 use crate::row::{Row, RowError};
@@ -10,16 +11,18 @@ pub const OUTCOME_BASE_BYTES: usize = size_of::<generated::OutcomeBase>();
 
 const FLAG_NUMBER: u16 = 1;
 const FLAG_PREVIOUS: u16 = 2;
+const FLAG_DETAIL: u16 = 4;
 
 /// What a command did. It is also the wire form of its answer; the answer to a batch is its commands' outcomes back
 /// to back.
 ///
 /// ```text
 ///      0        2        4                 8
-///    0 |  code  | flags  | previous length |   flags: 1 number is meant, 2 the previous row follows
+///    0 |  code  | flags  | previous length |   flags: 1 number is meant, 2 the previous row follows, 4 a detail follows
 ///    8 |             revision              |
-///   16 |              number               |   i64, a counter's value, else 0
+///   16 |              number               |   i64, a counter's value or a count of keys, else 0
 ///   24 |      the previous row, if any ... |
+///      |      the detail, if any       ... |   see Detail; only of commands with structure
 /// ```
 ///
 /// Little-endian, at any byte offset, self-delimiting.
@@ -27,13 +30,17 @@ const FLAG_PREVIOUS: u16 = 2;
 pub struct Outcome<'a> {
     /// What happened.
     pub code: OutcomeCode,
-    /// `Done`: the revision that the key has now, which is the one the command took if it changed anything.
-    /// `Conflict`: the key's mod revision, 0 when it is absent. Otherwise the namespace's current revision.
+    /// `Done`: the revision that the key has now, which is the one the command took if it changed anything; of a command
+    /// with structure, the one it took, or the namespace's current one if it changed nothing.
+    /// `Conflict`: the key's mod revision, 0 when it is absent; of a commit, the revision of the change that it ran into.
+    /// `Compacted`: the oldest revision that is answered. Otherwise the namespace's current revision.
     pub revision: Revision,
-    /// The counter's value after the command.
+    /// The counter's value after the command; of `delete_range`, how many keys were deleted.
     pub number: Option<i64>,
     /// The row as the command found it, if that was asked for and the key existed.
     pub previous: Option<Row<'a>>,
+    /// What a command with structure has to say beyond that.
+    pub detail: Option<Detail<'a>>,
 }
 
 /// How a command ended. Only `Done` may have changed anything.
@@ -52,6 +59,12 @@ pub enum OutcomeCode {
     Overflow = 4,
     /// The value would outgrow its limit.
     TooLarge = 5,
+    /// What was read was read at a revision that the history no longer reaches.
+    Compacted = 6,
+    /// The revision has not happened.
+    FutureRevision = 7,
+    /// The transaction would look at more keys, or answer with more bytes, than one may.
+    OverBudget = 8,
 }
 
 /// Why bytes are not an outcome.
@@ -94,6 +107,9 @@ pub enum OutcomeError {
     /// The previous row is malformed.
     #[error("the previous row: {0}")]
     Previous(RowError),
+    /// The detail is malformed.
+    #[error("the detail: {0}")]
+    Detail(DetailError),
 }
 
 impl<'a> Outcome<'a> {
@@ -102,12 +118,24 @@ impl<'a> Outcome<'a> {
     /// # Errors
     /// Any [`OutcomeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<(Outcome<'a>, usize), OutcomeError> {
+        Outcome::decode_with(bytes, FLAG_NUMBER | FLAG_PREVIOUS | FLAG_DETAIL)
+    }
+
+    /// [`Outcome::decode`] of one that must not have a detail.
+    pub(crate) fn decode_plain(bytes: &'a [u8]) -> Result<(Outcome<'a>, usize), OutcomeError> {
+        Outcome::decode_with(bytes, FLAG_NUMBER | FLAG_PREVIOUS)
+    }
+
+    fn decode_with(
+        bytes: &'a [u8],
+        known_flags: u16,
+    ) -> Result<(Outcome<'a>, usize), OutcomeError> {
         let mut reader = Reader::new(bytes);
         let base = generated::OutcomeBase(reader.take_array()?);
         let Some(code) = OutcomeCode::from_number(base.code()) else {
             return Err(OutcomeError::UnknownCode { code: base.code() });
         };
-        let unknown = base.flags() & !(FLAG_NUMBER | FLAG_PREVIOUS);
+        let unknown = base.flags() & !known_flags;
         if unknown != 0 {
             return Err(OutcomeError::UnknownFlags { flags: unknown });
         }
@@ -128,14 +156,24 @@ impl<'a> Outcome<'a> {
         if actual != announced {
             return Err(OutcomeError::PreviousLength { announced, actual });
         }
+        let mut length = reader.position();
+        let detail = if base.flags() & FLAG_DETAIL != 0 {
+            let (detail, detail_bytes) =
+                Detail::decode(&bytes[length..]).map_err(OutcomeError::Detail)?;
+            length += detail_bytes;
+            Some(detail)
+        } else {
+            None
+        };
         let number = has_number.then_some(base.number());
         let outcome = Outcome {
             code,
             revision: Revision(base.revision()),
             number,
             previous,
+            detail,
         };
-        Ok((outcome, reader.position()))
+        Ok((outcome, length))
     }
 
     /// Appends the outcome's bytes to `out`.
@@ -153,10 +191,15 @@ impl<'a> Outcome<'a> {
         } else {
             0
         };
+        let detail_flag = if self.detail.is_some() {
+            FLAG_DETAIL
+        } else {
+            0
+        };
         let previous_bytes = self.previous.map_or(0, |row| row.encoded_len());
         let base = generated::OutcomeBase::new(
             self.code as u16,
-            number_flag | previous_flag,
+            number_flag | previous_flag | detail_flag,
             length_u32(previous_bytes),
             self.revision.0,
             self.number.unwrap_or(0),
@@ -166,12 +209,17 @@ impl<'a> Outcome<'a> {
         if let Some(row) = self.previous {
             row.encode_into(out);
         }
+        if let Some(detail) = self.detail {
+            detail.encode_into(out);
+        }
     }
 
     /// Length of the outcome's bytes.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        OUTCOME_BASE_BYTES + self.previous.map_or(0, |row| row.encoded_len())
+        OUTCOME_BASE_BYTES
+            + self.previous.map_or(0, |row| row.encoded_len())
+            + self.detail.map_or(0, |detail| detail.encoded_len())
     }
 }
 
@@ -184,6 +232,9 @@ impl OutcomeCode {
             3 => Some(OutcomeCode::NotANumber),
             4 => Some(OutcomeCode::Overflow),
             5 => Some(OutcomeCode::TooLarge),
+            6 => Some(OutcomeCode::Compacted),
+            7 => Some(OutcomeCode::FutureRevision),
+            8 => Some(OutcomeCode::OverBudget),
             _ => None,
         }
     }
@@ -230,6 +281,7 @@ mod tests {
             revision: Revision(0x2211),
             number: None,
             previous: None,
+            detail: None,
         };
         assert_eq!(encoded(&outcome), golden);
         assert_eq!(Outcome::decode(golden), Ok((outcome, golden.len())));
@@ -253,6 +305,7 @@ mod tests {
             revision: Revision(7),
             number: Some(-2),
             previous: Some(ROW),
+            detail: None,
         };
         assert_eq!(encoded(&outcome), golden);
         assert_eq!(Outcome::decode(golden), Ok((outcome, golden.len())));
@@ -267,6 +320,9 @@ mod tests {
             OutcomeCode::NotANumber,
             OutcomeCode::Overflow,
             OutcomeCode::TooLarge,
+            OutcomeCode::Compacted,
+            OutcomeCode::FutureRevision,
+            OutcomeCode::OverBudget,
         ];
         for (number, code) in (0..).zip(codes) {
             let outcome = Outcome {
@@ -274,6 +330,7 @@ mod tests {
                 revision: Revision(1),
                 number: None,
                 previous: None,
+                detail: None,
             };
             let bytes = encoded(&outcome);
             assert_eq!(bytes[0], number);
@@ -288,6 +345,7 @@ mod tests {
             revision: Revision(7),
             number: Some(1),
             previous: Some(ROW),
+            detail: None,
         };
         let bytes = encoded(&outcome);
         let changed = |index: usize, value: u8| {
@@ -295,8 +353,8 @@ mod tests {
             bytes[index] = value;
             Outcome::decode(&bytes).map(|_| ())
         };
-        assert_eq!(changed(0, 6), Err(OutcomeError::UnknownCode { code: 6 }));
-        assert_eq!(changed(2, 7), Err(OutcomeError::UnknownFlags { flags: 4 }));
+        assert_eq!(changed(0, 9), Err(OutcomeError::UnknownCode { code: 9 }));
+        assert_eq!(changed(2, 11), Err(OutcomeError::UnknownFlags { flags: 8 }));
         assert_eq!(
             changed(2, 2),
             Err(OutcomeError::NumberNotAnnounced { number: 1 })

@@ -2,16 +2,19 @@
 
 mod apply;
 mod decide;
+mod draft;
 mod export;
 mod hash;
 mod history;
 mod import;
 mod kept;
 mod key_map;
+mod key_walk;
 mod pins;
 mod read;
 mod record;
 mod region;
+mod structured;
 mod unread;
 mod walk;
 
@@ -80,6 +83,14 @@ pub struct Parameters {
     pub history_bytes_max: u64,
     /// Longest value that an append may make.
     pub value_bytes_max: usize,
+    /// Keys and changes that one transaction or commit may look at: what bounds the time it takes.
+    pub txn_visits_max: u64,
+    /// Bytes of results that one transaction may answer with.
+    pub txn_answer_bytes_max: usize,
+    /// Keys that one `delete_range` deletes before it says where to go on.
+    pub sweep_keys_max: u64,
+    /// Keys that one `delete_range` looks at, deleted or not.
+    pub sweep_visits_max: u64,
 }
 
 /// Where the memory is.
@@ -101,12 +112,15 @@ struct Namespace {
     keys: KeyMap,
     /// Revision of the last change.
     revision: Revision,
-    /// Revision of the last change below the history's floor: reads at it or above are answered.
+    /// Reads at it or above are answered: the revision of the last change below the history's floor, or the one that the
+    /// namespace was compacted to.
     oldest: Revision,
+    /// Changes at or above the history's floor.
+    answering_count: u64,
 }
 
 /// Entries freed with each command: more than one, so that freeing catches up after a pin is gone.
-const RECLAIM_ENTRIES_PER_COMMAND: usize = 16;
+const RECLAIM_ENTRIES_PER_COMMAND: u64 = 16;
 
 /// Versions looked at at once when a range has passed them. More wait for [`StateMachine::reclaim`].
 const PASSED_VERSIONS_MAX: usize = 1024;
@@ -324,6 +338,7 @@ impl Namespace {
             keys: KeyMap::new(),
             revision: Revision(0),
             oldest: Revision(0),
+            answering_count: 0,
         }
     }
 }
@@ -335,6 +350,10 @@ impl Default for Parameters {
             history_age_ms_max: 300_000,
             history_bytes_max: 64 * 1024 * 1024,
             value_bytes_max: 1536 * 1024,
+            txn_visits_max: 4096,
+            txn_answer_bytes_max: 3584 * 1024,
+            sweep_keys_max: 512,
+            sweep_visits_max: 2048,
         }
     }
 }

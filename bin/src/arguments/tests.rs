@@ -18,20 +18,17 @@ fn the_definition_is_consistent() {
 }
 
 #[test]
-fn dev_has_defaults_and_reads_sizes() {
-    let Ok(Command::Dev(dev)) = parse(["dev"]) else {
-        panic!("dev needs no arguments");
-    };
-    assert_eq!(dev.data, PathBuf::from("./metastore-data"));
-    assert_eq!((dev.port, dev.cores, dev.shards), (7400, None, None));
-    assert_eq!(
-        (dev.segment_bytes, dev.wal_budget, dev.flush),
-        (None, None, None)
-    );
+fn every_flag_sets_a_key_that_exists() {
     let words = [
-        "dev",
+        "serve",
+        "--config",
+        "c.toml",
         "--data",
         "d",
+        "--format",
+        "if-empty",
+        "--listen",
+        "::1",
         "--port",
         "1",
         "--cores",
@@ -46,19 +43,41 @@ fn dev_has_defaults_and_reads_sizes() {
         "8GiB",
         "--flush",
         "write-then-sync",
+        "--admin",
+        "off",
+        "--log-level",
+        "debug",
+        "--log-format",
+        "json",
+        "--set",
+        "wal.spare_segments = 8",
     ];
-    let Ok(Command::Dev(dev)) = parse(words) else {
+    let Ok(Command::Serve(serve)) = parse(words) else {
         panic!("every flag is known");
     };
-    assert_eq!((dev.port, dev.cores, dev.shards), (1, Some(2), Some(4)));
-    assert_eq!(dev.cpus.as_deref(), Some("0-1"));
-    assert_eq!(
-        (dev.segment_bytes, dev.wal_budget),
-        (Some(64 << 20), Some(8 << 30))
-    );
-    assert_eq!(dev.flush, Some(FlushChoice::WriteThenSync));
-    assert!(parse(["dev", "--cores", "0"]).is_err());
-    assert!(parse(["dev", "--segment-bytes", "64M"]).is_err());
+    assert_eq!(serve.config.config, Some(PathBuf::from("c.toml")));
+    let flags = serve.config.settings.flags();
+    assert_eq!(flags.len(), 14, "{flags:?}");
+    let sources = crate::config::Sources {
+        flags,
+        ..Default::default()
+    };
+    let configuration = crate::config::Configuration::load(&sources).expect("all are allowed");
+    for flag in &sources.flags {
+        let key = crate::config::Key::find(&flag.name).expect("a key");
+        let setting = configuration.get(key);
+        assert_eq!(setting.value.to_string(), flag.text);
+        assert_eq!(
+            setting.origin,
+            crate::config::Origin::Flag(flag.flag.clone())
+        );
+    }
+    let Ok(Command::Dev(dev)) = parse(["dev"]) else {
+        panic!("dev needs no arguments");
+    };
+    assert_eq!(dev.settings.flags(), []);
+    assert!(parse(["serve", "--set", "wal.budget"]).is_err());
+    assert!(parse(["dev", "--config", "c.toml"]).is_err());
 }
 
 #[test]

@@ -17,7 +17,12 @@ pub(super) fn run(arguments: &AddArguments, out: &mut dyn Write) -> Result<Exit,
         OutcomeCode::Done => None,
         OutcomeCode::NotANumber => Some("not done: the value is not a counter of eight bytes"),
         OutcomeCode::Overflow => Some("not done: the sum does not fit 64 bits"),
-        OutcomeCode::Absent | OutcomeCode::Conflict | OutcomeCode::TooLarge => Some("not done"),
+        OutcomeCode::Absent
+        | OutcomeCode::Conflict
+        | OutcomeCode::TooLarge
+        | OutcomeCode::Compacted
+        | OutcomeCode::FutureRevision
+        | OutcomeCode::OverBudget => Some("not done"),
     };
     if arguments.client.format() == Format::Json {
         let answer = json!({

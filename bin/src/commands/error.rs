@@ -9,6 +9,8 @@ use super::Exit;
 use super::import_tree::TreeError;
 use super::snapshot::SnapshotFileError;
 use super::wal::WalError;
+use crate::config::ConfigErrors;
+use crate::node::StartError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,12 @@ pub(crate) enum CommandError {
     /// The tree cannot be imported or compared.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The data cannot be formatted.
+    #[error(transparent)]
+    Start(#[from] StartError),
 }
 
 impl CommandError {
@@ -39,12 +47,22 @@ impl CommandError {
             CommandError::Wal(error) => error.exit(),
             CommandError::Snapshot(error) => error.exit(),
             CommandError::Tree(error) => error.exit(),
+            CommandError::Config(_) => Exit::Usage,
+            CommandError::Start(error) => exit_of_start(error),
         }
     }
 
     /// Whether nobody reads the answer any more.
     pub(crate) fn is_reader_gone(&self) -> bool {
         matches!(self, CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// How a command ends that could not start a node.
+pub(super) fn exit_of_start(error: &StartError) -> Exit {
+    match error.is_usage() {
+        true => Exit::Usage,
+        false => Exit::Unavailable,
     }
 }
 

@@ -3,16 +3,18 @@
 
 mod add;
 mod client;
+mod config;
 mod count;
 mod delete;
-mod dev;
 mod error;
 mod exit;
+mod format;
 mod get;
 mod import_tree;
 mod json;
 mod list;
 mod put;
+mod serve;
 mod snapshot;
 mod status;
 mod status_json;
@@ -28,8 +30,12 @@ pub(crate) use exit::Exit;
 
 /// Does what was asked for, and reports what went wrong.
 pub(crate) fn run(command: &Command) -> Exit {
+    // A server has no answer but its messages.
     if let Command::Dev(arguments) = command {
-        return dev::run(arguments);
+        return serve::run_dev(arguments);
+    }
+    if let Command::Serve(arguments) = command {
+        return serve::run(arguments);
     }
     let mut out = BufWriter::new(io::stdout().lock());
     let result = answer(command, &mut out);
@@ -48,7 +54,9 @@ pub(crate) fn run(command: &Command) -> Exit {
         CommandError::Client(_)
         | CommandError::Wal(_)
         | CommandError::Snapshot(_)
-        | CommandError::Tree(_) => error.exit(),
+        | CommandError::Tree(_)
+        | CommandError::Config(_)
+        | CommandError::Start(_) => error.exit(),
     }
 }
 
@@ -56,9 +64,15 @@ pub(crate) fn run(command: &Command) -> Exit {
 /// `head`; a change may have been made, and a comparison that was not finished found nothing out.
 fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
     match command {
-        Command::Put(_) | Command::Delete(_) | Command::Add(_) => Exit::OutcomeUnknown,
+        Command::Put(_) | Command::Delete(_) | Command::Add(_) | Command::Format(_) => {
+            Exit::OutcomeUnknown
+        }
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
-        Command::Get(_) | Command::List(_) | Command::Count(_) | Command::Status(_)
+        Command::Get(_)
+        | Command::List(_)
+        | Command::Count(_)
+        | Command::Status(_)
+        | Command::Config(_)
             if error.is_reader_gone() =>
         {
             Exit::Done
@@ -70,13 +84,17 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
         | Command::Wal(_)
         | Command::Snapshot(_)
         | Command::ImportTree(_)
+        | Command::Config(_)
+        | Command::Serve(_)
         | Command::Dev(_) => Exit::Unavailable,
     }
 }
 
 fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> {
     match command {
-        Command::Dev(arguments) => Ok(dev::run(arguments)),
+        Command::Dev(_) | Command::Serve(_) => unreachable!("servers are run before"),
+        Command::Format(arguments) => format::run(arguments, out),
+        Command::Config(arguments) => config::run(arguments, out),
         Command::Put(arguments) => put::run(arguments, out),
         Command::Get(arguments) => get::run(arguments, out),
         Command::Delete(arguments) => delete::run(arguments, out),

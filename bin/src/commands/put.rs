@@ -18,7 +18,10 @@ pub(super) fn run(arguments: &PutArguments, out: &mut dyn Write) -> Result<Exit,
         | OutcomeCode::Conflict
         | OutcomeCode::NotANumber
         | OutcomeCode::Overflow
-        | OutcomeCode::TooLarge => Exit::Negative,
+        | OutcomeCode::TooLarge
+        | OutcomeCode::Compacted
+        | OutcomeCode::FutureRevision
+        | OutcomeCode::OverBudget => Exit::Negative,
     };
     match arguments.client.format() {
         Format::Json => {

@@ -14,6 +14,7 @@ use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, Rin
 use metastore_wal::recovery::{self, Recovered};
 
 use super::StartError;
+use super::board::Board;
 use super::clock::Clock;
 use super::driver::{Driver, DriverParts};
 use super::log_files::LogFiles;
@@ -22,6 +23,7 @@ use super::outgoing::MeshSender;
 use super::phase::{NodePhase, PHASE_POLL, Phase};
 use super::stop::{self, StopOutcome};
 use super::wire::CoreFacts;
+use crate::log::raft_logger;
 
 /// What a core needs to run; it is made on the main thread.
 pub(crate) struct CoreSetup {
@@ -31,8 +33,10 @@ pub(crate) struct CoreSetup {
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
     pub(crate) fault: Option<Fault>,
+    pub(crate) server: ServerOptions,
     pub(crate) facts: CoreFacts,
     pub(crate) clock: Clock,
+    pub(crate) board: Board,
     pub(crate) mesh: Option<MeshEnds>,
     pub(crate) phase: NodePhase,
     /// Told once, when the core could answer, or why it cannot.
@@ -54,6 +58,8 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let (ready, stopped) = (setup.ready.clone(), setup.stopped.clone());
     let mesh_ends = setup.mesh.take();
     let phase = setup.phase.clone();
+    let options = setup.server;
+    let board = setup.board.clone();
     // Every core joins the mesh, also one that then fails, or the others would wait for it.
     let (mesh, receivers) = match mesh_ends {
         Some(ends) => {
@@ -78,6 +84,7 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     }
     driver.run_turn();
     glommio::spawn_local(Rc::clone(&driver).drive_time()).detach();
+    glommio::spawn_local(Rc::clone(&driver).drive_board(board)).detach();
     while !driver.is_serving() {
         Timer::new(PHASE_POLL).await;
     }
@@ -86,7 +93,6 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     }
     phase.reach(Phase::Serving).await;
     let connections = driver.connections().clone();
-    let options = ServerOptions::default();
     let serving = server::serve(listener, Rc::clone(&driver), connections, options);
     let accepting = glommio::spawn_local(serving);
     phase.reach(Phase::Stopping).await;
@@ -119,7 +125,9 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
     let log_options = config.log.clone();
     let identity = config.identity;
     let mut source = DirectorySource::open(&log_directory)?;
-    let builder = CoreBuilder::new(config).map_err(|error| failed(error.to_string()))?;
+    let builder = CoreBuilder::new(config)
+        .map_err(|error| failed(error.to_string()))?
+        .with_logger(raft_logger(core));
     let builder = RefCell::new(builder);
     let recovered = recovery::recover(&mut source, &identity, log_options.seal, &mut |event| {
         builder.borrow_mut().on_event(event);

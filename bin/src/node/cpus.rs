@@ -1,5 +1,7 @@
 //! Which processors the cores are pinned to.
 
+use std::collections::BTreeSet;
+
 use super::StartError;
 
 /// The processors that this process may use, from the kernel's own list.
@@ -18,7 +20,7 @@ pub(crate) fn allowed() -> Result<Vec<usize>, StartError> {
         })
 }
 
-/// Reads a list of processors, as in `0-3,8`; `None` when it is not one.
+/// Reads a list of processors, as in `0-3,8`; `None` when it is not one, or names one twice.
 pub(crate) fn parse_list(list: &str) -> Option<Vec<usize>> {
     let mut cpus = Vec::new();
     for part in list.split(',') {
@@ -30,7 +32,8 @@ pub(crate) fn parse_list(list: &str) -> Option<Vec<usize>> {
         }
         cpus.extend(first..=last);
     }
-    Some(cpus)
+    let distinct: BTreeSet<_> = cpus.iter().collect();
+    (distinct.len() == cpus.len()).then_some(cpus)
 }
 
 #[cfg(test)]
@@ -45,6 +48,8 @@ mod tests {
         assert_eq!(parse_list("2-1"), None);
         assert_eq!(parse_list("0-99999999999"), None);
         assert_eq!(parse_list("a"), None);
+        // Two cores on one processor would take turns without anybody having said so.
+        assert_eq!(parse_list("0-2,1"), None);
     }
 
     #[test]

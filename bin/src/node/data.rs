@@ -10,7 +10,7 @@ use metastore_wal::device;
 
 use super::layout::Layout;
 use super::node_file::{FILE_NAME, NodeFile, NodeState, ReplicaPlace};
-use super::{NodeOptions, StartError};
+use super::{FormatPolicy, NodeOptions, StartError};
 
 const LOCK_NAME: &str = "lock";
 
@@ -24,7 +24,8 @@ pub(crate) struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Opens the data of a store, or formats an empty or missing directory for `cpus` processors.
+    /// Opens the data of a store, or formats an empty or missing directory for `cpus` processors where the options say
+    /// so.
     ///
     /// # Errors
     /// When another process uses it, it belongs to something else, or it does not fit the options.
@@ -35,21 +36,24 @@ impl DataDirectory {
             move |source| StartError::File { path, source }
         };
         if NodeFile::read(&path)?.is_none() {
+            refuse_strange(&path)?;
+            if options.format == FormatPolicy::Never {
+                return Err(StartError::Unformatted { path });
+            }
             Layout::choose(options, cpus)?;
         }
         make_durable_directory(&path)?;
         let path = path.canonicalize().map_err(failed(&options.data))?;
         device::check_directory(&path)?;
-        let is_strange = NodeFile::read(&path)?.is_none() && holds_other_files(&path)?;
-        if is_strange {
-            return Err(StartError::NotOurs {
-                path,
-                file: FILE_NAME,
-            });
+        if NodeFile::read(&path)?.is_none() {
+            refuse_strange(&path)?;
         }
         let lock = lock(&path)?;
         // Read again under the lock: another process may have formatted it meanwhile.
         let node = match NodeFile::read(&path)? {
+            Some(_) if options.format == FormatPolicy::Anew => {
+                return Err(StartError::AlreadyFormatted { path });
+            }
             Some(node) => check(node, options)?,
             None => format(&path, options, Layout::choose(options, cpus)?)?,
         };
@@ -131,6 +135,17 @@ fn lock(directory: &Path) -> Result<File, StartError> {
     }
 }
 
+/// Refuses a directory that belongs to somebody else.
+fn refuse_strange(path: &Path) -> Result<(), StartError> {
+    if path.exists() && holds_other_files(path)? {
+        return Err(StartError::NotOurs {
+            path: path.to_owned(),
+            file: FILE_NAME,
+        });
+    }
+    Ok(())
+}
+
 /// Whether the directory has files that formatting would not expect. The lock and what an interrupted formatting left
 /// behind are our own.
 fn holds_other_files(directory: &Path) -> Result<bool, StartError> {
@@ -163,6 +178,7 @@ fn check(node: NodeFile, options: &NodeOptions) -> Result<NodeFile, StartError> 
         });
     }
     if let Some(asked) = options
+        .wal
         .segment_bytes
         .filter(|&asked| asked != node.segment_bytes)
     {
@@ -170,6 +186,27 @@ fn check(node: NodeFile, options: &NodeOptions) -> Result<NodeFile, StartError> 
             data: node.segment_bytes,
             asked,
         });
+    }
+    let (record, history) = (node.record_bytes_max as u64, &node.history);
+    let asked_record = options.wal.record_bytes_max.map(|bytes| bytes as u64);
+    let asked = &options.history;
+    for (name, data, asked) in [
+        ("wal.max_record_bytes", record, asked_record),
+        (
+            "history.max_revisions",
+            history.revisions_max,
+            asked.revisions_max,
+        ),
+        (
+            "history.max_age in milliseconds",
+            history.age_ms_max,
+            asked.age_ms_max,
+        ),
+        ("history.max_bytes", history.bytes_max, asked.bytes_max),
+    ] {
+        if let Some(asked) = asked.filter(|&asked| asked != data) {
+            return Err(StartError::Fixed { name, data, asked });
+        }
     }
     Ok(node)
 }
@@ -180,8 +217,9 @@ fn format(path: &Path, options: &NodeOptions, layout: Layout) -> Result<NodeFile
         shards,
         segment_bytes,
         record_bytes_max,
+        history,
     } = layout;
-    let flush_method = match options.flush_method {
+    let flush_method = match options.wal.flush_method {
         Some(method) => method,
         None => device::probe_flush_method(path)?.method,
     };
@@ -199,6 +237,7 @@ fn format(path: &Path, options: &NodeOptions, layout: Layout) -> Result<NodeFile
         cores,
         segment_bytes,
         record_bytes_max,
+        history,
         replicas: replicas.collect(),
     };
     node.write(path)?;

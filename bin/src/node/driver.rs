@@ -20,11 +20,13 @@ use metastore_net::{HelloInfo, Request, RequestId};
 use metastore_wal::FileNumber;
 use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseSwitch, Ring};
 
+use super::board::{Board, CoreNumbers, PUBLISH_INTERVAL};
 use super::clock::Clock;
 use super::event::Event;
 use super::halt::{halt, halt_for};
 use super::outgoing::{MeshSender, Outgoing};
 use super::wire::{self, CoreFacts, DriverCounts};
+use crate::log;
 
 /// How long to wait before a segment is tried again after the disk had no room for it.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
@@ -142,10 +144,7 @@ impl Driver {
             .borrow_mut()
             .finish_turn(self.clock.now(), &mut effects);
         let finished = self.clock.now();
-        let counts = DriverCounts {
-            connections: self.connections.count(),
-            ring_writes: self.ring.borrow().status().writes,
-        };
+        let counts = self.counts();
         for effect in effects.queue.drain(..) {
             self.carry_out(effect, &effects.arena, counts);
         }
@@ -303,10 +302,13 @@ impl Driver {
                     return;
                 }
                 Err(error) if error.is_no_space() => {
-                    // Once for each segment: a disk stays full for long, and a core must not wait for its stderr.
+                    // Once for each segment: a disk stays full for long.
                     if !is_told {
-                        eprintln!(
-                            "metastore: no room for a log segment of {bytes} bytes: {error}; trying again until there is"
+                        log::warning!(
+                            "no room for a log segment; trying again until there is",
+                            core = self.facts.hello.core_index,
+                            bytes = bytes,
+                            error = log::text(&error),
                         );
                         is_told = true;
                     }
@@ -352,6 +354,35 @@ impl Driver {
                 self.step(Input::Tick);
                 self.run_turn();
             }
+        }
+    }
+
+    // ---- What others see ----
+
+    /// Hangs up the core's numbers again and again.
+    pub(crate) async fn drive_board(self: Rc<Self>, board: Board) {
+        loop {
+            let numbers = self.numbers();
+            board.publish(self.facts.hello.core_index, self.clock.now(), numbers);
+            Timer::new(PUBLISH_INTERVAL).await;
+        }
+    }
+
+    fn numbers(&self) -> CoreNumbers {
+        let status = self.core.borrow().status();
+        CoreNumbers {
+            status: wire::status_reply(&self.facts, self.counts(), &status),
+            is_serving: status.is_serving,
+            accepts_writes: status.accepts_writes,
+            stages: status.stages,
+            slices: status.slices,
+        }
+    }
+
+    fn counts(&self) -> DriverCounts {
+        DriverCounts {
+            connections: self.connections.count(),
+            ring_writes: self.ring.borrow().status().writes,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Why a node cannot start, in words that say what to do.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use metastore_net::server::BindError;
@@ -35,6 +36,20 @@ pub(crate) enum StartError {
         /// The file that a store has.
         file: &'static str,
     },
+    /// There is no store, and nobody asked for a new one.
+    #[error(
+        "{path} holds no store: mount the disk that does, or run `metastore format --data {path}` to make a new one (`--format if-empty` makes it when the store is started)", path = .path.display()
+    )]
+    Unformatted {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is a store already.
+    #[error("{path} holds a store already, and nothing was changed", path = .path.display())]
+    AlreadyFormatted {
+        /// The directory.
+        path: PathBuf,
+    },
     /// `node.toml` cannot be read.
     #[error("{path}: {cause}")]
     NodeFile {
@@ -57,7 +72,7 @@ pub(crate) enum StartError {
     },
     /// The data belongs to another number of cores.
     #[error(
-        "the data is laid out for {data} cores, but {asked} were asked for: start with --cores {data}"
+        "the data is laid out for {data} cores, but {asked} were asked for: start with cores = {data} (--cores {data})"
     )]
     CoreCount {
         /// What the data says.
@@ -66,7 +81,9 @@ pub(crate) enum StartError {
         asked: usize,
     },
     /// The data belongs to another number of shards.
-    #[error("the data has {data} shards, but {asked} were asked for: start with --shards {data}")]
+    #[error(
+        "the data has {data} shards, but {asked} were asked for: start with shards = {data} (--shards {data})"
+    )]
     ShardCount {
         /// What the data says.
         data: usize,
@@ -75,7 +92,7 @@ pub(crate) enum StartError {
     },
     /// The data has segments of another size.
     #[error(
-        "the data has segments of {data} bytes, but {asked} were asked for: leave --segment-bytes out"
+        "the data has segments of {data} bytes, but {asked} were asked for: leave wal.segment_bytes (--segment-bytes) out"
     )]
     SegmentBytes {
         /// What the data says.
@@ -83,9 +100,21 @@ pub(crate) enum StartError {
         /// What was asked for.
         asked: u64,
     },
+    /// The data was formatted with another number.
+    #[error(
+        "{name} is fixed when data is formatted: the data has {data}, but {asked} was asked for: leave {name} out"
+    )]
+    Fixed {
+        /// The key.
+        name: &'static str,
+        /// What the data says.
+        data: u64,
+        /// What was asked for.
+        asked: u64,
+    },
     /// The budget allows more segments than a ring can have files.
     #[error(
-        "the budget allows {segments} log segments, and {max} is the limit: choose a smaller --wal-budget, or a larger --segment-bytes for new data"
+        "the budget allows {segments} log segments, and {max} is the limit: choose a smaller wal.budget (--wal-budget), or a larger wal.segment_bytes for new data"
     )]
     SegmentCount {
         /// What the budget allows.
@@ -104,12 +133,32 @@ pub(crate) enum StartError {
         max: usize,
     },
     /// The last core's port does not exist.
-    #[error("{cores} cores from port {port} on need ports above 65535: choose a lower --port")]
+    #[error(
+        "{cores} cores from port {port} on need ports above 65535: choose a lower listen.port (--port)"
+    )]
     Ports {
         /// The first port.
         port: u16,
         /// How many.
         cores: usize,
+    },
+    /// More cores than processors.
+    #[error(
+        "{cores} cores need as many processors, and there are {cpus} to use: allow more (cpus, --cpus), or format the data for fewer cores"
+    )]
+    TooFewCpus {
+        /// How many cores.
+        cores: usize,
+        /// How many processors.
+        cpus: usize,
+    },
+    /// The admin port cannot be listened on.
+    #[error("admin.listen {address} cannot be used: {source}; choose another one, or \"off\"")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel says.
+        source: io::Error,
     },
     /// A list of processors that is none.
     #[error("{list} is not a list of processors; write it like 0-3,8")]
@@ -126,7 +175,7 @@ pub(crate) enum StartError {
         allowed: Vec<usize>,
     },
     /// A port cannot be listened on.
-    #[error("{0}; is another store running there? choose another --port")]
+    #[error("{0}; is another store running there? choose another listen.port (--port)")]
     Bind(#[from] BindError),
     /// The kernel or the disk lacks what the log needs.
     #[error(transparent)]
@@ -172,10 +221,15 @@ impl StartError {
             | StartError::Ports { .. }
             | StartError::CpuList { .. }
             | StartError::CpuNotAllowed { .. }
+            | StartError::TooFewCpus { .. }
+            | StartError::Fixed { .. }
             | StartError::Log(_) => true,
             StartError::File { .. }
             | StartError::Locked { .. }
             | StartError::NotOurs { .. }
+            | StartError::Unformatted { .. }
+            | StartError::AlreadyFormatted { .. }
+            | StartError::Admin { .. }
             | StartError::NodeFile { .. }
             | StartError::NodeFileFormat { .. }
             | StartError::Bind(_)

@@ -1,8 +1,12 @@
 //! Stopping at once: what must never go on.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
+use std::panic::PanicHookInfo;
 
 use metastore_engine::HaltReason;
+
+use crate::log;
 
 /// Stops the process now, without cleaning up: after a failed flush nobody knows what the disk holds, so nothing more
 /// may be answered, on any core.
@@ -29,16 +33,37 @@ pub(crate) fn halt_for(reason: &HaltReason) -> ! {
 }
 
 fn halt_with(reason: &dyn Display, advice: &str) -> ! {
-    eprintln!("metastore: halted: {reason}");
-    eprintln!("metastore: {advice}");
+    log::last_words(
+        "halted",
+        &[("reason", log::text(reason)), ("advice", advice.into())],
+    );
     std::process::abort();
 }
 
-/// Makes a panic on any thread halt the process: a core that is gone must not leave the others answering.
+/// Makes a panic on any thread halt the process: a core that is gone must not leave the others answering. The report
+/// goes through the log, because a standard error that nobody reads must not keep the process alive.
 pub(crate) fn halt_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let mut fields = vec![
+            ("thread", thread.name().unwrap_or("unnamed").into()),
+            ("reason", log::text(&panic_message(panic))),
+        ];
+        if let Some(place) = panic.location() {
+            fields.push(("place", log::text(place)));
+        }
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            fields.push(("backtrace", log::text(&backtrace)));
+        }
+        log::last_words(
+            "halted by a panic, which is a bug: please report it",
+            &fields,
+        );
         std::process::abort();
     }));
+}
+
+fn panic_message<'a>(panic: &'a PanicHookInfo<'_>) -> &'a str {
+    panic.payload_as_str().unwrap_or("without a message")
 }

@@ -1,16 +1,15 @@
 //! What a store shall look like, and whether that can work: decided before anything is written.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use metastore_engine::{ClusterId, CoreId, Identity, NodeId, SLOT_COUNT};
 use metastore_wal::{LogOptions, SealKey};
 
-use super::{NodeOptions, StartError};
+use super::node_file::HistoryBounds;
+use super::{ListenOptions, NodeOptions, Oversubscription, StartError};
 
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 const RECORD_BYTES_MAX: usize = 4 << 20;
-/// What the log of a core may take.
-const WAL_BUDGET_BYTES_DEFAULT: u64 = 8 << 30;
 /// The kernel takes a table of 2^20 files for a ring, which has a few others besides segments.
 const SEGMENTS_MAX: usize = 1_000_000;
 /// More cores than any machine has.
@@ -23,6 +22,7 @@ pub(super) struct Layout {
     pub(super) shards: usize,
     pub(super) segment_bytes: u64,
     pub(super) record_bytes_max: usize,
+    pub(super) history: HistoryBounds,
 }
 
 impl Layout {
@@ -33,18 +33,20 @@ impl Layout {
         let layout = Layout {
             cores,
             shards: options.shards.unwrap_or(cores),
-            segment_bytes: options.segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT),
-            record_bytes_max: RECORD_BYTES_MAX,
+            segment_bytes: options.wal.segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT),
+            record_bytes_max: options.wal.record_bytes_max.unwrap_or(RECORD_BYTES_MAX),
+            history: options.history.bounds(),
         };
         for (name, actual, max) in [
-            ("--cores", layout.cores, CORES_MAX),
-            ("--shards", layout.shards, SLOT_COUNT),
+            ("cores", layout.cores, CORES_MAX),
+            ("shards", layout.shards, SLOT_COUNT),
         ] {
             if actual == 0 || actual > max {
                 return Err(StartError::Count { name, actual, max });
             }
         }
-        addresses(options.port, layout.cores)?;
+        addresses(&options.listen, layout.cores)?;
+        check_cpus(options, layout.cores, cpus)?;
         // The limits do not depend on whose log it is, and that is not known yet.
         let nobody = Identity {
             cluster: ClusterId(0),
@@ -61,9 +63,16 @@ impl Layout {
     }
 }
 
-/// What all segments of a core's log together may take.
-pub(super) fn budget_bytes(options: &NodeOptions) -> u64 {
-    options.wal_budget_bytes.unwrap_or(WAL_BUDGET_BYTES_DEFAULT)
+/// Refuses more cores than processors unless they may take turns.
+pub(super) fn check_cpus(
+    options: &NodeOptions,
+    cores: usize,
+    cpus: usize,
+) -> Result<(), StartError> {
+    match options.oversubscription {
+        Oversubscription::Refuse if cores > cpus => Err(StartError::TooFewCpus { cores, cpus }),
+        Oversubscription::Refuse | Oversubscription::Warn => Ok(()),
+    }
 }
 
 /// The limits of a core's log.
@@ -76,7 +85,9 @@ pub(super) fn log_options(
     let log = LogOptions {
         segment_bytes,
         record_bytes_max,
-        budget_bytes: budget_bytes(options),
+        budget_bytes: options.wal.budget_bytes,
+        spare_segments: options.wal.spare_segments,
+        writes_in_flight_max: options.wal.writes_in_flight_max,
         ..LogOptions::new(identity, seal)
     };
     log.validate()?;
@@ -91,13 +102,17 @@ pub(super) fn log_options(
 }
 
 /// Where the cores listen.
-pub(super) fn addresses(port: u16, cores: usize) -> Result<Vec<SocketAddr>, StartError> {
+pub(super) fn addresses(
+    listen: &ListenOptions,
+    cores: usize,
+) -> Result<Vec<SocketAddr>, StartError> {
+    let port = listen.port;
     (0..cores)
         .map(|core| {
             let port = u16::try_from(core)
                 .ok()
                 .and_then(|core| port.checked_add(core));
-            port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            port.map(|port| SocketAddr::new(listen.address, port))
         })
         .collect::<Option<Vec<_>>>()
         .ok_or(StartError::Ports { port, cores })

@@ -1,5 +1,6 @@
 //! A node: its data directory, its cores and their life from start to stop.
 
+mod board;
 mod clock;
 mod core_thread;
 mod cpus;
@@ -12,6 +13,7 @@ mod layout;
 mod log_files;
 mod mesh;
 pub(crate) mod node_file;
+mod options;
 mod outgoing;
 mod phase;
 mod pulse;
@@ -26,40 +28,27 @@ use std::time::{Duration, Instant};
 
 use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 use metastore_engine::{
-    BootNonce, CoreConfig, CoreId, Identity, LogHistory, Namespaces, Settings, ShardLocation,
-    ShardMap,
+    BootNonce, CoreConfig, CoreId, Identity, LogHistory, Namespaces, ShardLocation, ShardMap,
 };
 use metastore_net::HelloInfo;
 use metastore_net::server::{BindError, bind_socket};
-use metastore_statemachine::Parameters;
-use metastore_wal::device::{Fault, FlushMethod, probe_io_uring};
+use metastore_wal::device::{FlushMethod, probe_io_uring};
 
+pub(crate) use self::board::{Board, CoreNumbers, Phase};
 use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup};
+pub(crate) use self::cpus::parse_list as parse_cpu_list;
 pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
 pub(crate) use self::error::StartError;
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
-use self::phase::{NodePhase, Phase};
+pub(crate) use self::options::{
+    FormatPolicy, HistoryOptions, ListenOptions, NodeOptions, Oversubscription, WalOptions,
+};
+use self::phase::NodePhase;
 use self::pulse::Pulse;
 pub(crate) use self::stop::StopOutcome;
-
-/// How a node is started.
-#[derive(Debug, Clone)]
-pub(crate) struct NodeOptions {
-    pub(crate) data: PathBuf,
-    /// Core `i` listens on `port + i`.
-    pub(crate) port: u16,
-    /// Of new data; for data that exists, what it must have. `None` takes what is there.
-    pub(crate) cores: Option<usize>,
-    pub(crate) shards: Option<usize>,
-    pub(crate) cpus: Option<String>,
-    pub(crate) segment_bytes: Option<u64>,
-    pub(crate) wal_budget_bytes: Option<u64>,
-    pub(crate) flush_method: Option<FlushMethod>,
-    /// For tests: what the disk of each core's log does wrong.
-    pub(crate) fault: Option<Fault>,
-}
+use crate::admin;
 
 /// How long a port may take to become free after the process that had it was killed.
 const PORT_RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -110,21 +99,27 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     let data = DataDirectory::open(options, cpus.len())?;
     let node = data.node().clone();
     let cores = node.cores;
-    let addresses = layout::addresses(options.port, cores)?;
+    layout::check_cpus(options, cores, cpus.len())?;
+    halt::halt_on_panic();
+    let (clock, phase) = (Clock::start(), NodePhase::new(cores));
+    let board = Board::new(clock, phase.clone(), cores);
+    // It answers while the logs are recovered, which can take a while.
+    if let Some(address) = options.admin {
+        admin::start(address, board.clone())
+            .map_err(|source| StartError::Admin { address, source })?;
+    }
+    let addresses = layout::addresses(&options.listen, cores)?;
     let listeners = addresses
         .iter()
         .map(|&address| listen(address))
         .collect::<Result<Vec<_>, _>>()?;
-    halt::halt_on_panic();
-
     let setups = Setups {
         options,
         node: &node,
         data: &data,
-        addresses: &addresses,
+        clock,
     }
     .build()?;
-    let phase = NodePhase::new(cores);
     let (ready, reports) = mpsc::channel();
     let (stopped, stops) = mpsc::channel();
     let mut meshes: Vec<Option<MeshEnds>> = match cores {
@@ -142,13 +137,15 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
             fault: options.fault,
-            clock: setups.clock,
+            server: options.server,
+            clock,
+            board: board.clone(),
             mesh: meshes[index].take(),
             phase: phase.clone(),
             ready: ready.clone(),
             stopped: stopped.clone(),
         };
-        // More cores than processors is for tests: they take turns.
+        // More cores than processors take turns, where that was not refused.
         let cpu = cpus[index % cpus.len()];
         let beat = pulse.add_core().map_err(|source| StartError::File {
             path: data.path().to_owned(),
@@ -158,13 +155,19 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     }
     pulse.start();
     drop((ready, stopped));
-    let warnings = match await_ready(&reports, cores) {
+    let mut warnings = match await_ready(&reports, cores) {
         Ok(warnings) => warnings,
         Err(error) => {
             phase.set(Phase::Stopping);
             return Err(error);
         }
     };
+    if cores > cpus.len() {
+        warnings.push(format!(
+            "{cores} cores take turns on {} processors: this is for trying things out",
+            cpus.len()
+        ));
+    }
     let summary = NodeSummary {
         data: data.path().to_owned(),
         cluster: node.cluster.0,
@@ -183,6 +186,18 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         data,
         summary,
     }))
+}
+
+/// Formats an empty or missing directory and starts nothing.
+///
+/// # Errors
+/// Whatever keeps it from being formatted, a store that is there already included.
+pub(crate) fn format(options: &NodeOptions) -> Result<NodeFile, StartError> {
+    assert_eq!(options.format, FormatPolicy::Anew);
+    probe_io_uring()?;
+    let cpus = choose_cpus(options, &cpus::allowed()?)?;
+    let data = DataDirectory::open(options, cpus.len())?;
+    Ok(data.node().clone())
 }
 
 impl ReadyNode {
@@ -251,7 +266,7 @@ struct Setups<'a> {
     options: &'a NodeOptions,
     node: &'a NodeFile,
     data: &'a DataDirectory,
-    addresses: &'a [SocketAddr],
+    clock: Clock,
 }
 
 struct BuiltSetups {
@@ -259,7 +274,6 @@ struct BuiltSetups {
     history: LogHistory,
     flush_method: FlushMethod,
     facts: NodeFacts,
-    clock: Clock,
 }
 
 struct NodeFacts(wire::CoreFacts);
@@ -275,12 +289,11 @@ impl NodeFacts {
 impl Setups<'_> {
     fn build(&self) -> Result<BuiltSetups, StartError> {
         let node = self.node;
-        let clock = Clock::start();
-        let flush_method = self.options.flush_method.unwrap_or(node.flush_method);
+        let flush_method = self.options.wal.flush_method.unwrap_or(node.flush_method);
         let locations = node.replicas.iter().map(|place| ShardLocation {
             shard: place.shard,
             core: place.core,
-            address: self.addresses[usize::from(place.core.0)].to_string(),
+            address: self.options.listen.advertised(place.core),
         });
         let shard_map = ShardMap::split_evenly(locations.collect())
             .map_err(|error| self.bad_node_file(error.to_string()))?;
@@ -289,7 +302,7 @@ impl Setups<'_> {
             node_id: node.node.0,
             core_index: 0,
             core_count: u16::try_from(node.cores).expect("cores were counted"),
-            first_port: self.options.port,
+            first_port: self.options.listen.port,
             map_epoch: shard_map.epoch(),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
@@ -297,9 +310,9 @@ impl Setups<'_> {
             hello,
             shard_map: wire::shard_map_reply(node.node, &shard_map),
             flush_method: flush_name(flush_method),
-            budget_bytes: layout::budget_bytes(self.options),
+            budget_bytes: self.options.wal.budget_bytes,
             segment_bytes: node.segment_bytes,
-            clock,
+            clock: self.clock,
         });
         let (seed, boot) = (data::random_u64()?, BootNonce(data::random_u64()?));
         let configs = (0..node.cores).map(|core| {
@@ -322,9 +335,9 @@ impl Setups<'_> {
                 replicas: here.map(|place| (place.replica, place.shard)).collect(),
                 shard_map: shard_map.clone(),
                 namespaces: Namespaces::default(),
-                settings: Settings::default(),
+                settings: self.options.settings.clone(),
                 log,
-                parameters: Parameters::default(),
+                parameters: node.history.parameters(),
                 seed,
                 boot,
             })
@@ -337,7 +350,6 @@ impl Setups<'_> {
             },
             flush_method,
             facts,
-            clock,
         })
     }
 

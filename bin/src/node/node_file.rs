@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, ShardId};
+use metastore_statemachine::Parameters;
 use metastore_wal::SealKey;
 use metastore_wal::device::FlushMethod;
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,42 @@ pub(crate) struct NodeFile {
     pub(crate) cores: usize,
     pub(crate) segment_bytes: u64,
     pub(crate) record_bytes_max: usize,
+    pub(crate) history: HistoryBounds,
     /// Ascending by shard.
     pub(crate) replicas: Vec<ReplicaPlace>,
+}
+
+/// How far back reads can go: part of the replicated state. The log is replayed with the bounds it was written under, and
+/// every replica of a shard has the same; otherwise they could decide differently about a change that reads history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HistoryBounds {
+    pub(crate) revisions_max: u64,
+    pub(crate) age_ms_max: u64,
+    pub(crate) bytes_max: u64,
+}
+
+impl Default for HistoryBounds {
+    fn default() -> HistoryBounds {
+        let parameters = Parameters::default();
+        HistoryBounds {
+            revisions_max: parameters.history_revisions_max,
+            age_ms_max: parameters.history_age_ms_max,
+            bytes_max: parameters.history_bytes_max,
+        }
+    }
+}
+
+impl HistoryBounds {
+    /// The parameters of every shard.
+    pub(crate) fn parameters(self) -> Parameters {
+        Parameters {
+            history_revisions_max: self.revisions_max,
+            history_age_ms_max: self.age_ms_max,
+            history_bytes_max: self.bytes_max,
+            ..Parameters::default()
+        }
+    }
 }
 
 /// Whether the data may be incomplete.
@@ -66,6 +101,9 @@ struct Document {
     cores: usize,
     segment_bytes: u64,
     record_bytes_max: usize,
+    /// Data that was formatted before there was a choice has the defaults.
+    #[serde(default)]
+    history: HistoryBounds,
     replica: Vec<ReplicaEntry>,
 }
 
@@ -167,6 +205,7 @@ impl NodeFile {
             cores: document.cores,
             segment_bytes: document.segment_bytes,
             record_bytes_max: document.record_bytes_max,
+            history: document.history,
             replicas,
         }))
     }
@@ -186,6 +225,7 @@ impl NodeFile {
             cores: self.cores,
             segment_bytes: self.segment_bytes,
             record_bytes_max: self.record_bytes_max,
+            history: self.history,
             replica: self
                 .replicas
                 .iter()
@@ -236,6 +276,10 @@ mod tests {
             cores: 2,
             segment_bytes: 64 << 20,
             record_bytes_max: 4 << 20,
+            history: HistoryBounds {
+                age_ms_max: 60_000,
+                ..HistoryBounds::default()
+            },
             replicas: (0..3).map(place).collect(),
         }
     }
@@ -251,6 +295,22 @@ mod tests {
         file.write(directory.path()).expect("writes");
         file.state = NodeState::Serving;
         file.write(directory.path()).expect("writes again");
+        assert_eq!(NodeFile::read(directory.path()).expect("reads"), Some(file));
+    }
+
+    #[test]
+    fn data_from_before_the_history_was_a_choice_has_the_defaults() {
+        let directory = TestDirectory::new("node-file-history");
+        let file = NodeFile {
+            history: HistoryBounds::default(),
+            ..example()
+        };
+        file.write(directory.path()).expect("writes");
+        let path = directory.path().join(FILE_NAME);
+        let text = fs::read_to_string(&path).expect("reads");
+        let (before, after) = text.split_once("[history]").expect("it is written");
+        let (_, replicas) = after.split_once("[[replica]]").expect("they come last");
+        fs::write(&path, format!("{before}[[replica]]{replicas}")).expect("writes");
         assert_eq!(NodeFile::read(directory.path()).expect("reads"), Some(file));
     }
 

@@ -12,7 +12,7 @@ pub(super) const PHASE_POLL: Duration = Duration::from_millis(5);
 /// The phases of a node, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// Logs are recovered; nobody is answered.
     Starting,
     /// Every core may answer.
@@ -46,8 +46,16 @@ impl NodePhase {
         self.0.phase.store(phase as u8, Ordering::Release);
     }
 
+    pub(super) fn current(&self) -> Phase {
+        let phase = self.0.phase.load(Ordering::Acquire);
+        [Phase::Starting, Phase::Serving, Phase::Stopping]
+            .into_iter()
+            .find(|&known| known as u8 == phase)
+            .expect("a phase is stored")
+    }
+
     fn has_reached(&self, phase: Phase) -> bool {
-        self.0.phase.load(Ordering::Acquire) >= phase as u8
+        self.current() >= phase
     }
 
     /// Waits until the node is at least in `phase`.

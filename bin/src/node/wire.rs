@@ -251,7 +251,14 @@ fn to_wire_error(error: &RequestError) -> WireError {
             actual: *actual,
             ..new(ErrorCode::TooLarge)
         },
-        RequestError::CrossShard => new(ErrorCode::CrossShard),
+        RequestError::CrossShard { keys } => WireError {
+            keys: keys.clone(),
+            ..new(ErrorCode::CrossShard)
+        },
+        RequestError::DeletedInPart { deleted, cause } => WireError {
+            actual: *deleted,
+            ..to_wire_error(cause)
+        },
         RequestError::Compacted { oldest } => with_revision(ErrorCode::Compacted, *oldest),
         RequestError::FutureRevision { current } => {
             with_revision(ErrorCode::FutureRevision, *current)
@@ -283,7 +290,11 @@ fn with_revision(code: ErrorCode, revision: Revision) -> WireError {
     }
 }
 
-fn status_reply(facts: &CoreFacts, counts: DriverCounts, status: &CoreStatus) -> StatusReply {
+pub(crate) fn status_reply(
+    facts: &CoreFacts,
+    counts: DriverCounts,
+    status: &CoreStatus,
+) -> StatusReply {
     let log = &status.log;
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let used_bytes = log.files as u64 * facts.segment_bytes;
@@ -337,6 +348,7 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         ("ring_writes", counts.ring_writes),
         ("gathers_open", waiting.gathers as u64),
         ("ranges_open", waiting.ranges as u64),
+        ("range_deletes_open", waiting.sweeps as u64),
         ("range_parts_open", waiting.range_parts as u64),
         ("command_bytes_waiting", waiting.command_bytes as u64),
     ]

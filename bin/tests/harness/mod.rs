@@ -117,6 +117,38 @@ impl Store {
         }
     }
 
+    /// Starts a store with `metastore serve` and waits until it answers.
+    pub(crate) fn serve(config: &Path, port: u16, arguments: &[&str]) -> Store {
+        let mut store = Store::spawn_serve(config, port, arguments);
+        let began = Instant::now();
+        while store.run(&["status"]).status.code() != Some(0) {
+            let ended = store.child.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none(), "the store ended: {}", store.errors());
+            assert!(began.elapsed() < PATIENCE, "the store does not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+        store
+    }
+
+    /// The same, without waiting for it.
+    pub(crate) fn spawn_serve(config: &Path, port: u16, arguments: &[&str]) -> Store {
+        let child = metastore()
+            .arg("serve")
+            .arg("--config")
+            .arg(config)
+            .args(["--port", &port.to_string()])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program can be started");
+        Store {
+            child,
+            port,
+            greeting: String::new(),
+        }
+    }
+
     fn read_greeting(&mut self) {
         let stdout = self.child.stdout.as_mut().expect("it is piped");
         let mut bytes = [0; 1024];
@@ -183,20 +215,26 @@ impl Drop for Store {
     }
 }
 
-/// What a command that failed to start wrote to stderr, and its exit code.
+/// What a store that is refused wrote to stderr, and its exit code. One that starts after all is killed, and fails the
+/// test.
 pub(crate) fn refused(data: &Path, port: u16, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = metastore()
+    let child = metastore()
         .arg("dev")
         .arg("--data")
         .arg(data)
         .args(["--port", &port.to_string()])
         .args(arguments)
-        .output()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("the program can be started");
-    (
-        output.status.code(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
+    let store = Store {
+        child,
+        port,
+        greeting: String::new(),
+    };
+    let (code, errors, _) = store.wait();
+    (code, errors)
 }
 
 /// The standard output of a command as text.

@@ -84,6 +84,7 @@ pub struct CoreBuilder {
     config: CoreConfig,
     recovering: BTreeMap<ReplicaId, RecoveringReplica>,
     failed: Option<StartError>,
+    logger: slog::Logger,
 }
 
 impl CoreBuilder {
@@ -101,7 +102,15 @@ impl CoreBuilder {
             config,
             recovering: BTreeMap::new(),
             failed: None,
+            logger: slog::Logger::root(slog::Discard, slog::o!()),
         })
+    }
+
+    /// Hears what the raft groups say, for people; without it nobody does. Nothing depends on it.
+    #[must_use]
+    pub fn with_logger(mut self, logger: slog::Logger) -> CoreBuilder {
+        self.logger = logger;
+        self
     }
 
     /// Takes the next event of the replay. After an error the rest is ignored; [`CoreBuilder::build`] reports it.
@@ -195,7 +204,7 @@ impl CoreBuilder {
                 None => return Err(StartError::MissingReplica { replica, shard }),
             };
             let started = recovering
-                .start(now, &self.config)
+                .start(now, &self.config, &self.logger)
                 .map_err(|cause| StartError::Replay { replica, cause })?;
             replicas.push(started);
         }

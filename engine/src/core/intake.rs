@@ -1,16 +1,15 @@
 //! What clients and other cores ask of a core: each request finds its shard, here or on another core.
 
-use metastore_statemachine::{Command, GetQuery, NamespaceId, RangeQuery, Scope};
+use metastore_statemachine::{Command, CommandKind, GetQuery, RangeQuery};
 use metastore_wal::{CoreId, LogSpace, ShardId};
 
+use super::Core;
 use super::ranges::{Asker, PartRequest};
-use super::{Core, Route};
 use crate::effect::Effects;
 use crate::ids::{ConnectionId, RequestId, Time};
 use crate::mesh::{MeshBatch, MeshMessage, RangePartKey, RangePlan, ReadOp, ReplyTo, Token};
-use crate::replica::{KeyList, Replica};
+use crate::replica::KeyList;
 use crate::request::{OVERLOADED_RETRY_MS, ReadShape, Reply, Request, RequestError};
-use crate::router::slot_of;
 use crate::span::Span;
 
 /// What clients are told to wait while a segment is being prepared.
@@ -107,7 +106,7 @@ impl Core {
         }
     }
 
-    fn refuse(&mut self, out: &mut Effects, reply_to: ReplyTo, error: RequestError) {
+    pub(super) fn refuse(&mut self, out: &mut Effects, reply_to: ReplyTo, error: RequestError) {
         self.counters.refused += 1;
         self.answers.error(out, reply_to, error);
     }
@@ -158,6 +157,10 @@ impl Core {
         deadline: Time,
         out: &mut Effects,
     ) {
+        if command.kind == CommandKind::DeleteRange {
+            self.open_sweep(now, command, reply_to, deadline, out);
+            return;
+        }
         let Some(route) = self.route(command.namespace, command.key) else {
             self.refuse(
                 out,
@@ -166,16 +169,43 @@ impl Core {
             );
             return;
         };
-        if route.core == self.id() {
-            self.submit_command(now, route.replica as usize, bytes, reply_to, deadline, out);
+        if command.kind.has_structure() {
+            let keys = self.strangers(command, route.shard);
+            if !keys.is_empty() {
+                self.refuse(out, reply_to, RequestError::CrossShard { keys });
+                return;
+            }
+        }
+        self.send_command(
+            now,
+            (route.core, route.shard),
+            bytes,
+            reply_to,
+            deadline,
+            out,
+        );
+    }
+
+    /// Hands a command to the core that holds its shard: this one, or another over the mesh.
+    pub(super) fn send_command(
+        &mut self,
+        now: Time,
+        (core, shard): (CoreId, ShardId),
+        bytes: &[u8],
+        reply_to: ReplyTo,
+        deadline: Time,
+        out: &mut Effects,
+    ) {
+        if core == self.id() {
+            let replica = self.replica_of(shard);
+            self.submit_command(now, replica, bytes, reply_to, deadline, out);
             return;
         }
         self.counters.forwarded += 1;
-        let batch = self.answers.mesh(route.core);
+        let batch = self.answers.mesh(core);
         let start = batch.arena.len();
         batch.arena.extend_from_slice(bytes);
         let command = Span::since(&batch.arena, start);
-        let shard = route.shard;
         batch.messages.push(MeshMessage::Command {
             reply_to,
             deadline,
@@ -239,19 +269,18 @@ impl Core {
     ) {
         let mut list = KeyList(keys);
         let Some(first) = list.next() else {
-            self.refuse(out, reply_to, RequestError::CrossShard);
+            let keys = Vec::new();
+            self.refuse(out, reply_to, RequestError::CrossShard { keys });
             return;
         };
         let Some(route) = self.route(op.namespace, first) else {
             self.refuse(out, reply_to, RequestError::UnknownNamespace(op.namespace));
             return;
         };
-        let same_shard = |key| {
-            self.route(op.namespace, key)
-                .is_some_and(|other| other.shard == route.shard)
-        };
-        if !list.all(same_shard) {
-            self.refuse(out, reply_to, RequestError::CrossShard);
+        let elsewhere = self.keys_elsewhere(op.namespace, list, route.shard);
+        if !elsewhere.is_empty() {
+            let keys = elsewhere;
+            self.refuse(out, reply_to, RequestError::CrossShard { keys });
             return;
         }
         if route.core == self.id() {
@@ -290,7 +319,8 @@ impl Core {
         };
         if query.at.is_some() && shards.len() > 1 {
             // A revision belongs to one shard.
-            asker.refuse(out, RequestError::CrossShard);
+            let keys = vec![query.prefix.to_vec()];
+            asker.refuse(out, RequestError::CrossShard { keys });
             return;
         }
         let settings = &self.config.settings;
@@ -420,41 +450,5 @@ impl Core {
             }
         }
         arena.clear();
-    }
-
-    // ---- Routing ----
-
-    fn route(&self, namespace: NamespaceId, key: &[u8]) -> Option<Route> {
-        let rule = self.config.namespaces.rule(namespace)?;
-        let slot = slot_of(namespace, rule.routing_part(key));
-        Some(self.routes[usize::from(slot.0)])
-    }
-
-    fn shards_of_range(
-        &self,
-        namespace: NamespaceId,
-        prefix: &[u8],
-        scope: Scope,
-    ) -> Option<Vec<(ShardId, CoreId)>> {
-        let rule = self.config.namespaces.rule(namespace)?;
-        Some(match rule.shared_routing_part(prefix, scope) {
-            Some(routing_part) => {
-                let route = self.routes[usize::from(slot_of(namespace, routing_part).0)];
-                vec![(route.shard, route.core)]
-            }
-            None => {
-                let shards = self.config.shard_map.shards();
-                shards
-                    .iter()
-                    .map(|location| (location.shard, location.core))
-                    .collect()
-            }
-        })
-    }
-
-    fn replica_of(&self, shard: ShardId) -> usize {
-        self.replicas
-            .binary_search_by_key(&shard, Replica::shard)
-            .expect("only requests for shards of this core come here")
     }
 }

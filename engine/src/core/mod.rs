@@ -2,8 +2,10 @@
 
 mod builder;
 mod intake;
+mod placement;
 mod ranges;
 mod slices;
+mod sweeps;
 
 use std::collections::VecDeque;
 
@@ -14,6 +16,7 @@ pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
 pub use self::slices::SliceKind;
 use self::slices::Slices;
+use self::sweeps::Sweeps;
 
 use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
@@ -86,6 +89,7 @@ pub struct Core {
     routes: Vec<Route>,
     answers: Answers,
     merges: Merges,
+    sweeps: Sweeps,
     dirty: Dirty,
     /// Replicas whose staged parts are not durable, in the order of their positions.
     awaiting_log: VecDeque<(Position, usize)>,
@@ -131,6 +135,7 @@ impl Core {
             answers: Answers::new(config.identity.core, config.cores),
             routes,
             merges: Merges::default(),
+            sweeps: Sweeps::default(),
             dirty: Dirty {
                 queue: Vec::new(),
                 is_queued: vec![false; replicas.len()],
@@ -192,6 +197,7 @@ impl Core {
         self.is_draining
             && self.answers.gathers() == 0
             && self.merges.len() == 0
+            && self.sweeps.len() == 0
             && self.replicas.iter().all(Replica::is_quiet)
             && self.log.is_idle()
             && !self.log.needs_mark()
@@ -215,6 +221,7 @@ impl Core {
             waiting: WaitingWork {
                 gathers: self.answers.gathers(),
                 ranges: self.merges.len(),
+                sweeps: self.sweeps.len(),
                 range_parts: self.replicas.iter().map(Replica::open_parts).sum(),
                 command_bytes: self.replicas.iter().map(Replica::waiting_bytes).sum(),
                 unpersisted_readies: self.replicas.iter().map(Replica::unpersisted_readies).sum(),
@@ -243,6 +250,7 @@ impl Core {
         !self.dirty.queue.is_empty()
             || !self.merges.requests.is_empty()
             || !self.answers.chunks.is_empty()
+            || !self.answers.slices.is_empty()
     }
 
     // ---- Inputs ----
@@ -261,7 +269,10 @@ impl Core {
                 let deadline = self.deadline(now, deadline_ms);
                 self.on_request(now, (connection, request), deadline, body, out);
             }
-            Input::ConnectionClosed { connection } => self.merges.on_closed(self.id(), connection),
+            Input::ConnectionClosed { connection } => {
+                self.merges.on_closed(self.id(), connection);
+                self.sweeps.on_closed(connection);
+            }
             Input::ConnectionDrained { connection } => {
                 self.merges.on_drained(now, out, self.id(), connection);
             }
@@ -306,6 +317,7 @@ impl Core {
             }
             self.drive_replicas(now, out);
             self.drive_ranges(now, out);
+            self.drive_sweeps(now, out);
         }
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();
@@ -333,6 +345,7 @@ impl Core {
             return;
         }
         self.merges.expire(now, out, self.config.identity.core);
+        self.retry_sweeps(now, out);
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
         self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
         for replica in 0..self.replicas.len() {

@@ -227,7 +227,12 @@ impl RecoveringReplica {
     }
 
     /// The replica as it runs, a follower that knows what it has applied.
-    pub(crate) fn start(self, now: Time, config: &CoreConfig) -> Result<Replica, ReplayError> {
+    pub(crate) fn start(
+        self,
+        now: Time,
+        config: &CoreConfig,
+        logger: &slog::Logger,
+    ) -> Result<Replica, ReplayError> {
         let tail = self.tail.ok_or(ReplayError::NoSnapshot)?;
         let raft = &config.settings.raft;
         let raft_config = Config {
@@ -245,7 +250,7 @@ impl RecoveringReplica {
             max_committed_size_per_ready: raft.committed_bytes_per_ready_max,
             ..Config::default()
         };
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let logger = logger.new(slog::o!("shard" => self.shard.0));
         let node = RawNode::new(&raft_config, tail, &logger)
             .expect("a recovered log and checked settings are valid for raft");
         let mut replica = Replica {

@@ -169,5 +169,11 @@ fn a_count_that_is_late_cancelled_or_senseless_is_refused() {
     node.request(0, 4, Request::Count(at));
     node.settle();
     let answers = node.take_answers();
-    assert_eq!(answers, [(4, Answer::Error(RequestError::CrossShard))]);
+    assert!(
+        matches!(
+            &answers[..],
+            [(4, Answer::Error(RequestError::CrossShard { .. }))]
+        ),
+        "{answers:?}"
+    );
 }

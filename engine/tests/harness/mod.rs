@@ -8,7 +8,9 @@ use metastore_engine::{
     RequestError, RequestId, Settings, ShardId, ShardLocation, ShardMap, SliceKind, Span,
     StartError, Ticket, Time,
 };
-use metastore_statemachine::{Command, Outcome, OutcomeCode, Parameters, Revision, Row};
+use metastore_statemachine::{
+    Command, Detail, Outcome, OutcomeCode, Parameters, Revision, Row, ShardRevision, TxnResult,
+};
 use metastore_wal::recovery::{SegmentSource, recover};
 use metastore_wal::{FileNumber, LogBuffer, LogOptions, SealKey, SegmentFile};
 
@@ -20,6 +22,8 @@ const SEAL: SealKey = SealKey(7);
 pub(crate) enum Answer {
     /// An outcome: its code, revision and number.
     Outcome(OutcomeCode, Revision, Option<i64>),
+    /// An outcome with a detail, in words.
+    Detailed(OutcomeCode, Revision, Option<i64>, String),
     /// The answers to a batch.
     Batch(Vec<Answer>),
     /// Keys and values that were found.
@@ -447,7 +451,27 @@ fn to_answer(reply: &Reply, arena: &[u8]) -> Answer {
 
 fn outcome(span: Span, arena: &[u8]) -> Answer {
     let (outcome, _) = Outcome::decode(span.of(arena)).expect("an encoded outcome");
-    Answer::Outcome(outcome.code, outcome.revision, outcome.number)
+    let detail = match outcome.detail {
+        None => return Answer::Outcome(outcome.code, outcome.revision, outcome.number),
+        Some(Detail::Txn(results)) => {
+            let word = |result| match result {
+                TxnResult::Mutation { code, .. } => format!("{code:?}"),
+                TxnResult::Get(None) => "none".to_owned(),
+                TxnResult::Get(Some(row)) => row.value.escape_ascii().to_string(),
+                TxnResult::DeleteRange(count) => format!("-{count}"),
+                TxnResult::Range { .. } | TxnResult::Txn(_) => format!("{result:?}"),
+            };
+            let words: Vec<String> = results.iter().map(word).collect();
+            format!("{:?} {}", results.branch, words.join(" "))
+        }
+        Some(Detail::ShardRevisions(revisions)) => {
+            let word = |place: ShardRevision| format!("{}:{}", place.shard, place.revision);
+            let words: Vec<String> = revisions.iter().map(word).collect();
+            words.join(" ")
+        }
+        Some(other) => format!("{other:?}"),
+    };
+    Answer::Detailed(outcome.code, outcome.revision, outcome.number, detail)
 }
 
 fn rows(span: Span, arena: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {

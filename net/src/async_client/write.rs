@@ -7,6 +7,7 @@ use crate::async_client::settings::RetryUnknown;
 use crate::async_client::{Operation, boxed};
 use crate::frame::FrameKind;
 use crate::owned::{OwnedOutcome, OwnedRow};
+use crate::wire_error::{ErrorCode, WireError};
 use metastore_statemachine::{
     Command, CommandFlags, CommandKind, NamespaceId, OutcomeCode, Revision,
 };
@@ -196,6 +197,10 @@ pub(super) fn check_outcome(
         OutcomeCode::NotANumber => Error::NotANumber,
         OutcomeCode::Overflow => Error::Overflow,
         OutcomeCode::TooLarge => Error::ValueTooLarge,
+        // Only commands with structure end like this.
+        OutcomeCode::Compacted => refused(ErrorCode::Compacted, outcome.revision),
+        OutcomeCode::FutureRevision => refused(ErrorCode::FutureRevision, outcome.revision),
+        OutcomeCode::OverBudget => refused(ErrorCode::TooLarge, outcome.revision),
     };
     // This attempt changed nothing, but the one before may have, and this one may have failed because of it.
     Err(match before {
@@ -207,6 +212,13 @@ pub(super) fn check_outcome(
         },
         None => failed,
     })
+}
+
+fn refused(code: ErrorCode, revision: Revision) -> Error {
+    Error::Server(Box::new(WireError {
+        revision,
+        ..WireError::new(code)
+    }))
 }
 
 /// A command without conditions.

@@ -414,5 +414,6 @@ fn outcome(code: OutcomeCode, revision: u64, number: Option<i64>) -> Outcome<'st
         revision: Revision(revision),
         number,
         previous: None,
+        detail: None,
     }
 }

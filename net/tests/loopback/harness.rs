@@ -195,6 +195,7 @@ impl Echo {
             revision: Revision(self.revision.get()),
             number: None,
             previous: None,
+            detail: None,
         }
     }
 

@@ -9,7 +9,7 @@ use metastore_net::{ClientConnection, ClientOptions, HelloRequest, RequestId, Re
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::{LoadError, nanoseconds};
+use super::{LoadError, Mark, nanoseconds};
 use crate::operation::{Asked, Failure, Mix, RequestMaker};
 
 /// How long connecting and the greeting may take.
@@ -32,12 +32,14 @@ struct Sent {
     id: RequestId,
     start_ns: u64,
     asked: Asked,
+    mark: Mark,
 }
 
 /// An answer, or one part of it, with its times in nanoseconds since the run's epoch.
 pub(super) struct Answer<'a> {
     pub(super) start_ns: u64,
     pub(super) at_ns: u64,
+    pub(super) mark: Mark,
     pub(super) asked: &'a mut Asked,
     pub(super) response: &'a Response<'a>,
 }
@@ -87,12 +89,19 @@ impl Link {
     }
 
     /// Prepares one request; [`Link::send`] sends it.
-    pub(super) fn submit(&mut self, mix: Mix, requests: &mut RequestMaker, start_ns: u64) {
+    pub(super) fn submit(
+        &mut self,
+        mix: Mix,
+        requests: &mut RequestMaker,
+        start_ns: u64,
+        mark: Mark,
+    ) {
         let (id, asked) = requests.submit(mix, &mut self.connection);
         self.in_flight.push_back(Sent {
             id,
             start_ns,
             asked,
+            mark,
         });
     }
 
@@ -137,6 +146,7 @@ impl Link {
                 on_answer(Answer {
                     start_ns: sent.start_ns,
                     at_ns,
+                    mark: sent.mark,
                     asked: &mut sent.asked,
                     response: &response,
                 });

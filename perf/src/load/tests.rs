@@ -15,6 +15,7 @@ fn plan(addresses: &[SocketAddr], mix: Mix, pace: Pace) -> LoadPlan<'_> {
         warm_up: Duration::from_millis(50),
         measured: Duration::from_millis(250),
         patience: Duration::from_secs(5),
+        mark: None,
     }
 }
 
@@ -193,4 +194,24 @@ fn a_list_begins_with_the_key_that_it_was_asked_for() {
     assert_eq!(result.failures.first, None);
     let result = drive_against(Manner::Empty, list, Pace::Closed);
     assert_eq!(result.failures.first, Some(Failure::Absent));
+}
+
+#[test]
+fn requests_are_marked_while_the_mark_is_set() {
+    let addresses = [FakeStore::start(Manner::Reversed).address()];
+    let mut requests = RequestMaker::new(1_000);
+    let mut marked = |is_set: bool| {
+        let mark = AtomicBool::new(is_set);
+        let ping = Mix::Only(Operation::Ping);
+        let plan = LoadPlan {
+            mark: Some(&mark),
+            ..plan(&addresses, ping, Pace::Closed)
+        };
+        let result = drive(&plan, &mut requests).unwrap();
+        (result.latency.len(), result.latency_marked.len())
+    };
+    let (all, some) = marked(true);
+    assert_eq!(all, some);
+    let (all, some) = marked(false);
+    assert!(all > 0 && some == 0, "{some} of {all}");
 }

@@ -92,6 +92,15 @@ pub(super) fn measure_restart(
                 Spread::of(each_gib),
             ),
             Figure::new(
+                "restart: of these, seconds of CPU for each GiB",
+                Target::None,
+                Spread::of(
+                    rounds
+                        .iter()
+                        .filter_map(|round| Some(round.cpu_seconds? / gib)),
+                ),
+            ),
+            Figure::new(
                 "restart: seconds to serving",
                 Target::None,
                 Spread::of(rounds.iter().map(|round| round.seconds)),

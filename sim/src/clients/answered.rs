@@ -104,7 +104,8 @@ impl Answered<'_> {
             | RequestError::Unavailable { .. }
             | RequestError::TooLarge { .. }
             | RequestError::AnswerTooLarge { .. }
-            | RequestError::CrossShard
+            | RequestError::CrossShard { .. }
+            | RequestError::DeletedInPart { .. }
             | RequestError::Compacted { .. }
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired

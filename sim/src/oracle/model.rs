@@ -107,6 +107,12 @@ impl Model {
             number,
         };
         match command.kind {
+            CommandKind::DeleteRange
+            | CommandKind::Txn
+            | CommandKind::Commit
+            | CommandKind::Compact => {
+                unreachable!("the workload has only commands on single keys")
+            }
             CommandKind::Put => change(command.value.to_vec(), None),
             CommandKind::Delete if current.is_none() => {
                 Decided::keep(OutcomeCode::Absent, self.revision)
@@ -134,7 +140,11 @@ impl Model {
                     CommandKind::AddI64
                     | CommandKind::Put
                     | CommandKind::Delete
-                    | CommandKind::Append => before.checked_add(operand),
+                    | CommandKind::Append
+                    | CommandKind::DeleteRange
+                    | CommandKind::Txn
+                    | CommandKind::Commit
+                    | CommandKind::Compact => before.checked_add(operand),
                 };
                 match after {
                     None => Decided::keep(OutcomeCode::Overflow, self.revision),

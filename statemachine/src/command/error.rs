@@ -2,6 +2,7 @@
 
 use super::{CommandFlags, CommandKind};
 use crate::ids::NamespaceId;
+use crate::structured::StructureFault;
 use crate::wire::Short;
 
 /// Something the format has room for and this version does not do.
@@ -96,6 +97,9 @@ pub enum CommandError {
         /// The namespace named.
         namespace: NamespaceId,
     },
+    /// The value is not what a command with structure needs.
+    #[error(transparent)]
+    Structure(#[from] StructureFault),
 }
 
 impl From<Short> for CommandError {

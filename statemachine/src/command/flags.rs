@@ -20,6 +20,14 @@ impl CommandFlags {
     /// Answer with the row as the command found it.
     pub const RETURN_PREVIOUS: CommandFlags = CommandFlags(16);
 
+    /// Flags that mean something for commands on single keys alone, and some of them not for all of these.
+    pub(super) const OF_SINGLE_KEYS: [CommandFlags; 4] = [
+        CommandFlags::LEASE,
+        CommandFlags::EXPECTED_REVISION,
+        CommandFlags::IF_ABSENT,
+        CommandFlags::RETURN_PREVIOUS,
+    ];
+
     const ALL: u16 = 0b1_1111;
 
     /// The flags that `bits` name.

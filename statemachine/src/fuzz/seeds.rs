@@ -2,11 +2,13 @@
 
 use super::export_all;
 use crate::batch::{Batch, BatchBuilder};
-use crate::command::{Command, CommandLimits, SessionStamp};
+use crate::command::{Command, CommandKind, CommandLimits, SessionStamp};
+use crate::detail::{Branch, Detail, ResultsWriter};
 use crate::ids::{NamespaceId, Revision, ShardTime};
 use crate::outcome::{Outcome, OutcomeCode};
 use crate::row::Row;
 use crate::state::{Parameters, StateMachine};
+use crate::structured::samples;
 
 /// Commands of every kind, with every part.
 #[must_use]
@@ -40,7 +42,32 @@ pub fn commands() -> Vec<Vec<u8>> {
         command.encode_into(&mut bytes);
         bytes
     })
+    .chain(samples().iter().map(|structured| {
+        let value = structured.encode();
+        let key = structured.first_named().unwrap_or(b"/a/b");
+        let mut bytes = Vec::new();
+        Command::structured(structured.kind(), namespace, key, &value).encode_into(&mut bytes);
+        bytes
+    }))
     .collect()
+}
+
+/// What commands with structure hold, behind a key and alone, as `fuzz_structured` takes it.
+#[must_use]
+pub fn structured() -> Vec<Vec<u8>> {
+    samples()
+        .iter()
+        .flat_map(|structured| {
+            let number = structured.kind() as u16 - CommandKind::DeleteRange as u16;
+            let key = structured.first_named().unwrap_or(b"/a/b");
+            let mut bytes = vec![number as u8, key.len() as u8];
+            bytes.extend_from_slice(key);
+            let mut value_alone = vec![number as u8, 0];
+            bytes.extend_from_slice(&structured.encode());
+            value_alone.extend_from_slice(&structured.encode());
+            [bytes, value_alone]
+        })
+        .collect()
 }
 
 /// A batch of everything that the edge accepts, and a batch of one.
@@ -121,22 +148,50 @@ pub fn rows() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Outcomes with and without each optional part.
+/// Outcomes with and without each optional part, and with every detail.
 #[must_use]
 pub fn outcomes() -> Vec<Vec<u8>> {
+    let mut results = ResultsWriter::default();
+    results.begin_txn(Branch::Then);
+    results.get(None);
+    results.get(Some(sample_rows()[0]));
+    results.begin_txn(Branch::Otherwise);
+    results.delete_range(7);
+    results.end_txn();
+    results.end_txn();
+    let details = [
+        Detail::Txn(results.results()),
+        Detail::ResumeAfter(b"/a/b"),
+        Detail::ConflictKey(b"/a/b"),
+        Detail::FailedStep(3),
+    ];
+    let plain = Outcome {
+        code: OutcomeCode::Done,
+        revision: Revision(4),
+        number: None,
+        previous: None,
+        detail: None,
+    };
     let mut outcomes = Vec::new();
     for number in [None, Some(i64::MIN)] {
         for previous in [None, Some(sample_rows()[0])] {
-            let outcome = Outcome {
-                code: OutcomeCode::Done,
-                revision: Revision(4),
+            outcomes.push(Outcome {
                 number,
                 previous,
-            };
-            let mut bytes = Vec::new();
-            outcome.encode_into(&mut bytes);
-            outcomes.push(bytes);
+                ..plain
+            });
         }
     }
+    outcomes.extend(details.map(|detail| Outcome {
+        detail: Some(detail),
+        ..plain
+    }));
     outcomes
+        .iter()
+        .map(|outcome| {
+            let mut bytes = Vec::new();
+            outcome.encode_into(&mut bytes);
+            bytes
+        })
+        .collect()
 }

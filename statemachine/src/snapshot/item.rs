@@ -34,6 +34,10 @@ pub(crate) enum ItemError {
 /// 64 | history: most ms                                              |
 /// 72 | history: most bytes                                           |
 /// 80 | longest value that an append may make                         |
+/// 88 | keys and changes that a transaction may look at               |
+/// 96 | bytes of results that a transaction may have                  |
+///104 | keys that one command deletes of a range                      |
+///112 | keys that it looks at for that                                |
 /// ```
 ///
 /// * The positions stand here because the floor is folded into the hash: it must be the same number for ever.
@@ -57,7 +61,7 @@ pub(crate) struct Counters {
 ///      0       1       2       3       4       5       6       7
 ///  0 | namespace                     | 0                             |
 ///  8 | revision of its last change                                   |
-/// 16 | revision of its last change below the floor                   |
+/// 16 | oldest revision that is answered                              |
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NamespaceItem {
@@ -131,6 +135,10 @@ impl Counters {
             self.parameters.history_age_ms_max,
             self.parameters.history_bytes_max,
             self.parameters.value_bytes_max as u64,
+            self.parameters.txn_visits_max,
+            self.parameters.txn_answer_bytes_max as u64,
+            self.parameters.sweep_keys_max,
+            self.parameters.sweep_visits_max,
         ];
         for word in words {
             out.extend_from_slice(&word.to_le_bytes());
@@ -152,6 +160,10 @@ impl Counters {
                 history_age_ms_max: reader.take_u64()?,
                 history_bytes_max: reader.take_u64()?,
                 value_bytes_max: take_length(&mut reader)?,
+                txn_visits_max: reader.take_u64()?,
+                txn_answer_bytes_max: take_length(&mut reader)?,
+                sweep_keys_max: reader.take_u64()?,
+                sweep_visits_max: reader.take_u64()?,
             },
         };
         let ends = [(1, counters.floor.0), (counters.floor.0, counters.next.0)];
@@ -246,7 +258,8 @@ impl<'a> ChangeItem<'a> {
         let namespace = NamespaceId(take_u32(&mut reader)?);
         let number = u16::from_le_bytes(reader.take_array()?);
         let flags = u16::from_le_bytes(reader.take_array()?);
-        let Some(kind) = CommandKind::from_number(number) else {
+        let kind = CommandKind::from_number(number).filter(|kind| kind.changes_a_key());
+        let Some(kind) = kind else {
             let fault = ImportFault::UnknownKind { kind: number };
             return Err(ItemError::Fault(fault));
         };

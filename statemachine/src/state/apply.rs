@@ -7,8 +7,8 @@ use super::key_map::Head;
 use super::record::Record;
 use super::{Namespace, RECLAIM_ENTRIES_PER_COMMAND, StateMachine};
 use crate::batch::{Batch, BatchError};
-use crate::command::{Command, CommandError};
-use crate::ids::ShardTime;
+use crate::command::{Command, CommandError, CommandKind};
+use crate::ids::{NamespaceId, Revision, ShardTime};
 use crate::outcome::{Outcome, OutcomeCode};
 
 /// Why a batch cannot be applied. The replica must halt: the state may hold a part of the batch, and going on would
@@ -38,7 +38,14 @@ pub enum ApplyError {
 
 /// Changes that one command lets grow too old at most. Age can run out for many changes at once, after a pause; the
 /// other limits are overstepped by one command's worth.
-const AGED_ENTRIES_PER_COMMAND: usize = 64;
+/// A command that makes many changes lets as many go.
+const AGED_ENTRIES_PER_COMMAND: u64 = 64;
+
+/// Changes that one command passes over because their namespace was compacted beyond them.
+const COMPACTED_ENTRIES_PER_COMMAND: u64 = 1024;
+
+/// Entries that a command frees for each that it adds, so that freeing catches up after a pin is gone.
+const RECLAIM_ENTRIES_PER_CHANGE: u64 = 2;
 
 /// Bytes of history that a command adds for each entry it frees beyond the usual: entries are seldom larger, so
 /// freeing keeps up with large values.
@@ -70,11 +77,18 @@ impl StateMachine {
                 .check_rules()
                 .map_err(|error| ApplyError::Command { position, error })?;
             let held_bytes = self.history.held_bytes();
-            self.apply_command(&command, on_outcome);
+            let first_change = self.history.next();
+            if command.kind.has_structure() {
+                self.apply_structured(&command, on_outcome)
+                    .map_err(|error| ApplyError::Command { position, error })?;
+            } else {
+                self.apply_command(&command, on_outcome);
+            }
             let added_bytes = self.history.held_bytes() - held_bytes;
-            self.raise_floor();
-            let extra_entries = added_bytes / RECLAIM_BYTES_PER_ENTRY;
-            self.reclaim(RECLAIM_ENTRIES_PER_COMMAND + extra_entries as usize);
+            let changes = self.history.next().0 - first_change.0;
+            self.raise_floor(changes);
+            let entries = RECLAIM_ENTRIES_PER_COMMAND.max(changes * RECLAIM_ENTRIES_PER_CHANGE);
+            self.reclaim((entries + added_bytes / RECLAIM_BYTES_PER_ENTRY) as usize);
         }
         self.break_heavy_pins();
         self.hash.add(self.history.floor().0);
@@ -106,6 +120,7 @@ impl StateMachine {
                     revision,
                     number,
                     previous,
+                    detail: None,
                 };
                 self.hash.add_outcome(command, &outcome);
                 on_outcome(outcome);
@@ -117,17 +132,10 @@ impl StateMachine {
         let link = self
             .history
             .link_to(head.as_deref().map_or(ChangePosition(0), Head::position));
-        let position = self.history.next();
-        let before = match (head, &after) {
-            (Some(head), Some(after)) => head.replace(after.clone(), position),
-            (Some(head), None) => Some(head.bury(position)),
-            (None, Some(after)) => {
-                namespace.keys.insert(Head::new(after.clone(), position));
-                None
-            }
-            (None, None) => panic!("an absent key is not removed"),
-        };
-
+        let (before, inserted) = supplant(head, after.as_ref(), self.history.next());
+        if let Some(head) = inserted {
+            namespace.keys.insert(head);
+        }
         let previous = before
             .as_ref()
             .map(Record::row)
@@ -137,6 +145,7 @@ impl StateMachine {
             revision,
             number,
             previous,
+            detail: None,
         };
         self.hash
             .add_bytes(after.as_ref().map_or(command.key, Record::bytes));
@@ -150,10 +159,42 @@ impl StateMachine {
             after,
             before,
             link,
+            bytes_before: 0,
+        });
+    }
+
+    /// Makes a change that was decided before, at a revision that the namespace has taken.
+    pub(super) fn change_key(&mut self, id: NamespaceId, revision: Revision, change: KeyChange) {
+        let Some(namespace) = self.namespaces.get_mut(&id) else {
+            panic!("a change was decided in a namespace that does not exist");
+        };
+        let KeyChange { kind, key, after } = change;
+        let head = namespace.keys.get_mut(&key);
+        let link = self
+            .history
+            .link_to(head.as_deref().map_or(ChangePosition(0), Head::position));
+        let (before, inserted) = supplant(head, after.as_ref(), self.history.next());
+        if let Some(head) = inserted {
+            namespace.keys.insert(head);
+        }
+        self.hash
+            .add_bytes(after.as_ref().map_or(key.as_slice(), Record::bytes));
+        self.add_to_history(Entry {
+            namespace: id,
+            kind,
+            revision,
+            time: self.shard_time,
+            after,
+            before,
+            link,
+            bytes_before: 0,
         });
     }
 
     pub(super) fn add_to_history(&mut self, entry: Entry) {
+        if let Some(namespace) = self.namespaces.get_mut(&entry.namespace) {
+            namespace.answering_count += 1;
+        }
         self.key_count += u64::from(entry.after.is_some());
         self.key_count -= u64::from(entry.before.is_some());
         self.live_bytes += entry.after.as_ref().map_or(0, Record::bytes_len);
@@ -163,28 +204,59 @@ impl StateMachine {
 
     /// Lets go of what the history no longer has to answer. Deterministic: nothing but the log and the parameters
     /// decides.
-    fn raise_floor(&mut self) {
-        let mut aged_entries = 0;
+    fn raise_floor(&mut self, changes: u64) {
+        let aged_max = AGED_ENTRIES_PER_COMMAND.max(2 * changes);
+        let (mut aged, mut compacted) = (0, 0);
         while let Some(oldest) = self.history.oldest_answering() {
+            let (id, revision) = (oldest.namespace, oldest.revision);
             let is_over = self.history.answering_count() > self.parameters.history_revisions_max
                 || self.history.answering_bytes() > self.parameters.history_bytes_max;
             let is_aged = self.shard_time.0 - oldest.time.0 > self.parameters.history_age_ms_max;
-            if !is_over && (!is_aged || aged_entries == AGED_ENTRIES_PER_COMMAND) {
-                return;
-            }
-            aged_entries += usize::from(!is_over);
-            let (id, revision) = (oldest.namespace, oldest.revision);
             let Some(namespace) = self.namespaces.get_mut(&id) else {
                 panic!("the history names a namespace that does not exist");
             };
-            namespace.oldest = revision;
+            // Compacted beyond it, or a part of a transaction whose first changes are gone: no read asks for it.
+            let is_compacted = revision <= namespace.oldest;
+            match (is_over, is_compacted, is_aged) {
+                (true, _, _) => {}
+                (_, true, _) if compacted < COMPACTED_ENTRIES_PER_COMMAND => compacted += 1,
+                (_, _, true) if aged < aged_max => aged += 1,
+                _ => return,
+            }
+            namespace.oldest = namespace.oldest.max(revision);
+            namespace.answering_count -= 1;
             self.history.raise_floor();
         }
     }
 }
 
+/// A change that was decided and is not made yet.
+#[derive(Debug)]
+pub(super) struct KeyChange {
+    /// The command that makes it.
+    pub(super) kind: CommandKind,
+    pub(super) key: Vec<u8>,
+    /// `None` where it removes the key.
+    pub(super) after: Option<Record>,
+}
+
+/// Puts a version, or a tombstone, where a key's head is. Returns what was live before, and the head of a key that the
+/// map does not have yet.
+fn supplant(
+    head: Option<&mut Head>,
+    after: Option<&Record>,
+    position: ChangePosition,
+) -> (Option<Record>, Option<Head>) {
+    match (head, after) {
+        (Some(head), Some(after)) => (head.replace(after.clone(), position), None),
+        (Some(head), None) => (Some(head.bury(position)), None),
+        (None, Some(after)) => (None, Some(Head::new(after.clone(), position))),
+        (None, None) => panic!("an absent key is not removed"),
+    }
+}
+
 impl StateHash {
-    fn add_outcome(&mut self, command: &Command<'_>, outcome: &Outcome<'_>) {
+    pub(super) fn add_outcome(&mut self, command: &Command<'_>, outcome: &Outcome<'_>) {
         let what = (u64::from(command.namespace.0) << 32) | ((command.kind as u64) << 16);
         self.add(what | outcome.code as u64);
         self.add(outcome.revision.0);

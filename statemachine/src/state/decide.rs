@@ -81,6 +81,10 @@ pub(super) fn decide(
         CommandKind::AddI64 | CommandKind::MaxI64 | CommandKind::MinI64 => {
             decide_counter(command, current, context, scratch)
         }
+        CommandKind::DeleteRange
+        | CommandKind::Txn
+        | CommandKind::Commit
+        | CommandKind::Compact => panic!("a command with structure is not about one key"),
     }
 }
 
@@ -105,7 +109,11 @@ fn decide_counter(
                 CommandKind::AddI64
                 | CommandKind::Put
                 | CommandKind::Delete
-                | CommandKind::Append => number.checked_add(operand),
+                | CommandKind::Append
+                | CommandKind::DeleteRange
+                | CommandKind::Txn
+                | CommandKind::Commit
+                | CommandKind::Compact => number.checked_add(operand),
             };
             let Some(next) = next else {
                 return context.refuse(OutcomeCode::Overflow);

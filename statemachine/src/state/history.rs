@@ -23,6 +23,9 @@ pub(super) struct Entry {
     pub(super) before: Option<Record>,
     /// The way to older changes of the key.
     pub(super) link: Link,
+    /// Sum of [`Entry::held_bytes`] over all changes before this one, set by [`History::push`]: so the floor can pass
+    /// any number of entries in one step.
+    pub(super) bytes_before: u64,
 }
 
 /// Leads from a change to older changes of the same key.
@@ -67,6 +70,8 @@ pub(super) struct History {
     front: ChangePosition,
     floor: ChangePosition,
     next: ChangePosition,
+    /// Sum of [`Entry::held_bytes`] over everything that was ever pushed.
+    pushed_bytes: u64,
     /// Sum of [`Entry::held_bytes`] over [floor, next).
     answering_bytes: u64,
     /// Sum of [`Entry::held_bytes`] over [front, next).
@@ -118,6 +123,11 @@ impl ChangePosition {
     fn following(self) -> ChangePosition {
         ChangePosition(self.0 + 1)
     }
+
+    /// The position before this one; none before the first.
+    pub(super) fn preceding(self) -> Option<ChangePosition> {
+        (self.0 > 1).then(|| ChangePosition(self.0 - 1))
+    }
 }
 
 impl History {
@@ -133,6 +143,7 @@ impl History {
             front: first,
             floor: first,
             next: first,
+            pushed_bytes: 0,
             answering_bytes: 0,
             held_bytes: 0,
             spare: None,
@@ -170,7 +181,9 @@ impl History {
         self.held_bytes
     }
 
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, mut entry: Entry) {
+        entry.bytes_before = self.pushed_bytes;
+        self.pushed_bytes += entry.held_bytes();
         self.answering_bytes += entry.held_bytes();
         self.held_bytes += entry.held_bytes();
         self.next = self.next.following();
@@ -330,11 +343,28 @@ impl History {
     /// # Panics
     /// When the floor is at the end.
     pub(super) fn raise_floor(&mut self) {
-        let Some(entry) = self.get(self.floor) else {
-            panic!("the floor of the history is at its end");
+        assert!(
+            self.floor < self.next,
+            "the floor of the history is at its end"
+        );
+        self.raise_floor_to(self.floor.following());
+    }
+
+    /// Moves the floor up to a position, in one step.
+    ///
+    /// # Panics
+    /// When it would go back, or past the end.
+    pub(super) fn raise_floor_to(&mut self, floor: ChangePosition) {
+        assert!(
+            self.floor <= floor && floor <= self.next,
+            "the floor of the history only rises"
+        );
+        let bytes_below = match self.get(floor) {
+            Some(entry) => entry.bytes_before,
+            None => self.pushed_bytes,
         };
-        self.answering_bytes -= entry.held_bytes();
-        self.floor = self.floor.following();
+        self.answering_bytes = self.pushed_bytes - bytes_below;
+        self.floor = floor;
     }
 
     /// Whether the first entry lies below the floor and below `hold`.
@@ -390,6 +420,7 @@ mod tests {
                 after: None,
                 before: None,
                 link: history.link_to(ChangePosition(number)),
+                bytes_before: 0,
             });
         }
         history

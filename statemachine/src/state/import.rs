@@ -306,8 +306,10 @@ impl StateMachine {
     /// Makes a change once more whose result is known.
     fn restore_change(&mut self, item: &ChangeItem<'_>) -> Result<(), ImportFault> {
         let namespace = listed(&mut self.namespaces, item.namespace)?;
-        // Below, it need not stay above the oldest: a floor may part the changes of one revision, or lag behind.
-        if item.revision > namespace.revision {
+        // Below, it need not stay above the oldest: a floor may part the changes of one revision, or lag behind, and where
+        // changes of other namespaces lie before it, a change stays although its revision is compacted.
+        let revisions = Revision(1)..=namespace.revision;
+        if !revisions.contains(&item.revision) {
             let revision = item.revision;
             return Err(ImportFault::WrongRevision { revision });
         }
@@ -341,6 +343,7 @@ impl StateMachine {
             after,
             before,
             link,
+            bytes_before: 0,
         });
         Ok(())
     }

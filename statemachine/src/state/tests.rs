@@ -12,6 +12,7 @@ mod model;
 mod pinned;
 mod reads;
 mod snapshot;
+mod structured;
 
 const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;
 
@@ -351,11 +352,11 @@ fn what_cannot_be_read_halts() {
         })
     );
     Batch::set_codec(&mut bytes, Codec::None);
-    bytes[32] = 8;
+    bytes[32] = 43;
     let error = machine
         .apply(&Batch::decode(&bytes).unwrap(), &mut |_| ())
         .unwrap_err();
-    let unknown = CommandError::UnknownKind { kind: 8 };
+    let unknown = CommandError::UnknownKind { kind: 43 };
     assert_eq!(
         error,
         ApplyError::Batch(BatchError::Command {

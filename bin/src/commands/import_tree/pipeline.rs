@@ -217,6 +217,7 @@ mod tests {
             revision: Revision(1),
             number: None,
             previous: None,
+            detail: None,
         }
     }
 

@@ -6,7 +6,6 @@ use metastore_engine::{
     BootNonce, CoreBuilder, CoreConfig, CoreId, Identity, LogHistory, Namespaces, Settings,
     ShardLocation, ShardMap, ShardMapError, StartError, Time,
 };
-use metastore_statemachine::Parameters;
 use metastore_wal::device::{DeviceError, DirectorySource, mark_path};
 use metastore_wal::recovery::{
     self, Damage, Decision, RecoveredReplica, Survey, SurveyItem, TornTail, survey,
@@ -195,7 +194,7 @@ fn core_config(data: &Data, core: CoreId) -> Result<CoreConfig, Refusal> {
         namespaces: Namespaces::default(),
         settings: Settings::default(),
         log,
-        parameters: Parameters::default(),
+        parameters: node.history.parameters(),
         seed: 0,
         boot: BootNonce(0),
     })

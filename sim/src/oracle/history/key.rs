@@ -391,6 +391,12 @@ fn leaves(mutation: &Mutation, row: &FoundRow) -> bool {
         CommandKind::AddI64 => number(&row.value).is_some(),
         // When they change something, they leave their operand.
         CommandKind::MaxI64 | CommandKind::MinI64 => row.value == mutation.value,
+        CommandKind::DeleteRange
+        | CommandKind::Txn
+        | CommandKind::Commit
+        | CommandKind::Compact => {
+            unreachable!("the workload has only commands on single keys")
+        }
     }
 }
 

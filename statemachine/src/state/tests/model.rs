@@ -9,10 +9,12 @@ mod input;
 mod plain;
 mod run;
 mod snapshot;
+mod structured;
 
 use input::{Pinned, Step, parameters, step};
-use plain::{Condition, Model, ModelCommand, ModelQuery, ModelRow};
+use plain::{Condition, Model, ModelChange, ModelCommand, ModelQuery, ModelRow};
 use run::Run;
+use structured::{ModelStructured, structured};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
@@ -23,7 +25,8 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let shard = Shard::with(parameters);
-        let mut run = Run { shard, parameters, model: Model::default(), scans: Vec::new() };
+        let other = StateMachine::new(parameters);
+        let mut run = Run { shard, other, parameters, model: Model::default(), scans: Vec::new() };
         for step in &steps {
             run.step(step);
         }

@@ -490,7 +490,7 @@ fn freeing_is_spread_over_commands() {
         shard.put(b"k", b"");
         let freed = before + 1 - held(&shard);
         assert!(
-            (1..=RECLAIM_ENTRIES_PER_COMMAND as u64).contains(&freed),
+            (1..=RECLAIM_ENTRIES_PER_COMMAND).contains(&freed),
             "{freed} freed"
         );
         commands += 1;

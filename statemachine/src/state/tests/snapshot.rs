@@ -155,6 +155,57 @@ fn an_empty_state_is_a_snapshot_too() {
     assert_same(&mut loaded, &mut StateMachine::new(Parameters::default()));
 }
 
+/// One namespace is compacted and the other is not: changes stay below what is answered, and transactions and range
+/// deletes are among them.
+#[test]
+fn a_state_that_was_compacted_in_part_is_exported_as_it_is() {
+    use crate::structured::{KeyRange, Operation, Structured, Txn};
+    let mut shard = Shard::new();
+    let apply = |shard: &mut Shard, structured: &Structured<'_>| {
+        let value = structured.encode();
+        let key = structured.first_named().unwrap_or(b"k");
+        shard.apply(&[Command::structured(
+            structured.kind(),
+            NAMESPACE,
+            key,
+            &value,
+        )]);
+    };
+    for number in 0..6_u8 {
+        shard.put(&[b'd', number], b"1");
+        shard.apply(&[Command::put(NamespaceId(9), b"other", b"v")]);
+    }
+    let put = |key| Operation::Mutation(Command::put(NAMESPACE, key, b"2"));
+    let then = vec![put(b"d\x01"), put(b"d\x01"), put(b"e")];
+    apply(
+        &mut shard,
+        &Structured::Txn(Txn {
+            then,
+            ..Txn::default()
+        }),
+    );
+    let range = KeyRange {
+        end: b"d\x03",
+        ..KeyRange::subtree(b"d")
+    };
+    apply(&mut shard, &Structured::DeleteRange(range));
+    apply(&mut shard, &Structured::Compact(Revision(4)));
+    assert_eq!(shard.machine.oldest_revision(NAMESPACE), Revision(4));
+    assert_eq!(shard.machine.oldest_revision(NamespaceId(9)), Revision(0));
+    let sections = export_all(&mut shard.machine, WHOLE);
+    let mut loaded = import(&sections, 1).unwrap();
+    assert_same(&mut loaded, &mut shard.machine);
+    let mut other = Shard {
+        machine: loaded,
+        time: shard.time,
+    };
+    for shard in [&mut shard, &mut other] {
+        apply(shard, &Structured::Compact(Revision(6)));
+        shard.apply(&[Command::put(NamespaceId(9), b"other", b"v")]);
+    }
+    assert_same(&mut other.machine, &mut shard.machine);
+}
+
 /// A small state with a past: a key from below the floor, one that was deleted and one that was made since.
 fn small() -> Shard {
     let mut shard = Shard::with(Parameters {
@@ -189,6 +240,10 @@ fn the_items_are_the_bytes_of_the_format() {
         300_000,
         64 << 20,
         1536 << 10,
+        4096,
+        3584 << 10,
+        512,
+        2048,
     ];
     for word in words {
         counters.extend_from_slice(&u64::to_le_bytes(word));

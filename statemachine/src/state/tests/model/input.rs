@@ -31,6 +31,7 @@ pub(super) enum Step {
     Reclaim {
         entries: usize,
     },
+    Structured(ModelStructured),
 }
 
 /// What a scan's pin is made for.
@@ -78,6 +79,10 @@ pub(super) fn command() -> impl Strategy<Value = ModelCommand> {
                     CommandKind::Put if length % 2 == 0 => number,
                     CommandKind::Put | CommandKind::Append => vec![b'v'; length],
                     CommandKind::AddI64 | CommandKind::MaxI64 | CommandKind::MinI64 => number,
+                    CommandKind::DeleteRange
+                    | CommandKind::Txn
+                    | CommandKind::Commit
+                    | CommandKind::Compact => unreachable!("it is not among them"),
                 };
                 let condition = match (kind, condition) {
                     (CommandKind::Delete, Condition::Absent) => Condition::None,
@@ -159,18 +164,27 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(query, back, pinned)| Step::Scan { query, back, pinned }),
         4 => any::<usize>().prop_map(|scan| Step::Continue { scan }),
         1 => (0_usize..30).prop_map(|entries| Step::Reclaim { entries }),
+        6 => structured().prop_map(Step::Structured),
     ]
 }
 
 pub(super) fn parameters() -> impl Strategy<Value = Parameters> {
-    (1_u64..30, 1_u64..300, 64_u64..3000, 8_usize..40).prop_map(
-        |(history_revisions_max, history_age_ms_max, history_bytes_max, value_bytes_max)| {
+    (
+        (1_u64..30, 1_u64..300, 64_u64..3000),
+        8_usize..40,
+        (1_u64..5, 1_u64..8),
+    )
+        .prop_map(|(history, value_bytes_max, sweep)| {
+            let (history_revisions_max, history_age_ms_max, history_bytes_max) = history;
+            let (sweep_keys_max, sweep_visits_max) = sweep;
             Parameters {
                 history_revisions_max,
                 history_age_ms_max,
                 history_bytes_max,
                 value_bytes_max,
+                sweep_keys_max,
+                sweep_visits_max,
+                ..Parameters::default()
             }
-        },
-    )
+        })
 }

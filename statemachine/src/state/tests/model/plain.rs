@@ -60,10 +60,14 @@ pub(super) enum Condition {
     Absent,
     /// The mod revision that the key has, give or take.
     RevisionOff(u64),
+    /// This one.
+    Revision(u64),
 }
 
+#[derive(Clone)]
 pub(super) struct ModelChange {
     pub(super) namespace: u32,
+    pub(super) key: Vec<u8>,
     pub(super) revision: u64,
     pub(super) time: u64,
     pub(super) held_bytes: u64,
@@ -73,13 +77,15 @@ pub(super) struct ModelChange {
 pub(super) type Versions = Vec<(u64, Option<ModelRow>)>;
 
 /// Every version of every key, for good.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Model {
     pub(super) revisions: BTreeMap<u32, u64>,
     pub(super) versions: BTreeMap<(u32, Vec<u8>), Versions>,
     pub(super) changes: Vec<ModelChange>,
     /// Index of the first change that answers reads.
     pub(super) floor: usize,
+    /// Up to which revision each namespace was compacted.
+    pub(super) compacted: BTreeMap<u32, u64>,
 }
 
 impl Model {
@@ -94,6 +100,7 @@ impl Model {
             .map(|change| change.revision)
             .next()
             .unwrap_or(0)
+            .max(self.compacted.get(&namespace).copied().unwrap_or(0))
     }
 
     pub(super) fn row_at(&self, namespace: u32, key: &[u8], revision: u64) -> Option<ModelRow> {
@@ -123,7 +130,8 @@ impl Model {
         time: u64,
     ) -> Seen {
         let current = self.row(command.namespace, &command.key);
-        let seen = self.decide(command, current.clone(), parameters, time);
+        let now = self.revision(command.namespace);
+        let seen = self.decide(command, current.clone(), now, (parameters, time));
         self.raise_floor(parameters, time);
         let previous = current
             .filter(|_| command.is_previous_wanted)
@@ -135,15 +143,15 @@ impl Model {
         &mut self,
         command: &ModelCommand,
         current: Option<ModelRow>,
-        parameters: &Parameters,
-        time: u64,
+        now: u64,
+        (parameters, time): (&Parameters, u64),
     ) -> (OutcomeCode, u64, Option<i64>) {
-        let now = self.revision(command.namespace);
         let mod_revision = current.as_ref().map_or(0, |row| row.mod_revision);
         let holds = match command.condition {
             Condition::None => true,
             Condition::Absent => current.is_none(),
             Condition::RevisionOff(off) => off == 0,
+            Condition::Revision(expected) => mod_revision == expected,
         };
         if !holds {
             return (OutcomeCode::Conflict, mod_revision, None);
@@ -164,20 +172,25 @@ impl Model {
             (CommandKind::AddI64 | CommandKind::MaxI64 | CommandKind::MinI64, None) => {
                 (Some(command.value.clone()), Some(operand()))
             }
-            (kind, Some(old)) => {
+            (kind, old) => {
+                let old = old.expect("absent counters were seen to");
                 let Ok(old) = old.try_into().map(i64::from_le_bytes) else {
                     return (OutcomeCode::NotANumber, now, None);
                 };
                 let number = match kind {
                     CommandKind::MaxI64 => old.max(operand()),
                     CommandKind::MinI64 => old.min(operand()),
-                    CommandKind::AddI64
-                    | CommandKind::Put
-                    | CommandKind::Delete
-                    | CommandKind::Append => match old.checked_add(operand()) {
+                    CommandKind::AddI64 => match old.checked_add(operand()) {
                         Some(sum) => sum,
                         None => return (OutcomeCode::Overflow, now, None),
                     },
+                    CommandKind::Put
+                    | CommandKind::Delete
+                    | CommandKind::Append
+                    | CommandKind::DeleteRange
+                    | CommandKind::Txn
+                    | CommandKind::Commit
+                    | CommandKind::Compact => unreachable!("it is not a counter"),
                 };
                 if number == old && kind != CommandKind::AddI64 {
                     return (OutcomeCode::Done, mod_revision, Some(number));
@@ -193,19 +206,32 @@ impl Model {
             mod_revision: revision,
             version: current.as_ref().map_or(1, |row| row.version + 1),
         });
-        let replaced_bytes = current.map_or(0, |row| 40 + row.key.len() + row.value.len() + 24);
-        self.revisions.insert(command.namespace, revision);
+        self.change((command.namespace, &command.key), revision, row, time);
+        (OutcomeCode::Done, revision, number)
+    }
+
+    pub(super) fn change(
+        &mut self,
+        (namespace, key): (u32, &[u8]),
+        revision: u64,
+        row: Option<ModelRow>,
+        time: u64,
+    ) {
+        let replaced_bytes = self
+            .row(namespace, key)
+            .map_or(0, |row| 40 + row.key.len() + row.value.len() + 24);
+        self.revisions.insert(namespace, revision);
         self.versions
-            .entry((command.namespace, command.key.clone()))
+            .entry((namespace, key.to_vec()))
             .or_default()
             .push((revision, row));
         self.changes.push(ModelChange {
-            namespace: command.namespace,
+            namespace,
+            key: key.to_vec(),
             revision,
             time,
             held_bytes: 80 + replaced_bytes as u64,
         });
-        (OutcomeCode::Done, revision, number)
     }
 
     pub(super) fn raise_floor(&mut self, parameters: &Parameters, time: u64) {
@@ -214,12 +240,13 @@ impl Model {
             changes.len() as u64 > parameters.history_revisions_max
                 || bytes > parameters.history_bytes_max
         };
-        while is_over(&self.changes[self.floor..]) {
-            self.floor += 1;
-        }
         // No run here has as many changes as one command may let age.
-        let is_aged = |change: &ModelChange| time - change.time > parameters.history_age_ms_max;
-        while self.changes.get(self.floor).is_some_and(is_aged) {
+        while let Some(oldest) = self.changes.get(self.floor) {
+            let is_aged = time - oldest.time > parameters.history_age_ms_max;
+            let is_compacted = oldest.revision <= self.oldest(oldest.namespace);
+            if !is_over(&self.changes[self.floor..]) && !is_aged && !is_compacted {
+                return;
+            }
             self.floor += 1;
         }
     }

@@ -15,6 +15,8 @@ pub(super) struct Scan {
 
 pub(super) struct Run {
     pub(super) shard: Shard,
+    /// Another replica: the same commands, but no pins and no idle time.
+    pub(super) other: StateMachine,
     pub(super) parameters: Parameters,
     pub(super) model: Model,
     pub(super) scans: Vec<Scan>,
@@ -46,6 +48,7 @@ impl Run {
             Step::Reclaim { entries } => {
                 self.shard.machine.reclaim(*entries);
             }
+            Step::Structured(structured) => self.apply_structured(structured),
         }
     }
 
@@ -70,6 +73,7 @@ impl Run {
             .apply(&batch, &mut |outcome| seen.push(seen_of(&outcome)))
             .unwrap();
         assert_eq!(seen, expected);
+        self.other.apply(&batch, &mut |_| ()).unwrap();
         self.check_numbers();
     }
 
@@ -87,6 +91,9 @@ impl Run {
                 let expected = self.model.expected_revision(command, off);
                 encoded = encoded.with_expected_revision(Revision(expected));
             }
+            Condition::Revision(expected) => {
+                encoded = encoded.with_expected_revision(Revision(expected));
+            }
         }
         if command.is_previous_wanted {
             encoded.with_return_previous()
@@ -96,6 +103,8 @@ impl Run {
     }
 
     pub(super) fn check_numbers(&self) {
+        let hashes = (self.shard.machine.state_hash(), self.other.state_hash());
+        assert_eq!(hashes.0, hashes.1, "replicas have diverged");
         for namespace in [1, 2] {
             let id = NamespaceId(namespace);
             assert_eq!(

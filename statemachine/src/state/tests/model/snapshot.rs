@@ -54,7 +54,7 @@ impl Shard {
                 ..Command::put(namespace, &model.key, &model.value)
             };
             match model.condition {
-                Condition::None => {}
+                Condition::None | Condition::Revision(_) => {}
                 Condition::Absent => command = command.with_if_absent(),
                 Condition::RevisionOff(off) => {
                     let query = GetQuery {

@@ -129,7 +129,7 @@ fn items_that_cannot_be_are_told_by_place_and_fault() {
         (
             "a second item of counters",
             refusal(SectionTag::COUNTERS, |bytes| bytes.push(0)),
-            malformed(SectionTag::COUNTERS, 88, ImportFault::Surplus),
+            malformed(SectionTag::COUNTERS, 120, ImportFault::Surplus),
         ),
         (
             "the same namespace twice",

@@ -61,6 +61,34 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
     Ok(Duration::from_millis(milliseconds))
 }
 
+/// A size as [`parse_size`] reads it, in the largest unit that loses nothing.
+pub(crate) fn show_size(bytes: u64) -> String {
+    let units = [
+        ("TiB", 1 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ];
+    show(bytes, &units, "B")
+}
+
+/// A duration as [`parse_duration`] reads it, in the largest unit that loses nothing.
+pub(crate) fn show_duration_ms(milliseconds: u64) -> String {
+    show(
+        milliseconds,
+        &[("h", 3_600_000), ("m", 60_000), ("s", 1000)],
+        "ms",
+    )
+}
+
+fn show(quantity: u64, units: &[(&str, u64)], smallest: &str) -> String {
+    let fits = |(_, factor): &&(&str, u64)| quantity > 0 && quantity.is_multiple_of(*factor);
+    match units.iter().find(fits) {
+        Some((unit, factor)) => format!("{}{unit}", quantity / factor),
+        None => format!("{quantity}{smallest}"),
+    }
+}
+
 fn parse(
     text: &str,
     units: &[(&str, u64)],
@@ -144,5 +172,23 @@ mod tests {
             Err(QuantityError::UnitMissing { known })
         );
         assert_eq!(parse_duration("0s"), Err(QuantityError::Zero));
+    }
+
+    #[test]
+    fn what_is_shown_is_read_back() {
+        for bytes in [1, 4097, 64 << 10, 64 << 20, 8 << 30, 1 << 40, u64::MAX] {
+            assert_eq!(parse_size(&show_size(bytes)), Ok(bytes));
+        }
+        assert_eq!(show_size(64 << 20), "64MiB");
+        assert_eq!(show_size(1025), "1025B");
+        for milliseconds in [1, 50, 1500, 90_000, 600_000, 7_200_000] {
+            let shown = show_duration_ms(milliseconds);
+            assert_eq!(
+                parse_duration(&shown),
+                Ok(Duration::from_millis(milliseconds)),
+                "{shown}"
+            );
+        }
+        assert_eq!(show_duration_ms(90_000), "90s");
     }
 }

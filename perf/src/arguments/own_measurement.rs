@@ -1,0 +1,206 @@
+//! The command lines of measurements that start a store of their own.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::{EffortArguments, parse_rate};
+use crate::keys::Directories;
+
+/// Shares of the capacity and a number of shards, unless the command line says otherwise.
+pub(super) const LOAD_UNDER_LOAD: f64 = 0.8;
+pub(super) const LOAD_UNDER_SNAPSHOT: f64 = 0.5;
+pub(super) const SHARDS_MANY: u32 = 16;
+
+/// A measurement that starts a store of its own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OwnMeasurement {
+    /// Heap allocations a put in steady state, of a store built with `--features count-allocations`.
+    Allocations(OwnStoreArguments),
+    /// Memory for each key beyond key and value, of a store built with `--features count-allocations`.
+    LiveBytes(LiveBytesArguments),
+    /// Bytes written a put over those of key and value, snapshots included.
+    LogBytes(LogBytesArguments),
+    /// Server CPU a put with many shards on a core, over that with one.
+    Shards(ShardsArguments),
+    /// The tail of latencies under load: p99 at a share of the capacity over p50 of one client alone.
+    UnderLoad(UnderLoadArguments),
+    /// The tail of latencies while a snapshot is taken, over that without.
+    Snapshot(SnapshotArguments),
+    /// From the start of the process to serving, for each GiB of log.
+    Restart(RestartArguments),
+}
+
+impl OwnMeasurement {
+    /// Its name on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            OwnMeasurement::Allocations(_) => "allocations",
+            OwnMeasurement::LiveBytes(_) => "live-bytes",
+            OwnMeasurement::LogBytes(_) => "log-bytes",
+            OwnMeasurement::Shards(_) => "shards",
+            OwnMeasurement::UnderLoad(_) => "under-load",
+            OwnMeasurement::Snapshot(_) => "snapshot",
+            OwnMeasurement::Restart(_) => "restart",
+        }
+    }
+
+    /// How its stores are started.
+    pub(crate) fn store(&self) -> &OwnStoreArguments {
+        match self {
+            OwnMeasurement::Allocations(arguments) => arguments,
+            OwnMeasurement::LiveBytes(arguments) => &arguments.store,
+            OwnMeasurement::LogBytes(arguments) => &arguments.store,
+            OwnMeasurement::Shards(arguments) => &arguments.store,
+            OwnMeasurement::UnderLoad(arguments) => &arguments.store,
+            OwnMeasurement::Snapshot(arguments) => &arguments.store,
+            OwnMeasurement::Restart(arguments) => &arguments.store,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LiveBytesArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogBytesArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// Run that long, instead of until enough was seen; the sizes of log and snapshots are printed over the time.
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=24 * 60))]
+    pub(super) minutes: Option<u64>,
+}
+
+impl LogBytesArguments {
+    /// Store arguments of the short form, which fills and releases its log in seconds. What the command line says is
+    /// left as it is.
+    pub(crate) fn small_log(&self) -> Vec<String> {
+        let small = [("--segment-bytes", "16MiB"), ("--wal-budget", "256MiB")];
+        let is_said = |name: &str| self.store.store_arguments.iter().any(|said| said == name);
+        small
+            .into_iter()
+            .filter(|(name, _)| self.store.effort.is_quick() && !is_said(name))
+            .flat_map(|(name, value)| [name.to_owned(), value.to_owned()])
+            .collect()
+    }
+
+    /// Whether it runs to the end of its time whatever was seen.
+    pub(crate) fn runs_on(&self) -> bool {
+        self.minutes.is_some()
+    }
+
+    /// How long it may take.
+    pub(crate) fn time_limit(&self) -> Duration {
+        let usual = if self.store.effort.is_quick() { 1 } else { 10 };
+        Duration::from_secs(60 * self.minutes.unwrap_or(usual))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShardsArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// How many are many.
+    #[arg(long, value_name = "S", default_value_t = SHARDS_MANY, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub(crate) shards: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnderLoadArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// The load, as a share of the capacity.
+    #[arg(long, value_name = "SHARE", default_value_t = LOAD_UNDER_LOAD, value_parser = parse_rate)]
+    pub(crate) load: f64,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// The load, as a share of the capacity.
+    #[arg(long, value_name = "SHARE", default_value_t = LOAD_UNDER_SNAPSHOT, value_parser = parse_rate)]
+    pub(crate) load: f64,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestartArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// How long the log becomes, in MiB [default: 1024; 128 with --quick].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(super) log_mib: Option<u64>,
+}
+
+impl RestartArguments {
+    /// How long the log becomes.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let usual_mib = if self.store.effort.is_quick() {
+            128
+        } else {
+            1_024
+        };
+        self.log_mib.unwrap_or(usual_mib) << 20
+    }
+}
+
+/// How a measurement starts its stores.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OwnStoreArguments {
+    /// A directory on the disk in question. The stores' data lies in it for the time of the measurement.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The store's program.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) metastore: PathBuf,
+    #[command(flatten)]
+    pub(crate) effort: EffortArguments,
+    #[command(flatten)]
+    pub(crate) strict: StrictArguments,
+    /// Write everything as JSON to this file; `-` is the standard output, and the tables then go to standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// More arguments for `metastore dev`, such as `-- --flush dsync`.
+    #[arg(last = true, value_name = "STORE_ARGUMENTS")]
+    pub(crate) store_arguments: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct StrictArguments {
+    /// Exit with 4 when a target is missed, or its figure could not be measured.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Whether a missed target is a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    /// It is told, and that is all.
+    Lenient,
+    Strict,
+}
+
+impl StrictArguments {
+    /// What was asked for.
+    pub(crate) fn strictness(self) -> Strictness {
+        if self.strict {
+            Strictness::Strict
+        } else {
+            Strictness::Lenient
+        }
+    }
+}

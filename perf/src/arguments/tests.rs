@@ -1,0 +1,91 @@
+use super::*;
+use clap::CommandFactory;
+
+fn parse(line: &str) -> Result<Arguments, clap::Error> {
+    let words = line.split_ascii_whitespace();
+    Arguments::try_parse_from(std::iter::once("metastore-perf").chain(words))
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn quick_is_a_default_that_single_values_override() {
+    let effort = |line: &str| {
+        let Command::Run(run) = parse(line).unwrap().command else {
+            panic!("{line} is a run");
+        };
+        run.effort.effort()
+    };
+    let usual = effort("run --workload w1");
+    assert_eq!((usual.rounds, usual.measured.as_secs()), (5, 10));
+    assert_eq!(usual.keys, 1_000_000);
+    let quick = effort("run --workload w1 --quick --rounds 7");
+    assert_eq!((quick.rounds, quick.measured.as_secs()), (7, 2));
+    assert_eq!(quick.keys, 100_000);
+}
+
+#[test]
+fn goals_are_every_measurement_that_can_be_made_or_those_asked_for() {
+    let names = |line: &str| -> Vec<&'static str> {
+        let Command::Goals(goals) = parse(line).unwrap().command else {
+            panic!("{line} is about goals");
+        };
+        goals
+            .measurements()
+            .iter()
+            .map(OwnMeasurement::name)
+            .collect()
+    };
+    let line = "goals --data d --metastore m";
+    let plain = ["under-load", "shards", "snapshot", "restart", "log-bytes"];
+    assert_eq!(names(line), plain);
+    let counting = names(&format!("{line} --counting c"));
+    assert_eq!(counting[5..], ["allocations", "live-bytes"]);
+    let only = names(&format!(
+        "{line} --counting c --only rounds,live-bytes,shards"
+    ));
+    assert_eq!(only, ["shards", "live-bytes"]);
+}
+
+#[test]
+fn measurements_take_no_workload() {
+    for name in [
+        "allocations",
+        "live-bytes",
+        "log-bytes",
+        "shards",
+        "under-load",
+        "snapshot",
+        "restart",
+    ] {
+        let line = format!("run {name} --data d --metastore m --quick --strict");
+        let Command::Run(run) = parse(&line).unwrap().command else {
+            panic!("{line} is a run");
+        };
+        let measurement = run.measurement.expect("it was named");
+        assert_eq!(measurement.name(), name);
+        assert_eq!(measurement.store().strict.strictness(), Strictness::Strict);
+    }
+    assert!(parse("run --workload w1 shards --data d --metastore m").is_err());
+}
+
+#[test]
+fn senseless_values_are_refused() {
+    for line in [
+        "run",
+        "run --workload w3",
+        "run --workload w1 --rate 0",
+        "run --workload w8 --load 0.5 --rate 10",
+        "run --workload w1 --rate inf",
+        "run --workload w1 --pipeline 0",
+        "run --workload w1 --connections 100001",
+        "run --workload w1 --server-pid 0",
+        "run --workload w1 --seconds 0",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+    assert!(parse("run --workload w4 --rate 12.5 --pipeline 3").is_ok());
+}
