@@ -12,7 +12,7 @@ const HEX_BYTES_MAX: usize = 4096;
 pub enum Failure {
     /// An execution did what none may do.
     #[error(
-        "{target}: {reason}\ninput ({} bytes): {}\nreplay: metastore-fuzz --target {target} --seed {seed} --at {number}",
+        "{target}: {reason}\ninput ({} bytes): {}\nreplay: scripts/fuzz --target {target} --seed {seed} --at {number}",
         input.len(),
         hex(input)
     )]
@@ -102,10 +102,15 @@ impl Failure {
     }
 }
 
+/// An input as hexadecimal digits.
+pub(crate) fn hex_whole(input: &[u8]) -> String {
+    input.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// An input as hexadecimal digits, cut when it is long.
 pub(crate) fn hex(input: &[u8]) -> String {
     let shown = &input[..input.len().min(HEX_BYTES_MAX)];
-    let mut text: String = shown.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = hex_whole(shown);
     if shown.len() < input.len() {
         text.push_str("...");
     }

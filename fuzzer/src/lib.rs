@@ -68,7 +68,9 @@ pub fn run(targets: &[Target], arguments: &Arguments) -> Result<(), Failure> {
         };
         for target in chosen {
             let mut mutator = Mutator::new(target, arguments.seed);
-            println!("{} {}", target.name, failure::hex(mutator.input(number)));
+            let input = mutator.input(number);
+            println!("{}, input of {} bytes:", target.name, input.len());
+            println!("{}", failure::hex_whole(input));
             run_piece(target, piece)?;
         }
         return Ok(());

@@ -4,7 +4,7 @@ use super::SEAL;
 use super::source::{MARKS_BYTES, SEGMENT_HEAD_BYTES, split_head};
 use crate::format::{
     BLOCK_BYTES, RECORD_HEADER_BYTES, SUB_HEADER_BYTES, mend_header, mend_mark_block,
-    mend_sub_header,
+    mend_sub_header, round_up_to_blocks,
 };
 
 /// How a record refers to the one before it.
@@ -56,12 +56,24 @@ fn mend_blocks(log: &mut [u8], digests: Digests) {
         while start + RECORD_HEADER_BYTES <= content.len() {
             if content[start] == b'M' {
                 let digest = (digests == Digests::Chained).then_some(previous);
-                previous = mend_record_after(&mut content[start..], digest);
+                previous = mend_padded(&mut content[start..], digest);
             }
             start += BLOCK_BYTES;
         }
         rest = behind;
     }
+}
+
+/// As [`mend_record_after`], for what is followed by zeros that are not written down.
+fn mend_padded(content: &mut [u8], previous_digest: Option<u64>) -> u64 {
+    if content.len() > 2 * BLOCK_BYTES {
+        return mend_record_after(content, previous_digest);
+    }
+    let mut padded = content.to_vec();
+    padded.resize(round_up_to_blocks(content.len()), 0);
+    let digest = mend_record_after(&mut padded, previous_digest);
+    content.copy_from_slice(&padded[..content.len()]);
+    digest
 }
 
 /// Mends the record at the start of `bytes` and returns its digest.

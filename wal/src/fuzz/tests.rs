@@ -23,6 +23,7 @@ fn what_earlier_versions_wrote_is_accepted_and_needs_no_mending() {
     for (name, run, mend) in cases {
         let bytes = golden(name);
         assert!(run(&bytes), "{name}");
+        // Mending makes a torn record whole.
         if name != "log-torn-tail" && name != "log-recovered" {
             let mut mended = bytes.clone();
             mend(&mut mended);
@@ -45,13 +46,26 @@ fn mended_headers_reach_the_checks_behind_them() {
 
 #[test]
 fn logs_cut_anywhere_are_recovered_or_refused() {
+    let mut refused = 0;
     for name in ["log-clean", "log-recovered", "log-torn-tail"] {
         let mut bytes = golden(name);
-        let mut refused = 0;
         while let Some(length) = bytes.len().checked_sub(97) {
             bytes.truncate(length);
             refused += usize::from(!fuzz_recovery(&bytes));
         }
-        assert!(refused > 0, "{name}");
     }
+    assert!(refused > 0, "a mark tells what was cut off");
+}
+
+/// One sealed header is left, of a record far above its watermark, and none of what it says was durable: a start from
+/// nothing would forget it.
+#[test]
+fn a_log_that_lost_everything_below_its_watermark_is_refused() {
+    let bytes = golden("fuzz/log/recovery/lost-below-watermark");
+    let recovered = recover(&mut Source::parse(&bytes), &IDENTITY, SEAL, &mut |_| {});
+    assert!(
+        matches!(recovered, Err(RecoveryError::Corrupt { .. })),
+        "{recovered:?}"
+    );
+    assert!(!fuzz_recovery(&bytes));
 }
