@@ -19,6 +19,23 @@ in lists for people it is escaped as \\xNN.
 Exit codes: 0 done; 1 a negative answer (absent, a failed condition, differences, damage); 2 wrong usage; \
 3 unavailable; 4 the outcome is unknown (a change was sent, and no answer came).";
 
+pub(crate) const TXN_HELP: &str = r#"The document:
+
+  {"if":   [{"key": "/d/a", "exists": false}, {"key": "/d/n", "version": 3, "is": ">"},
+            {"range": {"prefix": "/d/", "children": true}, "lease": 0}],
+   "then": [{"put": {"key": "/d/a", "value": "x"}}, {"add": {"key": "/d/n", "number": 5}},
+            {"get": "/d/n"}, {"delete": {"key": "/d/b"}}],
+   "else": [{"range": {"prefix": "/d/", "children": true, "limit": 10}}]}
+
+A condition names a key or a range, and one of value, mod_revision, create_revision, version, lease, exists; "is" is
+one of ==, !=, < and >, and == if it is not there. Over a range a condition holds if it holds for every key.
+
+Operations: put {key, value, if_absent, if_revision, previous}, append {key, value}, add {key, number},
+delete {key, if_revision, previous}, get KEY, range {prefix, start, end, children, limit, reverse, keys_only},
+delete_range {prefix, start, end, children}, txn {if, then, else}.
+
+Keys and values are texts, or {"hex": "ff00"}."#;
+
 /// A sharded, durable, linearizable metadata store.
 #[derive(Debug, Parser)]
 #[command(name = "metastore", version, after_help = AFTER_HELP, max_term_width = 100)]
@@ -43,12 +60,22 @@ pub(crate) enum Command {
     Put(PutArguments),
     /// Print the value of a key
     Get(GetArguments),
-    /// Remove a key; prints the revision
+    /// Remove a key, and print the revision; or every key with a prefix, and print how many
+    ///
+    /// Removing by prefix is not atomic and may end half way, for instance when the time is up: do it again then.
     Delete(DeleteArguments),
     /// Add to a counter, a value of eight bytes; prints its new number
     Add(AddArguments),
     /// Print the keys that begin with a prefix, in order, with their values
     List(ListArguments),
+    /// Compare, then do one of two lists of operations, all of it or nothing; reads a JSON document
+    ///
+    /// Exits with 0 if every condition of "if" held and "then" was done, and with 1 if one did not and "else" was done, or
+    /// if nothing could be done. All keys belong to one directory.
+    #[command(after_help = TXN_HELP)]
+    Txn(TxnArguments),
+    /// Forget what happened before a revision: reads below it are refused
+    Compact(CompactArguments),
     /// Count the keys that begin with a prefix
     Count(CountArguments),
     /// Print what every core of a node is doing
@@ -201,7 +228,34 @@ pub(crate) struct GetArguments {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArguments {
     /// Any bytes; put -- before a key that begins with a dash
-    #[arg(value_name = "KEY", value_parser = parse_key())]
+    #[arg(value_name = "KEY", value_parser = parse_key(), required_unless_present = "prefix")]
+    pub(crate) key: Option<Key>,
+    /// Every key that begins with this
+    #[arg(long, value_name = "P", value_parser = parse_key(), conflicts_with = "key")]
+    pub(crate) prefix: Option<Key>,
+    /// Only keys without a / behind the prefix, as the entries of a directory
+    #[arg(long, requires = "prefix")]
+    pub(crate) children: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TxnArguments {
+    /// Where the document is; - for the standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompactArguments {
+    /// The oldest revision that can be read from then on
+    #[arg(value_name = "REVISION")]
+    pub(crate) revision: u64,
+    /// Any key of the shard that is meant: each shard has revisions of its own
+    #[arg(long, value_name = "KEY", value_parser = parse_key())]
     pub(crate) key: Key,
     #[command(flatten)]
     pub(crate) client: ClientArguments,

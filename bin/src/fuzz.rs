@@ -4,14 +4,19 @@
 //! The program is no library, so its tests run them: `METASTORE_FUZZ="--executions 10000000"` is the command line of
 //! such a run, and `scripts/fuzz` gives it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use metastore_fuzzer::{Arguments, Target, corpus, run};
 
 use crate::admin::http::fuzz_head;
+use crate::arguments::TXN_HELP;
+use crate::commands::txn::document::fuzz_document;
 use crate::config::{Configuration, FlagValue, KEYS, Sources, example};
+use crate::node::cpus::parse_list;
 use crate::node::node_file::NodeFile;
+use crate::node::snapshot_files::fuzz_name;
 use crate::quantity::{parse_duration, parse_size, show_duration_ms, show_size};
 
 /// Words of configurations.
@@ -129,6 +134,16 @@ fn fuzz_node_file(data: &[u8]) -> bool {
     }
 }
 
+/// A list of processors names each once, and no more than there can be.
+fn fuzz_cpus(data: &[u8]) -> bool {
+    let Some(list) = std::str::from_utf8(data).ok().and_then(parse_list) else {
+        return false;
+    };
+    let distinct: BTreeSet<usize> = list.iter().copied().collect();
+    assert_eq!(distinct.len(), list.len());
+    true
+}
+
 fn targets() -> Vec<Target> {
     let bytes = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     let quantities = ["64MiB", "8 GiB", "4096", "500ms", "2h", "16777215TiB"];
@@ -144,6 +159,10 @@ fn targets() -> Vec<Target> {
         "HEAD /healthz?a=b HTTP/1.0",
         "POST / HTTP/1.1",
     ];
+    let help = TXN_HELP;
+    let start = help.find('{').expect("the help shows a document");
+    let end = help.find("\n\nA condition").expect("and explains it");
+    let documents = [&help[start..end]];
     let mut targets = vec![
         Target::new("program/quantity", fuzz_quantity, bytes(&quantities)).with_words(WORDS),
         Target::new("program/config", fuzz_config, bytes(&configs))
@@ -157,6 +176,24 @@ fn targets() -> Vec<Target> {
         )
         .with_words(WORDS)
         .holding(1 << 20),
+        Target::new("program/txn", fuzz_document, bytes(&documents))
+            .with_words(&[
+                "{", "}", "[", "]", ",", ":", "\"", "\"hex\"", "if", "then", "else", "put",
+                "range", "null", "-1", "1e99",
+            ])
+            .holding(1 << 20),
+        Target::new(
+            "program/snapshot_name",
+            fuzz_name,
+            bytes(&["snap-3-17.snap", "snap-3-17.snap.tmp"]),
+        ),
+        Target::new(
+            "program/cpus",
+            fuzz_cpus,
+            bytes(&["0-3,8", "5", "0-60000,60001-65535"]),
+        )
+        .with_words(&["-", ",", "0", "65536"])
+        .holding(8 << 20),
         Target::new("program/http", fuzz_head, bytes(&heads))
             .with_words(&["\r\n", " ", "/", "?", "GET", "HTTP/1."]),
     ];

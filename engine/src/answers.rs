@@ -30,6 +30,8 @@ pub(crate) struct Answers {
     core: CoreId,
     gathers: BTreeMap<u64, Gather>,
     gather_next: u64,
+    /// What the gathers hold.
+    gather_bytes: usize,
     /// One batch for each core of the node, our own stays empty.
     outgoing: Vec<MeshBatch>,
     /// Chunks for ranges that were opened on this core.
@@ -81,6 +83,7 @@ impl Answers {
             core,
             gathers: BTreeMap::new(),
             gather_next: 0,
+            gather_bytes: 0,
             outgoing: (0..cores).map(|_| MeshBatch::default()).collect(),
             chunks: Vec::new(),
             slices: Vec::new(),
@@ -90,6 +93,12 @@ impl Answers {
     /// Batches whose answers are not complete.
     pub(crate) fn gathers(&self) -> usize {
         self.gathers.len()
+    }
+
+    /// Bytes of answers that wait for others: of batches, and of other cores in this turn.
+    pub(crate) fn bytes(&self) -> usize {
+        let outgoing = self.outgoing.iter().map(|batch| batch.arena.len());
+        self.gather_bytes + outgoing.sum::<usize>()
     }
 
     /// Begins to gather the answers to a batch of `count` commands, at least one.
@@ -104,6 +113,7 @@ impl Answers {
             items,
             arena: Vec::new(),
         };
+        self.gather_bytes += state.items.len() * size_of::<BatchItem>();
         self.gathers.insert(gather, state);
         gather
     }
@@ -147,14 +157,16 @@ impl Answers {
                     reply,
                 });
             }
-            Token::BatchItem { gather, item } => {
+            Token::BatchItem { gather, item, .. } => {
                 let state = self
                     .gathers
                     .get_mut(&gather)
                     .expect("a batch waits for its answers");
                 let start = state.arena.len();
                 outcome.encode_into(&mut state.arena);
-                state.items[item as usize] = BatchItem::Outcome(Span::since(&state.arena, start));
+                let span = Span::since(&state.arena, start);
+                self.gather_bytes += span.of(&state.arena).len();
+                state.items[item as usize] = BatchItem::Outcome(span);
                 self.count_item(out, gather);
             }
             Token::Sweep { sweep, part } => self.slices.push(SweepAnswer {
@@ -217,11 +229,12 @@ impl Answers {
                     reply,
                 });
             }
-            Token::BatchItem { gather, item } => {
+            Token::BatchItem { gather, item, .. } => {
                 let state = self
                     .gathers
                     .get_mut(&gather)
                     .expect("a batch waits for its answers");
+                let held_bytes = state.arena.len();
                 state.items[item as usize] = match reply {
                     Reply::Outcome(span) => {
                         BatchItem::Outcome(span.copied(arena, &mut state.arena))
@@ -236,6 +249,7 @@ impl Answers {
                         unreachable!("a command is answered with an outcome or an error")
                     }
                 };
+                self.gather_bytes += state.arena.len() - held_bytes;
                 self.count_item(out, gather);
             }
             Token::Sweep { sweep, part } => {
@@ -304,6 +318,7 @@ impl Answers {
             .gathers
             .remove(&gather)
             .expect("it was there a moment ago");
+        self.gather_bytes -= state.items.len() * size_of::<BatchItem>() + state.arena.len();
         self.reply(out, state.reply_to, Reply::Batch(state.items), &state.arena);
     }
 

@@ -5,7 +5,7 @@ use metastore_wal::{FileNumber, LogBuffer, Ticket};
 use thiserror::Error;
 
 use crate::CoreId;
-use crate::ids::{ConnectionId, RequestId};
+use crate::ids::{ConnectionId, RequestId, SnapshotId, SnapshotTicket};
 use crate::mesh::MeshBatch;
 use crate::request::{Reply, RequestKind};
 
@@ -70,6 +70,37 @@ pub enum Effect {
     RemoveSegment {
         /// The file.
         file: FileNumber,
+    },
+    /// Write bytes into the file of a snapshot that is being made, under a name of its own until it is finished; at
+    /// offset 0 the file begins anew. In the background, so that the log does not wait; in order with the other
+    /// effects of the same snapshot. Answer with [`Input::SnapshotDone`](crate::Input::SnapshotDone), also when it failed.
+    WriteSnapshot {
+        /// Comes back with the completion.
+        ticket: SnapshotTicket,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// Offset in the file, whole blocks of [`SNAPSHOT_WRITE_ALIGN_BYTES`](crate::SNAPSHOT_WRITE_ALIGN_BYTES).
+        offset: u64,
+        /// What to write: whole blocks, the end of the file excepted.
+        bytes: Vec<u8>,
+    },
+    /// Everything of a snapshot is written: make its content durable, give it its name, make the name durable, in this
+    /// order. Answer with [`Input::SnapshotDone`](crate::Input::SnapshotDone), also when it failed.
+    FinishSnapshot {
+        /// Comes back with the completion.
+        ticket: SnapshotTicket,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// Length of the file.
+        bytes: u64,
+    },
+    /// Remove the file of a snapshot, finished or not; it need not be there. Answer with
+    /// [`Input::SnapshotDone`](crate::Input::SnapshotDone), also when it failed: what is left is removed at the next start.
+    RemoveSnapshot {
+        /// Comes back with the completion.
+        ticket: SnapshotTicket,
+        /// Which snapshot.
+        snapshot: SnapshotId,
     },
     /// Answer a request. Spans lie in [`Effects::arena`].
     Reply {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use metastore_wal::{LogIndex, ShardId, Term};
+
 /// Monotonic time of a node, in nanoseconds since a point that the driver chose at its start.
 ///
 /// Only differences mean anything. The core never reads a clock: every call carries the time at which it is made.
@@ -42,6 +44,31 @@ pub struct RequestId(pub u64);
 /// A number that differs between two starts of a process, so that nothing of an earlier life is taken for our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BootNonce(pub u64);
+
+/// Names one thing that was asked for the file of a snapshot, from its start to its completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotTicket(pub u64);
+
+/// A snapshot of a shard, and with it the file that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId {
+    /// Its shard.
+    pub shard: ShardId,
+    /// The term of the last entry that it covers.
+    pub term: Term,
+    /// The index of the last entry that it covers.
+    pub index: LogIndex,
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SnapshotId { shard, term, index } = self;
+        write!(
+            formatter,
+            "the snapshot of shard {shard} at term {term}, index {index}"
+        )
+    }
+}
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,9 @@
 use metastore_wal::{FileNumber, LogBuffer, Ticket};
 
 use crate::CoreId;
-use crate::ids::{ConnectionId, RequestId};
+use crate::core::DiskSpace;
+use crate::ids::{ConnectionId, RequestId, SnapshotTicket};
+use crate::memory::MemoryRoom;
 use crate::mesh::MeshBatch;
 use crate::request::Request;
 
@@ -64,6 +66,25 @@ pub enum Input<'a> {
         /// The file.
         file: FileNumber,
     },
+    /// What the node's memory leaves to this core, of [`MemoryShare::settle`](crate::MemoryShare::settle). A driver
+    /// without a budget never says so, and then there is room for everything.
+    Memory(MemoryRoom),
+    /// How the disk stands has changed.
+    DiskSpace(DiskSpace),
+    /// Something that was asked for the file of a snapshot is done, or has failed for good. A failure costs the snapshot
+    /// and nothing else.
+    SnapshotDone {
+        /// Of the effect.
+        ticket: SnapshotTicket,
+        /// Whether it was done.
+        result: Result<(), SnapshotFailed>,
+        /// The memory of [`Effect::WriteSnapshot`](crate::Effect::WriteSnapshot), to be used again; else empty.
+        buffer: Vec<u8>,
+    },
     /// The process is to stop: what has been accepted is finished, nothing new is taken.
     Drain,
 }
+
+/// The file of a snapshot could not be written. Who carries the effect out tells why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotFailed;

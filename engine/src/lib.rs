@@ -9,8 +9,8 @@
 //!
 //! # How to drive it
 //!
-//! 1. Recover: hand every event of [`metastore_wal::recovery::recover`] to a [`CoreBuilder`], then
-//!    [`CoreBuilder::build`] the core.
+//! 1. Recover: hand every event of [`metastore_wal::recovery::recover`] to a [`CoreBuilder`], load the snapshots that
+//!    it asks for after the first, then [`CoreBuilder::build`] the core.
 //! 2. Feed inputs with [`Core::step`], as many as are there, then call [`Core::finish_turn`] once.
 //! 3. Carry out the [`Effects`] in order. A log write that completed comes back as [`Input::LogWritten`]; one that
 //!    failed does not come back at all: the process halts.
@@ -25,6 +25,7 @@ mod effect;
 pub mod fuzz;
 mod ids;
 mod input;
+mod memory;
 mod mesh;
 mod replica;
 mod request;
@@ -35,10 +36,17 @@ mod span;
 mod stages;
 mod status;
 
-pub use crate::core::{Core, CoreBuilder, CoreConfig, LogHistory, SliceKind, StartError};
+pub use crate::core::{
+    Core, CoreBuilder, CoreConfig, DiskSpace, LogHistory, SliceKind, SnapshotLoad,
+    SnapshotLoadError, StartError,
+};
 pub use crate::effect::{Effect, Effects, HaltReason};
-pub use crate::ids::{BootNonce, ConnectionId, RequestId, Time};
-pub use crate::input::Input;
+pub use crate::ids::{BootNonce, ConnectionId, RequestId, SnapshotId, SnapshotTicket, Time};
+pub use crate::input::{Input, SnapshotFailed};
+pub use crate::memory::{
+    Account, LoadRoom, MemoryAccounts, MemoryBudget, MemoryBudgetError, MemoryPool, MemoryRoom,
+    MemoryShare,
+};
 pub use crate::mesh::MeshBatch;
 pub use crate::request::{
     BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
@@ -46,10 +54,15 @@ pub use crate::request::{
 pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
-pub use crate::settings::{BatchSettings, RaftSettings, Settings, SettingsError};
+pub use crate::settings::{
+    AdmissionSettings, BatchSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES, Settings,
+    SettingsError, SnapshotSettings,
+};
 pub use crate::span::Span;
 pub use crate::stages::{BUCKET_BOUNDS_NS, BUCKETS, Stage, StageSummary, Stages};
-pub use crate::status::{CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork};
+pub use crate::status::{
+    AdmissionStatus, CoreCounters, CoreStatus, ReplicaStatus, Role, WaitingWork,
+};
 
 pub use metastore_wal::{
     ClusterId, CoreId, Identity, LogIndex, NodeId, ReplicaId, ShardId, Term, Ticket,

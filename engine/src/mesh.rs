@@ -21,6 +21,12 @@ impl MeshBatch {
         self.messages.len()
     }
 
+    /// What it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.arena.len() + self.messages.len() * size_of::<MeshMessage>()
+    }
+
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -138,6 +144,8 @@ pub(crate) enum Token {
         gather: u64,
         /// Position in the batch.
         item: u32,
+        /// The connection that sent it, so that the shard's core knows who asks.
+        connection: ConnectionId,
     },
     /// A slice of a range that is being deleted.
     Sweep {
@@ -157,6 +165,18 @@ pub(crate) struct ReplyTo {
     pub(crate) core: CoreId,
     /// What waits there.
     pub(crate) token: Token,
+}
+
+impl ReplyTo {
+    /// Whose command it is; `None` when nobody waits any more.
+    pub(crate) fn origin(&self) -> Option<(CoreId, ConnectionId)> {
+        match self.token {
+            Token::Request { connection, .. } | Token::BatchItem { connection, .. } => {
+                Some((self.core, connection))
+            }
+            Token::Sweep { .. } | Token::Nobody => None,
+        }
+    }
 }
 
 /// One shard's part of a range.

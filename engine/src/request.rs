@@ -187,6 +187,24 @@ pub enum RequestError {
         /// Bytes of all segments.
         used_bytes: u64,
     },
+    /// Keys and values take all the memory they may: what makes them larger is refused, deletes are not.
+    #[error("keys and values take {used_bytes} of at most {limit_bytes} bytes of memory")]
+    QuotaExceeded {
+        /// What they may take.
+        limit_bytes: u64,
+        /// What they take.
+        used_bytes: u64,
+    },
+    /// The disk is nearly full: reads go on, and of writes only what gives space back.
+    #[error(
+        "{free_bytes} bytes of disk are free, less than {low_bytes}: only deletes and compaction"
+    )]
+    DiskLow {
+        /// What is free, in bytes.
+        free_bytes: u64,
+        /// `disk.low` in bytes.
+        low_bytes: u64,
+    },
     /// The client ended the range.
     #[error("the client ended the range")]
     Cancelled,
@@ -228,6 +246,8 @@ impl RequestError {
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired
             | RequestError::LogBudget { .. }
+            | RequestError::QuotaExceeded { .. }
+            | RequestError::DiskLow { .. }
             | RequestError::Cancelled
             | RequestError::ShuttingDown => Happened::NotDone,
         }

@@ -1,6 +1,10 @@
 //! Numbers of batching, raft and waiting work, and how the limits relate.
 
+mod snapshots;
+
 use thiserror::Error;
+
+pub use self::snapshots::{SNAPSHOT_WRITE_ALIGN_BYTES, SnapshotSettings};
 
 /// How client commands become raft entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +63,24 @@ impl Default for RaftSettings {
     }
 }
 
+/// When a core takes less than it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdmissionSettings {
+    /// A shortest wait above this, in milliseconds, is overload.
+    pub target_ms: u64,
+    /// Over how many milliseconds the shortest wait is taken.
+    pub interval_ms: u64,
+}
+
+impl Default for AdmissionSettings {
+    fn default() -> Self {
+        AdmissionSettings {
+            target_ms: 100,
+            interval_ms: 100,
+        }
+    }
+}
+
 /// The numbers of a core. The program runs with the defaults; simulations and tests choose others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -66,6 +88,10 @@ pub struct Settings {
     pub batch: BatchSettings,
     /// How raft is driven.
     pub raft: RaftSettings,
+    /// When new commands are refused.
+    pub admission: AdmissionSettings,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotSettings,
     /// Deadline of a request that names none, in milliseconds.
     pub deadline_default_ms: u64,
     /// Latest deadline that a client may ask for, in milliseconds.
@@ -99,6 +125,8 @@ impl Default for Settings {
         Settings {
             batch: BatchSettings::default(),
             raft: RaftSettings::default(),
+            admission: AdmissionSettings::default(),
+            snapshots: SnapshotSettings::default(),
             deadline_default_ms: 5_000,
             deadline_max_ms: 60_000,
             reads_waiting_max: 65_536,
@@ -108,10 +136,12 @@ impl Default for Settings {
             gathers_max: 16_384,
             sweeps_max: 64,
             command_bytes_max: COMMAND_BYTES_MAX,
+            // A row that is not in the cache takes about half a microsecond to find and copy, and so does a key to
+            // look at, so that a slice is done in a quarter of a millisecond.
             slice_rows_max: 512,
-            slice_bytes_max: 128 << 10,
-            slice_visits_max: 2_048,
-            slice_reclaims_max: 1_024,
+            slice_bytes_max: 64 << 10,
+            slice_visits_max: 512,
+            slice_reclaims_max: 512,
         }
     }
 }
@@ -197,6 +227,8 @@ impl Settings {
                 8 << 20,
                 1 << 30,
             ),
+            ("admission.target", self.admission.target_ms, 5, 10_000),
+            ("admission.interval", self.admission.interval_ms, 10, 10_000),
             (
                 "deadline.default",
                 self.deadline_default_ms,
@@ -213,7 +245,7 @@ impl Settings {
                 65_536,
             ),
         ];
-        for (name, actual, min, max) in bounds {
+        for (name, actual, min, max) in bounds.into_iter().chain(self.snapshots.bounds()) {
             if actual < min || actual > max {
                 return Err(SettingsError::OutOfRange {
                     name,

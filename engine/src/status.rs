@@ -3,6 +3,7 @@
 use metastore_statemachine::Revision;
 use metastore_wal::{CoreId, LogIndex, LogStatus, ReplicaId, ShardId, Term};
 
+use crate::memory::{MemoryAccounts, MemoryRoom};
 use crate::stages::StageSummary;
 
 /// What one core reports about itself.
@@ -20,12 +21,27 @@ pub struct CoreStatus {
     pub counters: CoreCounters,
     /// What is not finished.
     pub waiting: WaitingWork,
+    /// What new work is refused for.
+    pub admission: AdmissionStatus,
+    /// What it holds, by account. Those of connections are the driver's.
+    pub memory: MemoryAccounts,
     /// Where the time of commands goes.
     pub stages: Vec<StageSummary>,
     /// How long slices of background work take, by kind.
     pub slices: Vec<StageSummary>,
     /// Its replicas, in the order of their shards.
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// Whether a core takes what it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdmissionStatus {
+    /// Requests refused for want of memory or because the log is behind.
+    pub refused: u64,
+    /// Whether connections have quotas at present, because the log is behind.
+    pub is_refusing: bool,
+    /// What the node's memory left the last time it was settled.
+    pub room: MemoryRoom,
 }
 
 /// Work that a core has accepted and not finished.
@@ -56,6 +72,14 @@ pub struct CoreCounters {
     pub forwarded: u64,
     /// Requests refused with an error before they were tried.
     pub refused: u64,
+    /// Snapshots taken.
+    pub snapshots: u64,
+    /// Bytes of their files.
+    pub snapshot_bytes: u64,
+    /// Snapshots that could not be completed.
+    pub snapshots_failed: u64,
+    /// How often a replica wrote entries again, so that the oldest segment could be released.
+    pub rewrites: u64,
 }
 
 /// What one replica reports about itself.

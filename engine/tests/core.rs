@@ -2,7 +2,10 @@
 
 mod counts;
 mod harness;
+mod limits;
 mod slices;
+mod snapshots;
+mod space;
 mod structured;
 
 use harness::{Answer, TestNode, config, start};
@@ -89,6 +92,37 @@ fn commands_that_arrive_during_a_write_share_the_next_one() {
         node.cores[0].core.status().log.durable_writes - writes_before,
         2
     );
+}
+
+#[test]
+fn commands_of_several_shards_that_arrive_during_a_write_share_the_next_one() {
+    let mut node = TestNode::new(1, 2);
+    let status = |node: &TestNode| node.cores[0].core.status();
+    let entries = |node: &TestNode| -> Vec<u64> {
+        let replicas = status(node).replicas;
+        replicas.iter().map(|replica| replica.last.0).collect()
+    };
+    // "/a/" lies in the second half of the slots, "/a/b/" in the first.
+    let (second, first) = (b"/a/1", b"/a/b/1");
+    let writes_before = status(&node).log.durable_writes;
+    let entries_before = entries(&node);
+    node.command(0, 0, &Command::put(NAMESPACE, second, b"0"));
+    node.turn();
+    for request in 1..=100 {
+        let key: &[u8] = if request % 2 == 0 { first } else { second };
+        node.command(0, request, &Command::put(NAMESPACE, key, b"1"));
+        node.turn();
+        assert_eq!(node.writes_in_flight(0), 1, "one write at a time");
+    }
+    node.settle();
+    assert_eq!(node.take_answers().len(), 101);
+    assert_eq!(status(&node).log.durable_writes - writes_before, 2);
+    let grown: Vec<u64> = entries(&node)
+        .iter()
+        .zip(entries_before)
+        .map(|(after, before)| after - before)
+        .collect();
+    assert_eq!(grown, [1, 2], "one entry for each write");
 }
 
 #[test]
@@ -427,8 +461,10 @@ fn a_mark_follows_when_the_log_is_idle() {
 }
 
 #[test]
-fn a_full_log_refuses_writes_with_its_budget_and_still_answers_reads() {
+fn a_full_log_refuses_writes_answers_reads_and_goes_on_when_a_snapshot_made_room() {
     let mut node = TestNode::new(1, 1);
+    // Otherwise a snapshot makes room before that.
+    node.holds_snapshots = true;
     node.put("/first", "1");
     let value = vec![0xA5; 15 << 10];
     let mut refused = None;
@@ -457,12 +493,26 @@ fn a_full_log_refuses_writes_with_its_budget_and_still_answers_reads() {
         node.take_answers(),
         [(1, Answer::Rows(vec![pair("/first", "1")]))]
     );
-    // And it starts again.
+    // It starts again, and a snapshot makes room, here as there.
     let files = node.cores[0].files.clone();
-    node.cores[0] =
-        start(config(0, 1, 1), files, node.now, LogHistory::HasServed).expect("it recovers");
-    node.settle();
-    assert!(node.cores[0].core.is_serving());
+    let mut again = TestNode {
+        cores: vec![
+            start(config(0, 1, 1), files, node.now, LogHistory::HasServed).expect("it recovers"),
+        ],
+        now: node.now,
+        answers: Vec::new(),
+        holds_slices: false,
+        holds_snapshots: false,
+    };
+    node.holds_snapshots = false;
+    for node in [&mut again, &mut node] {
+        node.settle();
+        assert!(node.cores[0].core.is_serving());
+        assert!(matches!(
+            node.put("/a", "1"),
+            Answer::Outcome(OutcomeCode::Done, ..)
+        ));
+    }
 }
 
 #[test]

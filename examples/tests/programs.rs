@@ -93,6 +93,8 @@ fn every_example_runs() {
         env!("CARGO_BIN_EXE_stream_range"),
         env!("CARGO_BIN_EXE_service_registry"),
         env!("CARGO_BIN_EXE_bulk_load"),
+        env!("CARGO_BIN_EXE_transfer"),
+        env!("CARGO_BIN_EXE_rename"),
     ];
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin");
     let files = std::fs::read_dir(sources).expect("the examples are there");

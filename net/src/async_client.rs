@@ -30,6 +30,13 @@
 //! # }
 //! ```
 //!
+//! # Transactions
+//!
+//! [`Client::transaction`] runs a function that reads and writes, and commits what it wrote if nothing that it read has
+//! changed; otherwise it runs it again. Committed transactions are serializable. All that one touches must belong to one
+//! shard, which with the default namespace means one directory; keys of several are refused with `CrossShard`, by name.
+//! [`Client::txn`] is for a transaction that is known beforehand and needs one round trip.
+//!
 //! # When something fails
 //!
 //! Every operation has a deadline, five seconds unless it or the settings say otherwise. It travels with the request, and
@@ -69,15 +76,22 @@ mod read;
 mod settings;
 mod shared;
 mod streams;
+mod structured;
+mod transaction;
 mod wire;
 mod write;
 
-pub use crate::owned::{GetAnswer, GetManyAnswer, OwnedOutcome, OwnedRow};
+pub use crate::count::CountReply;
+pub use crate::owned::{
+    GetAnswer, GetManyAnswer, OwnedDetail, OwnedOutcome, OwnedRow, OwnedTxn, OwnedTxnResult,
+};
 pub use batch::{Batch, BatchAnswer, BatchOperation};
 pub use error::{Error, Fault};
 pub use range::{Range, RangeAnswer, RangeStream};
 pub use read::{Get, GetMany};
 pub use settings::{ClientSettings, RetryUnknown};
+pub use structured::{CommitDone, CompactDone, DeletedRange, StructuredWrite, TxnAnswer};
+pub use transaction::{Committed, Entry, Transaction, TransactionOptions, TransactionRange};
 pub use write::{Counted, Deleted, Write, Written};
 
 use crate::frame::FrameKind;
@@ -112,7 +126,7 @@ impl Client {
     /// used, on a tokio runtime with time and network.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] when none answers before the settings' deadline.
+    /// [`Error::Unreachable`] when none answers; each is asked once.
     pub async fn connect<A: Into<String>>(
         seeds: impl IntoIterator<Item = A>,
         settings: ClientSettings,
@@ -265,7 +279,7 @@ impl Client {
     ) -> Call {
         let mut body = Vec::new();
         encode(&mut body);
-        let namespaces = &self.shared.settings.namespaces;
+        let namespaces = &self.shared.settings().namespaces;
         Call {
             kind,
             body,

@@ -1,13 +1,17 @@
 //! What goes out on one connection of a server, and how much is under way.
 
-use crate::frame::{FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, cut_frame};
+use crate::frame::{FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, RequestId, cut_frame};
 use crate::hello::ServerLimits;
 use crate::response::{append_error_of, append_refusal};
 use crate::wire_error::WireError;
 
-/// A buffer that grew beyond this is given back once it is empty, so that a burst does not hold its memory for the life
-/// of the connection. Thousands of connections may each keep this much.
+/// A buffer that grew beyond this is given back once it is empty. What a busy connection keeps up to here is given back
+/// when it falls idle ([`Outbox::release`]).
 const BUFFER_BYTES_KEPT: usize = 16 * 1024;
+
+/// A request whose frame is at most this long is counted, not weighed: with the limit on requests under way these
+/// hold little.
+const LIGHT_BYTES_MAX: usize = 4 * 1024;
 
 /// What one connection may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,13 @@ pub struct ConnectionLimits {
     /// With this much waiting to be sent the connection is closed: requests already under way may answer beyond
     /// `outbound_bytes_max`, and a client that does not read must not hold all of it.
     pub outbound_bytes_close: usize,
+    /// Commands under way, those of batches counted one by one. One more than allowed comes through when it is in a
+    /// batch: a frame is taken whole.
+    pub commands_under_way: u32,
+    /// Bytes of long requests under way. One request is always let through.
+    pub request_bytes_under_way: usize,
+    /// Commands that are handed out before other connections have their turn.
+    pub commands_per_turn: u32,
 }
 
 impl Default for ConnectionLimits {
@@ -27,7 +38,25 @@ impl Default for ConnectionLimits {
             announced: ServerLimits::default(),
             outbound_bytes_max: 4 * 1024 * 1024,
             outbound_bytes_close: 64 * 1024 * 1024,
+            commands_under_way: 8192,
+            request_bytes_under_way: 4 * 1024 * 1024,
+            commands_per_turn: 128,
         }
+    }
+}
+
+/// What a request weighs beside being one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Weight {
+    /// Commands in it, at least 1.
+    pub(crate) commands: u32,
+    /// Length of its frame.
+    pub(crate) frame_bytes: usize,
+}
+
+impl Weight {
+    fn is_light(self) -> bool {
+        self.commands == 1 && self.frame_bytes <= LIGHT_BYTES_MAX
     }
 }
 
@@ -74,6 +103,10 @@ pub struct Outbox {
     sent_bytes: usize,
     /// Requests handed out without a last answer.
     in_flight: u32,
+    /// Those of them that are long or have many commands. Two requests of one id are both in it.
+    heavy: Vec<(RequestId, Weight)>,
+    heavy_commands: u32,
+    heavy_bytes: usize,
     /// Whether a hello was ever accepted.
     was_greeted: bool,
 }
@@ -87,6 +120,9 @@ impl Outbox {
             bytes: Vec::new(),
             sent_bytes: 0,
             in_flight: 0,
+            heavy: Vec::new(),
+            heavy_commands: 0,
+            heavy_bytes: 0,
             was_greeted: false,
         }
     }
@@ -101,12 +137,33 @@ impl Outbox {
     pub fn reply(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Answered) {
         let start = self.bytes.len();
         let answered = encode(&mut self.bytes);
+        if answered == Answered::Last && !self.heavy.is_empty() {
+            self.forget_heavy(start);
+        }
         if self.bytes.len() - start > self.frame_bytes_max() {
             self.replace_oversized(start);
         }
         if answered == Answered::Last {
             assert!(self.in_flight > 0, "an answer without a request");
             self.in_flight -= 1;
+        }
+    }
+
+    /// Takes the request that the frame at `start` answers off the scales. Where nothing was written the request was
+    /// forgotten, and so is the longest known one.
+    fn forget_heavy(&mut self, start: usize) {
+        let frame = cut_frame(&self.bytes[start..], usize::MAX).ok().flatten();
+        let place = match frame {
+            Some(frame) => {
+                let id = frame.header.request_id;
+                self.heavy.iter().position(|(heavy, _)| *heavy == id)
+            }
+            None => Some(0),
+        };
+        if let Some(place) = place {
+            let (_, weight) = self.heavy.remove(place);
+            self.heavy_commands -= weight.commands;
+            self.heavy_bytes -= weight.frame_bytes;
         }
     }
 
@@ -154,8 +211,13 @@ impl Outbox {
     }
 
     /// Takes note of a request that is handed out.
-    pub(crate) fn on_request(&mut self) {
+    pub(crate) fn on_request(&mut self, id: RequestId, weight: Weight) {
         self.in_flight += 1;
+        if !weight.is_light() {
+            self.heavy.push((id, weight));
+            self.heavy_commands += weight.commands;
+            self.heavy_bytes += weight.frame_bytes;
+        }
     }
 
     // Bytes.
@@ -197,7 +259,24 @@ impl Outbox {
     /// Whether requests have to wait at present.
     pub fn is_paused(&self) -> bool {
         self.in_flight >= self.limits.announced.commands_in_flight
+            || self.in_flight.saturating_add(self.heavy_commands) >= self.limits.commands_under_way
+            || self.heavy_bytes >= self.limits.request_bytes_under_way
             || self.unsent().len() >= self.limits.outbound_bytes_max
+    }
+
+    /// What its buffer takes in memory.
+    pub fn buffer_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Gives the memory back that is kept for the next answer.
+    pub fn release(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = Vec::new();
+        }
+        if self.heavy.is_empty() {
+            self.heavy = Vec::new();
+        }
     }
 
     /// Whether so much is waiting that the connection must be cut.
@@ -253,7 +332,7 @@ impl Outbox {
 }
 
 /// Empties a buffer and gives its memory back if it had grown.
-pub(crate) fn clear_buffer(buffer: &mut Vec<u8>) {
+fn clear_buffer(buffer: &mut Vec<u8>) {
     if buffer.capacity() > BUFFER_BYTES_KEPT {
         *buffer = Vec::new();
     } else {

@@ -9,11 +9,13 @@
 mod bind;
 mod connections;
 mod listener;
+mod refuse;
 mod serve;
+mod sweep;
 mod task;
 
 pub use bind::{BindError, bind, bind_socket};
-pub use connections::{ConnectionId, Connections, Teardown};
+pub use connections::{ConnectionCounts, ConnectionId, Connections, Teardown};
 pub use listener::{adopt_listener, adopt_stream};
 pub use serve::serve;
 
@@ -32,18 +34,29 @@ pub struct ServerOptions {
     pub connection: ConnectionLimits,
     /// Time from accepting to a hello, and from a last word to the client's closing.
     pub handshake_timeout: Duration,
-    /// A connection is closed on which nothing is under way and nothing has arrived for this long, and one whose
-    /// client has taken nothing of what waits for it for this long.
-    pub idle_timeout: Duration,
+    /// Time from the first byte of a frame to its last. A connection without an unfinished frame may be silent for
+    /// ever: the kernel's probes find out when nobody is there any more.
+    pub frame_timeout: Duration,
+    /// A connection is closed whose client has taken nothing of what waits for it for this long.
+    pub unread_timeout: Duration,
+    /// Bytes of unfinished frames on all connections together; and again, bytes of answers that wait to be sent. Beyond
+    /// it, connections that hold more than a few KiB are not read, and clients that neither finish what they send nor
+    /// take what they are sent are closed after [`ServerOptions::shortage_timeout`].
+    pub buffer_bytes_max: usize,
+    /// Takes the place of the other timeouts for whoever holds memory that others wait for.
+    pub shortage_timeout: Duration,
 }
 
 impl Default for ServerOptions {
     fn default() -> ServerOptions {
         ServerOptions {
-            connections_max: 8192,
+            connections_max: 16_384,
             connection: ConnectionLimits::default(),
-            handshake_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(600),
+            handshake_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(30),
+            unread_timeout: Duration::from_secs(30),
+            buffer_bytes_max: 64 << 20,
+            shortage_timeout: Duration::from_secs(2),
         }
     }
 }

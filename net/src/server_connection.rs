@@ -8,7 +8,7 @@ use crate::frame::{
     Frame, FrameError, FrameFlags, FrameKind, PROTOCOL_VERSION, RequestId, cut_frame,
 };
 use crate::hello::{HelloInfo, HelloReply, HelloRequest};
-use crate::outbox::{ConnectionLimits, Outbox, Phase, clear_buffer};
+use crate::outbox::{ConnectionLimits, Outbox, Phase, Weight};
 use crate::request::{Request, RequestLimits};
 use crate::response::{append_error_of, append_hello, append_pong};
 use crate::wire_error::{ErrorCode, WireError};
@@ -25,6 +25,9 @@ pub enum Intake {
     /// A limit is reached: read nothing until [`Outbox::is_paused`] is over, then call
     /// [`ServerConnection::on_bytes`] without bytes as long as [`ServerConnection::is_holding`].
     Paused,
+    /// The connection has had its turn: let the others have theirs, then call [`ServerConnection::on_bytes`] without
+    /// bytes as long as [`ServerConnection::is_holding`].
+    Yield,
     /// Read no more; send what is in the outbox and close.
     Closing,
 }
@@ -37,6 +40,12 @@ pub struct ServerConnection {
     /// What came in behind the last whole frame that was handed out. It grows with the bytes that arrive, not with
     /// the length that a header claims.
     inbound: Vec<u8>,
+    /// How many of `inbound` were handed out already.
+    inbound_done: usize,
+    /// Commands that may still be handed out in this turn.
+    turn_left: u32,
+    /// Whole frames that were taken, ever.
+    frames_taken: u64,
     /// Whether a limit kept back what may be a whole request.
     is_holding: bool,
 }
@@ -48,6 +57,9 @@ impl ServerConnection {
             limits: *limits,
             request_limits: RequestLimits::from(&limits.announced),
             inbound: Vec::new(),
+            inbound_done: 0,
+            turn_left: limits.commands_per_turn,
+            frames_taken: 0,
             is_holding: false,
         }
     }
@@ -58,7 +70,7 @@ impl ServerConnection {
     }
 
     /// Takes bytes as they were received and hands out every request that is complete with them, until a limit is
-    /// reached. Hello, ping and what is malformed are answered here.
+    /// reached or the connection has had its turn. Hello, ping and what is malformed are answered here.
     ///
     /// `on_request` gets id, deadline in milliseconds and request; the outbox is not borrowed meanwhile.
     pub fn on_bytes(
@@ -68,35 +80,71 @@ impl ServerConnection {
         hello: impl Fn() -> HelloInfo,
         mut on_request: impl FnMut(RequestId, u32, Request<'_>),
     ) -> Intake {
+        self.turn_left = self.limits.commands_per_turn;
         if self.inbound.is_empty() {
             let consumed_bytes = self.deliver(bytes, outbox, &hello, &mut on_request);
             self.inbound.extend_from_slice(&bytes[consumed_bytes..]);
         } else {
-            self.inbound.extend_from_slice(bytes);
-            let mut inbound = std::mem::take(&mut self.inbound);
-            let consumed_bytes = self.deliver(&inbound, outbox, &hello, &mut on_request);
-            if consumed_bytes == inbound.len() {
-                clear_buffer(&mut inbound);
+            self.append_inbound(bytes);
+            let inbound = std::mem::take(&mut self.inbound);
+            let rest = &inbound[self.inbound_done..];
+            self.inbound_done += self.deliver(rest, outbox, &hello, &mut on_request);
+            // What is left of a connection that has nothing to say would be kept for its whole life.
+            if self.inbound_done == inbound.len() {
+                self.inbound_done = 0;
             } else {
-                inbound.drain(..consumed_bytes);
+                self.inbound = inbound;
             }
-            self.inbound = inbound;
         }
         let outbox = outbox.borrow();
         self.is_holding = false;
         if outbox.is_closing() {
-            self.inbound = Vec::new();
+            self.discard();
             Intake::Closing
         } else if outbox.is_paused() {
             self.is_holding = !self.inbound.is_empty();
             Intake::Paused
+        } else if self.turn_left == 0 {
+            self.is_holding = !self.inbound.is_empty();
+            Intake::Yield
         } else {
             Intake::Reading
         }
     }
 
+    /// Forgets what has arrived: the connection takes nothing more.
+    pub fn discard(&mut self) {
+        self.inbound = Vec::new();
+        self.inbound_done = 0;
+        self.is_holding = false;
+    }
+
+    /// What its buffer takes in memory.
+    pub fn buffer_bytes(&self) -> usize {
+        self.inbound.capacity()
+    }
+
+    /// Whether a part of a frame is here and the rest has to come from the client.
+    pub fn awaits_rest(&self) -> bool {
+        !self.inbound.is_empty() && !self.is_holding
+    }
+
+    /// Whole frames that were taken since the beginning: it tells one unfinished frame from the next.
+    pub fn frames_taken(&self) -> u64 {
+        self.frames_taken
+    }
+
+    /// Puts bytes behind those that wait. What was handed out makes room first, once it is the larger part.
+    fn append_inbound(&mut self, bytes: &[u8]) {
+        if self.inbound_done * 2 >= self.inbound.len() {
+            self.inbound.drain(..self.inbound_done);
+            self.inbound_done = 0;
+        }
+        self.inbound.extend_from_slice(bytes);
+    }
+
     fn deliver(
-        &self,
+        &mut self,
         bytes: &[u8],
         outbox: &RefCell<Outbox>,
         hello: &impl Fn() -> HelloInfo,
@@ -110,7 +158,7 @@ impl ServerConnection {
                 true => self.limits.announced.frame_bytes as usize,
                 false => GREETING_BYTES_MAX.min(self.limits.announced.frame_bytes as usize),
             };
-            if open.is_closing() || open.is_paused() {
+            if open.is_closing() || open.is_paused() || self.turn_left == 0 {
                 return consumed_bytes;
             }
             let frame = match cut_frame(&bytes[consumed_bytes..], frame_bytes_max) {
@@ -122,10 +170,17 @@ impl ServerConnection {
                 }
             };
             consumed_bytes += frame.consumed_bytes;
+            self.frames_taken += 1;
             let Some(request) = self.admit(&frame, &mut open, hello) else {
+                self.turn_left = self.turn_left.saturating_sub(1);
                 continue;
             };
-            open.on_request();
+            let weight = Weight {
+                commands: commands_of(&request),
+                frame_bytes: frame.consumed_bytes,
+            };
+            self.turn_left = self.turn_left.saturating_sub(weight.commands);
+            open.on_request(frame.header.request_id, weight);
             drop(open);
             on_request(frame.header.request_id, frame.header.deadline_ms, request);
         }
@@ -197,6 +252,17 @@ impl ServerConnection {
             info,
             limits: self.limits.announced,
         })
+    }
+}
+
+/// How many commands a request counts for.
+fn commands_of(request: &Request<'_>) -> u32 {
+    if let Request::Batch(batch) = request {
+        batch.count.max(1)
+    } else if let Request::GetMany(many) = request {
+        many.count.max(1)
+    } else {
+        1
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod goals;
 mod own_measurement;
+mod range_stream;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,9 +11,10 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use goals::{GoalPart, GoalsArguments};
 pub(crate) use own_measurement::{
-    LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments, RestartArguments,
-    ShardsArguments, SnapshotArguments, Strictness, UnderLoadArguments,
+    AbuseArguments, LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments,
+    RestartArguments, ShardsArguments, SnapshotArguments, Strictness, UnderLoadArguments,
 };
+pub(crate) use range_stream::{MapArguments, RangeStreamArguments, Reader};
 
 use crate::keys::Directories;
 use crate::process::ProcessId;
@@ -34,6 +36,10 @@ pub(crate) enum Command {
     Floor(FloorArguments),
     /// Start a store on the loopback interface and measure the figures by which a single node is judged.
     Goals(GoalsArguments),
+    /// Read one directory at one revision while writers change all of its keys, and check every row.
+    RangeStream(RangeStreamArguments),
+    /// Measure the map of the state beside the standard library's, without a store.
+    Map(MapArguments),
 }
 
 /// How much time a measurement takes.

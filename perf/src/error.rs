@@ -8,6 +8,7 @@ use crate::floor::FloorError;
 use crate::measurement::MeasurementError;
 use crate::node::NodeError;
 use crate::preload::LoadingError;
+use crate::range_stream::RangeStreamError;
 use crate::store::StoreError;
 
 /// Why a command ends without a result.
@@ -22,6 +23,8 @@ pub(crate) enum PerfError {
     #[error(transparent)]
     Floor(#[from] FloorError),
     #[error(transparent)]
+    RangeStream(#[from] RangeStreamError),
+    #[error(transparent)]
     Node(#[from] NodeError),
     #[error("the store could not be prepared: {failure}")]
     Preparation { failure: String },
@@ -32,6 +35,8 @@ pub(crate) enum PerfError {
     NotCounting,
     #[error("the store's data cannot be looked at: {0}")]
     Data(#[from] io::Error),
+    #[error("connections for the measurement cannot be made: {0}")]
+    Connections(io::Error),
     #[error("cannot write the report: {source}")]
     Output { source: io::Error },
     #[error("cannot write the report as JSON: {source}")]

@@ -26,6 +26,7 @@ mod keys;
 mod latency;
 mod load;
 mod machine_use;
+mod map;
 mod measurement;
 mod measures;
 mod node;
@@ -35,6 +36,7 @@ mod pinning;
 mod preload;
 mod process;
 mod random;
+mod range_stream;
 mod run;
 mod store;
 #[cfg(test)]
@@ -51,10 +53,14 @@ use arguments::{Arguments, Command};
 use error::Verdict;
 
 fn main() -> ExitCode {
+    // Each connection is a descriptor; what is missing shows when the first one cannot be opened.
+    let _raised = metastore_wal::device::raise_open_files_limit();
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Goals(arguments) => goals::run(&arguments),
+        Command::Map(arguments) => map::run(&arguments),
+        Command::RangeStream(arguments) => range_stream::run(&arguments),
     };
     match result {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 //!
 //! What is compared is measured in turns within a round. A round whose measurements are void does not count.
 
+mod abuse;
 mod allocations;
 mod data_files;
 mod live_bytes;
@@ -135,6 +136,7 @@ impl<'a> Bench<'a> {
             OwnMeasurement::LiveBytes(arguments) => live_bytes::measure_live_bytes(self, arguments),
             OwnMeasurement::LogBytes(arguments) => log_bytes::measure_log_bytes(self, arguments),
             OwnMeasurement::Shards(arguments) => shards::measure_shards(self, arguments),
+            OwnMeasurement::Abuse(arguments) => abuse::measure_abuse(self, arguments),
             OwnMeasurement::Snapshot(arguments) => snapshot::measure_snapshot(self, arguments),
             OwnMeasurement::Restart(arguments) => restart::measure_restart(self, arguments),
         }

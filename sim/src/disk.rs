@@ -3,6 +3,7 @@
 //! It does **not** decide when anything happens: whoever owns it submits, completes and crashes.
 
 mod crash;
+mod snapshots;
 mod source;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use thiserror::Error;
 
 use crate::random::Random;
 pub use crash::CrashKind;
+pub use snapshots::SnapshotDeed;
+use snapshots::SnapshotFiles;
 pub use source::DiskReader;
 
 /// The unit that a device writes at once, or tears.
@@ -77,6 +80,10 @@ pub struct DiskFaults {
     pub short_write_per_mille: u64,
     /// The device confirms durable writes and flushes that it keeps in its cache.
     pub lies_about_flushes: bool,
+    /// Things done to the files of snapshots that fail.
+    pub snapshot_error_per_mille: u64,
+    /// Files of snapshots get their names without a flush.
+    pub names_unflushed_snapshots: bool,
 }
 
 /// How long operations take.
@@ -141,6 +148,7 @@ pub struct Disk {
     files: BTreeMap<FileName, File>,
     writes: BTreeMap<IoTicket, Write>,
     flushes: BTreeMap<IoTicket, Flush>,
+    snapshots: SnapshotFiles,
     next_ticket: u64,
     capacity_bytes: u64,
     /// What goes wrong.
@@ -158,6 +166,7 @@ impl Disk {
             files: BTreeMap::new(),
             writes: BTreeMap::new(),
             flushes: BTreeMap::new(),
+            snapshots: SnapshotFiles::default(),
             next_ticket: 0,
             capacity_bytes: u64::MAX,
             faults: DiskFaults::default(),

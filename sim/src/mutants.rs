@@ -8,6 +8,7 @@
 //! | `short-write-taken-as-whole` | driver | a write that was cut short counts as complete | power loss |
 //! | `error-taken-as-success` | driver | a failed write or flush counts as complete | power loss |
 //! | `recovery-from-cache` | driver | a start reads the log without flushing it first | power loss after a killed process |
+//! | `snapshot-named-before-flush` | driver | the file of a snapshot gets its name before its content is durable | power loss |
 //! | `truncate-at-or-below-watermark` | recovery | damage to what was durable is cut off like a torn tail | a damaged record |
 //! | `stale-record-of-reused-segment` | recovery | records of a file's earlier life are not told apart | reuse of segments |
 //!
@@ -35,6 +36,8 @@ pub enum Mutant {
     ErrorTakenAsSuccess,
     /// A start reads the log without flushing it first.
     RecoveryFromCache,
+    /// The file of a snapshot gets its name before its content is durable.
+    SnapshotNamedBeforeFlush,
     /// Damage to what was durable is cut off like a torn tail.
     TruncateAtOrBelowWatermark,
     /// Records of a file's earlier life are not told apart.
@@ -43,13 +46,14 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 8] = [
+    pub const ALL: [Mutant; 9] = [
         Mutant::AcknowledgeBeforeFlush,
         Mutant::SkippedFlush,
         Mutant::FlushBeforeWrite,
         Mutant::ShortWriteTakenAsWhole,
         Mutant::ErrorTakenAsSuccess,
         Mutant::RecoveryFromCache,
+        Mutant::SnapshotNamedBeforeFlush,
         Mutant::TruncateAtOrBelowWatermark,
         Mutant::StaleRecordOfReusedSegment,
     ];
@@ -64,6 +68,7 @@ impl Mutant {
             Mutant::ShortWriteTakenAsWhole => "short-write-taken-as-whole",
             Mutant::ErrorTakenAsSuccess => "error-taken-as-success",
             Mutant::RecoveryFromCache => "recovery-from-cache",
+            Mutant::SnapshotNamedBeforeFlush => "snapshot-named-before-flush",
             Mutant::TruncateAtOrBelowWatermark => "truncate-at-or-below-watermark",
             Mutant::StaleRecordOfReusedSegment => "stale-record-of-reused-segment",
         }
@@ -81,7 +86,8 @@ impl Mutant {
                 | Mutant::FlushBeforeWrite
                 | Mutant::ShortWriteTakenAsWhole
                 | Mutant::ErrorTakenAsSuccess
-                | Mutant::RecoveryFromCache,
+                | Mutant::RecoveryFromCache
+                | Mutant::SnapshotNamedBeforeFlush,
             )
             | None => Rules::Complete,
         }

@@ -2,9 +2,10 @@
 
 mod config;
 mod log_io;
+mod snapshots;
 mod writes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
     ConnectionId, Core, CoreBuilder, CoreStatus, Effect, Effects, HaltReason, Input, LogHistory,
@@ -15,7 +16,8 @@ use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
 
 pub use self::config::{FlushMethod, IDENTITY, NodeConfig, SEAL};
 use self::log_io::{IoId, LogIo, Target};
-use crate::disk::{Disk, DiskError, FileName, IoTicket};
+use self::snapshots::{Loader, SnapshotJob};
+use crate::disk::{Disk, DiskError, FileName, IoTicket, SnapshotDeed};
 use crate::mutants::Mutant;
 use crate::oracle::Survivors;
 use crate::random::Random;
@@ -33,6 +35,8 @@ pub enum NodeEvent {
     Prepared(FileNumber),
     /// A segment is removed.
     Removed(FileNumber),
+    /// The oldest thing that was asked for the file of a snapshot is done.
+    SnapshotDone,
     /// Enough has come in: the turn ends.
     Turn,
     /// A slice of background work is done.
@@ -130,6 +134,8 @@ pub struct Node {
     started_at: Time,
     ios: BTreeMap<IoId, LogIo>,
     next_io: u64,
+    /// What was asked for the files of snapshots; the first of it is being done.
+    snapshot_jobs: VecDeque<SnapshotJob>,
     is_turn_scheduled: bool,
     is_slice_scheduled: bool,
     wake_at: Option<Time>,
@@ -149,6 +155,10 @@ pub struct NodeCounters {
     pub full_disks: u64,
     /// Records and marks written.
     pub writes: u64,
+    /// Snapshots that got their name.
+    pub snapshots: u64,
+    /// Snapshots that a start loaded.
+    pub loads: u64,
 }
 
 impl NodeCounters {
@@ -159,6 +169,8 @@ impl NodeCounters {
         self.segments += other.segments;
         self.full_disks += other.full_disks;
         self.writes += other.writes;
+        self.snapshots += other.snapshots;
+        self.loads += other.loads;
     }
 }
 
@@ -184,21 +196,37 @@ impl Node {
         if config.mutant != Some(Mutant::RecoveryFromCache) {
             disk.flush_all().map_err(StartFailure::DiskFailed)?;
         }
-        let mut builder = CoreBuilder::new(config.core(boot))
+        let builder = CoreBuilder::new(config.core(boot))
             .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?;
         let mut survivors = Survivors::default();
         let rules = Mutant::recovery_rules(config.mutant);
+        let mut loader = Loader {
+            disk,
+            builder,
+            named: Vec::new(),
+            failed: None,
+        };
         let recovered: Recovered =
             recover_with(&mut disk.reader(), &IDENTITY, SEAL, rules, &mut |event| {
                 survivors.on_event(&event);
-                builder.on_event(event);
+                loader.on_event(event);
             })
             .map_err(StartFailure::Refused)?;
+        let Loader {
+            builder,
+            named,
+            failed,
+            ..
+        } = loader;
+        if let Some(violation) = failed {
+            return Err(StartFailure::Violation(violation));
+        }
         let decision = recovered.decision;
         let buffers = config.log.new_buffers();
         let core = builder
             .build(Time(0), recovered, buffers, history)
             .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?;
+        disk.keep_snapshots(&named);
         let node = Node {
             core,
             effects: Effects::default(),
@@ -206,10 +234,14 @@ impl Node {
             started_at: now,
             ios: BTreeMap::new(),
             next_io: 0,
+            snapshot_jobs: VecDeque::new(),
             is_turn_scheduled: false,
             is_slice_scheduled: false,
             wake_at: None,
-            counters: NodeCounters::default(),
+            counters: NodeCounters {
+                loads: named.len() as u64,
+                ..NodeCounters::default()
+            },
         };
         let started = Started {
             survivors,
@@ -282,6 +314,7 @@ impl Node {
                 machine.disk.complete_remove(FileName::Segment(file));
                 self.step(now, Input::SegmentRemoved { file }, machine);
             }
+            NodeEvent::SnapshotDone => self.on_snapshot_done(now, machine),
             NodeEvent::Turn => self.is_turn_scheduled = false,
             NodeEvent::Slice => {
                 self.is_slice_scheduled = false;
@@ -418,6 +451,26 @@ impl Node {
                 machine.disk.begin_remove(FileName::Segment(file));
                 let delay_ns = machine.disk.draw_latency_ns();
                 machine.schedule(delay_ns, NodeEvent::Removed(file));
+            }
+            Effect::WriteSnapshot {
+                ticket,
+                snapshot,
+                offset,
+                bytes,
+            } => {
+                let offset = usize::try_from(offset).expect("a small file");
+                let deed = SnapshotDeed::Write {
+                    snapshot,
+                    offset,
+                    bytes,
+                };
+                self.add_snapshot_job((ticket, deed), machine);
+            }
+            Effect::FinishSnapshot {
+                ticket, snapshot, ..
+            } => self.add_snapshot_job((ticket, SnapshotDeed::Finish { snapshot }), machine),
+            Effect::RemoveSnapshot { ticket, snapshot } => {
+                self.add_snapshot_job((ticket, SnapshotDeed::Remove { snapshot }), machine);
             }
             Effect::Reply {
                 connection,

@@ -184,6 +184,11 @@ impl fmt::Display for Summary {
             "{} inputs, {} writes of the log, {} short writes, {} segments prepared",
             total.node.inputs, total.node.writes, total.node.short_writes, total.node.segments
         )?;
+        writeln!(
+            formatter,
+            "{} snapshots taken, {} loaded; {} mutations refused by the budget",
+            total.node.snapshots, total.node.loads, total.tally.refused_by_budget
+        )?;
         write!(formatter, "{reuse}")
     }
 }

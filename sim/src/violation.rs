@@ -137,6 +137,24 @@ pub enum Violation {
         /// Why.
         cause: String,
     },
+    /// A snapshot that the log names cannot be loaded.
+    #[error("a snapshot cannot be loaded: {cause}")]
+    SnapshotRefused {
+        /// Why.
+        cause: String,
+    },
+    /// A snapshot covers what is not in the log.
+    #[error(
+        "the log of replica {replica} names a snapshot at {index}, and nothing behind {durable} was durable"
+    )]
+    SnapshotInvented {
+        /// The replica.
+        replica: ReplicaId,
+        /// Where the snapshot is said to be.
+        index: LogIndex,
+        /// The last entry that was durable.
+        durable: LogIndex,
+    },
     /// A recovered log is no prefix of what was written, or lacks something durable.
     #[error(
         "what a log recovers to is what it was after none of the parts {durable}..={staged}, of which the first is durable"

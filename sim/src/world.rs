@@ -139,6 +139,7 @@ impl World {
         DiskFaults {
             io_error_per_mille: 0,
             short_write_per_mille: 0,
+            snapshot_error_per_mille: 0,
             ..self.plan.faults
         }
     }

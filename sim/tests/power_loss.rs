@@ -26,6 +26,9 @@ fn no_promise_is_broken_in_a_few_hundred_crashes() {
     assert!(total.states_compared >= 300, "{summary}");
     assert!(total.tally.audits >= 10, "{summary}");
     assert!(summary.reuse.reused_files >= 100, "{summary}");
+    assert!(total.node.snapshots >= 100, "{summary}");
+    assert!(total.node.loads >= 100, "{summary}");
+    assert!(total.tally.refused_by_budget >= 100, "{summary}");
     assert!(
         total.tally.acknowledged >= 10_000 && total.tally.unknown >= 1_000,
         "{summary}"

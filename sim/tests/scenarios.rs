@@ -167,11 +167,15 @@ fn a_full_disk_refuses_writes_answers_reads_and_goes_on_when_there_is_space() {
 }
 
 #[test]
-fn a_log_without_budget_refuses_writes_by_name_and_answers_reads() {
-    let mut story = Story::begin(config(6), FAST);
+fn a_log_without_budget_refuses_writes_and_goes_on_when_snapshots_succeed_again() {
+    let mut config = config(6);
+    config.settings.snapshots.retry_ms = 50;
+    config.settings.snapshots.retry_ms_max = 100;
+    let mut story = Story::begin(config, FAST);
+    story.bench.disk.faults.snapshot_error_per_mille = 1_000;
     while story.tally().refused_by_budget == 0 {
         story.put(8_000);
-        assert!(story.run_ms(5));
+        assert!(story.run_ms(5), "a snapshot that fails stops nobody");
         assert!(story.puts < 1_000, "the budget is spent some time");
     }
     story.audit();
@@ -183,6 +187,19 @@ fn a_log_without_budget_refuses_writes_by_name_and_answers_reads() {
     story.run_ms(100);
     assert_eq!(story.tally().acknowledged, acknowledged);
     assert!(story.tally().refused_by_budget >= 2);
+    assert_eq!(story.bench.counters().snapshots, 0);
+    story.bench.disk.faults.snapshot_error_per_mille = 0;
+    story.run_ms(500);
+    for _ in 0..1_000 {
+        story.put(8_000);
+        story.run_ms(5);
+    }
+    let tally = story.tally();
+    assert!(tally.acknowledged > acknowledged + 900, "{tally:?}");
+    assert!(story.bench.counters().snapshots > 5);
+    story.bench.crash(CrashKind::PowerLoss);
+    story.start();
+    story.audit();
 }
 
 #[test]

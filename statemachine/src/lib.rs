@@ -18,6 +18,7 @@ mod detail;
 pub mod fuzz;
 mod generated;
 mod ids;
+pub mod measure;
 mod outcome;
 mod query;
 mod routing;

@@ -10,6 +10,7 @@ mod import;
 mod kept;
 mod key_map;
 mod key_walk;
+mod measured_tree;
 mod pins;
 mod read;
 mod record;
@@ -28,6 +29,7 @@ use history::History;
 pub use import::SnapshotImport;
 use kept::Kept;
 use key_map::KeyMap;
+pub(crate) use measured_tree::MeasuredTree;
 use pins::Pins;
 pub use pins::{Pin, PinLimits};
 pub use read::{Change, SliceEnd, SliceLimit};
@@ -123,7 +125,7 @@ struct Namespace {
 const RECLAIM_ENTRIES_PER_COMMAND: u64 = 16;
 
 /// Versions looked at at once when a range has passed them. More wait for [`StateMachine::reclaim`].
-const PASSED_VERSIONS_MAX: usize = 1024;
+const PASSED_VERSIONS_MAX: usize = 512;
 
 impl StateMachine {
     /// An empty shard.

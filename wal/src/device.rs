@@ -12,6 +12,7 @@
 //!
 //! * [`check_directory`], [`probe_io_uring`] and [`probe_flush_method`] say whether and how a directory can be used.
 //! * [`create_marks`], [`prepare_segment`], [`open_segment`], [`remove_segment`]: files. These block.
+//! * [`BackgroundFile`]: files beside the log, which are written without getting in its way. These block, too.
 //! * [`Ring`]: durable writes on the core's thread.
 //! * [`DirectorySource`]: what recovery reads.
 //! * [`BlockDeviceFlushes`]: how many flushes the device has seen, so that tools can check what a number claims.
@@ -19,6 +20,7 @@
 //! Two small files hold all unsafe code: `queue` (the ring's memory and buffers) and `system` (system calls that the
 //! standard library lacks).
 
+mod background_file;
 mod directory;
 mod error;
 mod fault;
@@ -31,10 +33,12 @@ mod queue;
 mod ring;
 mod ring_probe;
 mod source;
+mod space;
 mod system;
 #[cfg(test)]
 mod test_directory;
 
+pub use background_file::{BackgroundFile, remove_file};
 pub use directory::{
     DirectoryFacts, check_directory, mark_path, segment_number, segment_path, sync_directory,
 };
@@ -48,3 +52,5 @@ pub use pace::{Pace, PauseSwitch};
 pub use ring::{Completion, FlushMethod, Ring, RingOptions, RingStatus};
 pub use ring_probe::probe_io_uring;
 pub use source::DirectorySource;
+pub use space::{DiskReserve, FileSystemSpace};
+pub use system::raise_open_files_limit;

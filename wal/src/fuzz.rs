@@ -132,7 +132,9 @@ fn check_event(event: &ReplayEvent<'_>) {
         ReplayEvent::Snapshot {
             index, last_index, ..
         } => assert!(index <= last_index),
-        ReplayEvent::Checkpoint { .. } | ReplayEvent::Tombstone { .. } => {}
+        ReplayEvent::Checkpoint { .. }
+        | ReplayEvent::Snapshots { .. }
+        | ReplayEvent::Tombstone { .. } => {}
     }
 }
 

@@ -38,5 +38,7 @@ pub use log::{
     Holder, Log, LogEffect, LogOptions, LogOptionsError, LogSpace, LogStart, LogStatus, SegmentFile,
 };
 pub use part::{Entry, EntryKind, HardState, Part, PartBody, Position};
-pub use recovery::{Recovered, RecoveryError, ReplayEvent, SegmentSource, recover};
+pub use recovery::{
+    Recovered, RecoveredSnapshot, RecoveryError, ReplayEvent, SegmentSource, recover,
+};
 pub use replica::SnapshotPoint;

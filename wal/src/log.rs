@@ -32,6 +32,9 @@ pub use segments::SegmentFile;
 use segments::Segments;
 pub(crate) use segments::{Segment, SegmentsStart};
 
+/// On a disk that is nearly full, a log of so many segments should release some.
+const LIVE_SEGMENTS_MANY: usize = 4;
+
 /// Where a log begins: what recovery found, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogStart {
@@ -52,6 +55,8 @@ struct InFlight {
     sequence: RecordSequence,
     oldest_live_segment: SegmentSequence,
     completes: Option<Position>,
+    /// What its watermark says is durable.
+    covers: Position,
     changes: Vec<Change>,
     is_written: bool,
 }
@@ -88,6 +93,8 @@ pub struct Log {
     previous_digest: u64,
     watermark: RecordSequence,
     durable_position: Position,
+    /// What a durable record or mark says is durable.
+    covered_position: Position,
     is_stalled: bool,
     durable_writes: u64,
     record_bytes: u64,
@@ -150,6 +157,7 @@ impl Log {
             previous_digest: start.last_digest,
             watermark: start.last_sequence,
             durable_position: Position(0),
+            covered_position: Position(0),
             is_stalled: false,
             durable_writes: 0,
             record_bytes: 0,
@@ -259,6 +267,7 @@ impl Log {
     /// The mark with this ticket is durable.
     pub fn on_mark_written(&mut self, ticket: Ticket, buffer: LogBuffer) {
         let mark = self.marks.on_written(ticket, buffer);
+        self.covered_position = self.covered_position.max(mark.covers);
         self.segments.on_oldest_named(mark.oldest_live_segment);
     }
 
@@ -284,6 +293,13 @@ impl Log {
     #[must_use]
     pub fn durable_position(&self) -> Position {
         self.durable_position
+    }
+
+    /// Everything staged up to this position is not only durable: a later record or a mark says so, and no damage to
+    /// one record makes a recovery forget it. What a part replaces outside the log is kept until then.
+    #[must_use]
+    pub fn covered_position(&self) -> Position {
+        self.covered_position
     }
 
     /// Whether the cut of the recovery is durable. Until then nothing may be answered.
@@ -336,14 +352,36 @@ impl Log {
                 used_bytes,
             };
         }
-        // The last spare belongs to the next start: it must begin a segment before it answers anything, and the disk
-        // may be full by then. Who wants a single spare has none to reserve.
-        let reserved_spares = usize::from(self.options.spare_segments > 1);
-        let is_spare_missing = self.segments.spare_count() <= reserved_spares;
+        let is_spare_missing = self.segments.spare_count() <= self.reserved_spares();
         if is_spare_missing && remaining_bytes < self.options.segment_bytes / 4 {
             return LogSpace::SpareMissing { remaining_bytes };
         }
         LogSpace::Ok
+    }
+
+    /// Whether what gives space back, a delete or a compaction, still fits where [`Log::space`] refuses the rest: there
+    /// would be no way out of a full disk otherwise. The last part of the segment belongs to raft and to the record of
+    /// the snapshot that releases others.
+    #[must_use]
+    pub fn has_room_to_free(&self) -> bool {
+        self.segments.remaining_bytes() >= self.options.segment_bytes / 16
+    }
+
+    /// Whether releasing segments would help a disk that is nearly full: because the log holds more of them than it
+    /// needs to go on, or because it soon needs one and has none but the last.
+    #[must_use]
+    pub fn can_relieve_disk(&self) -> bool {
+        let is_spare_short = self.segments.spare_count() <= self.reserved_spares()
+            && self.segments.remaining_bytes() < self.options.segment_bytes / 2;
+        self.segments.live_count() >= LIVE_SEGMENTS_MANY
+            || (is_spare_short && self.segments.live_count() > 1)
+    }
+
+    /// Whether so much of the budget is in use that the oldest segment should be released: those whom
+    /// [`Log::oldest_holders`] names should take a snapshot, or write again what they hold there.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.segments.is_short()
     }
 
     /// Whose entries keep the oldest segment alive. Empty when it is the one being written.
@@ -406,7 +444,14 @@ impl Log {
             );
             self.durable_position = position;
         }
+        self.covered_position = self.covered_position.max(record.covers);
         self.segments.on_oldest_named(record.oldest_live_segment);
+    }
+
+    /// The last spare belongs to the next start: it must begin a segment before it answers anything, and the disk may
+    /// be full by then. Who wants a single spare has none to reserve.
+    fn reserved_spares(&self) -> usize {
+        usize::from(self.options.spare_segments > 1)
     }
 
     fn start_mark(&mut self) -> Option<LogEffect> {
@@ -415,7 +460,8 @@ impl Log {
             self.marks.set_due();
         }
         let ticket = self.next_ticket;
-        let (slot, buffer) = self.marks.start(ticket, |generation| Mark {
+        let covers = self.durable_position;
+        let (slot, buffer) = self.marks.start(ticket, covers, |generation| Mark {
             identity: self.options.identity,
             generation,
             watermark: self.watermark,

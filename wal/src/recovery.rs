@@ -5,7 +5,8 @@
 //!
 //! 1. [`scan`](self): every block boundary of every file is tried for a record, valid or not, needed or not.
 //! 2. Decide: which records survive, by the lettered table on [`Decision`].
-//! 3. Replay: the surviving records are read again, in order, and handed out as [`ReplayEvent`]s.
+//! 3. Replay: the newest snapshot of each replica is told first; then the surviving records are read again, in order,
+//!    and handed out as [`ReplayEvent`]s.
 //!
 //! The bytes are read twice so that no more than one segment is ever in memory.
 
@@ -14,6 +15,7 @@ mod decision;
 mod replay;
 mod rules;
 mod scan;
+mod snapshots;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -82,9 +84,30 @@ pub struct RecoveredReplica {
     pub snapshot: SnapshotPoint,
 }
 
+/// Where the log says that a replica's newest snapshot stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredSnapshot {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Its shard.
+    pub shard: ShardId,
+    /// The snapshot.
+    pub snapshot: SnapshotPoint,
+}
+
 /// What a surviving record holds, in the order of the log.
+///
+/// [`ReplayEvent::Snapshots`] comes first, once. A reader loads those snapshots and passes over every entry that one of
+/// them covers: such entries may come, because the log keeps what is in a segment as long as anything in it is needed.
+/// What comes above a snapshot is complete in the end, yet not in order: what stood in a released segment comes with
+/// the [`ReplayEvent::Rewrite`] that took it out of there.
 #[derive(Debug)]
 pub enum ReplayEvent<'a> {
+    /// The newest snapshot of each replica that has one, lowest replica first.
+    Snapshots {
+        /// The snapshots.
+        snapshots: &'a [RecoveredSnapshot],
+    },
     /// The first record of a segment. That of the oldest segment tells of replicas whose records are gone.
     Checkpoint {
         /// The segment that it begins.
@@ -402,6 +425,10 @@ fn recover_by<S: SegmentSource>(
         return Err(RecoveryError::Corrupt { findings });
     }
     let torn = attribution::torn_tail(source, &scan, &plan).map_err(RecoveryError::Source)?;
+    let snapshots = snapshots::newest(source, &scan, &plan).map_err(RecoveryError::Source)?;
+    on_event(ReplayEvent::Snapshots {
+        snapshots: &snapshots,
+    });
     let replayed = replay::replay(source, &scan, &plan, on_event)?;
     let replicas = replayed.recovered_replicas();
     Ok(Recovered {

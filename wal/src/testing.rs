@@ -6,7 +6,10 @@ use std::convert::Infallible;
 use bytes::Bytes;
 
 use crate::format::{BLOCK_BYTES, MarkSlot};
-use crate::recovery::{MarkBlocks, Recovered, RecoveryError, ReplayEvent, SegmentSource, recover};
+use crate::recovery::{
+    Entries, MarkBlocks, Recovered, RecoveredSnapshot, RecoveryError, ReplayEvent, SegmentSource,
+    recover,
+};
 use crate::{
     ClusterId, CoreId, Entry, EntryKind, FileNumber, HardState, Identity, Log, LogBuffer,
     LogEffect, LogIndex, LogOptions, LogStart, NodeId, Part, PartBody, Position, ReplicaId,
@@ -88,9 +91,12 @@ impl Disk {
 
     pub(crate) fn replay(&self) -> Result<(Recovered, Model), RecoveryError<Infallible>> {
         let mut model = Model::default();
+        let mut loader = Loader::default();
         let recovered = recover(&mut self.clone(), &IDENTITY, SEAL, &mut |event| {
-            model.on_event(&event)
+            model.on_event(&event);
+            loader.on_event(&event);
         })?;
+        loader.check(&recovered, &model);
         Ok((recovered, model))
     }
 }
@@ -295,6 +301,9 @@ impl Model {
                 (first.0..).zip(owned).collect()
             };
         match event {
+            ReplayEvent::Snapshots { .. } => {
+                assert!(self.replicas.is_empty(), "snapshots come first");
+            }
             ReplayEvent::Checkpoint { replicas, .. } => {
                 for known in *replicas {
                     let replica = self.replicas.entry(known.replica).or_default();
@@ -359,6 +368,99 @@ impl Model {
                 self.replicas.remove(replica);
             }
         }
+    }
+}
+
+/// A reader that begins with the snapshots it is told of first and keeps nothing that they cover: what a server does.
+#[derive(Debug, Default)]
+struct Loader {
+    snapshots: Vec<RecoveredSnapshot>,
+    is_told: bool,
+    entries: BTreeMap<ReplicaId, BTreeMap<u64, (Term, Bytes)>>,
+}
+
+impl Loader {
+    fn on_event(&mut self, event: &ReplayEvent<'_>) {
+        assert_eq!(
+            matches!(event, ReplayEvent::Snapshots { .. }),
+            !std::mem::replace(&mut self.is_told, true),
+            "snapshots come first, once"
+        );
+        match event {
+            ReplayEvent::Snapshots { snapshots } => self.snapshots = snapshots.to_vec(),
+            ReplayEvent::Checkpoint { .. } => {}
+            ReplayEvent::Append {
+                replica,
+                first_index,
+                entries,
+                ..
+            } => {
+                if entries.len() > 0 {
+                    let known = self.entries.entry(*replica).or_default();
+                    known.split_off(&first_index.0);
+                }
+                self.keep(*replica, *first_index, entries);
+            }
+            ReplayEvent::Rewrite {
+                replica,
+                first_index,
+                entries,
+                ..
+            } => self.keep(*replica, *first_index, entries),
+            ReplayEvent::Snapshot {
+                replica,
+                first_index,
+                last_index,
+                ..
+            } => {
+                let known = self.entries.entry(*replica).or_default();
+                known.retain(|&index, _| first_index.0 <= index && index <= last_index.0);
+            }
+            ReplayEvent::Tombstone { replica, .. } => {
+                self.entries.remove(replica);
+            }
+        }
+    }
+
+    fn keep(&mut self, replica: ReplicaId, first: LogIndex, entries: &Entries<'_>) {
+        let snapshot_index = self.snapshot_index(replica);
+        let known = self.entries.entry(replica).or_default();
+        for (index, entry) in (first.0..).zip(entries.clone()) {
+            if index > snapshot_index {
+                let kept = (entry.term, Bytes::copy_from_slice(entry.data));
+                known.insert(index, kept);
+            }
+        }
+    }
+
+    fn snapshot_index(&self, replica: ReplicaId) -> u64 {
+        let of_replica = |snapshot: &&RecoveredSnapshot| snapshot.replica == replica;
+        let snapshot = self.snapshots.iter().find(of_replica);
+        snapshot.map_or(0, |snapshot| snapshot.snapshot.index.0)
+    }
+
+    /// It was told the snapshots that recovery ends with, and holds every entry above them.
+    fn check(&self, recovered: &Recovered, model: &Model) {
+        let mut snapshots = self.snapshots.iter();
+        for replica in &recovered.replicas {
+            if replica.snapshot.index.0 > 0 {
+                let told = snapshots.next().expect("every snapshot is told");
+                assert_eq!(
+                    (told.replica, told.shard, &told.snapshot),
+                    (replica.replica, replica.shard, &replica.snapshot)
+                );
+            }
+            let held = self.entries.get(&replica.replica);
+            let held: Vec<u64> = held.into_iter().flat_map(BTreeMap::keys).copied().collect();
+            let needed = replica.snapshot.index.0 + 1..=replica.last_index.0;
+            assert!(held.iter().copied().eq(needed), "{held:?} of {replica:?}");
+            let entries = &model.replicas[&replica.replica].entries;
+            for (index, (term, data)) in self.entries.get(&replica.replica).into_iter().flatten() {
+                let expected = &entries[index];
+                assert_eq!((*term, data), (expected.term, &expected.data));
+            }
+        }
+        assert_eq!(snapshots.next(), None, "a replica that is gone has none");
     }
 }
 

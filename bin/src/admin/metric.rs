@@ -178,7 +178,7 @@ const fn named(
 
 /// Of each core, by the names that `metastore status` has for them.
 #[rustfmt::skip]
-pub(super) static COUNTERS: [CounterMetric; 11] = [
+pub(super) static COUNTERS: [CounterMetric; 41] = [
     named("turns", Counter, Things, "metastore_turns", "Turns of the core"),
     named("requests", Counter, Things, "metastore_requests", "Requests of the connections of the core"),
     named("forwarded", Counter, Things, "metastore_requests_forwarded", "Requests handed to the core that holds the shard"),
@@ -189,7 +189,37 @@ pub(super) static COUNTERS: [CounterMetric; 11] = [
     named("gathers_open", Gauge, Things, "metastore_batches_waiting", "Batches whose answers are being gathered"),
     named("ranges_open", Gauge, Things, "metastore_ranges_open", "Ranges of connections of the core"),
     named("range_parts_open", Gauge, Things, "metastore_range_parts_open", "Parts of ranges that replicas of the core hold open"),
+    named("range_deletes_open", Gauge, Things, "metastore_range_deletes_open", "Deletions of ranges that the core carries from shard to shard"),
     named("command_bytes_waiting", Gauge, Bytes, "metastore_commands_waiting", "Bytes of commands that are accepted and not applied"),
+    named("snapshots", Counter, Things, "metastore_snapshots", "Snapshots taken by the replicas of the core"),
+    named("snapshot_bytes", Counter, Bytes, "metastore_snapshot_written", "Bytes of the files of those snapshots"),
+    named("snapshots_failed", Counter, Things, "metastore_snapshots_failed", "Snapshots that were given up, to be tried again"),
+    named("rewrites", Counter, Things, "metastore_wal_rewrites", "How often entries were written again, so that the oldest segment could be released"),
+    named("disk_free_bytes", Gauge, Bytes, "metastore_disk_free", "What is free on the disk of the data"),
+    named("admission_refused", Counter, Things, "metastore_admission_refused", "Requests refused for want of memory, or because the log is behind"),
+    named("admission_refusing", Gauge, Things, "metastore_admission_refusing", "1 while connections have quotas because the log is behind"),
+    named("connections_opened", Counter, Things, "metastore_connections_opened", "Connections that were accepted"),
+    named("connections_refused", Counter, Things, "metastore_connections_refused", "Connections that were turned away because there were too many"),
+    named("connections_timed_out", Counter, Things, "metastore_connections_timed_out", "Connections closed because a frame, a hello or a closing took too long"),
+    named("connections_unread", Counter, Things, "metastore_connections_unread", "Connections closed because their clients did not take their answers"),
+    named("accept_failures", Counter, Things, "metastore_accept_failures", "Attempts to accept a connection that failed for want of descriptors or memory"),
+    named("memory_state_bytes", Gauge, Bytes, "metastore_memory_state", "Memory of keys and values, by its account"),
+    named("memory_history_bytes", Gauge, Bytes, "metastore_memory_history", "Memory of older versions, by its account"),
+    named("memory_tail_bytes", Gauge, Bytes, "metastore_memory_tail", "Memory of log entries that raft may ask for, by its account"),
+    named("memory_open_batches_bytes", Gauge, Bytes, "metastore_memory_open_batches", "Memory of commands that are not proposed, by its account"),
+    named("memory_reads_bytes", Gauge, Bytes, "metastore_memory_reads", "Memory of reads that wait, by its account"),
+    named("memory_replies_bytes", Gauge, Bytes, "metastore_memory_replies", "Memory of answers that are put together, by its account"),
+    named("memory_mesh_bytes", Gauge, Bytes, "metastore_memory_mesh", "Memory of messages to other cores, by its account"),
+    named("memory_inbound_bytes", Gauge, Bytes, "metastore_memory_inbound", "Memory of unfinished frames, by its account"),
+    named("memory_outbound_bytes", Gauge, Bytes, "metastore_memory_outbound", "Memory of answers that wait for their sockets, by its account"),
+    named("memory_connections_bytes", Gauge, Bytes, "metastore_memory_connections", "Memory of idle connections, by its account"),
+    named("memory_log_bytes", Gauge, Bytes, "metastore_memory_log", "Memory of buffers of the log, by its account"),
+    named("memory_snapshot_bytes", Gauge, Bytes, "metastore_memory_snapshot", "Memory of snapshots under way, by its account"),
+    named("memory_watch_bytes", Gauge, Bytes, "metastore_memory_watch", "Memory of events that wait for watchers, by its account"),
+    named("memory_node_budget_bytes", Gauge, Bytes, "metastore_memory_node_budget", "Memory that the node may use"),
+    named("memory_node_granted_bytes", Gauge, Bytes, "metastore_memory_node_granted", "What all cores of the node have taken of it, in steps of 1 MiB"),
+    named("memory_node_state_bytes", Gauge, Bytes, "metastore_memory_node_state", "Memory of keys and values of all cores of the node"),
+    named("memory_node_state_bytes_max", Gauge, Bytes, "metastore_memory_node_state_max", "What keys and values of the node may take"),
 ];
 
 /// Of each replica.

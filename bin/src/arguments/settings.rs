@@ -38,6 +38,12 @@ pub(crate) struct SettingArguments {
     /// How large the log of one core may become, as in 8GiB [default: 8GiB]
     #[arg(long, value_name = "SIZE")]
     wal_budget: Option<String>,
+    /// How much memory the node may use, as in 4GiB [default: half of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<String>,
+    /// How many connections each core takes [default: 16384, or what RLIMIT_NOFILE allows]
+    #[arg(long, value_name = "N")]
+    connections_max: Option<String>,
     /// How writes are made durable, dsync or write-then-sync [default: measured when the data is formatted]
     #[arg(long, value_name = "METHOD")]
     flush: Option<String>,
@@ -99,6 +105,12 @@ impl SettingArguments {
             ("cpus", "--cpus", &self.cpus),
             ("wal.segment_bytes", "--segment-bytes", &self.segment_bytes),
             ("wal.budget", "--wal-budget", &self.wal_budget),
+            ("memory.budget", "--memory-budget", &self.memory_budget),
+            (
+                "limits.connections",
+                "--connections-max",
+                &self.connections_max,
+            ),
             ("wal.flush", "--flush", &self.flush),
             ("admin.listen", "--admin", &self.admin),
             ("log.level", "--log-level", &self.log_level),

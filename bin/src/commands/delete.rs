@@ -1,17 +1,29 @@
-//! `metastore delete`: remove a key.
+//! `metastore delete`: remove a key, or every key with a prefix.
 
 use std::io::Write;
 
-use metastore_statemachine::{NamespaceId, OutcomeCode};
+use metastore_net::blocking::OwnedDetail;
+use metastore_statemachine::{KeyRange, NamespaceId, OutcomeCode};
 use serde_json::json;
 
 use super::text::Escaped;
 use super::{CommandError, Exit, client, json, tell};
 use crate::arguments::{DeleteArguments, Format};
 
-/// Prints the revision of the removal.
+/// Prints the revision of the removal, or how many keys were removed.
 pub(super) fn run(arguments: &DeleteArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
-    let key = arguments.key.as_bytes();
+    match (&arguments.key, &arguments.prefix) {
+        (Some(key), _) => delete_key(arguments, key.as_bytes(), out),
+        (None, Some(prefix)) => delete_range(arguments, prefix.as_bytes(), out),
+        (None, None) => unreachable!("the command line has one of them"),
+    }
+}
+
+fn delete_key(
+    arguments: &DeleteArguments,
+    key: &[u8],
+    out: &mut dyn Write,
+) -> Result<Exit, CommandError> {
     let outcome = client::connect(&arguments.client)?.delete(NamespaceId::DEFAULT, key)?;
     let is_done = outcome.code == OutcomeCode::Done;
     if arguments.client.format() == Format::Json {
@@ -25,4 +37,32 @@ pub(super) fn run(arguments: &DeleteArguments, out: &mut dyn Write) -> Result<Ex
     }
     tell(&format_args!("no such key: {}", Escaped(key)));
     Ok(Exit::Negative)
+}
+
+fn delete_range(
+    arguments: &DeleteArguments,
+    prefix: &[u8],
+    out: &mut dyn Write,
+) -> Result<Exit, CommandError> {
+    let range = if arguments.children {
+        KeyRange::children(prefix, b'/')
+    } else {
+        KeyRange::subtree(prefix)
+    };
+    let outcome = client::connect(&arguments.client)?.delete_range(NamespaceId::DEFAULT, range)?;
+    let deleted = outcome.number.unwrap_or(0);
+    if arguments.client.format() == Format::Json {
+        let shards = match &outcome.detail {
+            Some(OwnedDetail::ShardRevisions(revisions)) => revisions.as_slice(),
+            _ => &[],
+        };
+        let revisions: Vec<_> = shards
+            .iter()
+            .map(|place| json!({ "shard": place.shard, "revision": place.revision.0 }))
+            .collect();
+        json::print(out, &json!({ "deleted": deleted, "revisions": revisions }))?;
+    } else {
+        writeln!(out, "{deleted}").map_err(CommandError::Output)?;
+    }
+    Ok(Exit::Done)
 }

@@ -8,6 +8,7 @@ use metastore_net::{ErrorCode, Happened, WireError};
 use super::Exit;
 use super::import_tree::TreeError;
 use super::snapshot::SnapshotFileError;
+use super::txn::TxnFileError;
 use super::wal::WalError;
 use crate::config::ConfigErrors;
 use crate::node::StartError;
@@ -30,6 +31,9 @@ pub(crate) enum CommandError {
     /// The tree cannot be imported or compared.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// The document of a transaction cannot be used.
+    #[error(transparent)]
+    Txn(#[from] TxnFileError),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
@@ -47,6 +51,7 @@ impl CommandError {
             CommandError::Wal(error) => error.exit(),
             CommandError::Snapshot(error) => error.exit(),
             CommandError::Tree(error) => error.exit(),
+            CommandError::Txn(_) => Exit::Usage,
             CommandError::Config(_) => Exit::Usage,
             CommandError::Start(error) => exit_of_start(error),
         }

@@ -3,6 +3,7 @@
 
 mod add;
 mod client;
+mod compact;
 mod config;
 mod count;
 mod delete;
@@ -20,6 +21,7 @@ mod status;
 mod status_json;
 mod table;
 mod text;
+pub(crate) mod txn;
 mod wal;
 
 use std::io::{self, BufWriter, Write};
@@ -55,6 +57,7 @@ pub(crate) fn run(command: &Command) -> Exit {
         | CommandError::Wal(_)
         | CommandError::Snapshot(_)
         | CommandError::Tree(_)
+        | CommandError::Txn(_)
         | CommandError::Config(_)
         | CommandError::Start(_) => error.exit(),
     }
@@ -64,9 +67,12 @@ pub(crate) fn run(command: &Command) -> Exit {
 /// `head`; a change may have been made, and a comparison that was not finished found nothing out.
 fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
     match command {
-        Command::Put(_) | Command::Delete(_) | Command::Add(_) | Command::Format(_) => {
-            Exit::OutcomeUnknown
-        }
+        Command::Put(_)
+        | Command::Delete(_)
+        | Command::Add(_)
+        | Command::Txn(_)
+        | Command::Compact(_)
+        | Command::Format(_) => Exit::OutcomeUnknown,
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
         Command::Get(_)
         | Command::List(_)
@@ -99,6 +105,8 @@ fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> 
         Command::Get(arguments) => get::run(arguments, out),
         Command::Delete(arguments) => delete::run(arguments, out),
         Command::Add(arguments) => add::run(arguments, out),
+        Command::Txn(arguments) => txn::run(arguments, out),
+        Command::Compact(arguments) => compact::run(arguments, out),
         Command::List(arguments) => list::run(arguments, out),
         Command::Count(arguments) => count::run(arguments, out),
         Command::Status(arguments) => status::run(arguments, out),

@@ -33,13 +33,22 @@ pub(crate) enum Key {
     RaftMaxSizePerMsg,
     RaftMaxUncommittedSize,
     RaftMaxCommittedSizePerReady,
+    SnapshotLogBytes,
+    SnapshotCount,
+    SnapshotInterval,
+    SnapshotRateLimit,
+    DiskLow,
     HistoryMaxRevisions,
     HistoryMaxAge,
     HistoryMaxBytes,
+    MemoryBudget,
+    AdmissionTarget,
+    AdmissionInterval,
     LimitsConnections,
     LimitsCommandsInFlight,
     LimitsHandshakeTimeout,
-    LimitsIdleTimeout,
+    LimitsFrameTimeout,
+    LimitsUnreadTimeout,
     LimitsOutboundBytes,
     LimitsOutboundBytesClose,
     LimitsDeadlineDefault,
@@ -48,6 +57,7 @@ pub(crate) enum Key {
     LimitsRanges,
     LimitsRangesPerConnection,
     LimitsBatchesWaiting,
+    LimitsRangeDeletes,
     AdminListen,
     LogLevel,
     LogFormat,
@@ -86,7 +96,7 @@ impl Key {
 }
 
 /// Why a name that the design knows is refused; a name that ends in a dot stands for all keys of a section.
-pub(super) const NOT_BUILT: [(&str, &str); 11] = [
+pub(super) const NOT_BUILT: [(&str, &str); 10] = [
     (
         "wal.poll_us",
         "a completed write wakes its core; polling for it is not built",
@@ -102,11 +112,13 @@ pub(super) const NOT_BUILT: [(&str, &str); 11] = [
     ("raft.pre_vote", "it is always on"),
     ("raft.check_quorum", "it is always on"),
     ("peers.", "this version is one node"),
-    ("snapshot.", "this version has no snapshots"),
-    ("memory.", "this version has no memory budget"),
     (
-        "disk.",
-        "this version has no thresholds of free space: a full disk refuses writes until there is room",
+        "snapshot.catchup_bytes",
+        "it needs other nodes, and this version is one node",
+    ),
+    (
+        "snapshot.chunk_bytes",
+        "the chunks of a snapshot are part of its format",
     ),
     (
         "limits.key_bytes",
@@ -171,7 +183,7 @@ impl KeySpec {
 }
 
 /// Every key, in the order of [`Key`], which is that of the example.
-pub(crate) const KEYS: [KeySpec; 43] = [
+pub(crate) const KEYS: [KeySpec; 53] = [
     spec(
         Key::Data,
         "data",
@@ -354,6 +366,44 @@ pub(crate) const KEYS: [KeySpec; 43] = [
         "Bytes of committed entries that are applied in one step.",
     ),
     spec(
+        Key::SnapshotLogBytes,
+        "snapshot.log_bytes",
+        size(4 * KIB, 1 << 50),
+        "1GiB",
+        "How much log a shard writes before its state goes to a snapshot, behind which the log is released; and at least 4 times its last snapshot. A log that nears its budget asks for snapshots earlier.",
+    ),
+    spec(
+        Key::SnapshotCount,
+        "snapshot.count",
+        count(1, u64::MAX / 2),
+        "off",
+        "Entries that a shard commits before its next snapshot.",
+    )
+    .or_off(),
+    spec(
+        Key::SnapshotInterval,
+        "snapshot.interval",
+        duration(SECOND, 24 * 365 * HOUR),
+        "off",
+        "The time after a snapshot at which the shard takes the next, if anything has changed.",
+    )
+    .or_off(),
+    spec(
+        Key::SnapshotRateLimit,
+        "snapshot.rate_limit",
+        size(MIB, 1 << 50),
+        "128MiB",
+        "Bytes a second that the snapshots of one core write at most, so that the disk is left to the log.",
+    ),
+    spec(
+        Key::DiskLow,
+        "disk.low",
+        size(0, 1 << 50),
+        "auto",
+        "What must be free on the disk of the data. With less only deletes and compaction are taken, and the log is released as far as it can be; writes go on by themselves once a quarter more than this is free. By default a twentieth of the disk, at most 1GiB.",
+    )
+    .or_auto(),
+    spec(
         Key::HistoryMaxRevisions,
         "history.max_revisions",
         count(1, 1_000_000_000),
@@ -375,12 +425,35 @@ pub(crate) const KEYS: [KeySpec; 43] = [
         "Memory that the history of a shard may take. Fixed when the data is formatted.",
     ),
     spec(
+        Key::MemoryBudget,
+        "memory.budget",
+        size(64 * MIB, 64 * 1024 * GIB),
+        "auto",
+        "Memory that the node may use. Beyond it work is refused; deletes pass. At least twice the history of all shards and 64 MiB a core. auto: half of the machine's.",
+    )
+    .or_auto(),
+    spec(
+        Key::AdmissionTarget,
+        "admission.target",
+        duration(5, 10 * SECOND),
+        "100ms",
+        "Commands that wait longer than this for the log, beyond the write under way, are overload when it is the shortest wait of two intervals.",
+    ),
+    spec(
+        Key::AdmissionInterval,
+        "admission.interval",
+        duration(10, 10 * SECOND),
+        "100ms",
+        "The time over which the shortest wait is taken, and for which connections have quotas in overload.",
+    ),
+    spec(
         Key::LimitsConnections,
         "limits.connections",
         count(1, 1_000_000),
-        "8192",
-        "Connections of a core at one time.",
-    ),
+        "auto",
+        "Connections of a core at one time. auto: 16384, or what the limit on open files allows.",
+    )
+    .or_auto(),
     spec(
         Key::LimitsCommandsInFlight,
         "limits.commands_in_flight",
@@ -392,15 +465,22 @@ pub(crate) const KEYS: [KeySpec; 43] = [
         Key::LimitsHandshakeTimeout,
         "limits.handshake_timeout",
         duration(100, HOUR),
-        "5s",
+        "10s",
         "Time from accepting a connection to its hello, and from our last word to the client's closing.",
     ),
     spec(
-        Key::LimitsIdleTimeout,
-        "limits.idle_timeout",
-        duration(SECOND, 24 * HOUR),
-        "10m",
-        "A connection on which nothing is under way and nothing arrives for this long is closed, and one whose client takes nothing of what waits for it for this long.",
+        Key::LimitsFrameTimeout,
+        "limits.frame_timeout",
+        duration(100, HOUR),
+        "30s",
+        "Time from the first byte of a frame to its last; an idle connection without an unfinished frame lives on.",
+    ),
+    spec(
+        Key::LimitsUnreadTimeout,
+        "limits.unread_timeout",
+        duration(100, HOUR),
+        "30s",
+        "A connection whose client takes nothing of what waits for it for this long is closed.",
     ),
     spec(
         Key::LimitsOutboundBytes,
@@ -457,6 +537,13 @@ pub(crate) const KEYS: [KeySpec; 43] = [
         count(1, 1_000_000),
         "16384",
         "Batches of a core whose answers are being gathered; beyond it they are answered Overloaded.",
+    ),
+    spec(
+        Key::LimitsRangeDeletes,
+        "limits.range_deletes",
+        count(1, 1_024),
+        "64",
+        "Deletions of ranges that a core carries from shard to shard at one time; beyond it they are answered Overloaded.",
     ),
     spec(
         Key::AdminListen,

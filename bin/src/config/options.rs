@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use metastore_engine::{BatchSettings, RaftSettings, Settings};
+use metastore_engine::{
+    AdmissionSettings, BatchSettings, RaftSettings, Settings, SnapshotSettings,
+};
 use metastore_net::server::ServerOptions;
 use metastore_net::{ConnectionLimits, ServerLimits};
 use metastore_wal::device::FlushMethod;
@@ -111,6 +113,8 @@ impl Configuration {
                     _ => FlushMethod::WriteThenSync,
                 }),
             },
+            disk_low_bytes: self.optional_number(Key::DiskLow),
+            snapshot_bytes_per_second_max: self.number(Key::SnapshotRateLimit),
             history: HistoryOptions {
                 revisions_max: self.demanded(Key::HistoryMaxRevisions),
                 age_ms_max: self.demanded(Key::HistoryMaxAge),
@@ -118,6 +122,10 @@ impl Configuration {
             },
             settings: self.settings(),
             server: self.server(),
+            memory_budget_bytes: self.optional_number(Key::MemoryBudget),
+            connections_max: self
+                .optional_number(Key::LimitsConnections)
+                .map(|number| usize::try_from(number).expect("a processor of 64 bits")),
             admin: self.admin_listen(),
             fault: None,
         }
@@ -151,12 +159,23 @@ impl Configuration {
                 committed_bytes_per_ready_max: self.number(Key::RaftMaxCommittedSizePerReady),
                 ..RaftSettings::default()
             },
+            admission: AdmissionSettings {
+                target_ms: self.number(Key::AdmissionTarget),
+                interval_ms: self.number(Key::AdmissionInterval),
+            },
+            snapshots: SnapshotSettings {
+                log_bytes_min: self.number(Key::SnapshotLogBytes),
+                entries: self.optional_number(Key::SnapshotCount),
+                interval_ms: self.optional_number(Key::SnapshotInterval),
+                ..SnapshotSettings::default()
+            },
             deadline_default_ms: self.number(Key::LimitsDeadlineDefault),
             deadline_max_ms: self.number(Key::LimitsDeadlineMax),
             reads_waiting_max: self.size(Key::LimitsReadsWaiting),
             ranges_max: self.size(Key::LimitsRanges),
             ranges_per_connection_max: self.size(Key::LimitsRangesPerConnection),
             gathers_max: self.size(Key::LimitsBatchesWaiting),
+            sweeps_max: self.size(Key::LimitsRangeDeletes),
             ..Settings::default()
         }
     }
@@ -164,7 +183,6 @@ impl Configuration {
     fn server(&self) -> ServerOptions {
         let commands = self.number(Key::LimitsCommandsInFlight);
         ServerOptions {
-            connections_max: self.size(Key::LimitsConnections),
             connection: ConnectionLimits {
                 announced: ServerLimits {
                     commands_in_flight: u32::try_from(commands).expect("it is bounded"),
@@ -172,9 +190,12 @@ impl Configuration {
                 },
                 outbound_bytes_max: self.size(Key::LimitsOutboundBytes),
                 outbound_bytes_close: self.size(Key::LimitsOutboundBytesClose),
+                ..ConnectionLimits::default()
             },
             handshake_timeout: self.duration(Key::LimitsHandshakeTimeout),
-            idle_timeout: self.duration(Key::LimitsIdleTimeout),
+            frame_timeout: self.duration(Key::LimitsFrameTimeout),
+            unread_timeout: self.duration(Key::LimitsUnreadTimeout),
+            ..ServerOptions::default()
         }
     }
 

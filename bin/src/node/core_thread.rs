@@ -1,14 +1,13 @@
 //! One core's thread, from its log to its last answer.
 
-use std::cell::RefCell;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use glommio::timer::Timer;
-use metastore_engine::{CoreBuilder, CoreConfig, LogHistory};
+use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, MemoryPool, MemoryShare, ShardId};
 use metastore_net::server::{self, ServerOptions};
 use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, RingOptions};
 use metastore_wal::recovery::{self, Recovered};
@@ -16,11 +15,13 @@ use metastore_wal::recovery::{self, Recovered};
 use super::StartError;
 use super::board::Board;
 use super::clock::Clock;
+use super::disk_space::DiskWatch;
 use super::driver::{Driver, DriverParts};
 use super::log_files::LogFiles;
 use super::mesh::{self, MeshEnds};
 use super::outgoing::MeshSender;
 use super::phase::{NodePhase, PHASE_POLL, Phase};
+use super::snapshot_files::{self, Replay};
 use super::stop::{self, StopOutcome};
 use super::wire::CoreFacts;
 use crate::log::raft_logger;
@@ -33,9 +34,12 @@ pub(crate) struct CoreSetup {
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
     pub(crate) fault: Option<Fault>,
+    pub(crate) memory: Arc<MemoryPool>,
+    pub(crate) snapshot_bytes_per_second_max: u64,
     pub(crate) server: ServerOptions,
     pub(crate) facts: CoreFacts,
     pub(crate) clock: Clock,
+    pub(crate) disk: DiskWatch,
     pub(crate) board: Board,
     pub(crate) mesh: Option<MeshEnds>,
     pub(crate) phase: NodePhase,
@@ -79,6 +83,7 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let listener = server::adopt_listener(listener);
     glommio::spawn_local(Rc::clone(&driver).drive_turns()).detach();
     glommio::spawn_local(Rc::clone(&driver).drive_log(wake)).detach();
+    glommio::spawn_local(Rc::clone(&driver).drive_snapshots()).detach();
     for (from, receiver) in receivers {
         glommio::spawn_local(mesh::drive(Rc::clone(&driver), from, receiver)).detach();
     }
@@ -112,8 +117,11 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         log_directory,
         flush_method,
         fault,
+        memory,
+        snapshot_bytes_per_second_max,
         facts,
         clock,
+        disk,
         ..
     } = setup;
     let core = config.identity.core.0;
@@ -124,16 +132,18 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
     };
     let log_options = config.log.clone();
     let identity = config.identity;
+    let shards: Vec<ShardId> = config.replicas.iter().map(|&(_, shard)| shard).collect();
     let mut source = DirectorySource::open(&log_directory)?;
     let builder = CoreBuilder::new(config)
         .map_err(|error| failed(error.to_string()))?
         .with_logger(raft_logger(core));
-    let builder = RefCell::new(builder);
+    let mut replay = Replay::new(&data, builder);
     let recovered = recovery::recover(&mut source, &identity, log_options.seal, &mut |event| {
-        builder.borrow_mut().on_event(event);
+        replay.on_event(event);
     })
     .map_err(|error| failed(error.to_string()))?;
     drop(source);
+    let (builder, snapshots) = replay.finish()?;
     let report = CoreReport {
         warning: describe_torn(&log_directory, &recovered),
     };
@@ -152,16 +162,21 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
     let mut ring = Ring::new(ring_options, &buffers)?;
     log_files.register(&mut ring)?;
     let core = builder
-        .into_inner()
         .build(clock.now(), recovered, buffers, history)
         .map_err(|error| failed(error.to_string()))?;
+    // Only now: a start that was refused has changed nothing.
+    snapshot_files::tidy(&data, &shards, &snapshots)?;
     let driver = Driver::new(DriverParts {
         core,
         ring,
         log_directory,
+        data: data.clone(),
+        snapshot_bytes_per_second_max,
         clock,
         facts,
+        disk,
         mesh,
+        memory: MemoryShare::new(memory),
     });
     Ok((Rc::new(driver), server::adopt_stream(wake), report))
 }

@@ -44,7 +44,14 @@ impl DataDirectory {
         }
         make_durable_directory(&path)?;
         let path = path.canonicalize().map_err(failed(&options.data))?;
-        device::check_directory(&path)?;
+        match device::check_directory(&path) {
+            // The store was formatted here, so the directory will do; on a full disk it starts all the same, to serve
+            // reads and deletes.
+            Err(error) if error.is_no_space() && NodeFile::read(&path)?.is_some() => {}
+            checked => {
+                checked?;
+            }
+        }
         if NodeFile::read(&path)?.is_none() {
             refuse_strange(&path)?;
         }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use glommio::net::UnixStream;
 use glommio::timer::Timer;
 use metastore_engine::{
-    ConnectionId, Core, CoreId, Effect, Effects, Input, MeshBatch, RequestId as EngineRequestId,
-    Time,
+    Account, ConnectionId, Core, CoreId, Effect, Effects, Input, LoadRoom, MemoryShare, MeshBatch,
+    RequestId as EngineRequestId, SnapshotFailed, SnapshotId, SnapshotTicket, Time,
 };
 use metastore_net::server::{self, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
@@ -22,9 +22,12 @@ use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseS
 
 use super::board::{Board, CoreNumbers, PUBLISH_INTERVAL};
 use super::clock::Clock;
+use super::disk_space::DiskWatch;
 use super::event::Event;
 use super::halt::{halt, halt_for};
+use super::memory::{CONNECTION_BYTES, CoreMemory};
 use super::outgoing::{MeshSender, Outgoing};
+use super::snapshot_writer::{JobEnd, SnapshotJob, SnapshotWork, SnapshotWriter};
 use super::wire::{self, CoreFacts, DriverCounts};
 use crate::log;
 
@@ -41,9 +44,15 @@ pub(crate) struct DriverParts {
     pub(crate) core: Core,
     pub(crate) ring: Ring,
     pub(crate) log_directory: PathBuf,
+    /// Where the shards have their directories.
+    pub(crate) data: PathBuf,
+    /// Snapshots are written no faster than this.
+    pub(crate) snapshot_bytes_per_second_max: u64,
     pub(crate) clock: Clock,
     pub(crate) facts: CoreFacts,
+    pub(crate) disk: DiskWatch,
     pub(crate) mesh: Option<Box<dyn MeshSender>>,
+    pub(crate) memory: MemoryShare,
 }
 
 /// One core's driver. Everything runs on the core's own thread; the cells are never borrowed across an await.
@@ -53,11 +62,15 @@ pub(crate) struct Driver {
     ring: RefCell<Ring>,
     completions: RefCell<Vec<Completion>>,
     log_directory: PathBuf,
-    preparation_pause: PauseSwitch,
+    /// Whoever writes in the background waits while this says so.
+    background_pause: PauseSwitch,
+    snapshots: SnapshotWriter,
     clock: Clock,
     facts: CoreFacts,
+    disk: DiskWatch,
     connections: Connections,
     outgoing: RefCell<Outgoing>,
+    memory: RefCell<CoreMemory>,
     is_stopping: Cell<bool>,
     turn_wanted: Event,
     /// The alarm is set to this; an earlier deadline sets it anew.
@@ -71,22 +84,35 @@ impl Driver {
             core,
             ring,
             log_directory,
+            data,
+            snapshot_bytes_per_second_max,
             clock,
             facts,
+            disk,
             mesh,
+            memory,
         } = parts;
         let cores = usize::from(facts.hello.core_count);
+        let background_pause = PauseSwitch::default();
         Driver {
             core: RefCell::new(core),
             effects: RefCell::default(),
             ring: RefCell::new(ring),
             completions: RefCell::default(),
             log_directory,
-            preparation_pause: PauseSwitch::default(),
+            snapshots: SnapshotWriter::new(
+                data,
+                snapshot_bytes_per_second_max,
+                background_pause.clone(),
+                disk.clone(),
+            ),
+            background_pause,
             clock,
             facts,
+            disk,
             connections: Connections::default(),
             outgoing: RefCell::new(Outgoing::new(mesh, cores)),
+            memory: RefCell::new(CoreMemory::new(memory)),
             is_stopping: Cell::new(false),
             turn_wanted: Event::default(),
             alarm: Cell::new(Time(u64::MAX)),
@@ -105,7 +131,7 @@ impl Driver {
     /// Whether, after [`Driver::drain`], no client of this core waits for anything and its log has its mark.
     pub(crate) fn has_finished(&self) -> bool {
         self.connections.in_flight() == 0
-            && self.connections.outbound_bytes() == 0
+            && !self.connections.has_unsent()
             && self.outgoing.borrow().is_empty()
             && self.core.borrow().is_drained()
     }
@@ -151,14 +177,15 @@ impl Driver {
         self.ring_result(self.ring.borrow_mut().submit());
         self.flush_mesh();
         self.connections.flush();
+        self.settle_memory(&effects);
         effects.clear();
-        // Nothing may have been added meanwhile: effects come from steps, and none ran since the take.
+        // Nothing may have been added meanwhile: effects come from steps, and those since the take have none.
         self.effects.replace(effects);
         let mut core = self.core.borrow_mut();
         core.on_turn_executed(finished, self.clock.now());
         match core.is_log_behind() {
-            true => self.preparation_pause.pause(),
-            false => self.preparation_pause.resume(),
+            true => self.background_pause.pause(),
+            false => self.background_pause.resume(),
         }
         if core.has_work() || core.has_slice() {
             self.turn_wanted.set();
@@ -181,6 +208,25 @@ impl Driver {
             core.on_slice_executed(kind, began, self.clock.now());
             self.turn_wanted.set();
         }
+    }
+
+    /// Tells the node what this core holds, and the core and its connections what is left.
+    fn settle_memory(&self, effects: &Effects) {
+        let now = self.clock.now();
+        if !self.memory.borrow().is_due(now) {
+            return;
+        }
+        let mut accounts = self.core.borrow().memory();
+        accounts.add(Account::Replies, effects.arena.capacity() as u64);
+        accounts.add(Account::Mesh, self.outgoing.borrow().bytes() as u64);
+        accounts.add(Account::Inbound, self.connections.inbound_bytes() as u64);
+        accounts.add(Account::Outbound, self.connections.outbound_bytes() as u64);
+        let idle_bytes = self.connections.count() * CONNECTION_BYTES;
+        accounts.add(Account::Connections, idle_bytes as u64);
+        let room = self.memory.borrow_mut().settle(now, &accounts);
+        self.step(Input::Memory(room));
+        self.connections
+            .set_node_short(room.load != LoadRoom::Ample);
     }
 
     fn carry_out(self: &Rc<Self>, effect: Effect, arena: &[u8], counts: DriverCounts) {
@@ -211,6 +257,20 @@ impl Driver {
             }
             Effect::RemoveSegment { file } => {
                 glommio::spawn_local(Rc::clone(self).remove_segment(file)).detach();
+            }
+            Effect::WriteSnapshot {
+                ticket,
+                snapshot,
+                offset,
+                bytes,
+            } => self.add_snapshot_job(ticket, snapshot, SnapshotWork::Write { offset, bytes }),
+            Effect::FinishSnapshot {
+                ticket,
+                snapshot,
+                bytes,
+            } => self.add_snapshot_job(ticket, snapshot, SnapshotWork::Finish { bytes }),
+            Effect::RemoveSnapshot { ticket, snapshot } => {
+                self.add_snapshot_job(ticket, snapshot, SnapshotWork::Remove);
             }
             Effect::Reply {
                 connection,
@@ -277,7 +337,7 @@ impl Driver {
     /// The first segments hold up the start, later ones must not hold up the log.
     fn preparation_pace(&self) -> Pace {
         match self.is_serving() {
-            true => Pace::limited(PREPARE_BYTES_PER_SECOND_MAX, self.preparation_pause.clone()),
+            true => Pace::limited(PREPARE_BYTES_PER_SECOND_MAX, self.background_pause.clone()),
             false => Pace::unlimited(),
         }
     }
@@ -335,6 +395,33 @@ impl Driver {
         self.turn_wanted.set();
     }
 
+    // ---- Snapshots ----
+
+    fn add_snapshot_job(&self, ticket: SnapshotTicket, snapshot: SnapshotId, work: SnapshotWork) {
+        self.snapshots.add(SnapshotJob {
+            ticket,
+            snapshot,
+            work,
+        });
+    }
+
+    /// Writes the files of snapshots. What fails there costs a snapshot and nothing else: everything that it would have
+    /// covered is in the log.
+    pub(crate) async fn drive_snapshots(self: Rc<Self>) {
+        let on_end = |end: JobEnd| {
+            if let Err(error) = &end.result {
+                eprintln!("metastore: {error}");
+            }
+            self.step(Input::SnapshotDone {
+                ticket: end.ticket,
+                result: end.result.map_err(|_told| SnapshotFailed),
+                buffer: end.buffer,
+            });
+            self.turn_wanted.set();
+        };
+        self.snapshots.run(on_end).await;
+    }
+
     // ---- Time ----
 
     /// Wakes the core when its next deadline has come.
@@ -351,7 +438,11 @@ impl Driver {
             )
             .await;
             if self.clock.now() >= deadline {
+                self.step(Input::DiskSpace(self.disk.space()));
                 self.step(Input::Tick);
+                let core = self.core.borrow();
+                self.disk.want_reserve(core.id(), core.snapshot_bytes_max());
+                drop(core);
                 self.run_turn();
             }
         }
@@ -382,7 +473,10 @@ impl Driver {
     fn counts(&self) -> DriverCounts {
         DriverCounts {
             connections: self.connections.count(),
+            connection_counts: self.connections.counts(),
             ring_writes: self.ring.borrow().status().writes,
+            memory: self.memory.borrow().counts(),
+            disk_free_bytes: self.disk.free_bytes(),
         }
     }
 

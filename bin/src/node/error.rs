@@ -4,10 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use metastore_engine::MemoryBudgetError;
 use metastore_net::server::BindError;
 use metastore_wal::LogOptionsError;
 use metastore_wal::device::DeviceError;
 use thiserror::Error;
+
+use super::snapshot_files::SnapshotFileError;
 
 /// Why a node cannot start.
 #[derive(Debug, Error)]
@@ -20,6 +23,9 @@ pub(crate) enum StartError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The snapshots that the log names cannot be loaded.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotFileError),
     /// Another process holds the data.
     #[error("{path} is locked: another metastore process uses this data directory")]
     Locked {
@@ -201,6 +207,24 @@ pub(crate) enum StartError {
         /// What is wrong.
         cause: String,
     },
+    /// The memory budget cannot work.
+    #[error("{0}: choose a larger --memory-budget, or fewer shards for new data")]
+    Memory(#[from] MemoryBudgetError),
+    /// How many files may be open cannot be found out or raised.
+    #[error("RLIMIT_NOFILE: {0}")]
+    OpenFiles(io::Error),
+    /// More connections than descriptors.
+    #[error(
+        "{connections} connections to each core need {needed} open files, and RLIMIT_NOFILE allows {limit}: raise it (ulimit -n, LimitNOFILE=) or choose fewer with --connections-max"
+    )]
+    Descriptors {
+        /// Connections of a core.
+        connections: usize,
+        /// Descriptors in all.
+        needed: u64,
+        /// What the process may open.
+        limit: u64,
+    },
     /// A core ended before it was ready.
     #[error("core {core} ended before it was ready")]
     CoreEnded {
@@ -221,6 +245,7 @@ impl StartError {
             | StartError::Ports { .. }
             | StartError::CpuList { .. }
             | StartError::CpuNotAllowed { .. }
+            | StartError::Memory(_)
             | StartError::TooFewCpus { .. }
             | StartError::Fixed { .. }
             | StartError::Log(_) => true,
@@ -234,8 +259,11 @@ impl StartError {
             | StartError::NodeFileFormat { .. }
             | StartError::Bind(_)
             | StartError::Device(_)
+            | StartError::OpenFiles(_)
+            | StartError::Descriptors { .. }
             | StartError::Executor { .. }
             | StartError::Recovery { .. }
+            | StartError::Snapshot(_)
             | StartError::CoreEnded { .. } => false,
         }
     }

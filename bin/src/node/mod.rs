@@ -3,32 +3,38 @@
 mod board;
 mod clock;
 mod core_thread;
-mod cpus;
+pub(crate) mod cpus;
 mod data;
+mod disk_space;
 mod driver;
 mod error;
 mod event;
 mod halt;
 mod layout;
+mod limits;
 mod log_files;
+mod memory;
 mod mesh;
 pub(crate) mod node_file;
 mod options;
 mod outgoing;
 mod phase;
 mod pulse;
+pub(crate) mod snapshot_files;
+mod snapshot_writer;
 mod stop;
 mod wire;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 use metastore_engine::{
-    BootNonce, CoreConfig, CoreId, Identity, LogHistory, Namespaces, ShardLocation, ShardMap,
+    BootNonce, CoreConfig, CoreId, Identity, LogHistory, MemoryPool, Namespaces, ShardLocation,
+    ShardMap,
 };
 use metastore_net::HelloInfo;
 use metastore_net::server::{BindError, bind_socket};
@@ -39,7 +45,9 @@ use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::cpus::parse_list as parse_cpu_list;
 pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
+use self::disk_space::DiskWatch;
 pub(crate) use self::error::StartError;
+use self::limits::{NodeLimits, NodeSize};
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
 pub(crate) use self::options::{
@@ -48,6 +56,7 @@ pub(crate) use self::options::{
 use self::phase::NodePhase;
 use self::pulse::Pulse;
 pub(crate) use self::stop::StopOutcome;
+
 use crate::admin;
 
 /// How long a port may take to become free after the process that had it was killed.
@@ -120,6 +129,20 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         clock,
     }
     .build()?;
+    let limits = NodeLimits::choose(
+        options,
+        NodeSize {
+            cores,
+            history_bytes_max: node.history.bytes_max * node.replicas.len() as u64,
+            log_files: setups
+                .configs
+                .iter()
+                .map(|config| config.log.segments_max() as u64)
+                .sum(),
+        },
+    )?;
+    let memory = MemoryPool::new(limits.budget);
+    let disk = DiskWatch::start(data.path(), options.disk_low_bytes, cores)?;
     let (ready, reports) = mpsc::channel();
     let (stopped, stops) = mpsc::channel();
     let mut meshes: Vec<Option<MeshEnds>> = match cores {
@@ -137,8 +160,11 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
             fault: options.fault,
-            server: options.server,
+            memory: Arc::clone(&memory),
+            server: limits.server,
+            snapshot_bytes_per_second_max: options.snapshot_bytes_per_second_max,
             clock,
+            disk: disk.clone(),
             board: board.clone(),
             mesh: meshes[index].take(),
             phase: phase.clone(),
@@ -156,7 +182,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     pulse.start();
     drop((ready, stopped));
     let mut warnings = match await_ready(&reports, cores) {
-        Ok(warnings) => warnings,
+        Ok(warnings) => [limits.warnings, warnings].concat(),
         Err(error) => {
             phase.set(Phase::Stopping);
             return Err(error);

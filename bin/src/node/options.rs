@@ -21,9 +21,17 @@ pub(crate) struct NodeOptions {
     pub(crate) cpus: Option<String>,
     pub(crate) oversubscription: Oversubscription,
     pub(crate) wal: WalOptions,
+    /// What must be free on the disk for anything but deletes; `None` for a share of the disk.
+    pub(crate) disk_low_bytes: Option<u64>,
+    /// Bytes a second that the snapshots of a core take of the disk.
+    pub(crate) snapshot_bytes_per_second_max: u64,
     pub(crate) history: HistoryOptions,
     pub(crate) settings: Settings,
     pub(crate) server: ServerOptions,
+    /// What the node may use; half of the machine's memory when `None`.
+    pub(crate) memory_budget_bytes: Option<u64>,
+    /// Of each core; as many as the descriptors allow when `None`.
+    pub(crate) connections_max: Option<usize>,
     /// Where metrics and health are answered.
     pub(crate) admin: Option<SocketAddr>,
     /// For tests: what the disk of each core's log does wrong.

@@ -41,6 +41,11 @@ impl Outgoing {
         self.waiting[usize::from(core.0)].push_back(batch);
     }
 
+    /// Bytes of the messages that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.waiting.iter().flatten().map(MeshBatch::bytes).sum()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.iter().all(VecDeque::is_empty)
     }

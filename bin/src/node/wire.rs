@@ -6,6 +6,7 @@ use metastore_engine::{
     ShardId, ShardMap, StageSummary,
 };
 use metastore_net::Answered;
+use metastore_net::server::ConnectionCounts;
 use metastore_net::{
     self as net, Counter, ErrorCode, FrameKind, HelloInfo, LogStatus, ReadPosition, ReplicaRole,
     Request, RequestId, ShardMapReply, ShardPlace, ShardRevision, SlotRange, StageStatus,
@@ -14,6 +15,7 @@ use metastore_net::{
 use metastore_statemachine::{Revision, Row};
 
 use super::clock::Clock;
+use super::memory::MemoryCounts;
 use crate::allocator;
 
 /// What a core tells about itself beside what [`metastore_engine::Core`] knows.
@@ -33,6 +35,10 @@ pub(crate) struct DriverCounts {
     pub(crate) connections: usize,
     /// Durable writes that the ring was given, marks included.
     pub(crate) ring_writes: u64,
+    pub(crate) connection_counts: ConnectionCounts,
+    pub(crate) memory: MemoryCounts,
+    /// What is free on the disk of the data.
+    pub(crate) disk_free_bytes: u64,
 }
 
 impl CoreFacts {
@@ -273,6 +279,22 @@ fn to_wire_error(error: &RequestError) -> WireError {
             actual: *used_bytes,
             ..new(ErrorCode::ReadOnly)
         },
+        RequestError::QuotaExceeded {
+            limit_bytes,
+            used_bytes,
+        } => WireError {
+            limit: *limit_bytes,
+            actual: *used_bytes,
+            ..new(ErrorCode::QuotaExceeded)
+        },
+        RequestError::DiskLow {
+            free_bytes,
+            low_bytes,
+        } => WireError {
+            limit: *low_bytes,
+            actual: *free_bytes,
+            ..new(ErrorCode::ReadOnly)
+        },
         RequestError::Cancelled => new(ErrorCode::Cancelled),
         RequestError::ShuttingDown => new(ErrorCode::ShuttingDown),
     };
@@ -338,7 +360,8 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         .iter()
         .map(|replica| replica.applied_commands)
         .sum();
-    [
+    let connections = &counts.connection_counts;
+    let named = [
         ("turns", counters.turns),
         ("requests", counters.requests),
         ("forwarded", counters.forwarded),
@@ -351,14 +374,36 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         ("range_deletes_open", waiting.sweeps as u64),
         ("range_parts_open", waiting.range_parts as u64),
         ("command_bytes_waiting", waiting.command_bytes as u64),
+        ("admission_refused", status.admission.refused),
+        (
+            "admission_refusing",
+            u64::from(status.admission.is_refusing),
+        ),
+        ("connections_opened", connections.opened),
+        ("connections_refused", connections.refused),
+        ("connections_timed_out", connections.timed_out),
+        ("connections_unread", connections.unread),
+        ("accept_failures", connections.accept_failures),
+        ("snapshots", counters.snapshots),
+        ("snapshot_bytes", counters.snapshot_bytes),
+        ("snapshots_failed", counters.snapshots_failed),
+        ("rewrites", counters.rewrites),
+        ("disk_free_bytes", counts.disk_free_bytes),
     ]
     .into_iter()
     .chain(allocator::counters())
-    .map(|(name, value)| Counter {
-        name: name.to_owned(),
-        value,
-    })
-    .collect()
+    .map(|(name, value)| (name.to_owned(), value));
+    let room = &status.admission.room;
+    let state = [
+        ("memory_node_state_bytes", room.state_bytes),
+        ("memory_node_state_bytes_max", room.state_bytes_max),
+    ]
+    .map(|(name, value)| (name.to_owned(), value));
+    named
+        .chain(counts.memory.named())
+        .chain(state)
+        .map(|(name, value)| Counter { name, value })
+        .collect()
 }
 
 fn stage_status(summary: &StageSummary) -> StageStatus {

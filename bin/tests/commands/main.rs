@@ -8,4 +8,5 @@ mod harness;
 mod import_tree;
 mod snapshot;
 mod store;
+mod structured;
 mod wal;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use metastore_statemachine::Parameters;
-use metastore_wal::recovery::{Recovered, ReplayEvent};
+use metastore_wal::recovery::{Recovered, RecoveredSnapshot, ReplayEvent};
 use metastore_wal::{Identity, Log, LogBuffer, LogOptions, ReplicaId, ShardId};
 use thiserror::Error;
 
@@ -80,9 +80,12 @@ pub enum LogHistory {
 }
 
 /// Collects what recovery replays, replica by replica, and applies what is committed on the way.
+///
+/// The first event tells the newest snapshots. Whoever drives it then loads each of
+/// [`snapshots_to_load`](CoreBuilder::snapshots_to_load), before it passes on the next event.
 pub struct CoreBuilder {
-    config: CoreConfig,
-    recovering: BTreeMap<ReplicaId, RecoveringReplica>,
+    pub(super) config: CoreConfig,
+    pub(super) recovering: BTreeMap<ReplicaId, RecoveringReplica>,
     failed: Option<StartError>,
     logger: slog::Logger,
 }
@@ -123,9 +126,16 @@ impl CoreBuilder {
     }
 
     fn replay(&mut self, event: ReplayEvent<'_>) -> Result<(), StartError> {
-        match event {
-            // Says nothing that the records themselves do not say.
-            ReplayEvent::Checkpoint { .. } => Ok(()),
+        let (replica, replayed) = match event {
+            ReplayEvent::Snapshots { snapshots } => return self.begin_all(snapshots),
+            ReplayEvent::Checkpoint { replicas, .. } => {
+                for known in replicas {
+                    let recovering = self.recovering(known.replica, known.shard)?;
+                    let replayed = recovering.on_hard_state(known.hard_state);
+                    replayed.map_err(failed(known.replica))?;
+                }
+                return Ok(());
+            }
             ReplayEvent::Append {
                 replica,
                 shard,
@@ -134,28 +144,63 @@ impl CoreBuilder {
                 entries,
             } => {
                 let recovering = self.recovering(replica, shard)?;
-                recovering
-                    .on_append(hard_state, first_index, entries)
-                    .map_err(|cause| StartError::Replay { replica, cause })
+                let replayed = recovering.on_append(hard_state, first_index, entries);
+                (replica, replayed)
+            }
+            ReplayEvent::Rewrite {
+                replica,
+                shard,
+                hard_state,
+                first_index,
+                entries,
+            } => {
+                let recovering = self.recovering(replica, shard)?;
+                let replayed = recovering.on_rewrite(hard_state, first_index, entries);
+                (replica, replayed)
             }
             ReplayEvent::Snapshot {
                 replica,
                 shard,
                 hard_state,
-                index,
-                term,
-                members,
+                last_index,
                 ..
             } => {
                 let recovering = self.recovering(replica, shard)?;
-                recovering
-                    .on_snapshot(hard_state, index, term, members)
-                    .map_err(|cause| StartError::Replay { replica, cause })
+                (replica, recovering.on_snapshot(hard_state, last_index))
             }
-            ReplayEvent::Rewrite { replica, .. } | ReplayEvent::Tombstone { replica, .. } => {
-                let cause = ReplayError::UnknownKind;
-                Err(StartError::Replay { replica, cause })
-            }
+            ReplayEvent::Tombstone { replica, .. } => (replica, Err(ReplayError::UnknownKind)),
+        };
+        replayed.map_err(failed(replica))
+    }
+
+    /// Begins each replica behind its newest snapshot.
+    fn begin_all(&mut self, snapshots: &[RecoveredSnapshot]) -> Result<(), StartError> {
+        for RecoveredSnapshot {
+            replica,
+            shard,
+            snapshot,
+        } in snapshots
+        {
+            let (replica, shard) = (*replica, *shard);
+            self.check_is_ours(replica, shard)?;
+            let tail_bytes_max = self.config.settings.raft.tail_bytes_max;
+            let begun = RecoveringReplica::new(
+                replica,
+                shard,
+                snapshot,
+                self.config.parameters,
+                tail_bytes_max,
+            );
+            self.recovering
+                .insert(replica, begun.map_err(failed(replica))?);
+        }
+        Ok(())
+    }
+
+    fn check_is_ours(&self, replica: ReplicaId, shard: ShardId) -> Result<(), StartError> {
+        match self.config.replicas.contains(&(replica, shard)) {
+            true => Ok(()),
+            false => Err(StartError::UnknownReplica { replica, shard }),
         }
     }
 
@@ -164,15 +209,9 @@ impl CoreBuilder {
         replica: ReplicaId,
         shard: ShardId,
     ) -> Result<&mut RecoveringReplica, StartError> {
-        if !self.config.replicas.contains(&(replica, shard)) {
-            return Err(StartError::UnknownReplica { replica, shard });
-        }
-        let parameters = &self.config.parameters;
-        let tail_bytes_max = self.config.settings.raft.tail_bytes_max;
-        Ok(self
-            .recovering
-            .entry(replica)
-            .or_insert_with(|| RecoveringReplica::new(replica, shard, *parameters, tail_bytes_max)))
+        self.check_is_ours(replica, shard)?;
+        let begun = self.recovering.get_mut(&replica);
+        begun.ok_or_else(|| failed(replica)(ReplayError::NoSnapshot))
     }
 
     /// The core as the log left it. Its first turn writes the cut of this recovery before anything is answered.
@@ -205,7 +244,7 @@ impl CoreBuilder {
             };
             let started = recovering
                 .start(now, &self.config, &self.logger)
-                .map_err(|cause| StartError::Replay { replica, cause })?;
+                .map_err(failed(replica))?;
             replicas.push(started);
         }
         Ok(Core::assemble(
@@ -217,4 +256,8 @@ impl CoreBuilder {
             },
         ))
     }
+}
+
+fn failed(replica: ReplicaId) -> impl FnOnce(ReplayError) -> StartError {
+    move |cause| StartError::Replay { replica, cause }
 }

@@ -1,9 +1,10 @@
 //! What clients and other cores ask of a core: each request finds its shard, here or on another core.
 
 use metastore_statemachine::{Command, CommandKind, GetQuery, RangeQuery};
-use metastore_wal::{CoreId, LogSpace, ShardId};
+use metastore_wal::{CoreId, ShardId};
 
 use super::Core;
+use super::admission::{Lane, lane_of};
 use super::ranges::{Asker, PartRequest};
 use crate::effect::Effects;
 use crate::ids::{ConnectionId, RequestId, Time};
@@ -11,9 +12,6 @@ use crate::mesh::{MeshBatch, MeshMessage, RangePartKey, RangePlan, ReadOp, Reply
 use crate::replica::KeyList;
 use crate::request::{OVERLOADED_RETRY_MS, ReadShape, Reply, Request, RequestError};
 use crate::span::Span;
-
-/// What clients are told to wait while a segment is being prepared.
-const SEGMENT_RETRY_MS: u32 = 100;
 
 impl Core {
     pub(super) fn deadline(&self, now: Time, deadline_ms: u32) -> Time {
@@ -56,12 +54,26 @@ impl Core {
             self.refuse(out, reply_to, RequestError::ShuttingDown);
             return;
         }
+        let is_read = match body {
+            Request::Get(_)
+            | Request::GetMany { .. }
+            | Request::Range { .. }
+            | Request::Count(_) => true,
+            Request::Command { .. }
+            | Request::Batch { .. }
+            | Request::Cancel(_)
+            | Request::Status => false,
+        };
+        if is_read && let Err(error) = self.admission.admit_read() {
+            self.refuse(out, reply_to, error);
+            return;
+        }
         match body {
             Request::Command { command, bytes } => {
                 self.route_command(now, &command, bytes, reply_to, deadline, out);
             }
             Request::Batch { count, commands } => {
-                self.on_batch(now, reply_to, deadline, (count, commands), out);
+                self.on_batch(now, (from.0, reply_to), deadline, (count, commands), out);
             }
             Request::Get(GetQuery { namespace, key, at }) => {
                 let mut keys = Vec::with_capacity(4 + key.len());
@@ -114,7 +126,7 @@ impl Core {
     fn on_batch(
         &mut self,
         now: Time,
-        reply_to: ReplyTo,
+        (connection, reply_to): (ConnectionId, ReplyTo),
         deadline: Time,
         (count, mut commands): (u32, &[u8]),
         out: &mut Effects,
@@ -141,7 +153,11 @@ impl Core {
             commands = rest;
             let reply_to = ReplyTo {
                 core: self.id(),
-                token: Token::BatchItem { gather, item },
+                token: Token::BatchItem {
+                    gather,
+                    item,
+                    connection,
+                },
             };
             self.route_command(now, &command, bytes, reply_to, deadline, out);
         }
@@ -223,33 +239,22 @@ impl Core {
         deadline: Time,
         out: &mut Effects,
     ) {
-        match self.log.space() {
-            LogSpace::Ok => {}
-            LogSpace::Exhausted {
-                budget_bytes,
-                used_bytes,
-            } => {
-                self.refuse(
-                    out,
-                    reply_to,
-                    RequestError::LogBudget {
-                        budget_bytes,
-                        used_bytes,
-                    },
-                );
-                return;
-            }
-            // A segment is being prepared, or the disk is full and the driver tries again.
-            LogSpace::SpareMissing { .. } => {
-                let retry_after_ms = SEGMENT_RETRY_MS;
-                self.refuse(out, reply_to, RequestError::Overloaded { retry_after_ms });
-                return;
-            }
+        if let Err(error) = self.check_space(bytes) {
+            self.refuse(out, reply_to, error);
+            return;
         }
+        let (command, _) = Command::decode(bytes).expect("the edge checked the command");
+        let lane = lane_of(command.kind);
         // The log keeps a segment in reserve for what was admitted before its budget was spent.
-        if self.waiting_bytes + bytes.len() > self.waiting_bytes_max() {
+        let waiting_bytes = self.waiting_bytes + bytes.len();
+        if waiting_bytes > self.waiting_bytes_max(lane) {
             let retry_after_ms = OVERLOADED_RETRY_MS;
             self.refuse(out, reply_to, RequestError::Overloaded { retry_after_ms });
+            return;
+        }
+        let (origin, waiting) = (reply_to.origin(), waiting_bytes as u64);
+        if let Err(error) = self.admission.admit_command(lane, origin, waiting) {
+            self.refuse(out, reply_to, error);
             return;
         }
         self.waiting_bytes += bytes.len();
@@ -352,9 +357,14 @@ impl Core {
         }
     }
 
-    fn waiting_bytes_max(&self) -> usize {
+    /// How much may wait; the last eighth of it is for what frees memory.
+    pub(super) fn waiting_bytes_max(&self, lane: Lane) -> usize {
         let half = self.config.log.segment_bytes / 2;
-        usize::try_from(half).unwrap_or(usize::MAX)
+        let limit = match lane {
+            Lane::Freeing => half,
+            Lane::Growing => half - half / 8,
+        };
+        usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
     fn open_part(

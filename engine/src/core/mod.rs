@@ -1,33 +1,43 @@
 //! One processor core's share of the store: its replicas, the log they share, and everybody who waits for them.
 
+mod admission;
 mod builder;
 mod intake;
+mod load;
 mod placement;
 mod ranges;
 mod slices;
+mod snapshots;
+mod space;
 mod sweeps;
 
 use std::collections::VecDeque;
 
-use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, LogSpace, Position, ShardId, Ticket};
+use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, Position, ShardId, Ticket};
 
+pub(crate) use self::admission::Admission;
+use self::admission::{Backlog, Lane};
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
+pub use self::load::{SnapshotLoad, SnapshotLoadError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
 pub use self::slices::SliceKind;
 use self::slices::Slices;
+use self::snapshots::Snapshots;
+pub use self::space::DiskSpace;
 use self::sweeps::Sweeps;
 
 use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
 use crate::ids::Time;
 use crate::input::Input;
+use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::MeshMessage;
 
 use crate::replica::{Applied, Replica, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
 use crate::stages::{Stage, Stages};
-use crate::status::{CoreCounters, CoreStatus, WaitingWork};
+use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, WaitingWork};
 
 /// A mark is written when the log was idle this long. With its own flush it is durable well within 10 ms.
 const IDLE_BEFORE_MARK_MS: u64 = 5;
@@ -58,6 +68,13 @@ struct Dirty {
 }
 
 impl Dirty {
+    fn new(replicas: usize) -> Dirty {
+        Dirty {
+            queue: Vec::new(),
+            is_queued: vec![false; replicas],
+        }
+    }
+
     fn mark(&mut self, replica: usize) {
         if !self.is_queued[replica] {
             self.is_queued[replica] = true;
@@ -89,18 +106,28 @@ pub struct Core {
     routes: Vec<Route>,
     answers: Answers,
     merges: Merges,
+    admission: Admission,
     sweeps: Sweeps,
     dirty: Dirty,
+    /// Replicas that keep commands back until the log's present write has ended.
+    waiting_for_log: Dirty,
+    /// Whether a write has ended since replicas were last driven: what is staged now is written at once, together with
+    /// what others have staged meanwhile.
+    has_write_ended: bool,
     /// Replicas whose staged parts are not durable, in the order of their positions.
     awaiting_log: VecDeque<(Position, usize)>,
     write_started: Time,
     last_write_ended: Time,
+    /// How long the last write took.
+    last_write_ns: u64,
     next_tick: Time,
     is_draining: bool,
+    disk: DiskSpace,
     /// Bytes of commands that were admitted and are not applied: at the end of the last turn, and what came since.
     waiting_bytes: usize,
     stages: Stages,
     slices: Slices,
+    snapshots: Snapshots,
     counters: CoreCounters,
     /// What this turn applied, until the driver says that its answers have left.
     applied: Applied,
@@ -135,19 +162,22 @@ impl Core {
             answers: Answers::new(config.identity.core, config.cores),
             routes,
             merges: Merges::default(),
+            admission: Admission::new(config.settings.admission, now),
             sweeps: Sweeps::default(),
-            dirty: Dirty {
-                queue: Vec::new(),
-                is_queued: vec![false; replicas.len()],
-            },
+            dirty: Dirty::new(replicas.len()),
+            waiting_for_log: Dirty::new(replicas.len()),
+            has_write_ended: false,
             awaiting_log: VecDeque::new(),
             write_started: now,
             last_write_ended: now,
+            last_write_ns: 0,
             next_tick: now.plus_ms(config.settings.raft.tick_interval_ms),
             is_draining: false,
+            disk: DiskSpace::Enough,
             waiting_bytes: 0,
             stages: Stages::default(),
             slices: Slices::default(),
+            snapshots: Snapshots::new(replicas.len()),
             counters: CoreCounters::default(),
             applied: Applied::default(),
             turn_ended: now,
@@ -179,7 +209,9 @@ impl Core {
         (&mut self.replicas[replica], turn)
     }
 
-    fn id(&self) -> CoreId {
+    /// Which core it is.
+    #[must_use]
+    pub fn id(&self) -> CoreId {
         self.config.identity.core
     }
 
@@ -199,8 +231,16 @@ impl Core {
             && self.merges.len() == 0
             && self.sweeps.len() == 0
             && self.replicas.iter().all(Replica::is_quiet)
+            && self.snapshots.is_quiet()
             && self.log.is_idle()
             && !self.log.needs_mark()
+    }
+
+    /// What a snapshot of its largest shard would take at most, in bytes, before compression.
+    #[must_use]
+    pub fn snapshot_bytes_max(&self) -> u64 {
+        let states = self.replicas.iter().map(Replica::state_bytes);
+        states.max().unwrap_or(0)
     }
 
     /// Whether more than a good part of a record waits for the log: background writes should make room.
@@ -215,7 +255,7 @@ impl Core {
         CoreStatus {
             core: self.id(),
             is_serving: self.is_serving(),
-            accepts_writes: self.log.space() == LogSpace::Ok,
+            accepts_writes: self.accepts_writes(),
             log: self.log.status(),
             counters: self.counters,
             waiting: WaitingWork {
@@ -226,10 +266,35 @@ impl Core {
                 command_bytes: self.replicas.iter().map(Replica::waiting_bytes).sum(),
                 unpersisted_readies: self.replicas.iter().map(Replica::unpersisted_readies).sum(),
             },
+            admission: AdmissionStatus {
+                refused: self.admission.refused(),
+                is_refusing: self.admission.is_refusing(),
+                room: *self.admission.memory(),
+            },
+            memory: self.memory(),
             stages: self.stages.summaries(),
             slices: self.slices.summaries(),
             replicas: self.replicas.iter().map(Replica::status).collect(),
         }
+    }
+
+    /// What the core holds, by account; the driver adds what it holds itself.
+    #[must_use]
+    pub fn memory(&self) -> MemoryAccounts {
+        let mut accounts = MemoryAccounts::default();
+        for replica in &self.replicas {
+            replica.add_memory(&mut accounts);
+        }
+        let replies = self.answers.bytes() + self.merges.bytes();
+        accounts.add(Account::Replies, replies as u64);
+        accounts.add(Account::Log, self.log_buffer_bytes());
+        accounts.add(Account::Snapshot, self.snapshots.bytes());
+        accounts
+    }
+
+    fn log_buffer_bytes(&self) -> u64 {
+        let log = &self.config.log;
+        (log.record_bytes_max * log.writes_in_flight_max) as u64
     }
 
     /// When [`Input::Tick`] is due, at the latest.
@@ -281,25 +346,39 @@ impl Core {
             Input::MarkWritten { ticket, buffer } => self.log.on_mark_written(ticket, buffer),
             Input::SegmentPrepared { file } => self.log.on_segment_prepared(file),
             Input::SegmentRemoved { file } => self.log.on_segment_removed(file),
+            Input::Memory(room) => self.admission.on_memory(room),
+            Input::DiskSpace(disk) => self.on_disk_space(disk),
+            Input::SnapshotDone {
+                ticket,
+                result,
+                buffer,
+            } => self.on_snapshot_done(ticket, result, buffer),
             Input::Drain => self.is_draining = true,
         }
     }
 
     fn on_log_written(&mut self, now: Time, ticket: Ticket, buffer: LogBuffer) {
         self.last_write_ended = now;
+        self.has_write_ended = true;
+        for replica in self.waiting_for_log.take() {
+            self.dirty.mark(replica);
+        }
         let Some(durable) = self.log.on_written(ticket, buffer) else {
             return;
         };
+        let took_ns = now.nanos_since(self.write_started);
         let times = WriteTimes {
             started: self.write_started,
             ended: now,
+            previous_ns: std::mem::replace(&mut self.last_write_ns, took_ns),
         };
         while let Some(&(position, replica)) = self.awaiting_log.front() {
             if position > durable {
                 break;
             }
             self.awaiting_log.pop_front();
-            if self.replicas[replica].on_durable(&mut self.stages, durable, times) {
+            let (stages, admission) = (&mut self.stages, &mut self.admission);
+            if self.replicas[replica].on_durable(stages, admission, durable, times) {
                 self.dirty.mark(replica);
             }
         }
@@ -319,6 +398,7 @@ impl Core {
             self.drive_ranges(now, out);
             self.drive_sweeps(now, out);
         }
+        self.drive_snapshots(now, out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();
         }
@@ -345,6 +425,16 @@ impl Core {
             return;
         }
         self.merges.expire(now, out, self.config.identity.core);
+        let waits = self
+            .replicas
+            .iter()
+            .map(|replica| replica.oldest_wait_ns(now));
+        let backlog = Backlog {
+            oldest_ns: waits.max().unwrap_or(0),
+            is_crowded: self.waiting_bytes > self.waiting_bytes_max(Lane::Growing) / 2,
+        };
+        self.admission.on_time(now, backlog);
+        self.snapshots.on_tick();
         self.retry_sweeps(now, out);
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
         self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
@@ -357,22 +447,27 @@ impl Core {
 
     fn drive_replicas(&mut self, now: Time, out: &mut Effects) {
         let dirty = self.dirty.take();
-        let log_is_free = self.log.is_free();
+        let log_is_free = std::mem::take(&mut self.has_write_ended) || self.log.is_free();
         for &replica in &dirty {
             let staged_before = self.log.staged_position();
             let (target, mut turn) = self.turn_of(replica, now, out);
             target.drive_raft(&mut turn, log_is_free);
+            let waits_for_log = target.has_open_batch();
             let staged = self.log.staged_position();
             if staged > staged_before {
                 self.awaiting_log.push_back((staged, replica));
             }
+            if waits_for_log {
+                self.waiting_for_log.mark(replica);
+            }
         }
         // The device works while the committed entries are applied.
         self.drive_log(now, out);
+        let log_is_free = self.log.is_free();
         for replica in dirty {
             let (target, mut turn) = self.turn_of(replica, now, out);
             let applied = target.apply_committed(&mut turn);
-            let wants_turn = target.wants_turn();
+            let wants_turn = target.wants_turn(log_is_free);
             self.applied.commands += applied.commands;
             self.applied.committed_at = self.applied.committed_at.or(applied.committed_at);
             if wants_turn {

@@ -116,6 +116,12 @@ impl Merges {
         self.merges.len()
     }
 
+    /// Bytes of rows that wait to be merged.
+    pub(crate) fn bytes(&self) -> usize {
+        let parts = self.merges.values().flat_map(|merge| &merge.parts);
+        parts.map(|part| part.rows.capacity()).sum()
+    }
+
     /// How many of them a connection has.
     pub(crate) fn len_of(&self, connection: ConnectionId) -> usize {
         self.by_connection

@@ -52,6 +52,11 @@ impl OpenBatch {
         self.builder.body().len()
     }
 
+    /// What it holds in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.bytes() + self.pending.len() * size_of::<PendingCommand>()
+    }
+
     /// Whether `bytes` more would make the batch larger than it may be.
     pub(super) fn is_full_for(&self, bytes: usize, settings: &BatchSettings) -> bool {
         !self.is_empty()
@@ -131,6 +136,8 @@ pub(super) struct ProposedBatch {
     pub(super) bytes: usize,
     pub(super) pending: Vec<PendingCommand>,
     pub(super) deadline_first: Option<Time>,
+    /// When its first command came.
+    pub(super) opened_at: Time,
     pub(super) proposed_at: Time,
     pub(super) durable_at: Option<Time>,
 }
@@ -140,6 +147,7 @@ pub(super) struct ProposedBatch {
 pub(super) struct Proposals {
     queue: VecDeque<ProposedBatch>,
     bytes: usize,
+    commands: usize,
 }
 
 impl Proposals {
@@ -152,8 +160,20 @@ impl Proposals {
         self.bytes
     }
 
+    /// What they hold in memory beside their entries, which are the tail's.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.commands * size_of::<PendingCommand>()
+    }
+
+    /// How long the oldest of them waits that is not durable here.
+    pub(super) fn oldest_wait_ns(&self, now: Time) -> u64 {
+        let waiting = self.queue.iter().find(|batch| batch.durable_at.is_none());
+        waiting.map_or(0, |batch| now.nanos_since(batch.opened_at))
+    }
+
     pub(super) fn push(&mut self, batch: ProposedBatch) {
         self.bytes += batch.bytes;
+        self.commands += batch.pending.len();
         self.queue.push_back(batch);
     }
 
@@ -187,6 +207,7 @@ impl Proposals {
             }
             let batch = self.queue.pop_front().expect("it has a front");
             self.bytes -= batch.bytes;
+            self.commands -= batch.pending.len();
             if batch.index == index && batch.term == term {
                 return Some(batch);
             }

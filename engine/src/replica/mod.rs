@@ -8,6 +8,7 @@ mod parts;
 mod reads;
 mod recovering;
 mod slices;
+mod snapshots;
 mod tail;
 
 use std::collections::VecDeque;
@@ -22,11 +23,14 @@ use raft::{RawNode, StateRole};
 
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::parts::RangeParts;
-use self::reads::Reads;
+use self::reads::{PendingRead, Reads};
+use self::snapshots::{Exporting, LastSnapshot};
 use self::tail::EntryTail;
 use crate::answers::Answers;
+use crate::core::Admission;
 use crate::effect::Effects;
 use crate::ids::{BootNonce, Time};
+use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::Token;
 use crate::request::{OVERLOADED_RETRY_MS, RequestError};
 use crate::settings::Settings;
@@ -35,6 +39,7 @@ use crate::status::{ReplicaStatus, Role};
 
 pub(crate) use self::apply::{Applied, KeyList};
 pub(crate) use self::recovering::{RecoveringReplica, ReplayError};
+pub(crate) use self::snapshots::{BegunSnapshot, ExportOutput};
 
 /// What a replica needs of its core while it works.
 pub(crate) struct Turn<'a> {
@@ -51,6 +56,8 @@ pub(crate) struct Turn<'a> {
 pub(crate) struct WriteTimes {
     pub(crate) started: Time,
     pub(crate) ended: Time,
+    /// How long the write before it took.
+    pub(crate) previous_ns: u64,
 }
 
 /// A Ready whose record is not durable yet.
@@ -121,9 +128,16 @@ pub(crate) struct Replica {
     spare_pending: Vec<Vec<PendingCommand>>,
     decompressed: Vec<u8>,
     applied_commands: u64,
+    last_snapshot: LastSnapshot,
+    /// The snapshot that is being exported.
+    exporting: Option<Exporting>,
 }
 
 impl Replica {
+    pub(crate) fn id(&self) -> ReplicaId {
+        self.id
+    }
+
     pub(crate) fn shard(&self) -> ShardId {
         self.shard
     }
@@ -135,8 +149,8 @@ impl Replica {
 
     /// Whether it could go on at once: what it applied has made room for the open batch, or a turn ended before every
     /// read was answered.
-    pub(crate) fn wants_turn(&self) -> bool {
-        let batch_may_go = !self.open.is_empty() && self.proposals.is_empty();
+    pub(crate) fn wants_turn(&self, log_is_free: bool) -> bool {
+        let batch_may_go = self.may_propose(log_is_free);
         self.is_serving() && (batch_may_go || self.reads.wants_round())
             || !self.committed.entries.is_empty()
             || self.reads.has_answerable(self.node.raft.raft_log.applied())
@@ -155,6 +169,12 @@ impl Replica {
     /// Bytes of commands that are not applied yet.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.open.bytes() + self.proposals.bytes()
+    }
+
+    /// Bytes of its state and of the history that goes into a snapshot with it.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        let memory = self.state.memory();
+        memory.state_bytes + memory.history_bytes
     }
 
     /// Parts of ranges that it holds open.
@@ -234,12 +254,10 @@ impl Replica {
     /// Proposes and lets raft work until it has nothing more to hand over: entries go to the log, committed entries
     /// wait for [`Replica::apply_committed`].
     ///
-    /// `log_is_free` says that no write is in flight and nothing is staged: what is proposed now is written at once.
+    /// `log_is_free` says that no write is in flight: what is proposed now is written at once.
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
         if self.is_serving() {
-            // While the log is busy an entry would only wait, so the batch stays open for more commands; but another
-            // replica's slow write must not hold up a shard that has nothing under way.
-            if !self.open.is_empty() && (log_is_free || self.proposals.is_empty()) {
+            if self.may_propose(log_is_free) {
                 self.propose(turn);
             }
             if self.reads.wants_round() {
@@ -249,6 +267,21 @@ impl Replica {
         while self.node.has_ready() {
             self.handle_ready(turn);
         }
+    }
+
+    /// Whether the open batch becomes an entry now.
+    ///
+    /// While the log is busy an entry would only wait, so the batch stays open for more commands. With other voters a
+    /// shard that has nothing under way does not wait: their logs may be free. Alone it does: what it proposed early
+    /// would part the commands of one connection over two writes, and their answers over two sends.
+    fn may_propose(&self, log_is_free: bool) -> bool {
+        let may_be_early = || self.proposals.is_empty() && !self.is_sole_voter();
+        !self.open.is_empty() && (log_is_free || may_be_early())
+    }
+
+    /// Whether commands wait to be proposed.
+    pub(crate) fn has_open_batch(&self) -> bool {
+        !self.open.is_empty()
     }
 
     fn propose(&mut self, turn: &mut Turn<'_>) {
@@ -273,6 +306,7 @@ impl Replica {
                 bytes,
                 pending: sealed.pending,
                 deadline_first: sealed.deadline_first,
+                opened_at: sealed.opened_at,
                 proposed_at: turn.now,
                 durable_at: None,
             }),
@@ -355,7 +389,12 @@ impl Replica {
                 .first()
                 .map_or(store.last() + 1, |entry| entry.index),
         );
-        let log_entries = entries.iter().map(to_log_entry).collect();
+        let log_entries: Vec<LogEntry> = entries.iter().map(to_log_entry).collect();
+        let stored_bytes = log_entries
+            .iter()
+            .map(LogEntry::stored_bytes)
+            .sum::<usize>();
+        self.last_snapshot.log_bytes += stored_bytes as u64;
         for entry in entries {
             self.node.mut_store().append(entry);
         }
@@ -413,6 +452,7 @@ impl Replica {
     pub(crate) fn on_durable(
         &mut self,
         stages: &mut Stages,
+        admission: &mut Admission,
         position: Position,
         times: WriteTimes,
     ) -> bool {
@@ -429,6 +469,9 @@ impl Replica {
         };
         for batch in self.proposals.on_durable(newest.last_index, times.ended) {
             let commands = batch.pending.len() as u64;
+            let queued = times.started.nanos_since(batch.opened_at);
+            // A command always waits for the write that is under way when it comes; only more than that is a queue.
+            admission.on_written(queued.saturating_sub(times.previous_ns), commands);
             let waited = times.started.nanos_since(batch.proposed_at);
             stages.record(Stage::Propose, waited, commands);
             stages.record(
@@ -443,6 +486,25 @@ impl Replica {
     }
 
     // ---- What it reports ----
+
+    /// How long the oldest command waits that is not durable.
+    pub(crate) fn oldest_wait_ns(&self, now: Time) -> u64 {
+        self.proposals.oldest_wait_ns(now)
+    }
+
+    /// Adds what this replica holds to the accounts of its core.
+    pub(crate) fn add_memory(&self, accounts: &mut MemoryAccounts) {
+        let state = self.state.memory();
+        accounts.add(Account::State, state.state_bytes);
+        accounts.add(Account::History, state.history_bytes);
+        accounts.add(Account::Tail, self.node.store().bytes() as u64);
+        let pending = self.open.memory_bytes() + self.proposals.memory_bytes();
+        accounts.add(Account::OpenBatches, pending as u64);
+        let (reads, key_bytes) = self.reads.waiting();
+        let reads_bytes = reads * size_of::<PendingRead>() + key_bytes;
+        accounts.add(Account::Reads, reads_bytes as u64);
+        accounts.add(Account::Snapshot, self.export_bytes());
+    }
 
     pub(crate) fn status(&self) -> ReplicaStatus {
         let raft = &self.node.raft;

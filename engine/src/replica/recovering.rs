@@ -1,9 +1,12 @@
-//! A replica while its log is replayed: committed entries are applied as they pass, the rest waits in the tail.
+//! A replica while its log is replayed: it begins with its snapshot, committed entries are applied as they pass, the
+//! rest waits in the tail.
+
+use std::collections::BTreeMap;
 
 use metastore_statemachine::{Parameters, ShardTime, StateMachine};
 use metastore_wal::recovery::EntryRef;
 use metastore_wal::{
-    EntryKind, HardState, Log, LogIndex, Part, PartBody, ReplicaId, ShardId, Term,
+    EntryKind, HardState, Log, LogIndex, Part, PartBody, ReplicaId, ShardId, SnapshotPoint, Term,
 };
 use raft::eraftpb::{ConfState, Entry, EntryType};
 use raft::{Config, RawNode, ReadOnlyOption};
@@ -13,20 +16,21 @@ use super::apply::apply_batch;
 use super::commands::{Compressor, OpenBatch, Proposals};
 use super::parts::RangeParts;
 use super::reads::Reads;
+use super::snapshots::LastSnapshot;
 use super::tail::EntryTail;
 use super::{Committed, Replica, ShardClock, members};
 use crate::core::CoreConfig;
-use crate::ids::Time;
+use crate::ids::{SnapshotId, Time};
 use crate::status::Role;
 
 /// Why a replica's records cannot be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReplayError {
-    /// Entries before the snapshot with which every replica begins.
-    #[error("its first record is not the snapshot with which a replica begins")]
+    /// There are records, and no snapshot that every replica begins with.
+    #[error("its log names no snapshot, with which every replica begins")]
     NoSnapshot,
-    /// A snapshot of a kind that this version does not load.
-    #[error("a snapshot at index {index}: this version starts from the one at index 1 alone")]
+    /// The driver did not load the snapshot that the log names.
+    #[error("its snapshot at index {index} was not loaded")]
     SnapshotNotLoaded {
         /// Its index.
         index: LogIndex,
@@ -34,14 +38,6 @@ pub enum ReplayError {
     /// The members in a snapshot's record are not readable.
     #[error("the members in its snapshot's record are not readable")]
     BadMembers,
-    /// Entries that leave a hole behind the last one.
-    #[error("entries from index {first_index} on follow index {last_index}")]
-    Hole {
-        /// First index of the entries.
-        first_index: LogIndex,
-        /// Last index of the log so far.
-        last_index: LogIndex,
-    },
     /// Entries that would replace what is committed.
     #[error(
         "entries from index {first_index} on would replace index {committed}, which is committed"
@@ -52,7 +48,7 @@ pub enum ReplayError {
         /// The commit index so far.
         committed: LogIndex,
     },
-    /// The commit index lies behind the end: entries were lost.
+    /// The commit index lies behind the last entry that follows the snapshot without a hole: entries were lost.
     #[error(
         "index {committed} is committed, but the log ends at {last_index}: committed entries are lost"
     )]
@@ -75,37 +71,58 @@ pub enum ReplayError {
     UnknownKind,
 }
 
-/// The snapshot with which every replica begins: an empty state, so that a member without data always needs one.
+/// The snapshot with which every replica begins: an empty state, so that a member without data always needs one. It
+/// has no file.
 const INITIAL_INDEX: u64 = 1;
 const INITIAL_TERM: u64 = 1;
 
+/// Whether a snapshot is the one with which every replica begins.
+pub(crate) fn is_initial(index: LogIndex, term: Term) -> bool {
+    (index.0, term.0) == (INITIAL_INDEX, INITIAL_TERM)
+}
+
 /// A replica on its way from the log.
+///
+/// It begins behind the newest snapshot that the log names, whose state is loaded before the first entry comes. Entries
+/// that the snapshot covers are passed over. Entries may come with a hole before them, which a later record fills; they
+/// wait in `ahead` until then.
 pub(crate) struct RecoveringReplica {
     id: ReplicaId,
     shard: ShardId,
-    state: StateMachine,
-    tail_bytes_max: usize,
-    tail: Option<EntryTail>,
+    /// `None` until the snapshot is loaded.
+    state: Option<StateMachine>,
+    tail: EntryTail,
+    ahead: BTreeMap<u64, Entry>,
     applied: u64,
     decompressed: Vec<u8>,
+    /// Length of the snapshot's file; 0 for the one that has none.
+    snapshot_bytes: u64,
+    /// Bytes of the entries' data that the snapshot does not cover.
+    log_bytes: u64,
 }
 
 impl RecoveringReplica {
+    /// A replica whose log begins behind `snapshot`.
     pub(crate) fn new(
         id: ReplicaId,
         shard: ShardId,
+        snapshot: &SnapshotPoint,
         parameters: Parameters,
         tail_bytes_max: usize,
-    ) -> RecoveringReplica {
-        RecoveringReplica {
+    ) -> Result<RecoveringReplica, ReplayError> {
+        let members = members::decode(&snapshot.members).ok_or(ReplayError::BadMembers)?;
+        let SnapshotPoint { index, term, .. } = *snapshot;
+        Ok(RecoveringReplica {
             id,
             shard,
-            state: StateMachine::new(parameters),
-            tail_bytes_max,
-            tail: None,
-            applied: 0,
+            state: is_initial(index, term).then(|| StateMachine::new(parameters)),
+            tail: EntryTail::after_snapshot(index.0, term.0, members, tail_bytes_max),
+            ahead: BTreeMap::new(),
+            applied: index.0,
             decompressed: Vec::new(),
-        }
+            snapshot_bytes: 0,
+            log_bytes: 0,
+        })
     }
 
     /// A replica that never existed: alone in its group, behind the snapshot of an empty state.
@@ -116,7 +133,11 @@ impl RecoveringReplica {
         tail_bytes_max: usize,
         log: &mut Log,
     ) -> RecoveringReplica {
-        let members = ConfState::from((vec![id.0], vec![]));
+        let snapshot = SnapshotPoint {
+            index: LogIndex(INITIAL_INDEX),
+            term: Term(INITIAL_TERM),
+            members: members::encode(&ConfState::from((vec![id.0], vec![]))),
+        };
         let hard_state = HardState {
             term: Term(INITIAL_TERM),
             vote: ReplicaId(0),
@@ -127,37 +148,42 @@ impl RecoveringReplica {
             shard,
             hard_state,
             body: PartBody::Snapshot {
-                index: LogIndex(INITIAL_INDEX),
-                term: Term(INITIAL_TERM),
-                members: members::encode(&members),
+                index: snapshot.index,
+                term: snapshot.term,
+                members: snapshot.members.clone(),
             },
         });
-        let mut created = RecoveringReplica::new(id, shard, parameters, tail_bytes_max);
-        created.begin(members);
-        created
+        RecoveringReplica::new(id, shard, &snapshot, parameters, tail_bytes_max)
+            .expect("members that were just encoded are readable")
     }
 
-    fn begin(&mut self, members: ConfState) {
-        self.applied = INITIAL_INDEX;
-        self.tail = Some(EntryTail::after_snapshot(
-            INITIAL_INDEX,
-            INITIAL_TERM,
-            members,
-            self.tail_bytes_max,
-        ));
+    /// The snapshot that must be loaded before the first entry comes, if it has not been.
+    pub(crate) fn snapshot_to_load(&self) -> Option<SnapshotId> {
+        let (index, term) = self.tail.snapshot();
+        self.state.is_none().then_some(SnapshotId {
+            shard: self.shard,
+            term: Term(term),
+            index: LogIndex(index),
+        })
     }
 
+    pub(crate) fn members(&self) -> bytes::Bytes {
+        members::encode(self.tail.members())
+    }
+
+    /// The state of the snapshot, from a file of `bytes`.
+    pub(crate) fn on_loaded(&mut self, state: StateMachine, bytes: u64) {
+        self.state = Some(state);
+        self.snapshot_bytes = bytes;
+    }
+
+    /// A record with a snapshot: the newest is known already, but what lies behind `last_index` is void.
     pub(crate) fn on_snapshot(
         &mut self,
         hard_state: HardState,
-        index: LogIndex,
-        term: Term,
-        members: &[u8],
+        last_index: LogIndex,
     ) -> Result<(), ReplayError> {
-        if index != LogIndex(INITIAL_INDEX) || term != Term(INITIAL_TERM) || self.tail.is_some() {
-            return Err(ReplayError::SnapshotNotLoaded { index });
-        }
-        self.begin(members::decode(members).ok_or(ReplayError::BadMembers)?);
+        self.truncate_from(last_index.next())?;
         self.on_hard_state(hard_state)
     }
 
@@ -165,64 +191,102 @@ impl RecoveringReplica {
         &mut self,
         hard_state: HardState,
         first_index: LogIndex,
-        entries: impl Iterator<Item = EntryRef<'a>>,
+        entries: impl ExactSizeIterator<Item = EntryRef<'a>>,
     ) -> Result<(), ReplayError> {
-        let tail = self.tail.as_mut().ok_or(ReplayError::NoSnapshot)?;
-        for (index, entry) in (first_index.0..).zip(entries) {
-            if index > tail.last() + 1 {
-                let last_index = LogIndex(tail.last());
-                return Err(ReplayError::Hole {
-                    first_index,
-                    last_index,
-                });
-            }
-            if index <= self.applied {
-                let committed = LogIndex(self.applied);
-                return Err(ReplayError::ReplacesCommitted {
-                    first_index,
-                    committed,
-                });
-            }
-            tail.append(to_raft_entry(index, &entry));
+        if entries.len() > 0 {
+            self.truncate_from(first_index)?;
+            self.keep(first_index, entries);
         }
         self.on_hard_state(hard_state)
     }
 
-    /// Notes term, vote and commit, and applies what the commit index now covers: what is committed is never replaced
-    /// by a later record, so it need not wait for the end of the log.
-    fn on_hard_state(&mut self, hard_state: HardState) -> Result<(), ReplayError> {
-        let tail = self.tail.as_mut().ok_or(ReplayError::NoSnapshot)?;
-        let committed = hard_state.commit.0.max(tail.hard_state().commit);
-        if committed > tail.last() {
-            return Err(ReplayError::CommitAboveLast {
-                committed: LogIndex(committed),
-                last_index: LogIndex(tail.last()),
+    /// Entries written again: those that were never seen are taken.
+    pub(crate) fn on_rewrite<'a>(
+        &mut self,
+        hard_state: HardState,
+        first_index: LogIndex,
+        entries: impl ExactSizeIterator<Item = EntryRef<'a>>,
+    ) -> Result<(), ReplayError> {
+        self.keep(first_index, entries);
+        self.on_hard_state(hard_state)
+    }
+
+    fn truncate_from(&mut self, first_index: LogIndex) -> Result<(), ReplayError> {
+        let (snapshot_index, _) = self.tail.snapshot();
+        let first = first_index.0.max(snapshot_index + 1);
+        if first <= self.applied {
+            return Err(ReplayError::ReplacesCommitted {
+                first_index,
+                committed: LogIndex(self.applied),
             });
         }
+        self.ahead.split_off(&first);
+        self.tail.truncate_behind(first - 1);
+        Ok(())
+    }
+
+    fn keep<'a>(&mut self, first_index: LogIndex, entries: impl Iterator<Item = EntryRef<'a>>) {
+        for (index, entry) in (first_index.0..).zip(entries) {
+            let next = self.tail.last() + 1;
+            if index == next {
+                self.log_bytes += entry.data.len() as u64;
+                self.tail.append(to_raft_entry(index, &entry));
+            } else if index > next {
+                self.ahead.insert(index, to_raft_entry(index, &entry));
+            }
+        }
+        while let Some(entry) = self.ahead.remove(&(self.tail.last() + 1)) {
+            self.log_bytes += entry.data.len() as u64;
+            self.tail.append(entry);
+        }
+        // What filled a hole may have repeated what waited behind it.
+        self.ahead = self.ahead.split_off(&(self.tail.last() + 1));
+    }
+
+    /// Notes term, vote and commit, and applies what the commit index now covers: what is committed is never replaced
+    /// by a later record, so it need not wait for the end of the log.
+    pub(crate) fn on_hard_state(&mut self, hard_state: HardState) -> Result<(), ReplayError> {
+        let committed = hard_state.commit.0.max(self.tail.hard_state().commit);
         let mut raft_state = raft::eraftpb::HardState::default();
         raft_state.set_term(hard_state.term.0);
         raft_state.set_vote(hard_state.vote.0);
         raft_state.set_commit(committed);
-        tail.set_hard_state(raft_state);
-        while self.applied < committed {
-            let index = self.applied + 1;
-            let entry = tail
-                .entry(index)
-                .expect("an entry that is not applied is in memory");
+        self.tail.set_hard_state(raft_state);
+        let (snapshot_index, _) = self.tail.snapshot();
+        let not_loaded = ReplayError::SnapshotNotLoaded {
+            index: LogIndex(snapshot_index),
+        };
+        let state = self.state.as_mut().ok_or(not_loaded)?;
+        while self.applied < committed
+            && let Some(entry) = self.tail.entry(self.applied + 1)
+        {
             if entry.get_entry_type() != EntryType::EntryNormal {
                 return Err(ReplayError::UnknownKind);
             }
             if !entry.data.is_empty() {
-                apply_batch(&mut self.state, &entry.data, &mut self.decompressed, |_| {}).map_err(
+                apply_batch(state, &entry.data, &mut self.decompressed, |_| {}).map_err(
                     |cause| ReplayError::Apply {
-                        index: LogIndex(index),
+                        index: LogIndex(entry.index),
                         cause,
                     },
                 )?;
             }
-            self.applied = index;
+            self.applied = entry.index;
         }
-        tail.release_applied(self.applied);
+        self.tail.release_applied(self.applied);
+        Ok(())
+    }
+
+    /// Everything that is committed must have come by now.
+    fn check_end(&self) -> Result<(), ReplayError> {
+        let committed = LogIndex(self.tail.hard_state().commit);
+        let last_index = LogIndex(self.tail.last());
+        if committed > last_index || !self.ahead.is_empty() {
+            return Err(ReplayError::CommitAboveLast {
+                committed,
+                last_index,
+            });
+        }
         Ok(())
     }
 
@@ -233,7 +297,12 @@ impl RecoveringReplica {
         config: &CoreConfig,
         logger: &slog::Logger,
     ) -> Result<Replica, ReplayError> {
-        let tail = self.tail.ok_or(ReplayError::NoSnapshot)?;
+        self.check_end()?;
+        let tail = self.tail;
+        let (snapshot_index, _) = tail.snapshot();
+        let state = self.state.ok_or(ReplayError::SnapshotNotLoaded {
+            index: LogIndex(snapshot_index),
+        })?;
         let raft = &config.settings.raft;
         let raft_config = Config {
             id: self.id.0,
@@ -261,7 +330,7 @@ impl RecoveringReplica {
                 stamp: ShardTime(0),
                 stamped_at: now,
             },
-            state: self.state,
+            state,
             election_seed: config.seed,
             boot: config.boot,
             role: Role::Follower,
@@ -279,6 +348,12 @@ impl RecoveringReplica {
             spare_pending: Vec::new(),
             decompressed: self.decompressed,
             applied_commands: 0,
+            last_snapshot: LastSnapshot {
+                bytes: self.snapshot_bytes,
+                taken_at: now,
+                log_bytes: self.log_bytes,
+            },
+            exporting: None,
         };
         replica.seed_election_timeout();
         replica.campaign_if_alone();
@@ -296,4 +371,67 @@ fn to_raft_entry(index: u64, entry: &EntryRef<'_>) -> Entry {
     });
     raft_entry.set_data(entry.data.to_vec().into());
     raft_entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HARD_STATE: HardState = HardState {
+        term: Term(1),
+        vote: ReplicaId(1),
+        commit: LogIndex(1),
+    };
+
+    fn recovering() -> RecoveringReplica {
+        let snapshot = SnapshotPoint {
+            index: LogIndex(INITIAL_INDEX),
+            term: Term(INITIAL_TERM),
+            members: members::encode(&ConfState::from((vec![1], vec![]))),
+        };
+        let (id, shard) = (ReplicaId(1), ShardId(0));
+        RecoveringReplica::new(id, shard, &snapshot, Parameters::default(), 1 << 20)
+            .expect("members are readable")
+    }
+
+    fn entries(count: usize) -> std::vec::IntoIter<EntryRef<'static>> {
+        let entry = EntryRef {
+            term: Term(1),
+            kind: EntryKind::Normal,
+            data: &[],
+        };
+        vec![entry; count].into_iter()
+    }
+
+    /// Entries after a hole came first; what was written again to fill it repeats them.
+    #[test]
+    fn entries_that_fill_a_hole_may_repeat_what_came_before_them() {
+        for (first, count) in [(2, 3), (2, 4), (2, 6), (2, 8), (1, 9)] {
+            let mut replica = recovering();
+            let ahead = replica.on_append(HARD_STATE, LogIndex(5), entries(3));
+            assert_eq!(ahead, Ok(()));
+            assert_eq!(replica.tail.last(), 1);
+            assert!(replica.check_end().is_err(), "there is a hole");
+            let filled = replica.on_rewrite(HARD_STATE, LogIndex(first), entries(count));
+            assert_eq!(filled, Ok(()));
+            assert_eq!(replica.check_end(), Ok(()), "{first} {count}");
+            let last = (first + count as u64 - 1).max(7);
+            assert_eq!(replica.tail.last(), last);
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_before_its_hole_is_filled_is_gone() {
+        let mut replica = recovering();
+        let mut take = |first, count| {
+            let taken = replica.on_append(HARD_STATE, LogIndex(first), entries(count));
+            assert_eq!(taken, Ok(()));
+        };
+        take(5, 3);
+        take(6, 1);
+        let filled = replica.on_rewrite(HARD_STATE, LogIndex(2), entries(3));
+        assert_eq!(filled, Ok(()));
+        assert_eq!(replica.check_end(), Ok(()));
+        assert_eq!(replica.tail.last(), 6);
+    }
 }

@@ -11,7 +11,7 @@ impl Replica {
     pub(crate) fn has_slice(&self, kind: SliceKind) -> bool {
         match kind {
             SliceKind::Range => self.parts.has_slice(),
-            SliceKind::Snapshot => false,
+            SliceKind::Snapshot => self.has_snapshot_slice(),
             SliceKind::Reclaim => self.state.has_reclaimable(),
         }
     }
@@ -24,7 +24,7 @@ impl Replica {
                 self.parts
                     .run_slice(&mut self.state, turn.now, limit, turn.answers);
             }
-            SliceKind::Snapshot => unreachable!("no snapshot waits"),
+            SliceKind::Snapshot => self.run_snapshot_slice(slice_limit(turn.settings)),
             SliceKind::Reclaim => {
                 self.state.reclaim(turn.settings.slice_reclaims_max);
             }

@@ -62,6 +62,11 @@ impl EntryTail {
         }
     }
 
+    /// Index and term of the snapshot behind which it begins.
+    pub(crate) fn snapshot(&self) -> (u64, u64) {
+        (self.snapshot_index, self.snapshot_term)
+    }
+
     pub(crate) fn hard_state(&self) -> &HardState {
         &self.hard_state
     }
@@ -72,6 +77,11 @@ impl EntryTail {
 
     pub(crate) fn members(&self) -> &ConfState {
         &self.members
+    }
+
+    /// Bytes of the entries in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries_bytes
     }
 
     /// Index of the last entry.
@@ -104,6 +114,65 @@ impl EntryTail {
         self.last_index = entry.index;
         self.entries_bytes += entry_bytes(&entry);
         self.entries.push_back(entry);
+    }
+
+    /// Forgets the entries behind `index`, if there are any.
+    pub(crate) fn truncate_behind(&mut self, index: u64) {
+        if index < self.last_index {
+            self.truncate_from(index + 1);
+        }
+    }
+
+    /// A durable snapshot covers everything up to `index`, which is applied: what comes before it is forgotten.
+    pub(crate) fn compact(&mut self, index: u64, term: u64) {
+        assert!(
+            self.snapshot_index <= index && index <= self.last_index,
+            "a snapshot covers entries of the log, and snapshots do not go back"
+        );
+        assert_eq!(
+            self.term(index).ok(),
+            Some(term),
+            "the snapshot is of this log"
+        );
+        self.snapshot_index = index;
+        self.snapshot_term = term;
+        let kept = self
+            .runs
+            .partition_point(|run| run.first_index <= index + 1);
+        self.runs.drain(..kept.saturating_sub(1));
+        match self.runs.first_mut() {
+            Some(run) if index < self.last_index => {
+                run.first_index = run.first_index.max(index + 1);
+            }
+            _ => self.runs.clear(),
+        }
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.index <= index)
+        {
+            let dropped = self.entries.pop_front().expect("the front was just seen");
+            self.entries_bytes -= entry_bytes(&dropped);
+        }
+    }
+
+    /// The entries from `first` to `last`, when all of them are in memory and they and what follows them take no more
+    /// than `bytes_max`.
+    pub(crate) fn few_entries(
+        &self,
+        first: u64,
+        last: u64,
+        bytes_max: usize,
+    ) -> Option<impl Iterator<Item = &Entry>> {
+        if first < self.first_in_memory() || last < first || last > self.last_index {
+            return None;
+        }
+        let position = |index: u64| {
+            usize::try_from(index - self.first_in_memory()).expect("a count in memory")
+        };
+        let bytes: usize = self.entries.range(position(first)..).map(entry_bytes).sum();
+        let entries = self.entries.range(position(first)..=position(last));
+        (bytes <= bytes_max).then_some(entries)
     }
 
     fn truncate_from(&mut self, index: u64) {
@@ -280,6 +349,77 @@ mod tests {
             .entries(2, 5, Some(2200), synchronous())
             .expect("in memory");
         assert_eq!(indexes(&two), [2, 3]);
+    }
+
+    fn terms(tail: &EntryTail, indexes: std::ops::RangeInclusive<u64>) -> Vec<Option<u64>> {
+        indexes.map(|index| tail.term(index).ok()).collect()
+    }
+
+    /// Every log of six entries with a term that begins at each of them or not, compacted at every index, knows what
+    /// it knew before of what is left, and goes on.
+    #[test]
+    fn a_compacted_log_knows_the_terms_from_its_snapshot_on() {
+        for begins in 0..1_u64 << 6 {
+            for snapshot_index in 1..=7 {
+                let mut tail = tail(1 << 20);
+                let mut term = 1;
+                for index in 2..=7 {
+                    term += begins >> (index - 2) & 1;
+                    tail.append(entry(index, term, 10));
+                }
+                let before = terms(&tail, snapshot_index..=7);
+                let at_snapshot = tail.term(snapshot_index).expect("known");
+                tail.compact(snapshot_index, at_snapshot);
+                assert_eq!(terms(&tail, snapshot_index..=7), before);
+                assert!(tail.term(snapshot_index - 1).is_err());
+                assert_eq!(tail.first_index().expect("known"), snapshot_index + 1);
+                assert_eq!(tail.snapshot(), (snapshot_index, at_snapshot));
+                if snapshot_index < 7 {
+                    let left = tail.entries(snapshot_index + 1, 8, None, synchronous());
+                    let expected: Vec<u64> = (snapshot_index + 1..=7).collect();
+                    assert_eq!(indexes(&left.expect("in memory")), expected);
+                }
+                tail.append(entry(8, term, 10));
+                tail.append(entry(9, term + 1, 10));
+                assert_eq!(terms(&tail, 8..=9), [Some(term), Some(term + 1)]);
+                let kept: usize = tail.entries.iter().map(entry_bytes).sum();
+                assert_eq!(tail.entries_bytes, kept);
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_is_compacted_again_and_again() {
+        let mut tail = tail(0);
+        for index in 2..=20 {
+            tail.append(entry(index, 1 + index / 3, 10));
+            tail.release_applied(index);
+            if index % 4 == 0 {
+                let term = tail.term(index - 1).expect("known");
+                tail.compact(index - 1, term);
+                let snapshot = index - 1;
+                let expected: Vec<_> = (snapshot..=index).map(|at| Some(1 + at / 3)).collect();
+                assert_eq!(terms(&tail, snapshot..=index), expected);
+                assert!(tail.runs.len() <= 1, "{:?}", tail.runs);
+            }
+        }
+    }
+
+    #[test]
+    fn few_entries_are_those_in_memory_that_are_small_with_what_follows() {
+        let mut tail = tail(3 * (10 + ENTRY_OVERHEAD_BYTES));
+        for index in 2..=6 {
+            tail.append(entry(index, 1, 10));
+        }
+        tail.release_applied(6);
+        let few = |first, last, bytes_max| {
+            let entries = tail.few_entries(first, last, bytes_max)?;
+            Some(entries.map(|entry| entry.index).collect::<Vec<_>>())
+        };
+        assert_eq!(few(4, 5, 1_000), Some(vec![4, 5]));
+        assert_eq!(few(4, 5, 200), None, "they and what follows are larger");
+        assert_eq!(few(3, 5, 1_000), None, "not all are in memory");
+        assert_eq!(few(6, 7, 1_000), None, "there is no entry 7");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A node of one or more cores whose devices complete when the test says so.
 
+mod snapshots;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
@@ -16,6 +18,9 @@ use metastore_wal::{FileNumber, LogBuffer, LogOptions, SealKey, SegmentFile};
 
 /// The secret of the logs of tests.
 const SEAL: SealKey = SealKey(7);
+
+use self::snapshots::SnapshotDeed;
+pub(crate) use self::snapshots::{SnapshotFiles, SnapshotWork};
 
 /// What a test sees of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +46,9 @@ pub(crate) enum Answer {
 /// The files of a core as a device holds them: only what was completed.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Files {
-    segments: BTreeMap<FileNumber, Vec<u8>>,
+    pub(crate) segments: BTreeMap<FileNumber, Vec<u8>>,
     marks: [Option<Vec<u8>>; 2],
+    pub(crate) snapshots: SnapshotFiles,
 }
 
 impl SegmentSource for Files {
@@ -92,6 +98,7 @@ pub(crate) struct TestCore {
     effects: Effects,
     writes: VecDeque<Write>,
     was_prepared: bool,
+    snapshot_work: VecDeque<SnapshotWork>,
     /// A slice was done: what it led to comes out of the next turn.
     ran_slice: bool,
 }
@@ -117,6 +124,8 @@ pub(crate) struct TestNode {
     pub(crate) answers: Vec<(ConnectionId, RequestId, Answer)>,
     /// Turns do no slice of background work: the test does them.
     pub(crate) holds_slices: bool,
+    /// Nothing is done to the files of snapshots unless the test does it.
+    pub(crate) holds_snapshots: bool,
 }
 
 /// The configuration of a core of a node with `cores` cores and `shards` shards, shard s on core s mod cores.
@@ -172,7 +181,8 @@ pub(crate) fn start(
     let (identity, log) = (config.identity, config.log.clone());
     let mut builder = CoreBuilder::new(config)?;
     let recovered = recover(&mut files.clone(), &identity, SEAL, &mut |event| {
-        builder.on_event(event)
+        builder.on_event(event);
+        files.snapshots.load(&mut builder);
     })
     .expect("undamaged files");
     let core = builder.build(now, recovered, log.new_buffers(), history)?;
@@ -182,6 +192,7 @@ pub(crate) fn start(
         effects: Effects::default(),
         writes: VecDeque::new(),
         was_prepared: false,
+        snapshot_work: VecDeque::new(),
         ran_slice: false,
     })
 }
@@ -202,6 +213,7 @@ impl TestNode {
             now,
             answers: Vec::new(),
             holds_slices: false,
+            holds_snapshots: false,
         };
         node.settle();
         assert!(node.cores.iter().all(|core| core.core.is_serving()));
@@ -286,6 +298,7 @@ impl TestNode {
         let arena = std::mem::take(&mut test.effects.arena);
         let mut forwarded = Vec::new();
         let mut prepared = Vec::new();
+        let mut removed = Vec::new();
         for effect in test.effects.queue.drain(..) {
             match effect {
                 Effect::WriteLog {
@@ -320,6 +333,7 @@ impl TestNode {
                 }
                 Effect::RemoveSegment { file } => {
                     test.files.segments.remove(&file);
+                    removed.push(file);
                 }
                 Effect::Reply {
                     connection,
@@ -329,6 +343,32 @@ impl TestNode {
                 } => {
                     self.answers
                         .push((connection, request, to_answer(&reply, &arena)));
+                }
+                Effect::WriteSnapshot {
+                    ticket,
+                    snapshot,
+                    offset,
+                    bytes,
+                } => test.snapshot_work.push_back(SnapshotWork {
+                    ticket,
+                    snapshot,
+                    deed: SnapshotDeed::Write { offset, bytes },
+                }),
+                Effect::FinishSnapshot {
+                    ticket,
+                    snapshot,
+                    bytes,
+                } => test.snapshot_work.push_back(SnapshotWork {
+                    ticket,
+                    snapshot,
+                    deed: SnapshotDeed::Finish { bytes },
+                }),
+                Effect::RemoveSnapshot { ticket, snapshot } => {
+                    test.snapshot_work.push_back(SnapshotWork {
+                        ticket,
+                        snapshot,
+                        deed: SnapshotDeed::Remove,
+                    });
                 }
                 Effect::Forward { core, batch } => forwarded.push((core, batch)),
                 Effect::Halt(reason) => panic!("halted: {reason}"),
@@ -340,6 +380,10 @@ impl TestNode {
             test.run_slice(self.now);
         }
         test.was_prepared |= !prepared.is_empty();
+        for file in removed {
+            test.core
+                .step(self.now, Input::SegmentRemoved { file }, &mut test.effects);
+        }
         for file in prepared {
             test.core
                 .step(self.now, Input::SegmentPrepared { file }, &mut test.effects);
@@ -386,9 +430,13 @@ impl TestNode {
     pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             self.turn();
-            let completed = (0..self.cores.len())
-                .filter(|&core| self.complete_write(core))
-                .count();
+            let mut completed = 0;
+            for core in 0..self.cores.len() {
+                completed += usize::from(self.complete_write(core));
+                if !self.holds_snapshots {
+                    completed += usize::from(self.complete_snapshot_work(core));
+                }
+            }
             if completed == 0 {
                 return;
             }

@@ -318,11 +318,13 @@ fn a_slice_that_finds_no_room_is_sent_again() {
         request += 1;
         assert!(request < 1_000, "the core admits without end");
     }
-    // What is small may still fit: fill it to the last hundred bytes.
-    while node.take_answers().is_empty() {
-        node.command(0, request, &Command::put(NAMESPACE, b"/small", b""));
-        node.turn();
-        request += 1;
+    // The last part is for deletes, and what is small may still fit: fill it to the last hundred bytes.
+    for key in [&[b'k'; 4_000][..], b"/small"] {
+        while node.take_answers().is_empty() {
+            node.command(0, request, &Command::delete(NAMESPACE, key));
+            node.turn();
+            request += 1;
+        }
     }
     node.structured(0, 1, &Structured::DeleteRange(KeyRange::subtree(b"/all/")));
     node.settle();

@@ -1,4 +1,4 @@
-//! Lists a directory: its entries only, in order, then the newest first, then page by page.
+//! Lists a directory: its entries only, the newest, its directories too, and page by page.
 
 use metastore_examples::{connect, fresh_directory};
 use metastore_net::async_client::Error;
@@ -27,6 +27,16 @@ async fn main() -> Result<(), Error> {
         .collect()
         .await?;
     assert!(newest.rows[0].key.ends_with(b"2026-log"));
+
+    // Directories beside entries, and how many entries there are, without reading them.
+    let both = client
+        .range(&directory)
+        .delimiter(b'/')
+        .keys_only()
+        .collect()
+        .await?;
+    assert!(both.rows.last().expect("four").key.ends_with(b"old/"));
+    assert_eq!(client.range(&directory).children().count().await?.count, 3);
 
     // Page by page: the next page begins behind the last key. Reading all pages at the first one's revision makes them one
     // list, whatever is written meanwhile; a directory lies in one shard, so there is one revision.

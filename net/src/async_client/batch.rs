@@ -45,7 +45,7 @@ pub type BatchOperation = Pin<Box<dyn Future<Output = BatchAnswer> + Send>>;
 
 impl<'c> Batch<'c> {
     pub(super) fn new(client: &'c Client) -> Batch<'c> {
-        let settings = &client.shared.settings;
+        let settings = client.shared.settings();
         Batch {
             bytes: Vec::new(),
             items: Vec::new(),
@@ -76,7 +76,7 @@ impl<'c> Batch<'c> {
 
     /// Any command, with conditions if wished.
     pub fn command(&mut self, command: &Command<'_>) -> &mut Batch<'c> {
-        let namespaces = &self.client.shared.settings.namespaces;
+        let namespaces = &self.client.shared.settings().namespaces;
         let route = Route::of_key(namespaces, command.namespace, command.key);
         let start = self.bytes.len();
         command.encode_into(&mut self.bytes);
@@ -108,7 +108,7 @@ impl<'c> Batch<'c> {
 
     /// The frames of each shard, in the order in which they must go.
     fn parts(&self) -> Vec<Vec<Part>> {
-        let settings = &self.client.shared.settings;
+        let settings = self.client.shared.settings();
         let placement = self.client.shared.placement();
         let mut by_shard: BTreeMap<Option<u32>, Vec<Part>> = BTreeMap::new();
         for (position, (route, range)) in self.items.iter().enumerate() {
@@ -153,7 +153,7 @@ impl Part {
 
     async fn run(
         self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         effect: Effect,
         deadline: Instant,
         answers: &mut Vec<(usize, Result<OwnedOutcome, Error>)>,

@@ -3,6 +3,7 @@
 use crate::async_client::error::{Error, Failure, Fault};
 use crate::async_client::placement::Route;
 use crate::async_client::settings::RetryUnknown;
+use crate::count::CountReply;
 use crate::frame::FrameKind;
 use crate::owned::{GetAnswer, GetManyAnswer, OwnedOutcome};
 use crate::response::Response;
@@ -43,6 +44,7 @@ pub(super) enum Answer {
     GetMany(GetManyAnswer),
     Command(OwnedOutcome),
     Batch(Vec<Result<OwnedOutcome, WireError>>),
+    Count(CountReply),
     Status(StatusReply),
     ShardMap(ShardMapReply),
 }
@@ -62,9 +64,8 @@ impl Answer {
             Response::Status(status) => Answer::Status(status),
             Response::ShardMap(map) => Answer::ShardMap(map),
             Response::Error(error) => return Some(Err(Failure::server(error))),
-            Response::Hello(_) | Response::Range(_) | Response::Count(_) | Response::Cancelled => {
-                return None;
-            }
+            Response::Count(count) => Answer::Count(count),
+            Response::Hello(_) | Response::Range(_) | Response::Cancelled => return None,
         }))
     }
 }

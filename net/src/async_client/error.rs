@@ -34,6 +34,31 @@ pub enum Error {
         /// The key's revision, 0 when it is absent.
         revision: Revision,
     },
+    /// Something that a transaction has read was changed before it could be committed; nothing was written.
+    #[error("the transaction met a change of [{}] at revision {revision}, after {attempts} attempts", .key.escape_ascii())]
+    TransactionConflict {
+        /// The key, or the prefix of the range, that has changed.
+        key: Vec<u8>,
+        /// When.
+        revision: Revision,
+        /// How often the transaction was tried.
+        attempts: u32,
+    },
+    /// The revision asked for is no longer kept; nothing was changed.
+    #[error("compacted: the oldest revision is {oldest}")]
+    Compacted {
+        /// The oldest one that is.
+        oldest: Revision,
+    },
+    /// The revision asked for has not happened; nothing was changed.
+    #[error("a future revision: the current one is {current}")]
+    FutureRevision {
+        /// The current one.
+        current: Revision,
+    },
+    /// A transaction looks at more keys, or answers with more bytes, than one may; nothing was changed.
+    #[error("the transaction is too much for one command")]
+    OverBudget,
     /// The key does not hold a counter; nothing was changed.
     #[error("the value is not a counter")]
     NotANumber,
@@ -148,6 +173,10 @@ impl Error {
             Error::Setting { .. }
             | Error::TooLarge { .. }
             | Error::Conflict { .. }
+            | Error::TransactionConflict { .. }
+            | Error::Compacted { .. }
+            | Error::FutureRevision { .. }
+            | Error::OverBudget
             | Error::NotANumber
             | Error::Overflow
             | Error::ValueTooLarge

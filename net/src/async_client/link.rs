@@ -13,7 +13,7 @@ use crate::async_client::backoff::Backoff;
 use crate::async_client::call::{Answer, Attempt};
 use crate::async_client::error::{Failure, Fault};
 use crate::async_client::settings::ClientSettings;
-use crate::async_client::wire::Wire;
+use crate::async_client::wire::{Dialing, Wire};
 use crate::client::Lost;
 use crate::frame::{FRAME_HEADER_BYTES, RequestId};
 use crate::wire_error::Happened;
@@ -34,9 +34,9 @@ pub(super) struct Link {
 
 impl Link {
     /// Starts the task. It ends when the last copy of the link is gone.
-    pub(super) fn start(address: String, settings: Arc<ClientSettings>) -> Link {
-        let (attempts, queue) = mpsc::channel(settings.queue_requests_max);
-        tokio::spawn(run(address, settings, queue));
+    pub(super) fn start(address: String, dialing: Arc<Dialing>) -> Link {
+        let (attempts, queue) = mpsc::channel(dialing.settings.queue_requests_max);
+        tokio::spawn(run(address, dialing, queue));
         Link { attempts }
     }
 
@@ -51,12 +51,13 @@ impl Link {
     }
 }
 
-async fn run(address: String, settings: Arc<ClientSettings>, mut queue: mpsc::Receiver<Attempt>) {
+async fn run(address: String, dialing: Arc<Dialing>, mut queue: mpsc::Receiver<Attempt>) {
+    let settings = &dialing.settings;
     let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max);
     while let Some(first) = queue.recv().await {
-        let fault = match Wire::open(&address, &settings).await {
+        let fault = match Wire::open(&address, &dialing).await {
             Ok(wire) => {
-                let mut serving = Serving::new(wire, &settings);
+                let mut serving = Serving::new(wire, settings);
                 let ended = serving.run(first, &mut queue).await;
                 if serving.has_answered {
                     backoff.reset();
@@ -111,6 +112,8 @@ struct Serving {
     keepalive: Duration,
     /// When a sign of life was asked for, if none has come since.
     asked_at: Option<Instant>,
+    /// When to look for requests that should have been answered long ago.
+    overdue_check_at: Instant,
     has_answered: bool,
 }
 
@@ -128,6 +131,7 @@ impl Serving {
             encoded_bytes: 0,
             keepalive: settings.keepalive,
             asked_at: None,
+            overdue_check_at: Instant::now() + settings.keepalive,
             has_answered: false,
             wire,
         }
@@ -161,6 +165,7 @@ impl Serving {
                     None => return Ok(()),
                 },
                 () = sleep_until(self.next_check()) => self.check_life()?,
+                () = sleep_until(self.overdue_check_at) => self.check_overdue()?,
             }
         }
     }
@@ -248,6 +253,22 @@ impl Serving {
         let id = self.wire.connection.ping();
         self.note(id, FRAME_HEADER_BYTES, None);
         self.wire.send()
+    }
+
+    /// Every request is answered by its deadline, if only to say that it has passed. One that is not would hold its place
+    /// for ever, and a server that forgets one forgets others.
+    fn check_overdue(&mut self) -> Result<(), Fault> {
+        let now = Instant::now();
+        self.overdue_check_at = now + self.keepalive;
+        let grace = self.keepalive * 2;
+        let is_overdue = |request: &Waiting| {
+            let attempt = request.attempt.as_ref();
+            attempt.is_some_and(|attempt| attempt.deadline + grace < now)
+        };
+        if self.waiting.values().any(is_overdue) {
+            return Err(Fault::Silent { silence: grace });
+        }
+        Ok(())
     }
 
     /// The connection is dead: tells every request what is known of it. A frame of which the socket did not take all

@@ -83,6 +83,10 @@ impl Placement {
         Some((*shard, address))
     }
 
+    pub(super) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
     /// All addresses, each once, in the order of the shards.
     pub(super) fn addresses(&self) -> Vec<String> {
         let mut addresses: Vec<String> = Vec::new();

@@ -1,12 +1,13 @@
 //! Ranges: rows in order, as fast as they are read.
 
 use crate::async_client::Client;
-use crate::async_client::call::Effect;
+use crate::async_client::call::{Call, Effect, answer_of};
 use crate::async_client::error::{Error, Failure, Fault};
 use crate::async_client::link::deadline_ms;
 use crate::async_client::placement::Route;
 use crate::async_client::shared::{Journey, Shared, failed};
 use crate::async_client::wire::Wire;
+use crate::count::{CountReply, CountRequest};
 use crate::frame::{FRAME_HEADER_BYTES, FrameKind};
 use crate::owned::OwnedRow;
 use crate::range::{RangeRequest, ShardRevision};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// A range to be read. Made by [`Client::range`].
 #[derive(Debug, Clone)]
-#[must_use = "a range is read by `stream` or `collect`"]
+#[must_use = "a range is read by `stream` or `collect`, or counted by `count`"]
 pub struct Range<'a> {
     client: &'a Client,
     request: RangeRequest<'a>,
@@ -40,7 +41,7 @@ impl<'a> Range<'a> {
     pub(super) fn new(client: &'a Client, prefix: &'a [u8]) -> Range<'a> {
         Range {
             request: RangeRequest::subtree(client.namespace, prefix),
-            deadline: client.shared.settings.deadline,
+            deadline: client.shared.settings().deadline,
             client,
         }
     }
@@ -58,6 +59,12 @@ impl<'a> Range<'a> {
     /// Only keys without this separator behind the prefix.
     pub fn children_by(self, separator: u8) -> Range<'a> {
         self.query(|query| query.scope = Scope::Children { separator })
+    }
+
+    /// Rolls keys up: those that have this byte behind the prefix become one row for each common prefix, up to and
+    /// including the byte, with an empty value and version 0. `/` shows directories beside entries.
+    pub fn delimiter(self, delimiter: u8) -> Range<'a> {
+        self.query(|query| query.delimiter = Some(delimiter))
     }
 
     /// Begins at this key, itself included.
@@ -120,7 +127,7 @@ impl<'a> Range<'a> {
     pub async fn collect(self) -> Result<RangeAnswer, Error> {
         let deadline = Instant::now() + self.deadline;
         let shared = &self.client.shared;
-        let mut journey = Journey::new(&shared.settings);
+        let mut journey = Journey::new(shared.settings());
         loop {
             let mut stream = self.open(deadline).await?;
             let failure = match stream.gather(deadline).await? {
@@ -133,11 +140,36 @@ impl<'a> Range<'a> {
         }
     }
 
+    /// Counts the rows, on the server. A limit and an order mean nothing to it.
+    ///
+    /// # Errors
+    /// Nothing has happened whatever the error.
+    pub async fn count(self) -> Result<CountReply, Error> {
+        let query = RangeQuery {
+            limit: 0,
+            ..self.request.query
+        };
+        let mut body = Vec::new();
+        CountRequest { query }.encode_into(&mut body);
+        let call = Call {
+            kind: FrameKind::Count,
+            body,
+            effect: Effect::Read,
+            route: self.route(),
+        };
+        let answered = self.client.run(call, self.deadline).await?;
+        Ok(answer_of!(answered.answer, Count))
+    }
+
+    fn route(&self) -> Route {
+        let query = &self.request.query;
+        let namespaces = &self.client.shared.settings().namespaces;
+        Route::of_range(namespaces, query.namespace, query.prefix, query.scope)
+    }
+
     async fn open(&self, deadline: Instant) -> Result<RangeStream, Error> {
         let shared = &self.client.shared;
-        let query = &self.request.query;
-        let namespaces = &shared.settings.namespaces;
-        let route = Route::of_range(namespaces, query.namespace, query.prefix, query.scope);
+        let route = self.route();
         let mut body = Vec::new();
         self.request.encode_into(&mut body);
         let Some(permit) = shared.streams.permit(deadline).await else {
@@ -151,8 +183,9 @@ impl<'a> Range<'a> {
             rows: VecDeque::new(),
             revisions: Vec::new(),
             patience: self.deadline,
+            broken: None,
         };
-        let mut journey = Journey::new(&shared.settings);
+        let mut journey = Journey::new(shared.settings());
         loop {
             let Some(address) = shared.choose_address(route, &mut journey) else {
                 return Err(Error::Unreachable { last: None });
@@ -182,24 +215,31 @@ pub struct RangeStream {
     rows: VecDeque<OwnedRow>,
     revisions: Vec<ShardRevision>,
     patience: Duration,
+    /// Why nothing more comes, although the range has not ended.
+    broken: Option<Fault>,
 }
 
 impl RangeStream {
     /// The next row; `None` after the last. It may be dropped while it waits, and nothing is lost.
     ///
     /// # Errors
-    /// [`Error::Interrupted`]: the rows before are right, but there may have been more. Nothing comes after an error.
+    /// [`Error::Interrupted`]: the rows before are right, but there may have been more. Nothing but it comes from then on.
     pub async fn next(&mut self) -> Result<Option<OwnedRow>, Error> {
         if let Some(row) = self.rows.pop_front() {
             return Ok(Some(row));
         }
-        let deadline = Instant::now() + self.patience;
-        self.advance(deadline)
-            .await
-            .map_err(|failure| Error::Interrupted {
-                cause: Box::new(failure.fault),
-            })?;
-        Ok(self.rows.pop_front())
+        if self.broken.is_none() {
+            let deadline = Instant::now() + self.patience;
+            if let Err(failure) = self.advance(deadline).await {
+                self.broken = Some(failure.fault);
+            }
+        }
+        match &self.broken {
+            Some(fault) => Err(Error::Interrupted {
+                cause: Box::new(fault.clone()),
+            }),
+            None => Ok(self.rows.pop_front()),
+        }
     }
 
     /// At which revision each shard was read. Empty until the last row has come.
@@ -215,7 +255,7 @@ impl RangeStream {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let streams = &self.shared.streams;
-        let taken = streams.take(&address, &self.shared.settings, deadline);
+        let taken = streams.take(&address, &self.shared.dialing, deadline);
         let mut wire = taken.await?;
         let frame_bytes_max = wire.server.limits.frame_bytes as usize;
         if FRAME_HEADER_BYTES + body.len() > frame_bytes_max {
@@ -260,7 +300,7 @@ impl RangeStream {
 
     /// All rows that are left. The inner error is one after which the range may be read again from its beginning.
     async fn gather(&mut self, deadline: Instant) -> Result<Result<RangeAnswer, Failure>, Error> {
-        let limit = self.shared.settings.collect_bytes_max;
+        let limit = self.shared.settings().collect_bytes_max;
         let mut answer = RangeAnswer::default();
         let mut bytes = 0;
         loop {

@@ -25,7 +25,7 @@ pub struct Get<'a> {
 impl<'a> Get<'a> {
     pub(super) fn new(client: &'a Client, key: &'a [u8]) -> Get<'a> {
         Get {
-            deadline: client.shared.settings.deadline,
+            deadline: client.shared.settings().deadline,
             client,
             key,
             at: None,
@@ -80,7 +80,7 @@ pub struct GetMany<'a> {
 impl<'a> GetMany<'a> {
     pub(super) fn new(client: &'a Client, keys: Vec<&'a [u8]>) -> GetMany<'a> {
         GetMany {
-            deadline: client.shared.settings.deadline,
+            deadline: client.shared.settings().deadline,
             client,
             keys,
             at: None,
@@ -124,6 +124,6 @@ pub(super) async fn ask(client: &Client, kind: FrameKind) -> Result<Answer, Erro
         effect: Effect::Read,
         route: Route::Any,
     };
-    let deadline = Instant::now() + client.shared.settings.deadline;
+    let deadline = Instant::now() + client.shared.settings().deadline;
     Ok(client.shared.call(call, deadline).await?.answer)
 }

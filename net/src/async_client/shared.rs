@@ -10,6 +10,7 @@ use crate::async_client::link::Link;
 use crate::async_client::placement::{Placement, Route};
 use crate::async_client::settings::ClientSettings;
 use crate::async_client::streams::Streams;
+use crate::async_client::wire::Dialing;
 use crate::frame::FrameKind;
 use crate::wire_error::Happened;
 use std::collections::BTreeMap;
@@ -23,13 +24,13 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 /// request.
 const MAP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A map younger than this is not asked for again: a store that keeps saying "stale" must not be asked in a loop.
+/// The map is asked for no more often than this: a store that keeps saying "stale" must not be asked in a loop.
 const MAP_AGE_MIN: Duration = Duration::from_millis(50);
 
 /// Shared by all copies of a client.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) settings: Arc<ClientSettings>,
+    pub(super) dialing: Arc<Dialing>,
     seeds: Vec<String>,
     map: Mutex<Option<Arc<Placement>>>,
     /// Held while the map is asked for; inside, when it last was.
@@ -90,7 +91,7 @@ impl Shared {
         Shared {
             request_bytes: Semaphore::new(settings.request_bytes_max),
             streams: Streams::new(settings.ranges_max),
-            settings: Arc::new(settings),
+            dialing: Arc::new(Dialing::new(settings)),
             seeds,
             map: Mutex::new(None),
             refreshing: tokio::sync::Mutex::new(None),
@@ -99,15 +100,19 @@ impl Shared {
         }
     }
 
+    pub(super) fn settings(&self) -> &ClientSettings {
+        &self.dialing.settings
+    }
+
     // An operation.
 
     /// Tries a call until it is decided or the deadline has passed.
-    pub(super) async fn call(&self, call: Call, deadline: Instant) -> CallResult {
+    pub(super) async fn call(self: &Arc<Self>, call: Call, deadline: Instant) -> CallResult {
         let bytes = call.body.len();
-        if bytes > self.settings.request_bytes_max {
+        if bytes > self.settings().request_bytes_max {
             return Err(Error::TooLarge {
                 what: "the request",
-                limit: self.settings.request_bytes_max,
+                limit: self.settings().request_bytes_max,
                 actual: bytes,
             });
         }
@@ -118,7 +123,7 @@ impl Shared {
         };
         let _room = room.expect("the semaphore is never closed");
         let call = Arc::new(call);
-        let mut journey = Journey::new(&self.settings);
+        let mut journey = Journey::new(self.settings());
         loop {
             let Some(address) = self.choose_address(call.route, &mut journey) else {
                 return Err(journey.end(Error::Unreachable { last: None }));
@@ -138,7 +143,7 @@ impl Shared {
 
     /// What follows a failed attempt: the journey goes on after a pause, or ends.
     pub(super) async fn after_failure(
-        &self,
+        self: &Arc<Self>,
         mut journey: Journey,
         effect: Effect,
         failure: Failure,
@@ -171,7 +176,10 @@ impl Shared {
                 if hint.is_empty() {
                     self.refresh_map(asked_at, deadline).await;
                 } else {
-                    // Whoever was named is asked at once; the map is mended for those who come later.
+                    // Whoever was named is asked at once; the map is mended beside it, for those who come later.
+                    let shared = Arc::clone(self);
+                    let refresh_until = asked_at + MAP_TIMEOUT;
+                    tokio::spawn(async move { shared.refresh_map(asked_at, refresh_until).await });
                     journey.hint = Some(hint);
                     pause = Duration::ZERO;
                 }
@@ -276,7 +284,7 @@ impl Shared {
         {
             return link.clone();
         }
-        let link = Link::start(address.to_owned(), Arc::clone(&self.settings));
+        let link = Link::start(address.to_owned(), Arc::clone(&self.dialing));
         links.insert(address.to_owned(), link.clone());
         link
     }
@@ -293,8 +301,15 @@ impl Shared {
         let Ok(mut refreshed_at) = timeout_at(deadline, self.refreshing.lock()).await else {
             return;
         };
-        if refreshed_at.is_some_and(|at| at > wanted_at || at.elapsed() < MAP_AGE_MIN) {
-            return;
+        if let Some(at) = *refreshed_at {
+            if at > wanted_at {
+                return;
+            }
+            let ready_at = at + MAP_AGE_MIN;
+            if ready_at >= deadline {
+                return;
+            }
+            sleep_until(ready_at).await;
         }
         // Nobody's answer is a reason to ask in a loop either.
         let _ = self.ask_for_map(deadline).await;

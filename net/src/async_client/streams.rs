@@ -2,8 +2,7 @@
 //! which slows the server down and nobody else's requests. Afterwards the connection rests here for the next range.
 
 use crate::async_client::error::{Failure, Fault};
-use crate::async_client::settings::ClientSettings;
-use crate::async_client::wire::Wire;
+use crate::async_client::wire::{Dialing, Wire};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,7 +45,7 @@ impl Streams {
     pub(super) async fn take(
         &self,
         address: &str,
-        settings: &ClientSettings,
+        dialing: &Dialing,
         deadline: Instant,
     ) -> Result<Wire, Failure> {
         while let Some(mut wire) = self.take_resting(address) {
@@ -54,7 +53,7 @@ impl Streams {
                 return Ok(wire);
             }
         }
-        let opened = timeout_at(deadline, Wire::open(address, settings)).await;
+        let opened = timeout_at(deadline, Wire::open(address, dialing)).await;
         opened
             .unwrap_or(Err(Fault::Late))
             .map_err(Failure::not_done)

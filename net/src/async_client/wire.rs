@@ -6,13 +6,49 @@ use crate::client::{ClientConnection, ClientOptions};
 use crate::frame::RequestId;
 use crate::hello::{HelloReply, HelloRequest};
 use crate::response::Response;
+use crate::wire_error::{ErrorCode, WireError};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 /// Bytes read from the socket at once.
 const READ_BYTES: usize = 64 * 1024;
+
+/// How a client connects.
+#[derive(Debug)]
+pub(super) struct Dialing {
+    pub(super) settings: ClientSettings,
+    /// The cluster that answered first: all others must be the same.
+    first_cluster: OnceLock<u128>,
+}
+
+impl Dialing {
+    pub(super) fn new(settings: ClientSettings) -> Dialing {
+        Dialing {
+            settings,
+            first_cluster: OnceLock::new(),
+        }
+    }
+
+    /// The cluster that a server must belong to. An address may be given to another store while this client lives; the
+    /// server itself refuses us then.
+    fn cluster(&self) -> Option<u128> {
+        let first = self.first_cluster.get().copied();
+        self.settings.cluster_id.or(first)
+    }
+
+    fn check(&self, server: &HelloReply) -> Result<(), Fault> {
+        let found = server.info.cluster_id;
+        let expected = *self.first_cluster.get_or_init(|| found);
+        if expected == found {
+            return Ok(());
+        }
+        let error = WireError::new(ErrorCode::WrongCluster);
+        let message = format!("this is cluster {found:032x}, not {expected:032x}");
+        Err(Fault::Server(error.with_message(message)))
+    }
+}
 
 /// One connection: the socket, the protocol's end, and how far sending has come.
 #[derive(Debug)]
@@ -29,8 +65,9 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Connects to an address and says hello.
-    pub(super) async fn open(address: &str, settings: &ClientSettings) -> Result<Wire, Fault> {
-        let result = timeout(settings.connect_timeout, Wire::dial(address, settings)).await;
+    pub(super) async fn open(address: &str, dialing: &Dialing) -> Result<Wire, Fault> {
+        let dial = Wire::dial(address, dialing);
+        let result = timeout(dialing.settings.connect_timeout, dial).await;
         result.unwrap_or_else(|_| {
             Err(Fault::Connect {
                 address: address.to_owned(),
@@ -39,7 +76,8 @@ impl Wire {
         })
     }
 
-    async fn dial(address: &str, settings: &ClientSettings) -> Result<Wire, Fault> {
+    async fn dial(address: &str, dialing: &Dialing) -> Result<Wire, Fault> {
+        let settings = &dialing.settings;
         let connected = TcpStream::connect(address).await;
         let stream = connected.map_err(|source| Fault::Connect {
             address: address.to_owned(),
@@ -50,16 +88,14 @@ impl Wire {
             frame_bytes_max: settings.frame_bytes_max,
             deadline_ms: 0,
         });
-        connection.hello(&HelloRequest::new(
-            &settings.client_name,
-            settings.cluster_id,
-        ));
+        connection.hello(&HelloRequest::new(&settings.client_name, dialing.cluster()));
         let mut greeting = Greeting {
             stream,
             connection,
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
         };
         let server = greeting.exchange().await?;
+        dialing.check(&server)?;
         Ok(Wire {
             stream: greeting.stream,
             connection: greeting.connection,

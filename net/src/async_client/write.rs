@@ -7,7 +7,6 @@ use crate::async_client::settings::RetryUnknown;
 use crate::async_client::{Operation, boxed};
 use crate::frame::FrameKind;
 use crate::owned::{OwnedOutcome, OwnedRow};
-use crate::wire_error::{ErrorCode, WireError};
 use metastore_statemachine::{
     Command, CommandFlags, CommandKind, NamespaceId, OutcomeCode, Revision,
 };
@@ -81,7 +80,7 @@ impl<'a, T> Write<'a, T> {
         key: &'a [u8],
         value: Value<'a>,
     ) -> Write<'a, T> {
-        let settings = &client.shared.settings;
+        let settings = client.shared.settings();
         Write {
             retry_unknown: settings.retry_unknown,
             deadline: settings.deadline,
@@ -197,10 +196,13 @@ pub(super) fn check_outcome(
         OutcomeCode::NotANumber => Error::NotANumber,
         OutcomeCode::Overflow => Error::Overflow,
         OutcomeCode::TooLarge => Error::ValueTooLarge,
-        // Only commands with structure end like this.
-        OutcomeCode::Compacted => refused(ErrorCode::Compacted, outcome.revision),
-        OutcomeCode::FutureRevision => refused(ErrorCode::FutureRevision, outcome.revision),
-        OutcomeCode::OverBudget => refused(ErrorCode::TooLarge, outcome.revision),
+        OutcomeCode::Compacted => Error::Compacted {
+            oldest: outcome.revision,
+        },
+        OutcomeCode::FutureRevision => Error::FutureRevision {
+            current: outcome.revision,
+        },
+        OutcomeCode::OverBudget => Error::OverBudget,
     };
     // This attempt changed nothing, but the one before may have, and this one may have failed because of it.
     Err(match before {
@@ -212,13 +214,6 @@ pub(super) fn check_outcome(
         },
         None => failed,
     })
-}
-
-fn refused(code: ErrorCode, revision: Revision) -> Error {
-    Error::Server(Box::new(WireError {
-        revision,
-        ..WireError::new(code)
-    }))
 }
 
 /// A command without conditions.

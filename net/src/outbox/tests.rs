@@ -1,5 +1,5 @@
 use super::*;
-use crate::frame::{RequestId, append_frame};
+use crate::frame::append_frame;
 use crate::read::ReadPosition;
 use crate::response::{Response, append_get, append_outcome, append_pong};
 use crate::samples::{sample_outcome, sample_row};
@@ -7,12 +7,16 @@ use crate::wire_error::{ErrorCode, Happened};
 use metastore_statemachine::{Outcome, Revision, Row};
 
 const ID: RequestId = RequestId(3);
+const LIGHT: Weight = Weight {
+    commands: 1,
+    frame_bytes: 100,
+};
 
 /// An outbox of a connection with one request under way.
 fn outbox(limits: &ConnectionLimits) -> Outbox {
     let mut outbox = Outbox::new(limits);
     outbox.open();
-    outbox.on_request();
+    outbox.on_request(ID, LIGHT);
     outbox
 }
 
@@ -161,4 +165,53 @@ fn one_answer_too_many_is_a_defect() {
             Answered::Last
         });
     }
+}
+
+#[test]
+fn long_requests_and_batches_weigh_until_they_are_answered() {
+    let limits = ConnectionLimits {
+        commands_under_way: 1_000,
+        request_bytes_under_way: 10_000,
+        ..ConnectionLimits::default()
+    };
+    let mut outbox = Outbox::new(&limits);
+    outbox.open();
+    let take = |outbox: &mut Outbox, id, commands, frame_bytes| {
+        let weight = Weight {
+            commands,
+            frame_bytes,
+        };
+        outbox.on_request(RequestId(id), weight);
+        outbox.is_paused()
+    };
+    let answer = |outbox: &mut Outbox, id| {
+        outbox.reply(|out| {
+            append_outcome(out, RequestId(id), &sample_outcome());
+            Answered::Last
+        });
+        outbox.is_paused()
+    };
+    assert!(!take(&mut outbox, 1, 1, 6_000));
+    assert!(take(&mut outbox, 2, 1, 6_000), "too many bytes");
+    assert!(!answer(&mut outbox, 1));
+    assert!(!take(&mut outbox, 3, 900, 100));
+    assert!(take(&mut outbox, 4, 200, 100), "too many commands");
+    assert!(!answer(&mut outbox, 3));
+    assert!(!answer(&mut outbox, 4));
+    assert!(!answer(&mut outbox, 2));
+    assert_eq!(outbox.in_flight(), 0);
+    assert_eq!((outbox.heavy_commands, outbox.heavy_bytes), (0, 0));
+}
+
+#[test]
+fn an_idle_outbox_holds_no_memory() {
+    let mut outbox = outbox(&ConnectionLimits::default());
+    outbox.push(|out| append_pong(out, ID));
+    let count = outbox.unsent().len();
+    outbox.release();
+    assert_eq!(outbox.unsent().len(), count, "what waits is kept");
+    outbox.on_sent(count);
+    assert!(outbox.buffer_bytes() > 0);
+    outbox.release();
+    assert_eq!(outbox.buffer_bytes(), 0);
 }

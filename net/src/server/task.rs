@@ -33,6 +33,9 @@ pub(super) struct ConnectionTask<S: Service> {
     service: Rc<S>,
     connections: Connections,
     read_buffer: ReadBuffer,
+    /// Requests handed out since the others had their turn, and how many these may be.
+    turn_requests: u32,
+    turn_requests_max: u32,
     state: State,
 }
 
@@ -74,6 +77,8 @@ impl<S: Service> ConnectionTask<S> {
             service,
             connections,
             read_buffer,
+            turn_requests: 0,
+            turn_requests_max: options.connection.commands_per_turn,
             state: State::Serving,
         }
     }
@@ -92,11 +97,13 @@ impl<S: Service> ConnectionTask<S> {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.remember_waker(context.waker());
+        self.turn_requests = 0;
         for _ in 0..ROUNDS_MAX {
             match self.poll_round(context) {
                 Err(Over) => return Poll::Ready(()),
                 Ok(Round::Wait) => return Poll::Pending,
                 Ok(Round::Again) => {}
+                Ok(Round::Yield) => break,
             }
         }
         context.waker().wake_by_ref();
@@ -117,6 +124,7 @@ impl<S: Service> ConnectionTask<S> {
         }
         let sent = self.poll_send(context)?;
         if self.slot.outbox.borrow().is_overfull() {
+            self.connections.note(|counts| counts.unread += 1);
             return Err(Over);
         }
         self.advance_state(context)?;
@@ -129,23 +137,33 @@ impl<S: Service> ConnectionTask<S> {
             self.service.on_drained(self.slot.id);
         }
         // Reading comes in every round: a stream whose client keeps up would otherwise never let a cancel in.
-        let taken_in = if self.slot.outbox.borrow().is_paused() {
+        let is_paused = self.slot.outbox.borrow().is_paused();
+        let taken_in = if is_paused || !self.connections.may_read(&self.slot) {
+            // Nobody can finish a frame that is not read.
+            self.slot.frame_since_ms.set(None);
             Round::Wait
         } else {
             self.poll_take_in(context)?
         };
         let has_unsent = !self.slot.outbox.borrow().unsent().is_empty();
         let may_send = has_unsent && sent != Sent::Blocked;
-        Ok(if may_send { Round::Again } else { taken_in })
+        Ok(match taken_in {
+            Round::Wait if may_send => Round::Again,
+            Round::Wait | Round::Again | Round::Yield => taken_in,
+        })
     }
 
     /// Stops serving when the outbox says so, and shuts our side down when all is sent.
     fn advance_state(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
-        let outbox = self.slot.outbox.borrow();
-        if self.state == State::Serving && outbox.is_closing() {
+        if self.state == State::Serving && self.slot.outbox.borrow().is_closing() {
             self.slot.last_activity_ms.set(self.connections.now_ms());
             self.state = State::Closing;
+            // What has arrived will not be looked at, and others may need the memory.
+            self.intake.discard();
+            self.slot.frame_since_ms.set(None);
+            self.connections.book(&self.slot, 0);
         }
+        let outbox = self.slot.outbox.borrow();
         if self.state == State::Closing && outbox.unsent().is_empty() {
             let _shut_down = Pin::new(&mut self.stream).poll_close(context)?;
             self.state = State::Lingering;
@@ -159,10 +177,16 @@ impl<S: Service> ConnectionTask<S> {
             let mut outbox = self.slot.outbox.borrow_mut();
             let unsent = outbox.unsent();
             if unsent.is_empty() {
+                self.slot.unsent_since_ms.set(0);
                 return Ok(sent);
             }
             match Pin::new(&mut self.stream).poll_write(context, unsent) {
-                Poll::Pending => return Ok(Sent::Blocked),
+                Poll::Pending => {
+                    if self.slot.unsent_since_ms.get() == 0 {
+                        self.slot.unsent_since_ms.set(self.connections.now_ms());
+                    }
+                    return Ok(Sent::Blocked);
+                }
                 Poll::Ready(result) => outbox.on_sent(result?),
             }
             self.slot.last_activity_ms.set(self.connections.now_ms());
@@ -174,12 +198,16 @@ impl<S: Service> ConnectionTask<S> {
     /// Hands out what is waiting from before, or reads once and hands that out.
     fn poll_take_in(&mut self, context: &mut Context<'_>) -> Result<Round, Over> {
         if self.intake.is_holding() {
-            self.hand_out(&[]);
-            return Ok(Round::Again);
+            return Ok(self.hand_out(&[]));
         }
         let buffer = Rc::clone(&self.read_buffer);
         let mut buffer = buffer.borrow_mut();
         let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, &mut buffer) else {
+            // It is the client's turn from now on, if its time did not run already.
+            if self.intake.awaits_rest() && self.slot.frame_since_ms.get().is_none() {
+                let now_ms = self.connections.now_ms();
+                self.slot.frame_since_ms.set(Some(now_ms));
+            }
             return Ok(Round::Wait);
         };
         let count = result?;
@@ -187,15 +215,15 @@ impl<S: Service> ConnectionTask<S> {
             return Err(Over);
         }
         self.slot.last_activity_ms.set(self.connections.now_ms());
-        self.hand_out(&buffer[..count]);
-        Ok(Round::Again)
+        Ok(self.hand_out(&buffer[..count]))
     }
 
-    fn hand_out(&mut self, bytes: &[u8]) {
+    fn hand_out(&mut self, bytes: &[u8]) -> Round {
         let id = self.slot.id;
         let service = &self.service;
         let mut handed_out = 0;
-        let _: Intake = self.intake.on_bytes(
+        let frames_before = self.intake.frames_taken();
+        let intake = self.intake.on_bytes(
             bytes,
             &self.slot.outbox,
             || service.hello(),
@@ -206,6 +234,23 @@ impl<S: Service> ConnectionTask<S> {
         );
         if handed_out > 0 {
             self.service.on_read_end();
+        }
+        self.connections
+            .book(&self.slot, self.intake.buffer_bytes());
+        let began_ms = self.slot.frame_since_ms.get();
+        let is_new = began_ms.is_none() || self.intake.frames_taken() > frames_before;
+        self.slot
+            .frame_since_ms
+            .set(match self.intake.awaits_rest() {
+                true if is_new => Some(self.connections.now_ms()),
+                true => began_ms,
+                false => None,
+            });
+        self.turn_requests += handed_out;
+        match intake {
+            Intake::Reading if self.turn_requests >= self.turn_requests_max => Round::Yield,
+            Intake::Yield => Round::Yield,
+            Intake::Reading | Intake::Paused | Intake::Closing => Round::Again,
         }
     }
 
@@ -240,4 +285,6 @@ enum Round {
     Wait,
     /// There may be more to do.
     Again,
+    /// There may be more to do, and others come first.
+    Yield,
 }

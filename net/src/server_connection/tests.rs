@@ -268,6 +268,30 @@ fn at_the_limit_nothing_more_is_handed_out_until_an_answer() {
 }
 
 #[test]
+fn a_connection_yields_after_its_turn_and_loses_nothing() {
+    let mut limits = limits();
+    limits.commands_per_turn = 10;
+    let mut pair = Pair::greeted(&limits);
+    for _ in 0..25 {
+        pair.client.put(NAMESPACE, b"a", b"");
+    }
+    let commands = [Command::delete(NAMESPACE, b"b"); 30];
+    pair.client.batch(&commands);
+    pair.client.put(NAMESPACE, b"a", b"");
+    assert_eq!(pair.send(), Intake::Yield);
+    assert_eq!(pair.requests.len(), 10);
+    assert!(pair.server.is_holding());
+    assert_eq!(pair.take_in(&[]), Intake::Yield);
+    assert_eq!(pair.requests.len(), 20);
+    // A batch is taken whole, and counts for all that is in it.
+    assert_eq!(pair.take_in(&[]), Intake::Yield);
+    assert_eq!(pair.requests.len(), 26);
+    assert_eq!(pair.take_in(&[]), Intake::Reading);
+    assert_eq!(pair.requests.len(), 27);
+    assert_eq!(pair.server.buffer_bytes(), 0);
+}
+
+#[test]
 fn a_full_outbox_pauses_too() {
     let mut limits = limits();
     limits.outbound_bytes_max = 1000;

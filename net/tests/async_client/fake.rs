@@ -37,6 +37,8 @@ pub(crate) enum Trouble {
     CarryOutAndSay(WireError),
     /// It is carried out and answered after a while.
     Slow(Duration),
+    /// It is not carried out and never answered, although the connection lives.
+    Swallow,
     /// It is not carried out, and nothing is heard of this connection any more.
     FallSilent,
 }
@@ -59,6 +61,8 @@ pub(crate) struct State {
     pub(crate) map_requests: AtomicUsize,
     pub(crate) connections: AtomicUsize,
     pub(crate) live: AtomicUsize,
+    /// Which cluster it says that it belongs to.
+    pub(crate) cluster: AtomicUsize,
     limits: ConnectionLimits,
 }
 
@@ -107,6 +111,7 @@ impl Fake {
             map_requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
+            cluster: AtomicUsize::new(77),
             limits,
         });
         let inside = Arc::clone(&state);
@@ -199,7 +204,7 @@ async fn serve(mut stream: TcpStream, state: &State) {
         let mut intake = connection.on_bytes(&bytes[..count], &outbox, hello, |id, _, request| {
             on_request(state, id, &request, &mut acts);
         });
-        while intake == Intake::Paused && connection.is_holding() {
+        while intake != Intake::Closing && connection.is_holding() {
             forget_in_flight(&outbox);
             intake = connection.on_bytes(&[], &outbox, hello, |id, _, request| {
                 on_request(state, id, &request, &mut acts);
@@ -244,7 +249,7 @@ fn take_unsent(outbox: &RefCell<Outbox>) -> Vec<u8> {
 
 fn hello(state: &State) -> HelloInfo {
     HelloInfo {
-        cluster_id: 77,
+        cluster_id: state.cluster.load(Ordering::SeqCst) as u128,
         node_id: 1,
         core_index: 0,
         core_count: 1,
@@ -299,6 +304,7 @@ fn on_request(state: &State, id: RequestId, request: &Request<'_>, acts: &mut Ve
             acts.push(Act::Send(answer));
         }
         Trouble::Slow(delay) => acts.push(Act::SendLater(delay, carry_out(id))),
+        Trouble::Swallow => {}
         Trouble::FallSilent => acts.push(Act::FallSilent),
     }
 }

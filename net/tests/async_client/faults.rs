@@ -266,6 +266,8 @@ async fn a_broken_range_says_so_and_a_collected_one_begins_again() {
     };
     assert!(matches!(error, Error::Interrupted { .. }), "{error}");
     assert!((10..35).contains(&count), "{count}");
+    let again = stream.next().await;
+    assert!(again.is_err(), "a range that broke has no end: {again:?}");
     fake.trouble([Trouble::CutInAnswer, Trouble::CutBefore, Trouble::Garbage]);
     let all = client.range("/r/").collect().await.unwrap();
     assert_eq!(all.rows.len(), 35);
@@ -297,4 +299,20 @@ async fn a_store_that_comes_back_is_found_again() {
     let fake = Fake::start_at(&address, store).await;
     waiting.await.unwrap().unwrap();
     assert_eq!(fake.value("/k").unwrap(), b"w");
+}
+
+#[tokio::test]
+async fn a_request_that_the_server_forgot_does_not_hold_its_place_for_ever() {
+    let settings = ClientSettings {
+        keepalive: Duration::from_millis(50),
+        in_flight_max: 1,
+        ..ClientSettings::default()
+    };
+    let (fake, client) = start_with(settings).await;
+    fake.trouble([Trouble::Swallow]);
+    let deadline = Duration::from_millis(50);
+    let error = client.put("/k", "v").deadline(deadline).await.unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error}");
+    client.put("/k", "w").await.unwrap();
+    assert_eq!(fake.applied(), 1);
 }

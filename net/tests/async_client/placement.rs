@@ -140,3 +140,19 @@ async fn who_cannot_be_reached_is_named() {
         .unwrap_err();
     assert!(error.to_string().contains("another cluster"), "{error}");
 }
+
+#[tokio::test]
+async fn an_address_that_was_given_to_another_store_is_not_written_to() {
+    let fake = Fake::start().await;
+    let client = Client::connect([&fake.address], ClientSettings::default())
+        .await
+        .unwrap();
+    client.put("/k", "v").await.unwrap();
+    fake.state.cluster.store(78, Ordering::SeqCst);
+    fake.trouble([Trouble::CutBefore]);
+    let error = client.get("/k").await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::WrongCluster), "{error}");
+    let error = client.put("/k", "w").await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::WrongCluster), "{error}");
+    assert_eq!(fake.applied(), 1);
+}

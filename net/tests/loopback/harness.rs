@@ -29,8 +29,14 @@ pub(crate) struct Seen {
     pub(crate) opened: AtomicUsize,
     /// Live connections, looked at every few milliseconds.
     pub(crate) live: AtomicUsize,
-    /// The most bytes that waited to be sent.
+    /// The most memory of answers that waited to be sent.
     pub(crate) outbound_bytes_max: AtomicUsize,
+    /// What it takes now, and what unfinished frames take.
+    pub(crate) outbound_bytes: AtomicUsize,
+    pub(crate) inbound_bytes: AtomicUsize,
+    /// Connections closed because a frame or a hello took too long, and because answers were not taken.
+    pub(crate) timed_out: AtomicUsize,
+    pub(crate) unread: AtomicUsize,
 }
 
 /// Set by tests to make the server act.
@@ -133,9 +139,18 @@ async fn run(
     loop {
         glommio::timer::sleep(Duration::from_millis(2)).await;
         seen.live.store(connections.count(), Ordering::Relaxed);
-        let opened = usize::try_from(connections.opened_total()).unwrap();
-        seen.opened.store(opened, Ordering::Relaxed);
+        let counts = connections.counts();
+        for (seen, count) in [
+            (&seen.opened, counts.opened),
+            (&seen.timed_out, counts.timed_out),
+            (&seen.unread, counts.unread),
+        ] {
+            seen.store(usize::try_from(count).unwrap(), Ordering::Relaxed);
+        }
         let waiting = connections.outbound_bytes();
+        seen.outbound_bytes.store(waiting, Ordering::Relaxed);
+        let inbound_bytes = connections.inbound_bytes();
+        seen.inbound_bytes.store(inbound_bytes, Ordering::Relaxed);
         seen.outbound_bytes_max
             .fetch_max(waiting, Ordering::Relaxed);
         if orders.release.load(Ordering::Relaxed) {

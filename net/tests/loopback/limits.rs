@@ -160,7 +160,8 @@ fn a_client_that_does_not_read_holds_a_bounded_amount() {
     }
     writing.join().unwrap().unwrap();
     let held = server.seen.outbound_bytes_max.load(Ordering::Relaxed);
-    assert!(held < OUTBOUND_BYTES_MAX + 10_000, "{held} bytes");
+    // Buffers grow by doubling.
+    assert!(held < 2 * (OUTBOUND_BYTES_MAX + 10_000), "{held} bytes");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 )]
 
 mod harness;
+mod hostile;
 mod limits;
 mod requests;
 mod timeouts;

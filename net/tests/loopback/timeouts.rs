@@ -55,9 +55,11 @@ fn a_hello_that_drips_in_does_not_buy_time() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+fn idle_connections_live_on() {
     let options = ServerOptions {
-        idle_timeout: SHORT,
+        handshake_timeout: SHORT,
+        frame_timeout: SHORT,
+        unread_timeout: SHORT,
         ..ServerOptions::default()
     };
     let server = TestServer::start(options);
@@ -69,19 +71,76 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     waiting.set_timeout(SHORT * 4).unwrap();
     // The answer is not there in time, but the connection is: only the server's own work is outstanding.
     waiting.next_responses(|_, _| ()).unwrap_err();
-    server.wait_until("the idle one is closed", |seen| {
-        seen.closed.load(Ordering::Relaxed) == 1
+    idle.ping().unwrap();
+    assert_eq!(server.seen.timed_out.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_frame_that_drips_in_is_given_up_with_a_last_word() {
+    let options = ServerOptions {
+        frame_timeout: SHORT,
+        ..ServerOptions::default()
+    };
+    let server = TestServer::start(options);
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut connection = ClientConnection::new(&ClientOptions::default());
+    connection.hello(&HelloRequest::new("drip", None));
+    stream.write_all(connection.outbound()).unwrap();
+    connection.outbound().clear();
+    connection.put(NamespaceId::DEFAULT, b"a", &[7; 10_000]);
+    let started = Instant::now();
+    let mut bytes = connection.outbound().iter();
+    while server.seen.timed_out.load(Ordering::Relaxed) == 0 {
+        assert!(started.elapsed() < PATIENCE);
+        stream.write_all(&[*bytes.next().unwrap()]).unwrap();
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    assert!(started.elapsed() >= SHORT);
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let hello = cut_frame(&answer, FRAME_BYTES_MAX_DEFAULT)
+        .unwrap()
+        .unwrap();
+    let word = cut_frame(&answer[hello.consumed_bytes..], FRAME_BYTES_MAX_DEFAULT);
+    let word = word.unwrap().unwrap();
+    let response = Response::decode(&word.header, word.body).unwrap();
+    let Response::Error(error) = response else {
+        panic!("{response:?}");
+    };
+    assert_eq!(error.code, ErrorCode::Deadline);
+    assert_eq!(word.header.request_id, RequestId::CONNECTION);
+}
+
+#[test]
+fn frames_after_each_other_have_their_time_each() {
+    let options = ServerOptions {
+        frame_timeout: SHORT * 4,
+        ..ServerOptions::default()
+    };
+    let server = TestServer::start(options);
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let mut connection = ClientConnection::new(&ClientOptions::default());
+    connection.hello(&HelloRequest::new("steady", None));
+    for _ in 0..20 {
+        connection.put(NamespaceId::DEFAULT, b"a", &[7; 100]);
+    }
+    // Cut so that there is never a moment without an unfinished frame.
+    let bytes = std::mem::take(connection.outbound());
+    for part in bytes.chunks(bytes.len() / 20) {
+        stream.write_all(part).unwrap();
+        std::thread::sleep(SHORT / 2);
+    }
+    server.wait_until("all have arrived", |seen| {
+        seen.requests.load(Ordering::Relaxed) == 20
     });
-    server.wait_until("the other one is left", |seen| {
-        seen.live.load(Ordering::Relaxed) == 1
-    });
-    assert!(idle.ping().is_err());
+    assert_eq!(server.seen.timed_out.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn a_client_that_never_reads_is_cut_in_time() {
     let options = ServerOptions {
-        idle_timeout: SHORT,
+        unread_timeout: SHORT,
         ..ServerOptions::default()
     };
     let server = TestServer::start(options);

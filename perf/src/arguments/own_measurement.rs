@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{EffortArguments, parse_rate};
+use super::{EffortArguments, parse_count, parse_rate};
 use crate::keys::Directories;
 
 /// Shares of the capacity and a number of shards, unless the command line says otherwise.
@@ -29,6 +29,8 @@ pub(crate) enum OwnMeasurement {
     UnderLoad(UnderLoadArguments),
     /// The tail of latencies while a snapshot is taken, over that without.
     Snapshot(SnapshotArguments),
+    /// What good clients notice of idle connections by the thousands, abusers and a client at full rate.
+    Abuse(AbuseArguments),
     /// From the start of the process to serving, for each GiB of log.
     Restart(RestartArguments),
 }
@@ -43,6 +45,7 @@ impl OwnMeasurement {
             OwnMeasurement::Shards(_) => "shards",
             OwnMeasurement::UnderLoad(_) => "under-load",
             OwnMeasurement::Snapshot(_) => "snapshot",
+            OwnMeasurement::Abuse(_) => "abuse",
             OwnMeasurement::Restart(_) => "restart",
         }
     }
@@ -56,6 +59,7 @@ impl OwnMeasurement {
             OwnMeasurement::Shards(arguments) => &arguments.store,
             OwnMeasurement::UnderLoad(arguments) => &arguments.store,
             OwnMeasurement::Snapshot(arguments) => &arguments.store,
+            OwnMeasurement::Abuse(arguments) => &arguments.store,
             OwnMeasurement::Restart(arguments) => &arguments.store,
         }
     }
@@ -132,6 +136,21 @@ pub(crate) struct SnapshotArguments {
     /// The load, as a share of the capacity.
     #[arg(long, value_name = "SHARE", default_value_t = LOAD_UNDER_SNAPSHOT, value_parser = parse_rate)]
     pub(crate) load: f64,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AbuseArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// The load of the good clients, as a share of the capacity.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_rate)]
+    pub(crate) load: f64,
+    /// Idle connections.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = parse_count)]
+    pub(crate) connections: usize,
     /// Where the keys lie.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) directories: Directories,

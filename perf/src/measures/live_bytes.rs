@@ -1,9 +1,13 @@
 //! How much memory the store takes for each key beyond the key and the value themselves, by its own allocator's count.
 //!
 //! Keys of 8 and values of 256 bytes are put once each. The difference is over a store that has none, so that buffers,
-//! connections and the log's segments are not counted, but the history of the last puts is, and so is what the tree of
-//! keys leaves empty.
+//! connections and the log's segments are not counted, but what the tree of keys leaves empty is. The history is
+//! compacted before; what is left of it counts.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
+use metastore_statemachine::{NamespaceId, Revision};
 use serde::Serialize;
 
 use super::{Bench, Findings, PLAIN};
@@ -15,10 +19,17 @@ use crate::latency::Spread;
 use crate::operation::RequestMaker;
 use crate::output::number;
 use crate::preload::ensure_loaded;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// What a key may take beyond itself and its value.
 const OVERHEAD_BYTES_MAX: f64 = 160.0;
+
+/// A compacted history may keep that much.
+const HISTORY_BYTES_LEFT: u64 = 1 << 20;
+
+/// How long freeing it may take.
+const FREEING_MAX: Duration = Duration::from_secs(10);
+const FREEING_PAUSE: Duration = Duration::from_millis(100);
 
 const MIB: f64 = (1_u64 << 20) as f64;
 
@@ -54,23 +65,31 @@ pub(super) fn measure_live_bytes(
         let mut requests = RequestMaker::new(keys);
         let loaded = ensure_loaded(own.store.first(), space, &mut requests)?;
         own.store.settle()?;
+        let with_history = Memory::of(&mut own.store)?;
+        compact(&mut own.store, space)?;
         let after = Memory::of(&mut own.store)?;
         let grown = after.live_bytes.saturating_sub(before.live_bytes);
         let overhead = each(grown) - content_bytes;
         bench.output.line(&format!(
             "round {number_of_round}: {keys} keys in {} s: {} MiB live, {} of them without keys, RSS {} MiB; {} bytes a \
-             key beyond key and value, history of {} bytes a key included",
+             key beyond key and value, history of {} bytes a key included; {} before it was compacted",
             number(loaded.seconds),
             number(after.live_bytes as f64 / MIB),
             number(before.live_bytes as f64 / MIB),
             number(after.resident_bytes.unwrap_or(0) as f64 / MIB),
             number(overhead),
             number(each(after.history_bytes)),
+            number(each(with_history.history_bytes)),
         ))?;
         overheads.push(overhead);
         let rss = after.resident_bytes.zip(before.resident_bytes);
         resident.extend(rss.map(|(now, then)| each(now.saturating_sub(then)) - content_bytes));
-        details.push(serde_json::json!({ "loaded": loaded, "before": before, "after": after }));
+        details.push(serde_json::json!({
+            "loaded": loaded,
+            "before": before,
+            "with_history": with_history,
+            "after": after,
+        }));
     }
     Ok(Findings {
         figures: vec![
@@ -89,6 +108,28 @@ pub(super) fn measure_live_bytes(
         rounds_thrown_away: 0,
         details: serde_json::json!({ "directories": arguments.directories, "rounds": details }),
     })
+}
+
+/// Gives up the history of the only shard, and waits until its memory is free.
+fn compact(store: &mut Store, space: KeySpace) -> Result<(), PerfError> {
+    let revision = {
+        let observation = store.observe()?;
+        let mut replicas = observation
+            .statuses()
+            .iter()
+            .flat_map(|status| &status.replicas);
+        replicas.next().map_or(0, |replica| replica.revision)
+    };
+    let key = space.key(0);
+    store
+        .first()
+        .compact(NamespaceId::DEFAULT, &key, Revision(revision))
+        .map_err(StoreError::from)?;
+    let started = Instant::now();
+    while Memory::of(store)?.history_bytes > HISTORY_BYTES_LEFT && started.elapsed() < FREEING_MAX {
+        thread::sleep(FREEING_PAUSE);
+    }
+    Ok(())
 }
 
 impl Memory {

@@ -64,7 +64,10 @@ pub(super) fn measure_snapshot(
     }
     let rate = (arguments.load * capacity.achieved_per_second).max(1.0);
     let due_bytes = (loading_bytes as f64 * (1.0 + DUE_AFTER_LOADING)) as u64;
-    let more = ["--snapshot-log-bytes".to_owned(), due_bytes.to_string()];
+    let more = [
+        "--set".to_owned(),
+        format!("snapshot.log_bytes={due_bytes}B"),
+    ];
     let mut rounds = Vec::new();
     let mut thrown_away = Vec::new();
     for number_of_round in 1..=bench.effort.rounds {

@@ -91,7 +91,9 @@ impl Answered<'_> {
 
     fn on_mutation_error(&mut self, index: usize, error: &RequestError) -> Result<(), Fault> {
         match error {
-            RequestError::LogBudget { .. } => self.tally.refused_by_budget += 1,
+            RequestError::LogBudget { .. } | RequestError::DiskLow { .. } => {
+                self.tally.refused_by_budget += 1
+            }
             RequestError::Overloaded { .. } => self.tally.refused_by_load += 1,
             RequestError::Deadline {
                 happened: Happened::NotDone,
@@ -109,6 +111,7 @@ impl Answered<'_> {
             | RequestError::Compacted { .. }
             | RequestError::FutureRevision { .. }
             | RequestError::RangeExpired
+            | RequestError::QuotaExceeded { .. }
             | RequestError::Cancelled
             | RequestError::ShuttingDown => {}
         }

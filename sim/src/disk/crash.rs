@@ -49,6 +49,7 @@ impl Disk {
             self.lose_cache();
         }
         self.settle_files();
+        self.snapshots.crash(&mut self.random, kind);
     }
 
     /// An interrupted write leaves some of its sectors.

@@ -90,6 +90,8 @@ impl Shadow {
             entries.collect()
         };
         match event {
+            // The records themselves say so, too.
+            ReplayEvent::Snapshots { .. } => {}
             ReplayEvent::Checkpoint { replicas, .. } => {
                 for known in *replicas {
                     let replica = self.replicas.entry(known.replica).or_default();

@@ -126,6 +126,7 @@ impl Ledger {
     pub fn on_recovered(&mut self, survivors: Survivors) -> Result<(), Violation> {
         for ledger in self.shards.values() {
             let found = survivors.entries.get(&ledger.replica);
+            let covered = survivors.covered.get(&ledger.replica).copied();
             for (&index, &(term, hash)) in &ledger.entries {
                 match found.and_then(|found| found.get(&index)) {
                     Some(entry) if (entry.term, hash_of(&entry.data)) == (term, hash) => {}
@@ -133,6 +134,8 @@ impl Ledger {
                         let replica = ledger.replica;
                         return Err(Violation::EntryChanged { replica, index });
                     }
+                    // A snapshot holds what came of it; whether rightly, the comparison of the states tells.
+                    None if Some(index) <= covered => {}
                     None => {
                         return Err(Violation::EntriesLost {
                             replica: ledger.replica,
@@ -164,6 +167,18 @@ impl Ledger {
             };
             self.uncut.swap_remove(found);
             self.apply(entry)?;
+        }
+        for ledger in self.shards.values() {
+            let covered = survivors.covered.get(&ledger.replica).copied();
+            // Every replica begins with a snapshot of nothing, before any entry.
+            let durable = ledger.last_index().max(LogIndex(1));
+            if let Some(index) = covered.filter(|&index| index > durable) {
+                return Err(Violation::SnapshotInvented {
+                    replica: ledger.replica,
+                    index,
+                    durable,
+                });
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What a world is like: drawn once, from its seed.
 
-use metastore_engine::{BatchSettings, RaftSettings, Settings};
+use metastore_engine::{BatchSettings, RaftSettings, Settings, SnapshotSettings};
 use metastore_wal::LogOptions;
 
 use crate::disk::{DiskFaults, Latency};
@@ -54,7 +54,7 @@ impl WorldPlan {
         let log = LogOptions {
             segment_bytes: SEGMENT_BYTES,
             record_bytes_max: RECORD_BYTES_MAX,
-            budget_bytes: 1024 * SEGMENT_BYTES,
+            budget_bytes: random.weighted(&[(1, 6), (2, 1024)]) * SEGMENT_BYTES,
             spare_segments: random.weighted(&[(1, 1), (2, 2)]),
             writes_in_flight_max: random.weighted(&[(2, 1), (1, 2), (1, 4)]),
             ..LogOptions::new(IDENTITY, SEAL)
@@ -71,6 +71,8 @@ impl WorldPlan {
             io_error_per_mille: random.weighted(&[(3, 0), (1, 5)]),
             short_write_per_mille: random.weighted(&[(2, 0), (1, 50)]),
             lies_about_flushes: mutant == Some(Mutant::SkippedFlush),
+            snapshot_error_per_mille: random.weighted(&[(3, 0), (1, 100)]),
+            names_unflushed_snapshots: mutant == Some(Mutant::SnapshotNamedBeforeFlush),
         };
         let node = NodeConfig {
             shards: random.weighted(&[(1, 1), (3, 4)]),
@@ -119,6 +121,15 @@ fn settings(random: &mut Random) -> Settings {
         raft: RaftSettings {
             tick_interval_ms: random.weighted(&[(1, 1), (2, 5), (1, 50)]),
             ..RaftSettings::default()
+        },
+        snapshots: SnapshotSettings {
+            log_bytes_min: random.weighted(&[(1, 8 << 10), (1, 64 << 10), (1, 1 << 30)]),
+            log_bytes_per_snapshot_byte: random.weighted(&[(1, 0), (1, 1)]),
+            entries: random.weighted(&[(1, None), (1, Some(20)), (1, Some(200))]),
+            write_bytes: random.weighted(&[(1, 4 << 10), (1, 64 << 10)]),
+            retry_ms: 1,
+            retry_ms_max: 20,
+            ..SnapshotSettings::default()
         },
         command_bytes_max: 40 << 10,
         ..Settings::default()

@@ -30,8 +30,15 @@ pub enum Deed {
         /// Where.
         offset: u64,
     },
+    /// Writing it.
+    Write {
+        /// Where.
+        offset: u64,
+    },
     /// Flushing it.
     Sync,
+    /// Giving it another name.
+    Rename,
     /// Removing it.
     Remove,
 }
@@ -244,7 +251,9 @@ impl fmt::Display for Deed {
             Self::Reserve => formatter.write_str("reserving space for"),
             Self::Fill => formatter.write_str("filling with zeros"),
             Self::Read { offset } => write!(formatter, "reading at {offset}"),
+            Self::Write { offset } => write!(formatter, "writing at {offset}"),
             Self::Sync => formatter.write_str("flushing"),
+            Self::Rename => formatter.write_str("renaming"),
             Self::Remove => formatter.write_str("removing"),
         }
     }

@@ -69,14 +69,23 @@ impl Pace {
         }
     }
 
+    /// By how much it is behind its rate.
+    pub(super) fn behind(&self, written_bytes: u64, elapsed: Duration) -> Duration {
+        elapsed.saturating_sub(self.due(written_bytes))
+    }
+
     /// By how much the preparation is ahead of its rate.
     fn ahead(&self, written_bytes: u64, elapsed: Duration) -> Duration {
+        self.due(written_bytes).saturating_sub(elapsed)
+    }
+
+    /// How long so many bytes take at the rate.
+    fn due(&self, written_bytes: u64) -> Duration {
         let Some(rate) = self.bytes_per_second_max else {
             return Duration::ZERO;
         };
         let due_us = u128::from(written_bytes) * 1_000_000 / u128::from(rate);
-        let due = Duration::from_micros(u64::try_from(due_us).unwrap_or(u64::MAX));
-        due.saturating_sub(elapsed)
+        Duration::from_micros(u64::try_from(due_us).unwrap_or(u64::MAX))
     }
 }
 

@@ -14,6 +14,11 @@ use crate::ids::FileNumber;
 use crate::log::SegmentFile;
 use crate::recovery::SegmentSource;
 
+/// A read of so many bytes is one of a file that is read from its beginning to its end.
+const READ_ON_BYTES: usize = 1 << 20;
+/// How far ahead of such a reader the device is put to work.
+const READ_AHEAD_BYTES: u64 = 4 << 20;
+
 /// The segments and marks of a directory, flushed to the device before anything is read.
 ///
 /// The flush matters. After a killed process its last writes can be read, but may sit only in the device's cache; if
@@ -127,7 +132,13 @@ impl SegmentSource for DirectorySource {
         segment
             .file
             .read_exact_at(into, offset)
-            .map_err(|error| DeviceError::file(deed, &path, &error))
+            .map_err(|error| DeviceError::file(deed, &path, &error))?;
+        // Whoever reads so much reads on: the device works while it is taken in.
+        if into.len() >= READ_ON_BYTES {
+            let next = offset + into.len() as u64;
+            system::read_ahead(&segment.file, next, READ_AHEAD_BYTES);
+        }
+        Ok(())
     }
 
     fn marks(&mut self) -> Result<[Option<Box<[u8]>>; 2], DeviceError> {

@@ -43,6 +43,20 @@ pub(super) fn file_system_type(file: &File) -> io::Result<u64> {
     Ok(facts.f_type as u64 & u64::from(u32::MAX))
 }
 
+/// How much of the file system of `file` is free for this process, and how much there is, in bytes.
+pub(super) fn space(file: &File) -> io::Result<(u64, u64)> {
+    let mut facts = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the descriptor is open, and the pointer is to memory for one `statvfs`.
+    checked(unsafe { libc::fstatvfs(file.as_raw_fd(), facts.as_mut_ptr()) })?;
+    // SAFETY: all zeros is a valid `statvfs`, and the call has filled it.
+    let facts = unsafe { facts.assume_init() };
+    let block = facts.f_frsize;
+    Ok((
+        block.saturating_mul(facts.f_bavail),
+        block.saturating_mul(facts.f_blocks),
+    ))
+}
+
 /// What direct I/O to `file` needs.
 pub(super) fn direct_alignment(file: &File) -> io::Result<DirectAlignment> {
     let mut facts = MaybeUninit::<libc::statx>::zeroed();
@@ -95,6 +109,17 @@ pub(super) fn forget_cached(file: &File) -> io::Result<()> {
     }
 }
 
+/// Tells the kernel that `bytes` of `file` from `offset` on are read soon. It is a hint: nothing depends on it.
+pub(super) fn read_ahead(file: &File, offset: u64, bytes: u64) {
+    let (Ok(offset), Ok(bytes)) = (libc::off_t::try_from(offset), libc::off_t::try_from(bytes))
+    else {
+        return;
+    };
+    // SAFETY: the descriptor is open; nothing else but numbers is passed.
+    let _ =
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, bytes, libc::POSIX_FADV_WILLNEED) };
+}
+
 /// How many bytes the process may lock into memory.
 pub(super) fn locked_memory_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit {
@@ -114,6 +139,26 @@ pub(super) fn open_files_limit() -> io::Result<u64> {
     };
     // SAFETY: the pointer is to a live `rlimit`.
     checked(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    Ok(limit.rlim_cur)
+}
+
+/// Lets the process open as many files as it may at all, and says how many that are. What a shell allows by default is
+/// far less than a server or a load generator with thousands of connections needs.
+///
+/// # Errors
+/// What the kernel says.
+pub fn raise_open_files_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live `rlimit`.
+    checked(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: the pointer is to a live `rlimit`.
+        checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    }
     Ok(limit.rlim_cur)
 }
 

@@ -172,6 +172,16 @@ impl<'a> RecordBody<'a> {
         })
     }
 
+    /// Whether a part takes a snapshot or removes a replica.
+    pub(crate) fn moves_snapshots(&self) -> bool {
+        self.sub_headers.iter().any(|sub_header| {
+            matches!(
+                sub_header.kind,
+                SubHeaderKind::Snapshot | SubHeaderKind::Tombstone
+            )
+        })
+    }
+
     fn is_well_formed(&self, header: &RecordHeader) -> bool {
         let total: u64 = self
             .sub_headers

@@ -3,6 +3,7 @@
 use crate::buffer::LogBuffer;
 use crate::format::{BLOCK_BYTES, Mark, MarkSlot};
 use crate::ids::{RecordSequence, SegmentSequence, Ticket};
+use crate::part::Position;
 
 /// Where a log left its marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ impl Default for MarksStart {
 pub(super) struct MarkInFlight {
     ticket: Ticket,
     watermark: RecordSequence,
+    /// What its watermark says is durable.
+    pub(super) covers: Position,
     pub(super) oldest_live_segment: SegmentSequence,
 }
 
@@ -79,6 +82,7 @@ impl Marks {
     pub(super) fn start(
         &mut self,
         ticket: Ticket,
+        covers: Position,
         mark: impl FnOnce(u64) -> Mark,
     ) -> Option<(MarkSlot, LogBuffer)> {
         if !self.is_due {
@@ -94,6 +98,7 @@ impl Marks {
         self.in_flight = Some(MarkInFlight {
             ticket,
             watermark: mark.watermark,
+            covers,
             oldest_live_segment: mark.oldest_live_segment,
         });
         let slot = self.slot;

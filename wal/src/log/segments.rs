@@ -230,6 +230,14 @@ impl Segments {
         self.live.len() + 1 >= self.segments_max
     }
 
+    /// Whether three quarters of the budget are in use, and in a small budget so much that only one segment is left
+    /// before it is spent.
+    pub(super) fn is_short(&self) -> bool {
+        let three_quarters = self.segments_max / 4 * 3;
+        let limit = three_quarters.min(self.segments_max.saturating_sub(2));
+        self.live.len() >= limit.max(2)
+    }
+
     /// Gives up the spares beyond those that are wanted in any case.
     pub(super) fn trim_spares(&mut self) {
         while self.spares.len() > self.spares_wanted {

@@ -126,6 +126,7 @@ impl Log {
             sequence: self.next_sequence,
             oldest_live_segment: self.segments.oldest_live(),
             completes,
+            covers: self.durable_position,
             changes,
             is_written: false,
         });

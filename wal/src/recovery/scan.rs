@@ -19,6 +19,8 @@ pub(super) struct FoundRecord {
     pub(super) header: RecordHeader,
     pub(super) digest: u64,
     pub(super) fault: Option<BodyFault>,
+    /// Whether a part of it takes a snapshot or removes a replica.
+    pub(super) moves_snapshots: bool,
 }
 
 /// A place where a header seems to have been.
@@ -149,13 +151,16 @@ fn scan_file<S: SegmentSource>(
                 let bytes = reader
                     .bytes(offset, record_bytes)
                     .map_err(RecoveryError::Source)?;
-                let fault = RecordBody::decode(&header, bytes).err();
+                let body = RecordBody::decode(&header, bytes);
+                let moves_snapshots = body.as_ref().is_ok_and(RecordBody::moves_snapshots);
+                let fault = body.err();
                 let found = FoundRecord {
                     file: file.number,
                     offset,
                     header,
                     digest,
                     fault,
+                    moves_snapshots,
                 };
                 on_record(Passed {
                     found: &found,

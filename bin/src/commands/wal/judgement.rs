@@ -14,6 +14,7 @@ use metastore_wal::{LogOptions, LogOptionsError, RecoveryError};
 
 use super::Data;
 use crate::node::node_file::NodeState;
+use crate::node::snapshot_files::{Replay, SnapshotFileError};
 
 /// Everything that is known of a core's log.
 pub(super) struct Judgement {
@@ -51,6 +52,9 @@ pub(super) enum Refusal {
     /// The files are of another log, or of a newer version, or their contents do not fit together.
     #[error(transparent)]
     Recovery(RecoveryError<DeviceError>),
+    /// A snapshot that the log names cannot be loaded.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotFileError),
     /// The log can be read, and a replica cannot be made of it.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -148,11 +152,12 @@ impl Judgement {
     ) -> Result<(), Refusal> {
         let (identity, seal) = (config.identity, config.log.seal);
         let buffers = config.log.new_buffers();
-        let mut builder = CoreBuilder::new(config)?;
+        let mut replay = Replay::new(&data.path, CoreBuilder::new(config)?);
         let recovered = recovery::recover(source, &identity, seal, &mut |event| {
-            builder.on_event(event)
+            replay.on_event(event);
         })
         .map_err(Refusal::Recovery)?;
+        let (builder, _named) = replay.finish()?;
         self.replicas.clone_from(&recovered.replicas);
         let history = match data.node.state {
             NodeState::Formatted => LogHistory::New,

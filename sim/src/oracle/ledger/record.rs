@@ -88,30 +88,58 @@ impl SubmittedRecord {
 #[derive(Debug, Default)]
 pub struct Survivors {
     pub(super) entries: BTreeMap<ReplicaId, BTreeMap<LogIndex, WrittenEntry>>,
+    /// Up to where snapshots cover what need not be handed out.
+    pub(super) covered: BTreeMap<ReplicaId, LogIndex>,
 }
 
 impl Survivors {
     /// Takes an event of the replay.
     pub fn on_event(&mut self, event: &ReplayEvent<'_>) {
-        let ReplayEvent::Append {
-            replica,
-            shard,
-            first_index,
-            entries,
-            ..
-        } = event
-        else {
-            return;
-        };
-        let known = self.entries.entry(*replica).or_default();
-        if entries.len() > 0 {
-            // Whatever stood there and above is replaced.
-            known.split_off(first_index);
+        match event {
+            ReplayEvent::Snapshots { snapshots } => {
+                let covered = snapshots
+                    .iter()
+                    .map(|known| (known.replica, known.snapshot.index));
+                self.covered = covered.collect();
+            }
+            ReplayEvent::Append {
+                replica,
+                shard,
+                first_index,
+                entries,
+                ..
+            } => {
+                if entries.len() > 0 {
+                    // Whatever stood there and above is replaced.
+                    let known = self.entries.entry(*replica).or_default();
+                    known.split_off(first_index);
+                }
+                self.take((*replica, *shard), *first_index, entries);
+            }
+            ReplayEvent::Rewrite {
+                replica,
+                shard,
+                first_index,
+                entries,
+                ..
+            } => self.take((*replica, *shard), *first_index, entries),
+            ReplayEvent::Checkpoint { .. }
+            | ReplayEvent::Snapshot { .. }
+            | ReplayEvent::Tombstone { .. } => {}
         }
+    }
+
+    fn take(
+        &mut self,
+        (replica, shard): (ReplicaId, ShardId),
+        first_index: LogIndex,
+        entries: &Entries<'_>,
+    ) {
+        let known = self.entries.entry(replica).or_default();
         for (index, entry) in (first_index.0..).map(LogIndex).zip(entries.clone()) {
             let written = WrittenEntry {
-                replica: *replica,
-                shard: *shard,
+                replica,
+                shard,
                 index,
                 term: entry.term,
                 data: entry.data.to_vec(),

@@ -155,6 +155,31 @@ fn an_empty_state_is_a_snapshot_too() {
     assert_same(&mut loaded, &mut StateMachine::new(Parameters::default()));
 }
 
+/// A driver is told to free some in each of its idle turns: it would never rest.
+#[test]
+fn nothing_is_to_be_freed_while_an_export_holds_all_that_was_forgotten() {
+    let mut machine = StateMachine::new(Parameters {
+        history_revisions_max: 1,
+        ..Parameters::default()
+    });
+    let put = |machine: &mut StateMachine, number: u64| {
+        let value = number.to_le_bytes();
+        let put = Command::put(NamespaceId::DEFAULT, b"/a", &value);
+        apply(machine, &sealed(&[put], ShardTime(number)));
+    };
+    put(&mut machine, 1);
+    let export = machine.begin_export();
+    for number in 2..10 {
+        put(&mut machine, number);
+    }
+    assert!(!machine.has_reclaimable());
+    assert_eq!(machine.reclaim(100), 0);
+    machine.end_export(export);
+    assert!(machine.has_reclaimable());
+    assert!(machine.reclaim(100) > 0);
+    assert!(!machine.has_reclaimable());
+}
+
 /// One namespace is compacted and the other is not: changes stay below what is answered, and transactions and range
 /// deletes are among them.
 #[test]

@@ -456,3 +456,33 @@ fn what_only_a_void_record_names_released_is_not_used_yet() {
         "the new checkpoint names it: {status:?}"
     );
 }
+
+/// A recovery that meets damage in the newest record takes it for a torn one: what the record replaced outside the log
+/// must stay until another record, or a mark, would tell the difference.
+#[test]
+fn a_position_is_covered_only_by_what_was_built_after_it_was_durable() {
+    let mut machine = Machine::fresh(small_options());
+    machine.write(append(1, 1, 0, 1, vec![two_blocks(1)]));
+    let first = machine.durable;
+    assert!(machine.log.covered_position() < first);
+    // On its way before the first was durable, it cannot say so.
+    machine.write(append(1, 1, 0, 2, vec![two_blocks(2)]));
+    assert_eq!(machine.log.covered_position(), first);
+    machine.idle();
+    assert_eq!(machine.log.covered_position(), machine.durable);
+}
+
+#[test]
+fn the_log_is_short_before_clients_are_refused() {
+    let mut machine = Machine::fresh(small_options());
+    machine.settle();
+    let mut last = 0;
+    while !machine.log.is_short() {
+        assert_eq!(machine.log.space(), LogSpace::Ok);
+        last += 1;
+        write_entries(&mut machine, last, last);
+    }
+    assert_eq!(machine.log.space(), LogSpace::Ok);
+    compact(&mut machine, last);
+    assert!(!machine.log.is_short());
+}

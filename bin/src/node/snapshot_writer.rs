@@ -1,0 +1,190 @@
+//! What a core asks for the files of its snapshots, done in the background, one thing after the other.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use metastore_engine::{SnapshotId, SnapshotTicket};
+use metastore_wal::device::{self, BackgroundFile, DeviceError, Pace, PauseSwitch};
+use thiserror::Error;
+
+use super::disk_space::DiskWatch;
+use super::event::Event;
+use super::snapshot_files::{snapshot_path, temporary_path};
+
+/// Something to be done to a file.
+#[derive(Debug)]
+pub(super) struct SnapshotJob {
+    pub(super) ticket: SnapshotTicket,
+    pub(super) snapshot: SnapshotId,
+    pub(super) work: SnapshotWork,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum SnapshotWork {
+    Write { offset: u64, bytes: Vec<u8> },
+    Finish { bytes: u64 },
+    Remove,
+}
+
+/// Why something could not be done to a file, and what becomes of it.
+#[derive(Debug, Error)]
+pub(super) enum SnapshotJobError {
+    /// A snapshot could not be written.
+    #[error("a snapshot is given up and tried again later: {0}")]
+    Write(DeviceError),
+    /// A file that is not needed any more is still there.
+    #[error("a snapshot that is not needed any more stays until the next start: {0}")]
+    Remove(DeviceError),
+}
+
+/// A job that is over.
+pub(super) struct JobEnd {
+    pub(super) ticket: SnapshotTicket,
+    pub(super) result: Result<(), SnapshotJobError>,
+    /// Of a write, to be used again.
+    pub(super) buffer: Vec<u8>,
+}
+
+/// The files of a core's snapshots. The core has few jobs under way, so the queue is short.
+#[derive(Debug)]
+pub(super) struct SnapshotWriter {
+    data: PathBuf,
+    pace: Pace,
+    disk: DiskWatch,
+    jobs: RefCell<VecDeque<SnapshotJob>>,
+    job_added: Event,
+}
+
+/// What the thread that blocks works on.
+struct Bench {
+    data: PathBuf,
+    pace: Pace,
+    disk: DiskWatch,
+    /// The file that is being written.
+    open: Option<(SnapshotId, BackgroundFile)>,
+}
+
+impl SnapshotWriter {
+    /// Writes files below `data`, at most so many bytes a second, and slower while `pause` says so.
+    pub(super) fn new(
+        data: PathBuf,
+        bytes_per_second_max: u64,
+        pause: PauseSwitch,
+        disk: DiskWatch,
+    ) -> SnapshotWriter {
+        SnapshotWriter {
+            data,
+            pace: Pace::limited(bytes_per_second_max, pause),
+            disk,
+            jobs: RefCell::default(),
+            job_added: Event::default(),
+        }
+    }
+
+    pub(super) fn add(&self, job: SnapshotJob) {
+        self.jobs.borrow_mut().push_back(job);
+        self.job_added.set();
+    }
+
+    /// Does what comes, and tells of each thing that is over. It blocks in a thread of its own.
+    pub(super) async fn run(&self, mut on_end: impl FnMut(JobEnd)) {
+        let mut bench = Bench {
+            data: self.data.clone(),
+            pace: self.pace.clone(),
+            disk: self.disk.clone(),
+            open: None,
+        };
+        loop {
+            let next = self.jobs.borrow_mut().pop_front();
+            let Some(job) = next else {
+                self.job_added.wait().await;
+                continue;
+            };
+            let (back, end) = glommio::executor()
+                .spawn_blocking(move || {
+                    let end = bench.carry_out(job);
+                    (bench, end)
+                })
+                .await;
+            bench = back;
+            on_end(end);
+        }
+    }
+}
+
+impl Bench {
+    fn carry_out(&mut self, job: SnapshotJob) -> JobEnd {
+        let SnapshotJob {
+            ticket,
+            snapshot,
+            work,
+        } = job;
+        let (result, buffer) = match work {
+            SnapshotWork::Write { offset, bytes } => {
+                let written = match self.write(snapshot, offset, &bytes) {
+                    // This is what the reserve is for: behind the snapshot the log gives back segments.
+                    Err(error) if error.is_no_space() => match self.disk.give_up_reserve() {
+                        Ok(true) => self.write(snapshot, offset, &bytes),
+                        Ok(false) => Err(error),
+                        Err(failed) => Err(failed),
+                    },
+                    written => written,
+                };
+                (written.map_err(SnapshotJobError::Write), bytes)
+            }
+            SnapshotWork::Finish { bytes } => {
+                let finished = self.finish(snapshot, bytes);
+                (finished.map_err(SnapshotJobError::Write), Vec::new())
+            }
+            SnapshotWork::Remove => {
+                let removed = self.remove(snapshot);
+                (removed.map_err(SnapshotJobError::Remove), Vec::new())
+            }
+        };
+        JobEnd {
+            ticket,
+            result,
+            buffer,
+        }
+    }
+
+    fn write(
+        &mut self,
+        snapshot: SnapshotId,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), DeviceError> {
+        if offset == 0 {
+            let file = BackgroundFile::create(&temporary_path(&self.data, snapshot))?;
+            self.open = Some((snapshot, file));
+        }
+        match &mut self.open {
+            Some((open, file)) if *open == snapshot => file.write(offset, bytes, &self.pace),
+            // The file could not be begun, of which the core was told: what follows is of no use.
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, snapshot: SnapshotId, bytes: u64) -> Result<(), DeviceError> {
+        let (open, file) = self
+            .open
+            .take()
+            .expect("the core finishes what was written");
+        assert_eq!(open, snapshot, "the core finishes what was written");
+        file.finish(bytes, &snapshot_path(&self.data, snapshot))
+    }
+
+    fn remove(&mut self, snapshot: SnapshotId) -> Result<(), DeviceError> {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|(open, _)| *open == snapshot)
+        {
+            self.open = None;
+        }
+        device::remove_file(&temporary_path(&self.data, snapshot))?;
+        device::remove_file(&snapshot_path(&self.data, snapshot))
+    }
+}
