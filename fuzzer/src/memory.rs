@@ -42,6 +42,13 @@ impl Meter {
     }
 }
 
+/// Whether this program's global allocator is [`Counting`].
+pub(crate) fn is_counting() -> bool {
+    let meter = Meter::start();
+    drop(std::hint::black_box(Box::new(0_u64)));
+    meter.peak_bytes() > 0
+}
+
 fn count(change_bytes: isize) {
     let held = HELD_BYTES.get() + change_bytes;
     HELD_BYTES.set(held);

@@ -9,14 +9,14 @@ impl Random {
     #[must_use]
     pub fn of(seed: u64, number: u64) -> Random {
         let mut random = Random(seed);
-        let start = random.next() ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let start = random.number() ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93);
         let mut random = Random(start);
-        random.next();
+        random.number();
         random
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,7 +28,7 @@ impl Random {
     pub fn below(&mut self, bound: usize) -> usize {
         assert!(bound > 0, "there is no number below 0");
         // The high half of the product: no division, and a bias far below one in a million for what is asked here.
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+        ((u128::from(self.number()) * bound as u128) >> 64) as usize
     }
 
     /// One of several things.

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Reason};
-use crate::memory::Meter;
+use crate::memory::{self, Meter};
 use crate::mutator::Mutator;
 use crate::target::Target;
 
@@ -51,7 +51,14 @@ thread_local! {
 ///
 /// # Errors
 /// The first execution that panics or holds too much memory. One that hangs ends the process, for nothing else can.
+///
+/// # Panics
+/// When the program's allocator does not count: a limit that is not measured would always hold.
 pub fn run_piece(target: &Target, piece: Piece) -> Result<Outcome, Failure> {
+    assert!(
+        memory::is_counting(),
+        "the global allocator must be `Counting`"
+    );
     keep_panics();
     let current = AtomicU64::new(piece.from);
     let is_done = AtomicBool::new(false);
