@@ -6,12 +6,17 @@
 #[cfg(feature = "count-allocations")]
 mod counting;
 
-#[cfg(not(feature = "count-allocations"))]
+#[cfg(not(any(feature = "count-allocations", test)))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[cfg(feature = "count-allocations")]
+/// Tests measure what one execution of a fuzz target holds.
+#[cfg(test)]
 #[global_allocator]
+static TEST_ALLOCATOR: metastore_fuzzer::memory::Counting = metastore_fuzzer::memory::Counting;
+
+#[cfg(feature = "count-allocations")]
+#[cfg_attr(not(test), global_allocator)]
 static ALLOCATOR: counting::Counting = counting::Counting::new();
 
 /// What the whole process has allocated, as named numbers that only grow; none unless it counts.

@@ -11,6 +11,8 @@ mod allocator;
 mod arguments;
 mod commands;
 mod config;
+#[cfg(test)]
+mod fuzz;
 mod log;
 mod node;
 mod quantity;

@@ -28,10 +28,13 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub const FRAME_BYTES_MAX_DEFAULT: usize = 4 * 1024 * 1024;
 
 /// Where the checksum lies; everything before it is covered by it.
-const CRC_OFFSET: usize = 28;
+pub(crate) const CRC_OFFSET: usize = 28;
 
 /// Where the body's length lies.
-const BODY_LENGTH_OFFSET: usize = 12;
+pub(crate) const BODY_LENGTH_OFFSET: usize = 12;
+
+/// Where the request's id lies.
+pub(crate) const REQUEST_ID_OFFSET: usize = 16;
 
 const _: () = assert!(size_of::<FrameBase>() == FRAME_HEADER_BYTES);
 
@@ -323,7 +326,7 @@ pub(crate) fn append_frame_of(
 }
 
 /// The checksum over the covered part of a header and the body behind it.
-fn checksum(covered_header: &[u8], body: &[u8]) -> u32 {
+pub(crate) fn checksum(covered_header: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(covered_header);
     hasher.update(body);

@@ -1,4 +1,5 @@
-//! Targets for fuzzers: each takes any bytes, must never panic, and asserts what the format promises.
+//! Targets for fuzzers: each takes any bytes, must never panic, asserts what the format promises, and says whether the
+//! bytes were accepted.
 //!
 //! They are plain functions, so that the tests drive them on every run with a corpus and seeded mutations, and a
 //! fuzzer's harness is one call.
@@ -6,9 +7,11 @@
 use crate::batch::{BatchReply, BatchReplyWriter, BatchRequest};
 use crate::client::{ClientConnection, ClientOptions};
 use crate::frame::{
-    FRAME_BYTES_MAX_DEFAULT, FrameFlags, FrameHeader, RequestId, append_frame_of, cut_frame,
+    BODY_LENGTH_OFFSET, CRC_OFFSET, FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES, FrameFlags,
+    FrameHeader, FrameKind, REQUEST_ID_OFFSET, RequestId, append_frame_of, checksum, cut_frame,
     frame_length,
 };
+use crate::generated::layout::FrameBase;
 use crate::hello::HelloInfo;
 use crate::outbox::{ConnectionLimits, Outbox};
 use crate::range::{ChunkEnd, ChunkWriter};
@@ -20,9 +23,9 @@ use metastore_statemachine::Command;
 use std::cell::RefCell;
 
 /// A frame that can be cut is written back as the bytes it was cut from.
-pub fn fuzz_frame(data: &[u8]) {
+pub fn fuzz_frame(data: &[u8]) -> bool {
     let Ok(Some(frame)) = cut_frame(data, FRAME_BYTES_MAX_DEFAULT) else {
-        return;
+        return false;
     };
     let header = frame.header;
     assert_eq!(frame.body.len(), header.body_bytes as usize);
@@ -38,18 +41,19 @@ pub fn fuzz_frame(data: &[u8]) {
         |body| body.extend_from_slice(frame.body),
     );
     assert_eq!(encoded, &data[..frame.consumed_bytes]);
+    true
 }
 
 /// A request that can be read is written back so that it reads the same; one of fixed layouts as the same bytes. The
 /// first two bytes are the kind, the others the body.
-pub fn fuzz_request(data: &[u8]) {
+pub fn fuzz_request(data: &[u8]) -> bool {
     let Some((kind, body)) = data.split_first_chunk() else {
-        return;
+        return false;
     };
     let header = header_of(u16::from_le_bytes(*kind), FrameFlags::NONE);
     let limits = RequestLimits::default();
     let Ok(request) = Request::decode(&header, body, &limits) else {
-        return;
+        return false;
     };
     let mut encoded = Vec::new();
     encode_request(&request, &mut encoded);
@@ -63,6 +67,7 @@ pub fn fuzz_request(data: &[u8]) {
     } else {
         assert_eq!(encoded, body);
     }
+    true
 }
 
 fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
@@ -90,9 +95,9 @@ fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
 
 /// A response that can be read is written back so that it reads the same; one of fixed layouts as the same bytes. The
 /// first two bytes are the kind, the third one the flags, the others the body.
-pub fn fuzz_response(data: &[u8]) {
+pub fn fuzz_response(data: &[u8]) -> bool {
     let Some((&[kind_low, kind_high, flags], body)) = data.split_first_chunk() else {
-        return;
+        return false;
     };
     let mut header_flags = FrameFlags::RESPONSE;
     for flag in [FrameFlags::MORE, FrameFlags::ERROR] {
@@ -102,7 +107,7 @@ pub fn fuzz_response(data: &[u8]) {
     }
     let header = header_of(u16::from_le_bytes([kind_low, kind_high]), header_flags);
     let Ok(response) = Response::decode(&header, body) else {
-        return;
+        return false;
     };
     let mut encoded = Vec::new();
     match encode_response(&response, &mut encoded) {
@@ -113,6 +118,7 @@ pub fn fuzz_response(data: &[u8]) {
             assert_eq!(shown(&again), shown(&response));
         }
     }
+    true
 }
 
 /// What a response says. Not how: the errors of a batch have many forms.
@@ -189,10 +195,13 @@ fn header_of(kind: u16, flags: FrameFlags) -> FrameHeader {
     }
 }
 
-/// A server's end takes any bytes, and does the same whether they come at once or in two parts.
-pub fn fuzz_server(data: &[u8]) {
+/// A server's end takes any bytes, and does the same whether they come at once or in two parts. Bytes are accepted when a
+/// request among them goes to the service.
+pub fn fuzz_server(data: &[u8]) -> bool {
     let (first, second) = data.split_at(data.len() / 2);
-    assert_eq!(serve(&[data]), serve(&[first, second]));
+    let at_once = serve(&[data]);
+    assert_eq!(serve(&[first, second]), at_once);
+    !at_once.0.is_empty()
 }
 
 /// What a server's end hands out and answers.
@@ -201,7 +210,7 @@ fn serve(parts: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
     let outbox = RefCell::new(Outbox::new(&limits));
     let mut connection = ServerConnection::new(&limits);
     let hello = || HelloInfo {
-        cluster_id: 1,
+        cluster_id: CLUSTER,
         node_id: 1,
         core_index: 0,
         core_count: 1,
@@ -219,17 +228,22 @@ fn serve(parts: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
     (requests, answers)
 }
 
-/// A client's end takes any bytes, and does the same whether they come at once or in two parts.
-pub fn fuzz_client(data: &[u8]) {
+/// A client's end takes any bytes, and does the same whether they come at once or in two parts. Bytes are accepted when
+/// they answer a request. It has one request of every kind under way, each with the id of its slot.
+pub fn fuzz_client(data: &[u8]) -> bool {
     let (first, second) = data.split_at(data.len() / 2);
-    assert_eq!(listen(&[data]), listen(&[first, second]));
+    let at_once = listen(&[data]);
+    assert_eq!(listen(&[first, second]), at_once);
+    !at_once.0.is_empty()
 }
 
-/// What a client's end hands out that has one request of some kinds under way.
+/// What a client's end hands out that has one request of every kind under way.
 fn listen(parts: &[&[u8]]) -> (Vec<String>, bool) {
     let mut connection = ClientConnection::new(&ClientOptions::default());
-    connection.ping();
-    connection.status();
+    for kind in kinds() {
+        let id = connection.expect_answer(kind);
+        assert_eq!(id, id_of_kind(kind.as_u16()));
+    }
     let mut responses = Vec::new();
     let is_fine = parts.iter().all(|part| {
         let result = connection.on_bytes(part, |id, response| {
@@ -238,6 +252,54 @@ fn listen(parts: &[&[u8]]) -> (Vec<String>, bool) {
         result.is_ok()
     });
     (responses, is_fine)
+}
+
+/// The cluster of the golden hello.
+const CLUSTER: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
+
+/// Every kind that this version knows, ascending. Their numbers are given in order, from 1.
+pub fn kinds() -> impl Iterator<Item = FrameKind> {
+    (1..=u16::MAX).map_while(FrameKind::from_u16)
+}
+
+/// The id under which [`fuzz_client`] awaits an answer of a kind.
+#[must_use]
+pub fn id_of_kind(kind: u16) -> RequestId {
+    // First use of the slot: serial number 1.
+    RequestId(1 << 32 | u64::from(kind).saturating_sub(1))
+}
+
+/// Writes the right checksum into every frame of a stream, and the right length into the last one where it is cut, so
+/// that mutations get past both.
+pub fn mend_frames(bytes: &mut [u8]) {
+    let mut rest = bytes;
+    while rest.len() >= FRAME_HEADER_BYTES {
+        let room = rest.len() - FRAME_HEADER_BYTES;
+        let base = FrameBase(*rest.first_chunk().expect("a header is there"));
+        let mut length = base.body_length() as usize;
+        if length > room {
+            length = room;
+            let bytes = (room as u32).to_le_bytes();
+            rest[BODY_LENGTH_OFFSET..BODY_LENGTH_OFFSET + 4].copy_from_slice(&bytes);
+        }
+        let (frame, behind) = rest.split_at_mut(FRAME_HEADER_BYTES + length);
+        let (header, body) = frame.split_at_mut(FRAME_HEADER_BYTES);
+        let sum = checksum(&header[..CRC_OFFSET], body);
+        header[CRC_OFFSET..].copy_from_slice(&sum.to_le_bytes());
+        rest = behind;
+    }
+}
+
+/// As [`mend_frames`], and each frame has the id under which [`fuzz_client`] awaits an answer of its kind.
+pub fn mend_answers(bytes: &mut [u8]) {
+    let mut start = 0;
+    while let Some(header) = bytes.get_mut(start..start + FRAME_HEADER_BYTES) {
+        let base = FrameBase(*header.first_chunk().expect("a header is there"));
+        let id = id_of_kind(base.kind());
+        header[REQUEST_ID_OFFSET..REQUEST_ID_OFFSET + 8].copy_from_slice(&id.0.to_le_bytes());
+        start = start.saturating_add(FRAME_HEADER_BYTES + base.body_length() as usize);
+    }
+    mend_frames(bytes);
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 mod decode;
 mod encode;
 mod error;
+mod samples;
 
 pub use error::{StructureFault, TableFault};
+pub(crate) use samples::samples;
 
 use crate::command::{Command, CommandKind};
 use crate::ids::Revision;
@@ -330,9 +332,6 @@ impl<'a> Txn<'a> {
         }
     }
 }
-
-#[cfg(test)]
-pub(crate) use tests::samples;
 
 #[cfg(test)]
 mod tests;

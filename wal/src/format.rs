@@ -14,6 +14,7 @@ mod bytes;
 mod entry;
 mod header;
 mod mark;
+mod mend;
 mod record;
 mod sub_header;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use entry::{ENTRY_HEADER_BYTES, Entries, EntryRef};
 pub(crate) use header::HeaderRemains;
 pub use header::{HeaderFault, RECORD_HEADER_BYTES, RecordHeader, RecordKind};
 pub use mark::{Mark, MarkFault, MarkSlot, MarkState};
+pub(crate) use mend::{mend_header, mend_mark_block, mend_sub_header};
 pub use record::{BodyFault, RecordBody};
 pub(crate) use record::{RecordEncoder, RecordFields};
 pub use sub_header::{SUB_HEADER_BYTES, SubHeader, SubHeaderKind};

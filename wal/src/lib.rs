@@ -20,6 +20,7 @@ mod buffer;
 #[cfg(feature = "device")]
 pub mod device;
 pub mod format;
+pub mod fuzz;
 mod ids;
 mod log;
 mod part;

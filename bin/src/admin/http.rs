@@ -173,6 +173,25 @@ fn parse(head: &[u8]) -> Result<Request, BadRequest> {
     Ok(Request { path, is_head })
 }
 
+/// A request that is taken names a path, and every other one is answered with its reason.
+#[cfg(test)]
+pub(crate) fn fuzz_head(data: &[u8]) -> bool {
+    match parse(data) {
+        Ok(request) => {
+            assert!(request.path.starts_with('/') && !request.path.contains([' ', '?']));
+            true
+        }
+        Err(reason) => {
+            assert!(
+                Response::bad(reason)
+                    .to_bytes(false)
+                    .starts_with(b"HTTP/1.1 4")
+            );
+            false
+        }
+    }
+}
+
 fn write_until(socket: &mut TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
         let left = left(until).ok_or(ErrorKind::TimedOut)?;

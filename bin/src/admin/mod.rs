@@ -6,7 +6,7 @@
 //! otherwise.
 
 mod health;
-mod http;
+pub(crate) mod http;
 mod metric;
 mod metrics;
 mod process;

@@ -21,7 +21,7 @@ mod status;
 mod status_json;
 mod table;
 mod text;
-mod txn;
+pub(crate) mod txn;
 mod wal;
 
 use std::io::{self, BufWriter, Write};

@@ -40,7 +40,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<Line>, ConfigError> {
             limit_bytes: FILE_BYTES_MAX,
         });
     }
-    parse(&text).map_err(|(line, cause)| ConfigError::Syntax {
+    read_text(path, &text)
+}
+
+/// What stands in a file of this text.
+pub(super) fn read_text(path: &Path, text: &str) -> Result<Vec<Line>, ConfigError> {
+    parse(text).map_err(|(line, cause)| ConfigError::Syntax {
         origin: Origin::File {
             path: path.to_owned(),
             line,

@@ -60,6 +60,22 @@ impl Configuration {
     /// # Errors
     /// Everything that is wrong, in the order in which it was found.
     pub(crate) fn load(sources: &Sources<'_>) -> Result<Configuration, ConfigErrors> {
+        Configuration::load_by(sources, file::read)
+    }
+
+    /// As [`Configuration::load`], with the text that the file would have.
+    #[cfg(test)]
+    pub(crate) fn of_text(
+        sources: &Sources<'_>,
+        text: &str,
+    ) -> Result<Configuration, ConfigErrors> {
+        Configuration::load_by(sources, |path| file::read_text(path, text))
+    }
+
+    fn load_by(
+        sources: &Sources<'_>,
+        read: impl FnOnce(&Path) -> Result<Vec<file::Line>, ConfigError>,
+    ) -> Result<Configuration, ConfigErrors> {
         let mut configuration = Configuration::defaults();
         let mut errors = Vec::new();
         for &(key, text) in sources.dev {
@@ -70,7 +86,7 @@ impl Configuration {
             configuration.settings[key as usize] = Setting { value, origin };
         }
         if let Some(path) = sources.file {
-            match file::read(path) {
+            match read(path) {
                 Ok(lines) => {
                     for line in lines {
                         configuration.set_line(path, &line, &mut errors);

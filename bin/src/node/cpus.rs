@@ -20,14 +20,17 @@ pub(crate) fn allowed() -> Result<Vec<usize>, StartError> {
         })
 }
 
+/// More processors than any machine has.
+const CPUS_MAX: usize = 65_536;
+
 /// Reads a list of processors, as in `0-3,8`; `None` when it is not one, or names one twice.
 pub(crate) fn parse_list(list: &str) -> Option<Vec<usize>> {
     let mut cpus = Vec::new();
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        // More processors than any machine has: a typing error must not fill the memory.
-        if last < first || last - first > 65_536 {
+        // A typing error must not fill the memory, in one part or in many.
+        if last < first || last - first >= CPUS_MAX - cpus.len() {
             return None;
         }
         cpus.extend(first..=last);
@@ -47,6 +50,7 @@ mod tests {
         assert_eq!(parse_list(""), None);
         assert_eq!(parse_list("2-1"), None);
         assert_eq!(parse_list("0-99999999999"), None);
+        assert_eq!(parse_list("0-60000,60001-99999"), None);
         assert_eq!(parse_list("a"), None);
         // Two cores on one processor would take turns without anybody having said so.
         assert_eq!(parse_list("0-2,1"), None);

@@ -3,7 +3,7 @@
 mod board;
 mod clock;
 mod core_thread;
-mod cpus;
+pub(crate) mod cpus;
 mod data;
 mod disk_space;
 mod driver;

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, ShardId};
 use metastore_statemachine::Parameters;
@@ -137,11 +137,16 @@ impl NodeFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StartError::File { path, source }),
         };
+        NodeFile::parse(path, &text).map(Some)
+    }
+
+    /// Reads the text of the file at `path`.
+    pub(crate) fn parse(path: PathBuf, text: &str) -> Result<NodeFile, StartError> {
         let bad = |error: toml::de::Error| StartError::NodeFile {
             path: path.clone(),
             cause: error.message().to_owned(),
         };
-        let format = toml::from_str::<FormatOnly>(&text).map_err(bad)?.format;
+        let format = toml::from_str::<FormatOnly>(text).map_err(bad)?.format;
         if format != FORMAT {
             return Err(StartError::NodeFileFormat {
                 path,
@@ -149,7 +154,7 @@ impl NodeFile {
                 supported: FORMAT,
             });
         }
-        let document: Document = toml::from_str(&text).map_err(bad)?;
+        let document: Document = toml::from_str(text).map_err(bad)?;
         let cluster = u128::from_str_radix(&document.cluster, 16).map_err(|_| {
             let cause = format!(
                 "cluster \"{}\" is not a hexadecimal number",
@@ -193,7 +198,7 @@ impl NodeFile {
             let cause = "every shard has one replica, and there is at least one".to_owned();
             return Err(StartError::NodeFile { path, cause });
         }
-        Ok(Some(NodeFile {
+        Ok(NodeFile {
             cluster: ClusterId(cluster),
             node: NodeId(document.node),
             seal: SealKey(seal),
@@ -207,11 +212,18 @@ impl NodeFile {
             record_bytes_max: document.record_bytes_max,
             history: document.history,
             replicas,
-        }))
+        })
     }
 
     /// Replaces the file atomically; it is durable when this returns.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), StartError> {
+        let path = directory.join(FILE_NAME);
+        replace(directory, &path, self.to_text().as_bytes())
+            .map_err(|source| StartError::File { path, source })
+    }
+
+    /// The text of the file.
+    pub(crate) fn to_text(&self) -> String {
         let document = Document {
             format: FORMAT,
             cluster: format!("{:032x}", self.cluster.0),
@@ -236,10 +248,7 @@ impl NodeFile {
                 })
                 .collect(),
         };
-        let text = toml::to_string(&document).expect("plain data can be written as TOML");
-        let path = directory.join(FILE_NAME);
-        replace(directory, &path, text.as_bytes())
-            .map_err(|source| StartError::File { path, source })
+        toml::to_string(&document).expect("plain data can be written as TOML")
     }
 }
 
@@ -256,33 +265,35 @@ fn replace(directory: &Path, path: &Path, content: &[u8]) -> std::io::Result<()>
     File::open(directory)?.sync_all()
 }
 
+/// A node of two cores, for tests and fuzzers.
+#[cfg(test)]
+pub(crate) fn sample() -> NodeFile {
+    let place = |shard: u32| ReplicaPlace {
+        replica: ReplicaId(u64::from(shard) + 1),
+        shard: ShardId(shard),
+        core: CoreId(u16::try_from(shard % 2).expect("small")),
+    };
+    NodeFile {
+        cluster: ClusterId(0xABCD),
+        node: NodeId(1),
+        seal: SealKey(0xFEED),
+        state: NodeState::Formatted,
+        flush_method: FlushMethod::WriteThenSync,
+        cores: 2,
+        segment_bytes: 64 << 20,
+        record_bytes_max: 4 << 20,
+        history: HistoryBounds {
+            age_ms_max: 60_000,
+            ..HistoryBounds::default()
+        },
+        replicas: (0..3).map(place).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::test_directory::TestDirectory;
-
-    fn example() -> NodeFile {
-        let place = |shard: u32| ReplicaPlace {
-            replica: ReplicaId(u64::from(shard) + 1),
-            shard: ShardId(shard),
-            core: CoreId(u16::try_from(shard % 2).expect("small")),
-        };
-        NodeFile {
-            cluster: ClusterId(0xABCD),
-            node: NodeId(1),
-            seal: SealKey(0xFEED),
-            state: NodeState::Formatted,
-            flush_method: FlushMethod::WriteThenSync,
-            cores: 2,
-            segment_bytes: 64 << 20,
-            record_bytes_max: 4 << 20,
-            history: HistoryBounds {
-                age_ms_max: 60_000,
-                ..HistoryBounds::default()
-            },
-            replicas: (0..3).map(place).collect(),
-        }
-    }
 
     #[test]
     fn a_file_survives_the_round_trip_and_is_replaced_whole() {
@@ -291,7 +302,7 @@ mod tests {
             NodeFile::read(directory.path()).expect("no file is fine"),
             None
         );
-        let mut file = example();
+        let mut file = sample();
         file.write(directory.path()).expect("writes");
         file.state = NodeState::Serving;
         file.write(directory.path()).expect("writes again");
@@ -303,7 +314,7 @@ mod tests {
         let directory = TestDirectory::new("node-file-history");
         let file = NodeFile {
             history: HistoryBounds::default(),
-            ..example()
+            ..sample()
         };
         file.write(directory.path()).expect("writes");
         let path = directory.path().join(FILE_NAME);
@@ -332,7 +343,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named() {
         let directory = TestDirectory::new("node-file-key");
-        example().write(directory.path()).expect("writes");
+        sample().write(directory.path()).expect("writes");
         let path = directory.path().join(FILE_NAME);
         let text = fs::read_to_string(&path).expect("reads");
         fs::write(&path, format!("surprise = 1\n{text}")).expect("writes");

@@ -105,6 +105,23 @@ fn parse_name(shard: ShardId, name: &str) -> Option<FoundFile> {
     (file_name(snapshot, suffix) == name).then_some(found)
 }
 
+/// A name that is taken is exactly the one that would be given.
+#[cfg(test)]
+pub(crate) fn fuzz_name(data: &[u8]) -> bool {
+    let shard = ShardId(7);
+    let name = std::str::from_utf8(data).ok();
+    let Some(found) = name.and_then(|name| parse_name(shard, name)) else {
+        return false;
+    };
+    let (snapshot, path) = match found {
+        FoundFile::Snapshot(id) => (id, snapshot_path(Path::new(""), id)),
+        FoundFile::Temporary(id) => (id, temporary_path(Path::new(""), id)),
+    };
+    assert_eq!(snapshot.shard, shard);
+    assert_eq!(path.file_name().and_then(|name| name.to_str()), name);
+    true
+}
+
 /// The files of a shard's snapshots, by name. A directory that is not there has none.
 pub(crate) fn list(data: &Path, shard: ShardId) -> io::Result<Vec<(PathBuf, FoundFile)>> {
     let directory = shard_directory(data, shard);

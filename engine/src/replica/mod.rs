@@ -3,7 +3,7 @@
 mod apply;
 mod commands;
 mod intake;
-mod members;
+pub(crate) mod members;
 mod parts;
 mod reads;
 mod recovering;

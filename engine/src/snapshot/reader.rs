@@ -152,13 +152,17 @@ impl SnapshotReader {
     /// What the file holds, when nothing more comes.
     ///
     /// # Errors
-    /// [`SnapshotError::Truncated`], or what [`SnapshotReader::read_next`] said.
+    /// [`SnapshotError::Truncated`], [`SnapshotError::TrailingBytes`] for what was fed with the trailer and lies behind
+    /// it, or what [`SnapshotReader::read_next`] said.
     ///
     /// # Panics
     /// When there is a part that was fed and not read.
     pub fn finish(&self) -> Result<&SnapshotSummary, SnapshotError> {
         match &self.state {
-            State::End(summary) => Ok(summary),
+            State::End(summary) if self.rest().is_empty() => Ok(summary),
+            State::End(_) => Err(SnapshotError::TrailingBytes {
+                offset: self.offset,
+            }),
             State::Failed(error) => Err(*error),
             State::Header | State::Chunk => match self.find_part()? {
                 Part::Short(short) => Err(SnapshotError::Truncated {

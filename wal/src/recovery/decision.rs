@@ -27,7 +27,7 @@ use crate::log::{LogStart, MarksStart, Segment, SegmentFile, SegmentsStart};
 /// * **A** Nothing was ever durable. Whether that is right is for the caller to know: it formatted the directory, or it
 ///   expects a log.
 /// * **B, C** The very first record was being written. Nothing was acknowledged, nothing is lost.
-/// * **D** A mark says that records were durable, and none is left.
+/// * **D** A mark, or the sealed header of a record that is not intact, says that records were durable, and none is left.
 /// * **E** Everything that was written is there.
 /// * **F, G** The last write did not complete. The bad record and everything after it are void, intact or not: what
 ///   was written later was never acknowledged either, because only a prefix without gaps counts.

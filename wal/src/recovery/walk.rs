@@ -263,7 +263,12 @@ impl<'a> Walk<'a> {
                     .candidates
                     .first()
                     .map(|&index| self.scan.records[index].header.sequence);
-                RecordSequence(next.map_or(1, |next| (next.0 - 1).max(1)))
+                // What was durable by then is missing with it, however far the next record lies above.
+                let durable_max = match self.watermark.0 {
+                    0 => u64::MAX,
+                    watermark => watermark,
+                };
+                RecordSequence(next.map_or(1, |next| (next.0 - 1).min(durable_max).max(1)))
             }
         }
     }

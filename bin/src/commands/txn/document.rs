@@ -176,6 +176,25 @@ enum Step {
     Txn(TxnDocument),
 }
 
+/// A document that is read makes a transaction or says which of its parts makes none.
+#[cfg(test)]
+pub(crate) fn fuzz_document(data: &[u8]) -> bool {
+    let Ok(document) = serde_json::from_slice::<TxnDocument>(data) else {
+        return false;
+    };
+    match document.txn() {
+        Ok(txn) => {
+            let steps = (txn.then.len(), txn.otherwise.len());
+            assert_eq!(steps, (document.then.len(), document.otherwise.len()));
+            true
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            false
+        }
+    }
+}
+
 impl TxnDocument {
     /// The transaction that it describes.
     pub(super) fn txn(&self) -> Result<Txn<'_>, TxnFileError> {

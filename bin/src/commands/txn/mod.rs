@@ -1,7 +1,7 @@
 //! `metastore txn`: compare, then do one of two lists of operations.
 
 mod answer;
-mod document;
+pub(crate) mod document;
 
 use std::fs;
 use std::io::{self, Read, Write};

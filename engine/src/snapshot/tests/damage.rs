@@ -154,6 +154,20 @@ fn chunks_that_are_swapped_missing_or_doubled_are_told() {
 }
 
 #[test]
+fn bytes_that_come_with_the_trailer_are_noticed() {
+    let mut file = write(&identity(), &small_sections(), usize::MAX);
+    let offset = file.len() as u64;
+    file.push(0);
+    for cut_bytes in [1, 7, usize::MAX] {
+        assert_eq!(
+            read(None, &file, cut_bytes),
+            Err(SnapshotError::TrailingBytes { offset }),
+            "cuts of {cut_bytes}"
+        );
+    }
+}
+
+#[test]
 fn a_chunk_of_another_file_is_refused() {
     let file = write(&identity(), &small_sections(), usize::MAX);
     let layout = Layout::of(&file);
