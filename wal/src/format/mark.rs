@@ -1,7 +1,7 @@
 //! The mark: where the watermark is kept while no record carries it.
 
 use super::bytes::{array_at, put, u16_at, u32_at, u64_at, u128_at};
-use super::{BLOCK_BYTES, FORMAT_VERSION, FORMAT_VERSION_READER_MIN};
+use super::{BLOCK_BYTES, FORMAT_VERSION, FORMAT_VERSION_READER_MIN, NUMBER_MAX};
 use crate::ids::{
     ClusterId, CoreId, Identity, NodeId, RecordSequence, RecoveryEpoch, SegmentSequence,
 };
@@ -83,7 +83,7 @@ pub struct Mark {
 /// Why a block is not a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarkFault {
-    /// Torn or damaged.
+    /// Torn or damaged, or it counts further than any log lives.
     Unreadable,
     /// A reader of a later version is needed.
     NewerFormat {
@@ -138,7 +138,7 @@ impl Mark {
         if reader_min > FORMAT_VERSION {
             return Err(MarkFault::NewerFormat { reader_min });
         }
-        Ok(Self {
+        let mark = Self {
             identity: Identity {
                 cluster: ClusterId(u128_at(block, 16)),
                 node: NodeId(u32_at(block, 12)),
@@ -149,6 +149,18 @@ impl Mark {
             segment: SegmentSequence(u64_at(block, 56)),
             oldest_live_segment: SegmentSequence(u64_at(block, 64)),
             epoch: RecoveryEpoch(u64_at(block, 72)),
-        })
+        };
+        let numbers = [
+            mark.generation,
+            mark.watermark.0,
+            mark.segment.0,
+            mark.oldest_live_segment.0,
+            mark.epoch.0,
+        ];
+        if numbers.iter().all(|&number| number <= NUMBER_MAX) {
+            Ok(mark)
+        } else {
+            Err(MarkFault::Unreadable)
+        }
     }
 }

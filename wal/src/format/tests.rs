@@ -259,6 +259,39 @@ fn every_flipped_bit_of_a_mark_is_noticed() {
     }
 }
 
+/// A mark has a checksum and no seal: what it says is used for arithmetic only within the bounds of headers.
+#[test]
+fn a_mark_that_counts_further_than_any_log_is_unreadable() {
+    let beyond = super::NUMBER_MAX + 1;
+    let marks = [
+        Mark {
+            generation: beyond,
+            ..mark()
+        },
+        Mark {
+            watermark: RecordSequence(beyond),
+            ..mark()
+        },
+        Mark {
+            segment: SegmentSequence(beyond),
+            ..mark()
+        },
+        Mark {
+            oldest_live_segment: SegmentSequence(beyond),
+            ..mark()
+        },
+        Mark {
+            epoch: RecoveryEpoch(beyond),
+            ..mark()
+        },
+    ];
+    for mark in marks {
+        let mut block = vec![0; BLOCK_BYTES];
+        mark.encode(&mut block);
+        assert_eq!(Mark::decode(&block), Err(MarkFault::Unreadable), "{mark:?}");
+    }
+}
+
 #[test]
 fn a_damaged_payload_still_names_its_replicas() {
     let mut bytes = record_of_parts();

@@ -69,3 +69,9 @@ fn a_log_that_lost_everything_below_its_watermark_is_refused() {
     );
     assert!(!fuzz_recovery(&bytes));
 }
+
+/// Nothing behind a mark's checksum may make a start overflow.
+#[test]
+fn a_log_whose_mark_counts_beyond_all_bounds_is_judged() {
+    fuzz_recovery(&golden("fuzz/log/recovery/mark-beyond-counting"));
+}
