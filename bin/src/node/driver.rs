@@ -346,6 +346,12 @@ impl Driver {
         }
     }
 
+    /// Whether the cut of the recovery waits for a segment: nothing can be answered before it is written.
+    fn waits_for_first_segment(&self) -> bool {
+        let core = self.core.borrow();
+        !core.is_serving() && core.is_log_stalled()
+    }
+
     async fn prepare_segment(self: Rc<Self>, file: FileNumber, bytes: u64) {
         let mut is_told = false;
         loop {
@@ -365,6 +371,11 @@ impl Driver {
                     self.turn_wanted.set();
                     return;
                 }
+                // What is kept for bad times is for this too.
+                Err(error)
+                    if error.is_no_space()
+                        && self.waits_for_first_segment()
+                        && self.disk.give_up_reserve().is_ok_and(|held| held) => {}
                 Err(error) if error.is_no_space() => {
                     // Once for each segment: a disk stays full for long.
                     if !is_told {

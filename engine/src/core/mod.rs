@@ -239,6 +239,12 @@ impl Core {
             && !self.log.needs_mark()
     }
 
+    /// Whether a record waits for a segment to be prepared.
+    #[must_use]
+    pub fn is_log_stalled(&self) -> bool {
+        self.log.is_stalled()
+    }
+
     /// What a snapshot of its largest shard would take at most, in bytes, before compression.
     #[must_use]
     pub fn snapshot_bytes_max(&self) -> u64 {

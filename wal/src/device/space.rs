@@ -1,10 +1,14 @@
 //! How full a file system is, and a file that keeps some of it for bad times.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{Deed, DeviceError};
 use super::system;
+
+/// The unit in which the blocks of a file are counted, whatever the file system's own is.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// How full a file system is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +47,11 @@ pub struct DiskReserve {
 }
 
 impl DiskReserve {
-    /// The reserve in the file at `path`, as an earlier process left it. How much that was is asked for anew with
-    /// [`DiskReserve::grow`].
+    /// The reserve in the file at `path`, as an earlier process left it; nothing when there is no such file.
     #[must_use]
     pub fn at(path: PathBuf) -> DiskReserve {
-        DiskReserve { path, bytes: 0 }
+        let bytes = fs::metadata(&path).map_or(0, |facts| facts.blocks() * STAT_BLOCK_BYTES);
+        DiskReserve { path, bytes }
     }
 
     /// What it holds for certain, in bytes.
@@ -94,8 +98,6 @@ impl DiskReserve {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::super::test_directory::TestDirectory;
     use super::*;
 
@@ -108,6 +110,8 @@ mod tests {
         let facts = fs::metadata(&path).expect("it exists");
         assert_eq!((facts.len(), reserve.bytes()), (0, 1 << 20));
         assert!(facts.blocks() * 512 >= 1 << 20, "{} blocks", facts.blocks());
+        let found = DiskReserve::at(path.clone());
+        assert!(found.bytes() >= 1 << 20, "the next process finds it");
         reserve.give_up().expect("it can be removed");
         assert!(!path.exists());
         reserve.give_up().expect("nothing is there to give up");
