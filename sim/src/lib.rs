@@ -21,6 +21,7 @@
 //! it checks from outside.
 
 pub mod bench;
+pub mod checkers;
 pub mod clients;
 pub mod disk;
 pub mod log_reuse;
