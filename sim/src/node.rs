@@ -9,15 +9,17 @@ mod writes;
 use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
-    ConnectionId, Core, CoreBuilder, CoreStatus, Effect, Effects, HaltReason, Input, LogHistory,
-    Reply, RequestId, Time,
+    ConnectionId, Core, CoreBuilder, CoreId, CoreStatus, Effect, Effects, HaltReason, Input,
+    LogHistory, MeshBatch, Reply, RequestId, Time,
 };
 use metastore_wal::FileNumber;
 use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
 
-pub use self::config::{FlushMethod, IDENTITY, NodeConfig, SEAL};
+pub use self::config::{FlushMethod, IDENTITY, NodeConfig, Placement, SEAL};
 use self::log_io::{IoId, LogIo, Target};
 use self::snapshots::{Loader, SnapshotJob};
+use crate::checkers::log_view::{LogView, apply_event};
+use crate::clock::Clock;
 use crate::disk::{Disk, DiskError, FileName, IoTicket, SnapshotDeed};
 use crate::mutants::Mutant;
 use crate::oracle::Survivors;
@@ -85,6 +87,13 @@ pub enum Observed<'a> {
         /// The mark.
         bytes: &'a [u8],
     },
+    /// Messages leave for another core of the node.
+    Forward {
+        /// The core.
+        core: CoreId,
+        /// The messages.
+        batch: MeshBatch,
+    },
     /// A request is answered.
     Answer {
         /// Whose.
@@ -123,6 +132,8 @@ pub enum StartFailure {
 pub struct Started {
     /// The entries in the log.
     pub survivors: Survivors,
+    /// What the log says of its replicas.
+    pub log: LogView,
     /// What recovery decided.
     pub decision: Decision,
 }
@@ -132,7 +143,7 @@ pub struct Node {
     core: Core,
     effects: Effects,
     config: NodeConfig,
-    started_at: Time,
+    clock: Clock,
     ios: BTreeMap<IoId, LogIo>,
     next_io: u64,
     /// What was asked for the files of snapshots; the first of it is being done.
@@ -193,7 +204,7 @@ impl Node {
     /// Says why it does not run.
     pub fn start(
         config: &NodeConfig,
-        now: Time,
+        clock: Clock,
         boot: u64,
         history: LogHistory,
         disk: &mut Disk,
@@ -205,6 +216,7 @@ impl Node {
             .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?
             .with_rules(Mutant::core_rules(config.mutant));
         let mut survivors = Survivors::default();
+        let mut log = LogView::new();
         let rules = Mutant::recovery_rules(config.mutant);
         let mut loader = Loader {
             disk,
@@ -212,12 +224,18 @@ impl Node {
             named: Vec::new(),
             failed: None,
         };
-        let recovered: Recovered =
-            recover_with(&mut disk.reader(), &IDENTITY, SEAL, rules, &mut |event| {
+        let recovered: Recovered = recover_with(
+            &mut disk.reader(),
+            &config.placement.identity,
+            SEAL,
+            rules,
+            &mut |event| {
                 survivors.on_event(&event);
+                apply_event(&mut log, &event);
                 loader.on_event(event);
-            })
-            .map_err(StartFailure::Refused)?;
+            },
+        )
+        .map_err(StartFailure::Refused)?;
         let Loader {
             builder,
             named,
@@ -237,7 +255,7 @@ impl Node {
             core,
             effects: Effects::default(),
             config: config.clone(),
-            started_at: now,
+            clock,
             ios: BTreeMap::new(),
             next_io: 0,
             snapshot_jobs: VecDeque::new(),
@@ -252,6 +270,7 @@ impl Node {
         };
         let started = Started {
             survivors,
+            log,
             decision,
         };
         Ok((node, started))
@@ -276,7 +295,19 @@ impl Node {
     }
 
     fn local(&self, now: Time) -> Time {
-        Time(now.nanos_since(self.started_at))
+        self.clock.local(now)
+    }
+
+    /// Something happens to its clock.
+    pub fn change_clock(
+        &mut self,
+        now: Time,
+        machine: &mut Machine<'_>,
+        change: impl FnOnce(&mut Clock),
+    ) {
+        change(&mut self.clock);
+        self.wake_at = None;
+        self.schedule_wake(now, machine);
     }
 
     // ---- Inputs ----
@@ -411,7 +442,7 @@ impl Node {
         let Some(deadline) = self.core.next_deadline() else {
             return;
         };
-        let wake = Time(deadline.0 + self.started_at.0).max(now);
+        let wake = self.clock.when(deadline).max(now);
         if self.wake_at.is_none_or(|earlier| wake < earlier) {
             self.wake_at = Some(wake);
             machine.schedule(wake.nanos_since(now), NodeEvent::Wake);
@@ -494,7 +525,7 @@ impl Node {
                 reply: &reply,
                 arena,
             }),
-            Effect::Forward { .. } => unreachable!("a node of one core has no mesh"),
+            Effect::Forward { core, batch } => observe(Observed::Forward { core, batch }),
             Effect::Halt(reason) => return Err(Stop::Halt(reason)),
         }
         Ok(())
