@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::CoreId;
 use crate::ids::{ConnectionId, RequestId, SnapshotId, SnapshotTicket};
 use crate::mesh::MeshBatch;
+use crate::peer::{PeerCore, PeerLane};
 use crate::request::{Reply, RequestKind};
 
 /// Why the process must stop at once.
@@ -119,6 +120,18 @@ pub enum Effect {
         core: CoreId,
         /// The messages.
         batch: MeshBatch,
+    },
+    /// Carry messages of replicas to a core of another node; they arrive there as
+    /// [`Input::PeerMessages`](crate::Input::PeerMessages). Whatever they promise is durable. Batches of a lane are
+    /// carried in their order and may be lost or repeated; where a link holds too many bytes it drops them and says
+    /// [`Input::PeerUnreachable`](crate::Input::PeerUnreachable).
+    Send {
+        /// The core.
+        to: PeerCore,
+        /// Over which of the connections.
+        lane: PeerLane,
+        /// A [`BatchHeader`](crate::BatchHeader) and its messages.
+        batch: Vec<u8>,
     },
     /// Stop the process now, without cleaning up.
     Halt(HaltReason),

@@ -7,6 +7,7 @@ use crate::core::DiskSpace;
 use crate::ids::{ConnectionId, RequestId, SnapshotTicket};
 use crate::memory::MemoryRoom;
 use crate::mesh::MeshBatch;
+use crate::peer::PeerCore;
 use crate::request::Request;
 
 /// One thing that happened.
@@ -41,6 +42,19 @@ pub enum Input<'a> {
         from: CoreId,
         /// What it says.
         batch: &'a mut MeshBatch,
+    },
+    /// Messages of replicas on another node. Bytes that make no sense, or are not for this core, are dropped and
+    /// counted.
+    PeerMessages {
+        /// The core that the connection belongs to, as its handshake proved.
+        from: PeerCore,
+        /// The batch of an [`Effect::Send`](crate::Effect::Send) there.
+        batch: &'a [u8],
+    },
+    /// Messages to a core of another node were lost, or may have been: its connection ended.
+    PeerUnreachable {
+        /// The core.
+        peer: PeerCore,
     },
     /// A write of the log is durable.
     LogWritten {

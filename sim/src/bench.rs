@@ -325,7 +325,9 @@ fn observe(
             }
             Ok(())
         }
-        Observed::Forward { .. } => unreachable!("a node of one core has no mesh"),
+        Observed::Forward { .. } | Observed::Send { .. } => {
+            unreachable!("a node of one core has nobody to speak to")
+        }
         Observed::Answer {
             connection,
             request,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
     ConnectionId, Core, CoreBuilder, CoreId, CoreStatus, Effect, Effects, HaltReason, Input,
-    LogHistory, MeshBatch, Reply, RequestId, Time,
+    LogHistory, MeshBatch, PeerCore, PeerLane, Reply, RequestId, Time,
 };
 use metastore_wal::FileNumber;
 use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
@@ -93,6 +93,15 @@ pub enum Observed<'a> {
         core: CoreId,
         /// The messages.
         batch: MeshBatch,
+    },
+    /// Messages leave for a core of another node.
+    Send {
+        /// The core.
+        to: PeerCore,
+        /// Over which of the connections.
+        lane: PeerLane,
+        /// The messages.
+        batch: Vec<u8>,
     },
     /// A request is answered.
     Answer {
@@ -526,6 +535,7 @@ impl Node {
                 arena,
             }),
             Effect::Forward { core, batch } => observe(Observed::Forward { core, batch }),
+            Effect::Send { to, lane, batch } => observe(Observed::Send { to, lane, batch }),
             Effect::Halt(reason) => return Err(Stop::Halt(reason)),
         }
         Ok(())

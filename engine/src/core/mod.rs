@@ -4,6 +4,7 @@ mod admission;
 mod builder;
 mod intake;
 mod load;
+mod peers;
 mod placement;
 mod ranges;
 mod slices;
@@ -351,6 +352,8 @@ impl Core {
                 self.merges.on_drained(now, out, self.id(), connection);
             }
             Input::Mesh { from, batch } => self.on_mesh(now, from, batch, out),
+            Input::PeerMessages { from, batch } => self.on_peer_messages(from, batch),
+            Input::PeerUnreachable { peer } => self.on_peer_unreachable(peer),
             Input::LogWritten { ticket, buffer } => self.on_log_written(now, ticket, buffer),
             Input::MarkWritten { ticket, buffer } => self.log.on_mark_written(ticket, buffer),
             Input::SegmentPrepared { file } => self.log.on_segment_prepared(file),

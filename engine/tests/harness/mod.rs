@@ -371,6 +371,7 @@ impl TestNode {
                     });
                 }
                 Effect::Forward { core, batch } => forwarded.push((core, batch)),
+                Effect::Send { .. } => unreachable!("a node alone has no peers"),
                 Effect::Halt(reason) => panic!("halted: {reason}"),
             }
         }
