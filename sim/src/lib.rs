@@ -27,6 +27,7 @@ pub mod clock;
 pub mod disk;
 pub mod log_reuse;
 pub mod mutants;
+pub mod network;
 pub mod node;
 pub mod operation;
 pub mod oracle;
