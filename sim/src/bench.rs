@@ -333,6 +333,7 @@ fn observe(
             request,
             reply,
             arena,
+            ..
         } => {
             if clients.on_answer(connection, request, reply, arena, oracle)? == AfterAnswer::Drain {
                 drains.push(connection);

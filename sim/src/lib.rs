@@ -24,6 +24,7 @@ pub mod bench;
 pub mod checkers;
 pub mod clients;
 pub mod clock;
+pub mod cluster;
 pub mod disk;
 pub mod log_reuse;
 pub mod mutants;

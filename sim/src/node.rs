@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
     ConnectionId, Core, CoreBuilder, CoreId, CoreStatus, Effect, Effects, HaltReason, Input,
-    LogHistory, MeshBatch, PeerCore, PeerLane, Reply, RequestId, Time,
+    LogHistory, MeshBatch, PeerCore, PeerLane, Reply, RequestId, RequestKind, Time,
 };
 use metastore_wal::FileNumber;
 use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
@@ -109,6 +109,8 @@ pub enum Observed<'a> {
         connection: ConnectionId,
         /// Which.
         request: RequestId,
+        /// What kind of request it was.
+        kind: RequestKind,
         /// The answer.
         reply: &'a Reply,
         /// Where its bytes are.
@@ -419,8 +421,8 @@ impl Node {
             "a completion alone answers nothing"
         );
         self.effects = effects;
-        let now = self.local(now);
-        self.core.on_turn_executed(now, now);
+        let local = self.local(now);
+        self.core.on_turn_executed(local, local);
         self.schedule_wake(now, machine);
         self.schedule_slice(machine);
         Ok(())
@@ -526,11 +528,12 @@ impl Node {
             Effect::Reply {
                 connection,
                 request,
+                kind,
                 reply,
-                ..
             } => observe(Observed::Answer {
                 connection,
                 request,
+                kind,
                 reply: &reply,
                 arena,
             }),

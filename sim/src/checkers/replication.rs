@@ -155,6 +155,19 @@ impl Replication {
 
     // ---- Replicas ----
 
+    /// A replica does what only a leader does.
+    ///
+    /// # Errors
+    /// Another one leads in this term.
+    pub fn on_leader(
+        &mut self,
+        shard: ShardId,
+        term: Term,
+        replica: ReplicaId,
+    ) -> Result<(), ClusterViolation> {
+        shard_of(&mut self.shards, shard).on_leader(term, replica)
+    }
+
     /// A replica reports how it stands.
     ///
     /// # Errors
@@ -163,15 +176,7 @@ impl Replication {
         let shard = shard_of(&mut self.shards, status.shard);
         let replica = self.replicas.entry(status.replica).or_default();
         if status.role == Role::Leader {
-            let leader = *shard.leaders.entry(status.term).or_insert(status.replica);
-            if leader != status.replica {
-                return Err(ClusterViolation::TwoLeaders {
-                    shard: status.shard,
-                    term: status.term,
-                    one: leader,
-                    other: status.replica,
-                });
-            }
+            shard.on_leader(status.term, status.replica)?;
         }
         if status.committed < replica.committed {
             return Err(ClusterViolation::CommitWentBack {
@@ -248,6 +253,19 @@ impl Shard {
             committed: BTreeMap::new(),
             states: BTreeMap::new(),
         }
+    }
+
+    fn on_leader(&mut self, term: Term, replica: ReplicaId) -> Result<(), ClusterViolation> {
+        let leader = *self.leaders.entry(term).or_insert(replica);
+        if leader == replica {
+            return Ok(());
+        }
+        Err(ClusterViolation::TwoLeaders {
+            shard: self.id,
+            term,
+            one: leader,
+            other: replica,
+        })
     }
 }
 

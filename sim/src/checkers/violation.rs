@@ -88,6 +88,14 @@ pub enum ClusterViolation {
         /// Its term now.
         after: Term,
     },
+    /// A message left before what it promises was durable.
+    #[error("{message} left when {durable} were durable")]
+    PromisedTooEarly {
+        /// The message.
+        message: String,
+        /// What was durable.
+        durable: String,
+    },
     /// Something was acknowledged that a quorum could still lose.
     #[error(
         "shard {shard}: a command was acknowledged, and of {quorum} replicas that must hold it durably {holders} do"
@@ -135,12 +143,10 @@ pub enum ClusterViolation {
         cause: NotLinearizable,
     },
     /// Faults have stopped, and somebody still waits.
-    #[error("{who} has had nothing done for {waited_ms} ms, {calm_ms} ms after the last fault")]
+    #[error("{who} is not answered {calm_ms} ms after the last fault")]
     Starved {
         /// Who.
         who: String,
-        /// For how long.
-        waited_ms: u64,
         /// How long ago the last fault was.
         calm_ms: u64,
     },
