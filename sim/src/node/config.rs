@@ -1,5 +1,7 @@
 //! What a node is.
 
+use std::collections::BTreeMap;
+
 use metastore_engine::{
     BootNonce, ClusterId, CoreConfig, CoreId, Identity, Namespaces, NodeId, ReplicaId, Settings,
     ShardId, ShardLocation, ShardMap,
@@ -66,6 +68,7 @@ impl NodeConfig {
             identity: IDENTITY,
             cores: 1,
             replicas: self.replicas(),
+            members: BTreeMap::new(),
             shard_map: ShardMap::split_evenly(locations.collect()).expect("a few shards"),
             namespaces: Namespaces::default(),
             settings: self.settings.clone(),
