@@ -98,7 +98,7 @@ impl Replica {
     }
 
     fn admit_read(&self, settings: &Settings, bytes: usize) -> Result<(), RequestError> {
-        if self.role != Role::Leader {
+        if self.role != Role::Leader && !self.follows() {
             return Err(self.not_leader());
         }
         let (waiting, waiting_bytes) = self.reads.waiting();

@@ -118,6 +118,8 @@ pub(crate) struct Replica {
     election_seed: u64,
     boot: BootNonce,
     role: Role,
+    /// Who led when it last looked, and in which term.
+    reign: (u64, u64),
     /// The term in which this replica leads and has applied an entry of its own: only then it takes commands and
     /// raft answers reads.
     serving_term: Option<u64>,
@@ -153,7 +155,12 @@ impl Replica {
 
     /// Whether its shard can answer, as far as it knows: it leads and can, or it follows who leads.
     pub(crate) fn is_useful(&self) -> bool {
-        self.is_serving() || self.role == Role::Follower && self.node.raft.leader_id != 0
+        self.is_serving() || self.follows()
+    }
+
+    /// Whether it follows a leader that it knows, whom it can ask up to where a read must see.
+    fn follows(&self) -> bool {
+        self.role == Role::Follower && self.node.raft.leader_id != 0
     }
 
     /// Where the replica lives that leads, as far as it is known.
@@ -179,7 +186,8 @@ impl Replica {
     /// read was answered.
     pub(crate) fn wants_turn(&self, log_is_free: bool) -> bool {
         let batch_may_go = self.may_propose(log_is_free);
-        self.is_serving() && (batch_may_go || self.reads.wants_round())
+        self.is_serving() && batch_may_go
+            || self.is_useful() && self.reads.wants_round()
             || !self.committed.entries.is_empty()
             || self.reads.has_answerable(self.node.raft.raft_log.applied())
     }
@@ -286,13 +294,11 @@ impl Replica {
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
         let durable = turn.log.durable_position();
         self.send_released(turn, durable);
-        if self.is_serving() {
-            if self.may_propose(log_is_free) {
-                self.propose(turn);
-            }
-            if self.reads.wants_round() {
-                self.start_read_round(turn.now);
-            }
+        if self.is_serving() && self.may_propose(log_is_free) {
+            self.propose(turn);
+        }
+        if self.reads.wants_round() && self.is_useful() {
+            self.start_read_round(turn.now);
         }
         while self.node.has_ready() {
             self.handle_ready(turn);
@@ -399,6 +405,7 @@ impl Replica {
             let role = soft_state.raft_state;
             self.on_role(turn, role);
         }
+        self.check_reign(turn);
         self.node.advance_append_async(ready);
         if !is_staged {
             // raft keeps a record of every Ready until it is told that it is persisted. This one had nothing to
@@ -485,9 +492,19 @@ impl Replica {
         if role != Role::Leader {
             self.serving_term = None;
             let error = self.not_leader();
-            self.reads.fail_all(&error, turn.answers, turn.out);
             let pending = self.open.abandon();
             fail_commands(pending, &error, turn);
+        }
+    }
+
+    /// Reads that wait for a leader's word fail when another leads, or the same one in another term: raft forgets them
+    /// without a word.
+    fn check_reign(&mut self, turn: &mut Turn<'_>) {
+        let raft = &self.node.raft;
+        let reign = (raft.leader_id, raft.term);
+        if std::mem::replace(&mut self.reign, reign) != reign && !self.reads.is_empty() {
+            let error = self.not_leader();
+            self.reads.fail_all(&error, turn.answers, turn.out);
         }
     }
 

@@ -339,6 +339,7 @@ impl RecoveringReplica {
             election_seed: config.seed,
             boot: config.boot,
             role: Role::Follower,
+            reign: (0, 0),
             serving_term: None,
             open: OpenBatch::default(),
             proposals: Proposals::default(),

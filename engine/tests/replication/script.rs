@@ -157,9 +157,9 @@ impl Player {
     }
 
     fn status(&mut self) -> Vec<String> {
-        drop(self.news());
+        let mut lines = self.news();
+        lines.retain(|line| line.contains("answers"));
         let cluster = self.cluster();
-        let mut lines = Vec::new();
         for node in cluster.numbers() {
             if !cluster.is_up(node) {
                 lines.push(format!("node {node} is down"));
