@@ -25,12 +25,9 @@ mod effect;
 pub mod fuzz;
 mod ids;
 mod input;
+mod membership;
 mod memory;
 mod mesh;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "groups of several voters are the next step")
-)]
 mod peer;
 mod replica;
 mod request;
@@ -49,12 +46,15 @@ pub use crate::core::{
 pub use crate::effect::{Effect, Effects, HaltReason};
 pub use crate::ids::{BootNonce, ConnectionId, RequestId, SnapshotId, SnapshotTicket, Time};
 pub use crate::input::{Input, SnapshotFailed};
+pub use crate::membership::Member;
 pub use crate::memory::{
     Account, LoadRoom, MemoryAccounts, MemoryBudget, MemoryBudgetError, MemoryPool, MemoryRoom,
     MemoryShare,
 };
 pub use crate::mesh::MeshBatch;
-pub use crate::peer::{BatchHeader, PEER_BATCH_HEAD_BYTES, PeerCore, PeerError, PeerLane};
+pub use crate::peer::{
+    BatchHeader, PEER_BATCH_HEAD_BYTES, PeerCore, PeerError, PeerLane, describe_batch,
+};
 pub use crate::request::{
     BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
 };

@@ -11,9 +11,10 @@ use std::fmt;
 
 use metastore_wal::{CoreId, NodeId};
 
-pub(crate) use self::batch::OpenedBatch;
-pub use self::batch::{BatchHeader, PEER_BATCH_HEAD_BYTES};
+pub use self::batch::{BatchHeader, PEER_BATCH_HEAD_BYTES, describe_batch};
+pub(crate) use self::batch::{Batches, OpenedBatch};
 pub use self::message::PeerError;
+pub(crate) use self::message::{PeerMessage, to_raft_entry};
 
 /// A core of a node: who sends and receives what replicas say to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

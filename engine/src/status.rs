@@ -95,6 +95,8 @@ pub struct ReplicaStatus {
     pub replica: ReplicaId,
     /// Its role.
     pub role: Role,
+    /// Which replica leads, as far as it knows.
+    pub leader: Option<ReplicaId>,
     /// Its term.
     pub term: Term,
     /// Its commit index.
@@ -115,6 +117,8 @@ pub struct ReplicaStatus {
     pub state_hash: u64,
     /// Commands applied since the start, those of the log's replay left out.
     pub applied_commands: u64,
+    /// Messages to other replicas that were dropped because too many waited for the log.
+    pub messages_dropped: u64,
 }
 
 /// What part a replica plays in its group.

@@ -25,6 +25,7 @@ mod snapshot_writer;
 mod stop;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -359,6 +360,7 @@ impl Setups<'_> {
                 identity,
                 cores: node.cores,
                 replicas: here.map(|place| (place.replica, place.shard)).collect(),
+                members: BTreeMap::new(),
                 shard_map: shard_map.clone(),
                 namespaces: Namespaces::default(),
                 settings: self.options.settings.clone(),

@@ -34,6 +34,7 @@ use crate::ids::Time;
 use crate::input::Input;
 use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::MeshMessage;
+use crate::peer::Batches;
 
 use crate::replica::{Applied, Replica, STRUCTURED_PER_TURN_MAX, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
@@ -43,6 +44,8 @@ use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, WaitingWork};
 
 /// A mark is written when the log was idle this long. With its own flush it is durable well within 10 ms.
 const IDLE_BEFORE_MARK_MS: u64 = 5;
+/// Bytes of messages to a core beyond which they leave before the turn ends.
+const PEER_BATCH_BYTES_FULL: usize = 1 << 20;
 /// How often a turn goes back to replicas that got new work from its own results; what is left waits for the next.
 const ROUNDS_PER_TURN_MAX: usize = 8;
 
@@ -131,6 +134,8 @@ pub struct Core {
     stages: Stages,
     slices: Slices,
     snapshots: Snapshots,
+    /// What is to be said to other nodes.
+    peers: Batches,
     counters: CoreCounters,
     /// What this turn applied, until the driver says that its answers have left.
     applied: Applied,
@@ -182,6 +187,7 @@ impl Core {
             stages: Stages::default(),
             slices: Slices::default(),
             snapshots: Snapshots::new(replicas.len(), rules),
+            peers: Batches::new(config.identity, PEER_BATCH_BYTES_FULL),
             counters: CoreCounters::default(),
             applied: Applied::default(),
             turn_ended: now,
@@ -208,6 +214,7 @@ impl Core {
             log: &mut self.log,
             answers: &mut self.answers,
             stages: &mut self.stages,
+            peers: &mut self.peers,
             out,
         };
         (&mut self.replicas[replica], turn)
@@ -221,10 +228,10 @@ impl Core {
 
     // ---- What it reports ----
 
-    /// Whether every replica of the core leads its shard and answers.
+    /// Whether the shard of every replica of the core has a leader that answers, as far as is known here.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        self.replicas.iter().all(Replica::is_serving)
+        self.replicas.iter().all(Replica::is_useful)
     }
 
     /// Whether, after [`Input::Drain`], everything accepted is finished and the log has its mark.
@@ -412,6 +419,7 @@ impl Core {
             self.drive_sweeps(now, out);
         }
         self.drive_snapshots(now, out);
+        self.peers.flush(out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();
         }
@@ -476,7 +484,8 @@ impl Core {
                 self.waiting_for_log.mark(replica);
             }
         }
-        // The device works while the committed entries are applied.
+        // Followers and the device work while the committed entries are applied.
+        self.peers.flush(out);
         self.drive_log(now, out);
         let log_is_free = self.log.is_free();
         for replica in dirty {

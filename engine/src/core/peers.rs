@@ -2,6 +2,7 @@
 
 use super::Core;
 use crate::peer::{OpenedBatch, PeerCore};
+use crate::replica::Replica;
 
 impl Core {
     /// Takes a batch from the core that its connection belongs to.
@@ -13,12 +14,31 @@ impl Core {
                 return;
             }
         };
-        // Every shard has one replica, which nobody writes to.
-        while let Some(_message) = opened.next_message() {
-            self.counters.peer_dropped += 1;
+        while let Some(message) = opened.next_message() {
+            let taken = message.is_ok_and(|message| {
+                let found = self
+                    .replicas
+                    .binary_search_by_key(&message.shard, Replica::shard);
+                found.is_ok_and(|replica| {
+                    self.dirty.mark(replica);
+                    self.replicas[replica]
+                        .on_peer_message(from, message)
+                        .is_ok()
+                })
+            });
+            let counter = match taken {
+                true => &mut self.counters.peer_messages,
+                false => &mut self.counters.peer_dropped,
+            };
+            *counter += 1;
         }
     }
 
     /// What was sent to a core of another node may be lost.
-    pub(super) fn on_peer_unreachable(&mut self, _peer: PeerCore) {}
+    pub(super) fn on_peer_unreachable(&mut self, peer: PeerCore) {
+        for (position, replica) in self.replicas.iter_mut().enumerate() {
+            replica.on_peer_unreachable(peer);
+            self.dirty.mark(position);
+        }
+    }
 }

@@ -148,6 +148,24 @@ impl<'a> OpenedBatch<'a> {
     }
 }
 
+/// What a batch says, one line a message, for traces.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn describe_batch(bytes: &[u8]) -> Result<Vec<String>, PeerError> {
+    let header = BatchHeader::decode(bytes)?;
+    let mut opened = OpenedBatch {
+        bytes,
+        rest: &bytes[PEER_BATCH_HEAD_BYTES..],
+        left: header.messages,
+    };
+    let mut lines = Vec::new();
+    while let Some(message) = opened.next_message() {
+        lines.push(message?.to_string());
+    }
+    Ok(lines)
+}
+
 /// A batch that is being filled.
 #[derive(Debug, Default)]
 struct Filling {

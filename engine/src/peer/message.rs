@@ -1,8 +1,10 @@
 //! One message between two replicas of a shard.
 
+use std::fmt;
+
 use bytes::Bytes;
 use metastore_wal::format::{ENTRY_HEADER_BYTES, Entries, EntryRef, put_entry_header};
-use metastore_wal::{EntryKind, LogIndex, ReplicaId, ShardId, Term};
+use metastore_wal::{EntryKind, ReplicaId, ShardId, Term};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use thiserror::Error;
 
@@ -309,8 +311,12 @@ impl PeerMessage<'_> {
         message.reject = self.flags & REJECTED != 0;
         if self.kind == MessageType::MsgAppend {
             let entries = Entries::check(self.body, self.entries).expect("it was checked");
-            let first_index = LogIndex(message.index.saturating_add(1));
-            message.set_entries(decode_entries(first_index, entries).into());
+            let first_index = message.index + 1;
+            let indexed = (first_index..).zip(entries);
+            let entries: Vec<Entry> = indexed
+                .map(|(index, entry)| to_raft_entry(index, &entry))
+                .collect();
+            message.set_entries(entries.into());
         } else if is_read_index(self.kind) {
             let entry = Entry {
                 data: Bytes::copy_from_slice(self.body),
@@ -326,15 +332,61 @@ impl PeerMessage<'_> {
     }
 }
 
-/// Entries as they stand in the log, as raft takes them.
-pub(crate) fn decode_entries<'a>(
-    first_index: LogIndex,
-    entries: impl Iterator<Item = EntryRef<'a>>,
-) -> Vec<Entry> {
-    let indexed = (first_index.0..).zip(entries);
-    indexed
-        .map(|(index, entry)| to_raft_entry(index, &entry))
-        .collect()
+impl fmt::Display for PeerMessage<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.kind {
+            MessageType::MsgAppend => "append",
+            MessageType::MsgAppendResponse if self.flags & REJECTED != 0 => "append rejected",
+            MessageType::MsgAppendResponse => "append accepted",
+            MessageType::MsgHeartbeat => "heartbeat",
+            MessageType::MsgHeartbeatResponse => "heartbeat response",
+            MessageType::MsgRequestVote => "vote request",
+            MessageType::MsgRequestVoteResponse if self.flags & REJECTED != 0 => "vote refused",
+            MessageType::MsgRequestVoteResponse => "vote granted",
+            MessageType::MsgRequestPreVote => "pre-vote request",
+            MessageType::MsgRequestPreVoteResponse if self.flags & REJECTED != 0 => {
+                "pre-vote refused"
+            }
+            MessageType::MsgRequestPreVoteResponse => "pre-vote granted",
+            MessageType::MsgTimeoutNow => "campaign now",
+            MessageType::MsgReadIndex => "read index",
+            MessageType::MsgReadIndexResp => "read index response",
+            MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgPropose
+            | MessageType::MsgSnapshot
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum
+            | MessageType::MsgTransferLeader => unreachable!("it has no code on the wire"),
+        };
+        let PeerMessage {
+            shard, from, to, ..
+        } = self;
+        write!(formatter, "shard {shard} {from}->{to} {name}")?;
+        let numbers = [
+            ("term", 32),
+            ("index", 40),
+            ("of term", 48),
+            ("commit", 56),
+            ("of term", 64),
+            ("next", 72),
+        ];
+        for (name, offset) in numbers {
+            let number = u64_at(self.head, offset);
+            if number > 0 {
+                write!(formatter, " {name} {number}")?;
+            }
+        }
+        if self.entries > 0 {
+            let entries = Entries::check(self.body, self.entries).expect("it was checked");
+            let terms: Vec<u64> = entries.map(|entry| entry.term.0).collect();
+            write!(formatter, " entries of terms {terms:?}")?;
+        } else if !self.body.is_empty() {
+            write!(formatter, " context {} bytes", self.body.len())?;
+        }
+        Ok(())
+    }
 }
 
 /// One entry as it stands in the log, as raft takes it.

@@ -3,8 +3,9 @@
 mod apply;
 mod commands;
 mod intake;
-pub(crate) mod members;
+mod outbox;
 mod parts;
+mod peers;
 mod reads;
 mod recovering;
 mod slices;
@@ -22,6 +23,7 @@ use raft::eraftpb::{Entry, EntryType};
 use raft::{RawNode, StateRole};
 
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
+use self::outbox::Outbox;
 use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
 use self::snapshots::{Exporting, LastSnapshot};
@@ -32,7 +34,8 @@ use crate::effect::Effects;
 use crate::ids::{BootNonce, Time};
 use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::Token;
-use crate::request::{OVERLOADED_RETRY_MS, RequestError};
+use crate::peer::{Batches, PeerCore};
+use crate::request::{Happened, OVERLOADED_RETRY_MS, RequestError};
 use crate::settings::Settings;
 use crate::stages::{Stage, Stages};
 use crate::status::{ReplicaStatus, Role};
@@ -48,6 +51,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) log: &'a mut Log,
     pub(crate) answers: &'a mut Answers,
     pub(crate) stages: &'a mut Stages,
+    pub(crate) peers: &'a mut Batches,
     pub(crate) out: &'a mut Effects,
 }
 
@@ -65,6 +69,9 @@ pub(crate) struct WriteTimes {
 struct Unpersisted {
     position: Position,
     ready_number: u64,
+    /// The first index that it may have changed; behind the last one when it changed none.
+    first_index: u64,
+    /// The last index of the log after it.
     last_index: u64,
 }
 
@@ -107,9 +114,12 @@ pub(crate) struct Replica {
     shard: ShardId,
     node: RawNode<EntryTail>,
     state: StateMachine,
+    logger: slog::Logger,
     election_seed: u64,
     boot: BootNonce,
     role: Role,
+    /// Who led when it last looked, and in which term.
+    reign: (u64, u64),
     /// The term in which this replica leads and has applied an entry of its own: only then it takes commands and
     /// raft answers reads.
     serving_term: Option<u64>,
@@ -118,6 +128,7 @@ pub(crate) struct Replica {
     proposals: Proposals,
     compressor: Compressor,
     unpersisted: VecDeque<Unpersisted>,
+    outbox: Outbox,
     ready_last: u64,
     ready_persisted: u64,
     committed: Committed,
@@ -142,6 +153,30 @@ impl Replica {
         self.shard
     }
 
+    /// Whether its shard can answer, as far as it knows: it leads and can, or it follows who leads.
+    pub(crate) fn is_useful(&self) -> bool {
+        self.is_serving() || self.follows()
+    }
+
+    /// Whether it follows a leader that it knows, whom it can ask up to where a read must see.
+    fn follows(&self) -> bool {
+        self.role == Role::Follower && self.node.raft.leader_id != 0
+    }
+
+    /// Where the replica lives that leads, as far as it is known.
+    fn leader_home(&self) -> Option<PeerCore> {
+        let leader = ReplicaId(self.node.raft.leader_id);
+        self.node.store().members().home_of(leader)
+    }
+
+    /// Tells a client where to ask instead.
+    fn not_leader(&self) -> RequestError {
+        RequestError::NotLeader {
+            shard: self.shard,
+            leader: self.leader_home(),
+        }
+    }
+
     /// Whether it leads and can answer.
     pub(crate) fn is_serving(&self) -> bool {
         self.role == Role::Leader && self.serving_term == Some(self.node.raft.term)
@@ -151,7 +186,8 @@ impl Replica {
     /// read was answered.
     pub(crate) fn wants_turn(&self, log_is_free: bool) -> bool {
         let batch_may_go = self.may_propose(log_is_free);
-        self.is_serving() && (batch_may_go || self.reads.wants_round())
+        self.is_serving() && batch_may_go
+            || self.is_useful() && self.reads.wants_round()
             || !self.committed.entries.is_empty()
             || self.reads.has_answerable(self.node.raft.raft_log.applied())
     }
@@ -222,7 +258,7 @@ impl Replica {
     }
 
     fn is_sole_voter(&self) -> bool {
-        self.node.store().members().get_voters() == [self.id.0]
+        self.node.store().members().is_sole_voter(self.id)
     }
 
     /// A sole voter needs nobody's vote and waits for nobody's death.
@@ -256,13 +292,13 @@ impl Replica {
     ///
     /// `log_is_free` says that no write is in flight: what is proposed now is written at once.
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
-        if self.is_serving() {
-            if self.may_propose(log_is_free) {
-                self.propose(turn);
-            }
-            if self.reads.wants_round() {
-                self.start_read_round(turn.now);
-            }
+        let durable = turn.log.durable_position();
+        self.send_released(turn, durable);
+        if self.is_serving() && self.may_propose(log_is_free) {
+            self.propose(turn);
+        }
+        if self.reads.wants_round() && self.is_useful() {
+            self.start_read_round(turn.now);
         }
         while self.node.has_ready() {
             self.handle_ready(turn);
@@ -336,14 +372,9 @@ impl Replica {
 
     fn handle_ready(&mut self, turn: &mut Turn<'_>) {
         let mut ready = self.node.ready();
-        // A group of one writes to nobody; with peers, each message waits here for what it depends on.
-        assert!(
-            ready.messages().is_empty() && ready.persisted_messages().is_empty(),
-            "a sole voter sends no messages"
-        );
         assert!(
             ready.snapshot().is_empty(),
-            "a sole voter receives no snapshot"
+            "snapshots are kept outside raft"
         );
         let before = self.node.store().hard_state();
         let promises_changed = ready
@@ -358,8 +389,14 @@ impl Replica {
         let number = ready.number();
         let is_staged = promises_changed || !entries.is_empty();
         if is_staged {
-            self.stage(turn, entries, number);
+            let position = self.stage(turn, entries, number);
+            if promises_changed {
+                self.outbox.on_promise(position);
+            }
         }
+        // A leader's messages and a follower's wait for different things, and each says itself for what.
+        self.send_all(turn, ready.take_messages());
+        self.send_all(turn, ready.take_persisted_messages());
         for state in ready.take_read_states() {
             self.reads.on_confirmed(&state.request_ctx, state.index);
         }
@@ -368,6 +405,7 @@ impl Replica {
             let role = soft_state.raft_state;
             self.on_role(turn, role);
         }
+        self.check_reign(turn);
         self.node.advance_append_async(ready);
         if !is_staged {
             // raft keeps a record of every Ready until it is told that it is persisted. This one had nothing to
@@ -382,13 +420,13 @@ impl Replica {
     }
 
     /// Makes new entries readable for raft and stages them, with term and vote, for the next record.
-    fn stage(&mut self, turn: &mut Turn<'_>, entries: Vec<Entry>, ready_number: u64) {
-        let store = self.node.store();
-        let first_index = LogIndex(
-            entries
-                .first()
-                .map_or(store.last() + 1, |entry| entry.index),
-        );
+    fn stage(&mut self, turn: &mut Turn<'_>, entries: Vec<Entry>, ready_number: u64) -> Position {
+        let last_before = self.node.store().last();
+        let first = entries.first().map(|entry| entry.index);
+        let first_index = LogIndex(first.unwrap_or(last_before + 1));
+        if first_index.0 <= last_before {
+            self.fail_replaced(turn, first_index);
+        }
         let log_entries: Vec<LogEntry> = entries.iter().map(to_log_entry).collect();
         let stored_bytes = log_entries
             .iter()
@@ -412,8 +450,22 @@ impl Replica {
         self.unpersisted.push_back(Unpersisted {
             position,
             ready_number,
+            first_index: first_index.0,
             last_index,
         });
+        position
+    }
+
+    /// Another leader's entries take the place of those from `first_index` on. Ours may still be committed by a leader
+    /// that has them, so nobody can say what became of them.
+    fn fail_replaced(&mut self, turn: &mut Turn<'_>, first_index: LogIndex) {
+        let error = RequestError::Unavailable {
+            shard: self.shard,
+            happened: Happened::Unknown,
+        };
+        for lost in self.proposals.take_from(first_index.0) {
+            fail_commands(lost.pending, &error, turn);
+        }
     }
 
     fn take_committed(&mut self, now: Time, entries: Vec<Entry>) {
@@ -439,12 +491,20 @@ impl Replica {
         self.role = role;
         if role != Role::Leader {
             self.serving_term = None;
-        }
-        if role == Role::Follower {
-            let error = RequestError::NotLeader { shard: self.shard };
-            self.reads.fail_all(&error, turn.answers, turn.out);
+            let error = self.not_leader();
             let pending = self.open.abandon();
             fail_commands(pending, &error, turn);
+        }
+    }
+
+    /// Reads that wait for a leader's word fail when another leads, or the same one in another term: raft forgets them
+    /// without a word.
+    fn check_reign(&mut self, turn: &mut Turn<'_>) {
+        let raft = &self.node.raft;
+        let reign = (raft.leader_id, raft.term);
+        if std::mem::replace(&mut self.reign, reign) != reign && !self.reads.is_empty() {
+            let error = self.not_leader();
+            self.reads.fail_all(&error, turn.answers, turn.out);
         }
     }
 
@@ -514,6 +574,7 @@ impl Replica {
             shard: self.shard,
             replica: self.id,
             role: self.role,
+            leader: (raft.leader_id != 0).then_some(ReplicaId(raft.leader_id)),
             term: Term(raft.term),
             committed: LogIndex(raft.raft_log.committed),
             applied: LogIndex(raft.raft_log.applied()),
@@ -524,6 +585,7 @@ impl Replica {
             history_bytes: memory.history_bytes,
             state_hash: self.state.state_hash(),
             applied_commands: self.applied_commands,
+            messages_dropped: self.outbox.dropped(),
         }
     }
 }
@@ -538,14 +600,17 @@ fn fail_commands(pending: Vec<PendingCommand>, error: &RequestError, turn: &mut 
 }
 
 fn to_log_entry(entry: &Entry) -> LogEntry {
-    let kind = match entry.get_entry_type() {
-        EntryType::EntryNormal => EntryKind::Normal,
-        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => EntryKind::ConfChange,
+    let (kind, data) = match entry.get_entry_type() {
+        EntryType::EntryNormal => (EntryKind::Normal, &entry.data),
+        // Changes of members are kept in our own encoding, which is their context.
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+            (EntryKind::ConfChange, &entry.context)
+        }
     };
     LogEntry {
         term: Term(entry.term),
         kind,
-        data: entry.data.clone(),
+        data: data.clone(),
     }
 }
 

@@ -6,7 +6,7 @@ use metastore_statemachine::{ExportProgress, SliceLimit, SnapshotExport};
 use metastore_wal::{Holder, Identity, Log, LogIndex, Part, PartBody, Position, Term};
 
 use super::recovering::is_initial;
-use super::{Replica, members, to_log_entry, to_log_hard_state};
+use super::{Replica, to_log_entry, to_log_hard_state};
 use crate::ids::{SnapshotId, Time};
 use crate::rules::Rules;
 use crate::settings::{SNAPSHOT_WRITE_ALIGN_BYTES, SnapshotSettings};
@@ -140,7 +140,7 @@ impl Replica {
             replica: self.id,
             index: id.index,
             term: id.term,
-            members: members::encode(self.node.store().members()).to_vec(),
+            members: self.node.store().members().encode().to_vec(),
         };
         let mut file_bytes = Vec::new();
         let writer = SnapshotWriter::new(&identity, &mut file_bytes);
@@ -240,7 +240,7 @@ impl Replica {
             body: PartBody::Snapshot {
                 index: id.index,
                 term: id.term,
-                members: members::encode(store.members()),
+                members: store.members().encode(),
             },
         })
     }

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+
+use crate::membership::Membership;
 
 /// What an entry costs in memory beyond its data; also keeps entries without data from being free.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
@@ -35,7 +37,7 @@ pub(crate) struct EntryTail {
     entries_bytes_max: usize,
     last_index: u64,
     hard_state: HardState,
-    members: ConfState,
+    members: Membership,
 }
 
 impl EntryTail {
@@ -43,7 +45,7 @@ impl EntryTail {
     pub(crate) fn after_snapshot(
         snapshot_index: u64,
         snapshot_term: u64,
-        members: ConfState,
+        members: Membership,
         entries_bytes_max: usize,
     ) -> EntryTail {
         let mut hard_state = HardState::default();
@@ -75,7 +77,7 @@ impl EntryTail {
         self.hard_state = hard_state;
     }
 
-    pub(crate) fn members(&self) -> &ConfState {
+    pub(crate) fn members(&self) -> &Membership {
         &self.members
     }
 
@@ -214,7 +216,7 @@ impl Storage for EntryTail {
     fn initial_state(&self) -> raft::Result<RaftState> {
         Ok(RaftState::new(
             self.hard_state.clone(),
-            self.members.clone(),
+            self.members.conf_state().clone(),
         ))
     }
 
@@ -295,7 +297,7 @@ mod tests {
     }
 
     fn tail(bytes_max: usize) -> EntryTail {
-        EntryTail::after_snapshot(1, 1, ConfState::from((vec![1], vec![])), bytes_max)
+        EntryTail::after_snapshot(1, 1, Membership::of_voters(&[]), bytes_max)
     }
 
     fn indexes(entries: &[Entry]) -> Vec<u64> {

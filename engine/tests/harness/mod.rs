@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
     BootNonce, ClusterId, ConnectionId, Core, CoreBuilder, CoreConfig, CoreId, Effect, Effects,
-    Identity, Input, LogHistory, MeshBatch, Namespaces, NodeId, ReplicaId, Reply, Request,
-    RequestError, RequestId, Settings, ShardId, ShardLocation, ShardMap, SliceKind, Span,
-    StartError, Ticket, Time,
+    Identity, Input, LogHistory, MeshBatch, Namespaces, NodeId, PeerCore, PeerLane, ReplicaId,
+    Reply, Request, RequestError, RequestId, Settings, ShardId, ShardLocation, ShardMap, SliceKind,
+    Span, StartError, Ticket, Time,
 };
 use metastore_statemachine::{
     Command, Detail, Outcome, OutcomeCode, Parameters, Revision, Row, ShardRevision, TxnResult,
@@ -122,6 +122,8 @@ pub(crate) struct TestNode {
     pub(crate) cores: Vec<TestCore>,
     pub(crate) now: Time,
     pub(crate) answers: Vec<(ConnectionId, RequestId, Answer)>,
+    /// What is on its way to other nodes.
+    pub(crate) sent: Vec<(PeerCore, PeerLane, Vec<u8>)>,
     /// Turns do no slice of background work: the test does them.
     pub(crate) holds_slices: bool,
     /// Nothing is done to the files of snapshots unless the test does it.
@@ -154,6 +156,7 @@ pub(crate) fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
         replicas: here
             .map(|shard| (ReplicaId(u64::from(shard) + 1), ShardId(shard)))
             .collect(),
+        members: BTreeMap::new(),
         shard_map: ShardMap::split_evenly((0..shards).map(location).collect())
             .expect("a valid map"),
         namespaces: Namespaces::default(),
@@ -212,6 +215,7 @@ impl TestNode {
             cores: (0..cores).map(start_core).collect(),
             now,
             answers: Vec::new(),
+            sent: Vec::new(),
             holds_slices: false,
             holds_snapshots: false,
         };
@@ -371,7 +375,7 @@ impl TestNode {
                     });
                 }
                 Effect::Forward { core, batch } => forwarded.push((core, batch)),
-                Effect::Send { .. } => unreachable!("a node alone has no peers"),
+                Effect::Send { to, lane, batch } => self.sent.push((to, lane, batch)),
                 Effect::Halt(reason) => panic!("halted: {reason}"),
             }
         }

@@ -295,8 +295,10 @@ impl<E> Cluster<E> {
                 self.tally.succeeded += 1;
                 self.end(client, end);
             }
-            Meaning::Elsewhere => {
-                self.clients[client].leaders.remove(&shard);
+            Meaning::Elsewhere(leader) => {
+                let leaders = &mut self.clients[client].leaders;
+                leaders.remove(&shard);
+                leaders.extend(leader.map(|node| (shard, node)));
                 self.try_later(client, tries);
             }
             Meaning::NotDone => {

@@ -59,8 +59,8 @@ pub(super) enum Meaning {
     Ended(End),
     /// It certainly was not done: try again.
     NotDone,
-    /// The node does not lead the shard.
-    Elsewhere,
+    /// The node does not lead the shard; it may know which one does.
+    Elsewhere(Option<NodeId>),
     /// It may have been done.
     Unknown,
 }
@@ -171,7 +171,9 @@ pub(super) fn meaning_of(response: &Response<'_>, at: Moment) -> Result<Meaning,
 fn meaning_of_error(error: &WireError) -> Meaning {
     match (error.happened, error.code) {
         (Happened::Unknown, _) => Meaning::Unknown,
-        (Happened::NotDone, metastore_net::ErrorCode::NotLeader) => Meaning::Elsewhere,
+        (Happened::NotDone, metastore_net::ErrorCode::NotLeader) => {
+            Meaning::Elsewhere(error.hint.parse().ok().map(NodeId))
+        }
         (Happened::NotDone, _) => Meaning::NotDone,
     }
 }

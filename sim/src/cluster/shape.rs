@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use metastore_engine::{
-    ClusterId, CoreId, Identity, NodeId, PeerCore, ReplicaId, ShardId, ShardLocation, ShardMap,
+    ClusterId, CoreId, Identity, Member, NodeId, PeerCore, ReplicaId, ShardId, ShardLocation,
+    ShardMap,
 };
 use metastore_statemachine::{Namespaces, slot_of};
 
@@ -62,6 +63,19 @@ impl Shape {
         self.shards().map(of_shard).collect()
     }
 
+    /// The voters of every shard, as cores are told of them.
+    fn members(self) -> BTreeMap<ShardId, Vec<Member>> {
+        let of_shard = |shard| {
+            let core = self.core_of(shard);
+            let members = self.nodes().map(|node| Member {
+                replica: self.replica(shard, node),
+                home: PeerCore { node, core },
+            });
+            (shard, members.collect())
+        };
+        self.shards().map(of_shard).collect()
+    }
+
     /// Where every shard is.
     #[must_use]
     pub fn shard_map(self) -> ShardMap {
@@ -89,6 +103,7 @@ impl Shape {
             replicas: here
                 .map(|shard| (self.replica(shard, place.node), shard))
                 .collect(),
+            members: self.members(),
             shard_map: self.shard_map(),
         }
     }

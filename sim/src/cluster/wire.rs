@@ -118,6 +118,13 @@ fn wire_error(error: &RequestError) -> WireError {
         | RequestError::Cancelled => ErrorCode::Unavailable,
     };
     let mut wire = WireError::new(code).with_message(error.to_string());
+    if let RequestError::NotLeader {
+        leader: Some(leader),
+        ..
+    } = error
+    {
+        wire.hint = leader.node.to_string();
+    }
     wire.happened = match error.happened() {
         Happened::NotDone => net::Happened::NotDone,
         Happened::Unknown => net::Happened::Unknown,

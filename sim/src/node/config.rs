@@ -1,8 +1,10 @@
 //! What a node is.
 
+use std::collections::BTreeMap;
+
 use metastore_engine::{
-    BootNonce, ClusterId, CoreConfig, CoreId, Identity, Namespaces, NodeId, ReplicaId, Settings,
-    ShardId, ShardLocation, ShardMap,
+    BootNonce, ClusterId, CoreConfig, CoreId, Identity, Member, Namespaces, NodeId, ReplicaId,
+    Settings, ShardId, ShardLocation, ShardMap,
 };
 use metastore_statemachine::Parameters;
 use metastore_wal::{LogOptions, SealKey};
@@ -56,6 +58,8 @@ pub struct Placement {
     pub cores: usize,
     /// Its replicas, each with its shard, in the order of the shards.
     pub replicas: Vec<(ReplicaId, ShardId)>,
+    /// The voters of each shard. A shard that is not in it has its replica here alone.
+    pub members: BTreeMap<ShardId, Vec<Member>>,
     /// Where every shard is.
     pub shard_map: ShardMap,
 }
@@ -75,6 +79,7 @@ impl Placement {
             replicas: (0..shards)
                 .map(|shard| (ReplicaId(u64::from(shard) + 1), ShardId(shard)))
                 .collect(),
+            members: BTreeMap::new(),
             shard_map: ShardMap::split_evenly(locations.collect()).expect("a few shards"),
         }
     }
@@ -86,12 +91,14 @@ impl NodeConfig {
             identity,
             cores,
             replicas,
+            members,
             shard_map,
         } = self.placement.clone();
         CoreConfig {
             identity,
             cores,
             replicas,
+            members,
             shard_map,
             namespaces: Namespaces::default(),
             settings: self.settings.clone(),

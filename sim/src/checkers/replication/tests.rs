@@ -44,6 +44,7 @@ fn status(replica: u64, role: Role, term: u64, applied: u64, state_hash: u64) ->
         shard: SHARD,
         replica: ReplicaId(replica),
         role,
+        leader: None,
         term: Term(term),
         committed: LogIndex(applied),
         applied: LogIndex(applied),
@@ -54,6 +55,7 @@ fn status(replica: u64, role: Role, term: u64, applied: u64, state_hash: u64) ->
         history_bytes: 0,
         state_hash,
         applied_commands: 0,
+        messages_dropped: 0,
     }
 }
 

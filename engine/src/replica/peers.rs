@@ -1,0 +1,172 @@
+//! What a replica hears from the others: what no member of its group could mean is ignored, the rest goes to raft.
+
+use metastore_wal::Position;
+use raft::eraftpb::{Message, MessageType};
+use thiserror::Error;
+
+use super::{Replica, Turn};
+use crate::peer::{PeerCore, PeerMessage};
+
+/// Why a message is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum Ignored {
+    /// It is for a replica that lived here before, or will.
+    #[error("it is for replica {to}, which is not here")]
+    OtherReceiver {
+        /// Whom it is for.
+        to: u64,
+    },
+    /// Its sender is no member, or does not live where it came from.
+    #[error("replica {from} does not send from there")]
+    StrangeSender {
+        /// Who claims to have sent it.
+        from: u64,
+    },
+    /// It says that more is committed than we ever acknowledged.
+    #[error("it commits index {commit}, our log ends at {last}")]
+    CommitBehindLog {
+        /// What it commits.
+        commit: u64,
+        /// Our last index.
+        last: u64,
+    },
+    /// It acknowledges entries that were never sent.
+    #[error("it acknowledges index {index}, our log ends at {last}")]
+    AcknowledgesBehindLog {
+        /// What it acknowledges.
+        index: u64,
+        /// Our last index.
+        last: u64,
+    },
+    /// Terms of its entries go back, or lie above the message's own.
+    #[error("the terms of its entries from index {first_index} on are not those of a log")]
+    StrangeTerms {
+        /// The first of them.
+        first_index: u64,
+    },
+    /// A sole voter must not begin to lead while its log is being written: raft would refuse with a panic.
+    #[error("the log is being written")]
+    Busy,
+    /// raft has no use for it.
+    #[error("raft refuses it")]
+    Refused,
+}
+
+impl Replica {
+    /// Takes a message that came from `sender`.
+    pub(crate) fn on_peer_message(
+        &mut self,
+        sender: PeerCore,
+        message: PeerMessage<'_>,
+    ) -> Result<(), Ignored> {
+        let taken = self.step_peer_message(sender, message);
+        if let Err(ignored) = taken {
+            slog::debug!(self.logger, "ignoring a message";
+                "from" => message.from.0, "why" => %ignored);
+        }
+        taken
+    }
+
+    fn step_peer_message(
+        &mut self,
+        sender: PeerCore,
+        message: PeerMessage<'_>,
+    ) -> Result<(), Ignored> {
+        if message.to != self.id {
+            return Err(Ignored::OtherReceiver { to: message.to.0 });
+        }
+        if self.node.store().members().home_of(message.from) != Some(sender) {
+            return Err(Ignored::StrangeSender {
+                from: message.from.0,
+            });
+        }
+        let message = message.to_raft();
+        self.check(&message)?;
+        let stepped = self.node.step(message);
+        self.seed_election_timeout();
+        stepped.map_err(|_refused| Ignored::Refused)
+    }
+
+    /// raft stops the process on some messages that no correct member sends; they must not get that far.
+    fn check(&self, message: &Message) -> Result<(), Ignored> {
+        let raft = &self.node.raft;
+        let last = raft.raft_log.last_index();
+        match message.get_msg_type() {
+            MessageType::MsgHeartbeat if message.term >= raft.term && message.commit > last => {
+                let commit = message.commit;
+                Err(Ignored::CommitBehindLog { commit, last })
+            }
+            MessageType::MsgAppendResponse if !message.reject && message.index > last => {
+                let index = message.index;
+                Err(Ignored::AcknowledgesBehindLog { index, last })
+            }
+            MessageType::MsgAppend if !has_terms_of_a_log(message) => Err(Ignored::StrangeTerms {
+                first_index: message.index + 1,
+            }),
+            MessageType::MsgTimeoutNow if self.is_sole_voter() && !self.unpersisted.is_empty() => {
+                Err(Ignored::Busy)
+            }
+            MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgPropose
+            | MessageType::MsgAppend
+            | MessageType::MsgAppendResponse
+            | MessageType::MsgRequestVote
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgSnapshot
+            | MessageType::MsgHeartbeat
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum
+            | MessageType::MsgTransferLeader
+            | MessageType::MsgTimeoutNow
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp
+            | MessageType::MsgRequestPreVote
+            | MessageType::MsgRequestPreVoteResponse => Ok(()),
+        }
+    }
+
+    /// What was sent to a core of another node may be lost.
+    pub(crate) fn on_peer_unreachable(&mut self, peer: PeerCore) {
+        let members = self.node.store().members();
+        let there: Vec<u64> = members.living_on(peer).map(|replica| replica.0).collect();
+        for replica in there {
+            self.node.report_unreachable(replica);
+        }
+    }
+
+    /// Hands over what raft wants sent, as far as it may leave; the rest waits for the log.
+    pub(super) fn send_all(&mut self, turn: &mut Turn<'_>, messages: Vec<Message>) {
+        let durable = turn.log.durable_position();
+        for message in messages {
+            let held = self.outbox.hold(message, self.unpersisted.iter(), durable);
+            if let Some(message) = held {
+                self.send(turn, &message);
+            }
+        }
+    }
+
+    /// Sends what waited for the log up to `durable`.
+    pub(super) fn send_released(&mut self, turn: &mut Turn<'_>, durable: Position) {
+        for message in self.outbox.release(durable) {
+            self.send(turn, &message);
+        }
+    }
+
+    fn send(&self, turn: &mut Turn<'_>, message: &Message) {
+        let to = metastore_wal::ReplicaId(message.to);
+        // A member that was removed meanwhile has no home any more.
+        if let Some(home) = self.node.store().members().home_of(to) {
+            turn.peers.push(home, self.shard, message, turn.out);
+        }
+    }
+}
+
+/// Whether the terms of an append's entries are those of a log: they do not go back, and none is above the message's.
+fn has_terms_of_a_log(message: &Message) -> bool {
+    let entries = message.get_entries().iter().map(|entry| entry.term);
+    let terms: Vec<u64> = [message.log_term].into_iter().chain(entries).collect();
+    terms.is_sorted() && terms.last().is_some_and(|&last| last <= message.term)
+}
