@@ -21,6 +21,7 @@
 //! it checks from outside.
 
 pub mod bench;
+pub mod campaign;
 pub mod checkers;
 pub mod clients;
 pub mod clock;

@@ -19,7 +19,9 @@ const SECOND_NS: u64 = 1_000_000_000;
 const RECORD_BYTES_MAX: usize = 128 << 10;
 const SEGMENT_BYTES: u64 = 256 << 10;
 /// How many kinds of faults a world has at least.
-const FAULTS_MIN: usize = 3;
+const FAULTS_MIN: u64 = 3;
+/// And at most.
+const FAULTS_MAX: u64 = 6;
 
 /// Everything about a world that does not change.
 #[derive(Clone, Debug)]
@@ -76,7 +78,7 @@ impl ClusterPlan {
             cluster,
             faults_ns: random.between(10, 14) * SECOND_NS,
             think_min_ns: MILLISECOND_NS,
-            think_max_ns: random.weighted(&[(2, 40), (1, 100)]) * MILLISECOND_NS,
+            think_max_ns: random.weighted(&[(2, 20), (1, 60)]) * MILLISECOND_NS,
             faults,
         }
     }
@@ -100,20 +102,16 @@ impl ClusterPlan {
     }
 }
 
-/// A random subset of all kinds, at least a few of them, each as often as it is drawn to be.
+/// A few of all kinds, each as often as it is drawn to be. With all of them at once nothing would ever be done.
 fn draw_faults(random: &mut Random) -> Vec<(FaultKind, u64)> {
-    loop {
-        let mut faults = Vec::new();
-        for kind in FaultKind::ALL {
-            if random.chance(450) {
-                let every_ms = kind.usual_ms() * random.between(500, 2_000) / 1_000;
-                faults.push((kind, every_ms * MILLISECOND_NS));
-            }
-        }
-        if faults.len() >= FAULTS_MIN {
-            return faults;
-        }
-    }
+    let mut left = FaultKind::ALL.to_vec();
+    let count = random.between(FAULTS_MIN, FAULTS_MAX);
+    let drawn = (0..count).map(|_| {
+        let kind = left.swap_remove(random.index(left.len()));
+        let every_ms = kind.usual_ms() * random.between(700, 3_000) / 1_000;
+        (kind, every_ms * MILLISECOND_NS)
+    });
+    drawn.collect()
 }
 
 fn draw_network(random: &mut Random, has: &dyn Fn(FaultKind) -> bool) -> NetworkFaults {
