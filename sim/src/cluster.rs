@@ -233,11 +233,10 @@ impl<E> Cluster<E> {
         self.hosts[&node].is_running()
     }
 
-    /// What every replica that runs reports.
+    /// How every replica that runs stands, those in the middle of a turn left out.
     #[must_use]
     pub fn replicas(&self) -> Vec<ReplicaStatus> {
-        let statuses = self.hosts.values().flat_map(Host::statuses);
-        statuses.flat_map(|status| status.replicas).collect()
+        self.hosts.values().flat_map(Host::replicas).collect()
     }
 
     fn log(&mut self, place: &dyn Display, what: &str, details: fmt::Arguments<'_>) {

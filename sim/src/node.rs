@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
     ConnectionId, Core, CoreBuilder, CoreId, CoreStatus, Effect, Effects, HaltReason, Input,
-    LogHistory, MeshBatch, PeerCore, PeerLane, Reply, RequestId, RequestKind, Time,
+    LogHistory, MeshBatch, PeerCore, PeerLane, ReplicaStatus, Reply, RequestId, RequestKind, Time,
 };
 use metastore_wal::FileNumber;
 use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
@@ -303,6 +303,12 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> CoreStatus {
         self.core.status()
+    }
+
+    /// How its replicas stand, `None` in the middle of a turn.
+    #[must_use]
+    pub fn replicas(&self) -> Option<Vec<ReplicaStatus>> {
+        (!self.is_turn_scheduled).then(|| self.core.replicas().collect())
     }
 
     fn local(&self, now: Time) -> Time {

@@ -66,10 +66,11 @@ impl<E> Cluster<E> {
             }
         });
         seen?;
-        if now.nanos_since(host_core.last_status) >= STATUS_EVERY_NS {
+        if now.nanos_since(host_core.last_status) >= STATUS_EVERY_NS
+            && let Some(replicas) = core.replicas()
+        {
             host_core.last_status = now;
-            let status = core.status();
-            let mut replicas = status.replicas.iter();
+            let mut replicas = replicas.iter();
             replicas.try_for_each(|replica| self.observer.on_status(replica))?;
         }
         let replicas = host_core.config.placement.replicas.len();

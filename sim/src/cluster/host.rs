@@ -1,6 +1,6 @@
 //! One node of a cluster: its cores, each with a disk, which start and stop together.
 
-use metastore_engine::{CoreStatus, LogHistory, NodeId, PeerCore, Time};
+use metastore_engine::{LogHistory, NodeId, PeerCore, ReplicaStatus, Time};
 use metastore_wal::recovery::RecoveryError;
 
 use crate::clock::{Clock, ClockRate};
@@ -78,10 +78,10 @@ impl Host {
         total
     }
 
-    pub(super) fn statuses(&self) -> impl Iterator<Item = CoreStatus> {
-        self.cores
-            .iter()
-            .filter_map(|core| Some(core.core.as_ref()?.status()))
+    /// How its replicas stand, those in the middle of a turn left out.
+    pub(super) fn replicas(&self) -> impl Iterator<Item = ReplicaStatus> {
+        let running = self.cores.iter().filter_map(|core| core.core.as_ref());
+        running.filter_map(Node::replicas).flatten()
     }
 
     /// Starts every core over what is on its disk.

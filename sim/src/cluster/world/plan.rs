@@ -50,7 +50,7 @@ impl ClusterPlan {
         let slow_max_ns = random.weighted(&[(2, 2 * MILLISECOND_NS), (1, 20 * MILLISECOND_NS)]);
         let cluster = ClusterConfig {
             shape,
-            clients: random.index(8) + 4,
+            clients: random.index(5) + 4,
             timeout_ns: random.weighted(&[(1, 300), (2, 1_000)]) * MILLISECOND_NS,
             settings: settings(random),
             log: LogOptions {
@@ -78,7 +78,7 @@ impl ClusterPlan {
             cluster,
             faults_ns: random.between(10, 14) * SECOND_NS,
             think_min_ns: MILLISECOND_NS,
-            think_max_ns: random.weighted(&[(2, 20), (1, 60)]) * MILLISECOND_NS,
+            think_max_ns: random.weighted(&[(1, 20), (5, 120)]) * MILLISECOND_NS,
             faults,
         }
     }
