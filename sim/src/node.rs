@@ -495,7 +495,9 @@ impl Node {
                 arena,
             }),
             Effect::Forward { .. } => unreachable!("a node of one core has no mesh"),
-            Effect::Send { .. } => unreachable!("a node alone has no peers"),
+            Effect::Send { .. } | Effect::ReadLog { .. } => {
+                unreachable!("a node alone has no peers")
+            }
             Effect::Halt(reason) => return Err(Stop::Halt(reason)),
         }
         Ok(())
