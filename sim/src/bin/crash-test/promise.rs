@@ -84,7 +84,7 @@ pub(crate) enum Broken {
         /// How the connection ended.
         error: Box<ClientError>,
     },
-    /// Whoever was answered `Overloaded` again and again.
+    /// The answer was again and again that there is no room at present.
     #[error("a {asked:?} was put off for {seconds} s")]
     PutOff {
         /// What it was.
@@ -142,6 +142,8 @@ pub(crate) fn judge(asked: Asked, answer: Answer) -> Result<Shown, Broken> {
             Asked::Put if !is_of_the_disk(&error) => Err(Broken::WrongRefusal(error)),
             Asked::Put if error.happened != Happened::NotDone => Err(Broken::UnclearRefusal(error)),
             Asked::Put => Ok(Shown::Refusal),
+            // The segment is at its end, and another is free only when the log has been released behind a snapshot.
+            Asked::Delete if is_of_the_disk(&error) => Ok(Shown::PutOff),
             Asked::Delete | Asked::Read => Err(Broken::Kept { asked, error }),
         },
     }
@@ -193,14 +195,20 @@ mod tests {
         assert!(codes.map(|code| seen(Asked::Delete, outcome(code))) == [Shown::Passed; 2]);
         assert_eq!(seen(Asked::Put, outcome(OutcomeCode::Done)), Shown::Taken);
         let busy = || refused(WireError::new(ErrorCode::Overloaded));
+        assert_eq!(seen(Asked::Delete, refused(disk_error())), Shown::PutOff);
         let all = [Asked::Put, Asked::Delete, Asked::Read];
         assert_eq!(all.map(|asked| seen(asked, busy())), [Shown::PutOff; 3]);
     }
 
     #[test]
-    fn reads_and_deletes_that_are_refused_are_reported() {
-        for asked in [Asked::Delete, Asked::Read] {
-            let broken = judge(asked, refused(disk_error()));
+    fn what_passes_on_a_full_disk_and_is_refused_is_reported() {
+        let internal = || refused(WireError::new(ErrorCode::Internal));
+        for (asked, answer) in [
+            (Asked::Read, refused(disk_error())),
+            (Asked::Read, internal()),
+            (Asked::Delete, internal()),
+        ] {
+            let broken = judge(asked, answer);
             assert!(matches!(broken, Err(Broken::Kept { .. })), "{broken:?}");
         }
         let broken = judge(Asked::Delete, outcome(OutcomeCode::Conflict));

@@ -58,6 +58,8 @@ pub(crate) struct FullDiskReport {
     pub(crate) puts_taken: u64,
     /// Answers that said to ask again.
     pub(crate) put_off: u64,
+    /// After how long an answer was there that did not, at most.
+    pub(crate) answered_after_ms_max: u128,
     pub(crate) deletes: u64,
     pub(crate) reads: u64,
     /// How often writes went on without a restart, and after how long at most.
@@ -111,7 +113,7 @@ impl fmt::Display for FullDiskReport {
         }
         write!(
             formatter,
-            "; filled {} times; {} starts served without room, {} waited for room; {} puts refused, {} taken in room that the store had made, {} deletes and {} reads passed, {} answers said to ask again; writes went on {} times without a restart, after {} ms at most",
+            "; filled {} times; {} starts served without room, {} waited for room; {} puts refused, {} taken in room that the store had made, {} deletes and {} reads passed, after {} ms at most, {} answers said to ask again; writes went on {} times without a restart, after {} ms at most",
             self.fills,
             self.starts,
             self.starts_waited,
@@ -119,6 +121,7 @@ impl fmt::Display for FullDiskReport {
             self.puts_taken,
             self.deletes,
             self.reads,
+            self.answered_after_ms_max,
             self.put_off,
             self.resumed,
             self.resumed_after_ms_max

@@ -160,6 +160,8 @@ impl<'a> Siege<'a> {
                     continue;
                 }
             }
+            let after_ms = waiting.passed().as_millis();
+            self.report.answered_after_ms_max = self.report.answered_after_ms_max.max(after_ms);
             return Ok(());
         }
     }
