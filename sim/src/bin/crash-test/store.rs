@@ -172,6 +172,14 @@ impl Store {
         report: &mut LoadReport,
     ) -> Result<(), Cause> {
         let rows = read_all(client).map_err(Cause::Audit)?;
+        self.check(rows, report)
+    }
+
+    fn check(
+        &mut self,
+        rows: BTreeMap<Vec<u8>, FoundRow>,
+        report: &mut LoadReport,
+    ) -> Result<(), Cause> {
         report.checks += 1;
         report.rows += rows.len() as u64;
         Ok(self.history.check(rows)?)
@@ -247,5 +255,105 @@ impl Life<'_> {
             self.connection = Some(client);
         }
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metastore_sim::operation::Mutation;
+    use metastore_sim::oracle::{Attempt, Moment};
+    use metastore_sim::workload::Workload;
+    use metastore_statemachine::Revision;
+
+    use super::*;
+
+    fn store() -> (Store, Mutation) {
+        let place = Place {
+            data: PathBuf::new(),
+            output: PathBuf::new(),
+        };
+        let values = ValueSizes {
+            long_per_mille: 0,
+            long_bytes_max: 0,
+        };
+        let put = Workload::new(Random::new(1), values).draw_put();
+        (Store::new(place, 1, &mut Random::new(1)), put)
+    }
+
+    fn row(value: &[u8]) -> FoundRow {
+        FoundRow {
+            value: value.to_vec(),
+            create_revision: Revision(1),
+            mod_revision: Revision(1),
+            version: 1,
+        }
+    }
+
+    /// What a client saw that was told that the put is done.
+    fn acknowledged(put: &Mutation) -> Seen {
+        let end = AttemptEnd::Answered {
+            code: OutcomeCode::Done,
+            revision: Revision(1),
+            number: None,
+            at: Moment(2),
+        };
+        let attempt = Attempt {
+            mutation: put.clone(),
+            sent: Moment(1),
+            end,
+        };
+        Seen {
+            attempts: vec![attempt],
+            ..Seen::default()
+        }
+    }
+
+    /// Lets one client see this, reads these rows after it, and judges.
+    fn judge(seen: Option<Seen>, rows: Vec<(Vec<u8>, FoundRow)>) -> Result<(), Cause> {
+        let (mut store, _) = store();
+        let mut report = LoadReport::default();
+        seen.into_iter()
+            .for_each(|seen| store.note(seen, &mut report));
+        store.check(rows.into_iter().collect(), &mut report)
+    }
+
+    #[test]
+    fn a_put_that_was_acknowledged_and_is_lost_is_reported() {
+        let (_, put) = store();
+        let there = vec![(put.key.clone(), row(&put.value))];
+        judge(Some(acknowledged(&put)), there).expect("it is there");
+        let lost = judge(Some(acknowledged(&put)), Vec::new());
+        assert!(matches!(lost, Err(Cause::Violation(_))), "{lost:?}");
+    }
+
+    #[test]
+    fn a_put_that_was_refused_and_is_there_is_reported() {
+        let (_, put) = store();
+        let seen = Seen {
+            refused: 1,
+            ..Seen::default()
+        };
+        let invented = judge(Some(seen), vec![(put.key.clone(), row(&put.value))]);
+        assert!(matches!(invented, Err(Cause::Violation(_))), "{invented:?}");
+    }
+
+    #[test]
+    fn a_server_that_ends_or_hangs_is_reported() {
+        let ended = |killed, hung| Ended {
+            result: Ok(()),
+            killed,
+            hung,
+        };
+        let hung = ended(Ok(()), 1).into_result();
+        assert!(matches!(
+            hung,
+            Err(Cause::Broken(Broken::Hung { requests: 1 }))
+        ));
+        let crash = ServerError::Ended {
+            status: "signal: 6".to_owned(),
+            said: String::new(),
+        };
+        let crashed = ended(Err(crash), 1).into_result();
+        assert!(matches!(crashed, Err(Cause::Server(_))), "{crashed:?}");
     }
 }
