@@ -5,7 +5,7 @@ use metastore_wal::{FileNumber, LogBuffer, Ticket};
 use thiserror::Error;
 
 use crate::CoreId;
-use crate::ids::{ConnectionId, RequestId, SnapshotId, SnapshotTicket};
+use crate::ids::{ConnectionId, LogReadTicket, RequestId, SnapshotId, SnapshotTicket};
 use crate::mesh::MeshBatch;
 use crate::peer::{PeerCore, PeerLane};
 use crate::request::{Reply, RequestKind};
@@ -58,6 +58,19 @@ pub enum Effect {
         slot: MarkSlot,
         /// What to write; comes back with the completion.
         buffer: LogBuffer,
+    },
+    /// Read a part of a segment file that a record was written to, in the background, so that the log does not wait;
+    /// answer with [`Input::LogRead`](crate::Input::LogRead), also when it failed. The file may hold another segment by
+    /// then.
+    ReadLog {
+        /// Comes back with the completion.
+        ticket: LogReadTicket,
+        /// The segment's file.
+        file: FileNumber,
+        /// Offset in the file, aligned.
+        offset: u64,
+        /// How many bytes, aligned; they lie within the file.
+        bytes: usize,
     },
     /// Create a segment file, fill it with zeros and sync it, in the background; answer with
     /// [`Input::SegmentPrepared`](crate::Input::SegmentPrepared). Where there is no space, try again later.

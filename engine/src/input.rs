@@ -4,7 +4,7 @@ use metastore_wal::{FileNumber, LogBuffer, Ticket};
 
 use crate::CoreId;
 use crate::core::DiskSpace;
-use crate::ids::{ConnectionId, RequestId, SnapshotTicket};
+use crate::ids::{ConnectionId, LogReadTicket, RequestId, SnapshotTicket};
 use crate::memory::MemoryRoom;
 use crate::mesh::MeshBatch;
 use crate::peer::PeerCore;
@@ -70,6 +70,13 @@ pub enum Input<'a> {
         /// The buffer, to be used again.
         buffer: LogBuffer,
     },
+    /// A part of the log was read, or could not be.
+    LogRead {
+        /// Of [`Effect::ReadLog`](crate::Effect::ReadLog).
+        ticket: LogReadTicket,
+        /// The bytes, as many as were asked for.
+        result: Result<&'a [u8], LogReadFailed>,
+    },
     /// A segment file is filled with zeros and durable.
     SegmentPrepared {
         /// The file.
@@ -98,6 +105,10 @@ pub enum Input<'a> {
     /// The process is to stop: what has been accepted is finished, nothing new is taken.
     Drain,
 }
+
+/// A part of the log could not be read. Who carries the effect out tells why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogReadFailed;
 
 /// The file of a snapshot could not be written. Who carries the effect out tells why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -44,8 +44,10 @@ pub use crate::core::{
     SnapshotLoadError, StartError,
 };
 pub use crate::effect::{Effect, Effects, HaltReason};
-pub use crate::ids::{BootNonce, ConnectionId, RequestId, SnapshotId, SnapshotTicket, Time};
-pub use crate::input::{Input, SnapshotFailed};
+pub use crate::ids::{
+    BootNonce, ConnectionId, LogReadTicket, RequestId, SnapshotId, SnapshotTicket, Time,
+};
+pub use crate::input::{Input, LogReadFailed, SnapshotFailed};
 pub use crate::membership::Member;
 pub use crate::memory::{
     Account, LoadRoom, MemoryAccounts, MemoryBudget, MemoryBudgetError, MemoryPool, MemoryRoom,

@@ -3,6 +3,7 @@
 mod config;
 mod disk_space;
 mod log_io;
+mod log_read;
 mod snapshots;
 mod writes;
 
@@ -17,6 +18,7 @@ use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
 
 pub use self::config::{FlushMethod, IDENTITY, NodeConfig, Placement, SEAL};
 use self::log_io::{IoId, LogIo, Target};
+pub use self::log_read::LogRead;
 use self::snapshots::{Loader, SnapshotJob};
 use crate::checkers::log_view::{LogView, apply_event};
 use crate::clock::Clock;
@@ -32,6 +34,8 @@ use crate::violation::Violation;
 pub enum NodeEvent {
     /// The disk has done a part of a log write.
     Io(IoId, IoTicket),
+    /// The disk has read a part of the log.
+    LogRead(LogRead),
     /// A segment is to be prepared, or tried again.
     Prepare(FileNumber, u64),
     /// A segment is prepared.
@@ -181,6 +185,8 @@ pub struct NodeCounters {
     pub low_disks: u64,
     /// Records and marks written.
     pub writes: u64,
+    /// Parts of the log that were read back.
+    pub log_reads: u64,
     /// Snapshots that got their name.
     pub snapshots: u64,
     /// Snapshots that a start loaded.
@@ -196,6 +202,7 @@ impl NodeCounters {
         self.full_disks += other.full_disks;
         self.low_disks += other.low_disks;
         self.writes += other.writes;
+        self.log_reads += other.log_reads;
         self.snapshots += other.snapshots;
         self.loads += other.loads;
     }
@@ -356,6 +363,7 @@ impl Node {
                     return Ok(());
                 }
             }
+            NodeEvent::LogRead(read) => self.on_log_read(now, read, machine),
             NodeEvent::Prepare(file, bytes) => {
                 self.prepare(file, bytes, machine);
                 return Ok(());
@@ -545,6 +553,21 @@ impl Node {
             }),
             Effect::Forward { core, batch } => observe(Observed::Forward { core, batch }),
             Effect::Send { to, lane, batch } => observe(Observed::Send { to, lane, batch }),
+            Effect::ReadLog {
+                ticket,
+                file,
+                offset,
+                bytes,
+            } => {
+                let delay_ns = machine.disk.draw_latency_ns();
+                let read = LogRead {
+                    ticket,
+                    file,
+                    offset,
+                    bytes,
+                };
+                machine.schedule(delay_ns, NodeEvent::LogRead(read));
+            }
             Effect::Halt(reason) => return Err(Stop::Halt(reason)),
         }
         Ok(())

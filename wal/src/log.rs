@@ -8,6 +8,7 @@ mod marks;
 mod options;
 pub(crate) mod placement;
 mod queue;
+mod reading;
 pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
@@ -26,8 +27,9 @@ pub use effect::{Holder, LogEffect, LogSpace, LogStatus};
 use marks::Marks;
 pub(crate) use marks::MarksStart;
 pub use options::{LogOptions, LogOptionsError};
-use placement::{Change, Placements};
+use placement::{Change, Placements, RecordPlace};
 use queue::Queue;
+pub use reading::{EntryPlace, ReadEnd};
 pub use segments::SegmentFile;
 use segments::Segments;
 pub(crate) use segments::{Segment, SegmentsStart};
@@ -52,6 +54,7 @@ pub struct LogStart {
 struct InFlight {
     ticket: Ticket,
     segment: Segment,
+    offset: u64,
     sequence: RecordSequence,
     oldest_live_segment: SegmentSequence,
     completes: Option<Position>,
@@ -360,11 +363,13 @@ impl Log {
     }
 
     /// Whether what gives space back, a delete or a compaction, still fits where [`Log::space`] refuses the rest: there
-    /// would be no way out of a full disk otherwise. The last part of the segment belongs to raft and to the record of
-    /// the snapshot that releases others.
+    /// would be no way out of a full disk otherwise. Where no other segment may be begun, the last part of this one
+    /// belongs to raft and to the record of the snapshot that releases others.
     #[must_use]
     pub fn has_room_to_free(&self) -> bool {
-        self.segments.remaining_bytes() >= self.options.segment_bytes / 16
+        let is_next_ready = self.segments.spare_count() > self.reserved_spares()
+            && !self.segments.is_budget_spent();
+        is_next_ready || self.segments.remaining_bytes() >= self.options.segment_bytes / 16
     }
 
     /// Whether releasing segments would help a disk that is nearly full: because the log holds more of them than it
@@ -434,8 +439,12 @@ impl Log {
         );
         self.watermark = record.sequence;
         self.durable_writes += 1;
+        let place = RecordPlace {
+            segment: record.segment.sequence,
+            offset: record.offset,
+        };
         for change in record.changes {
-            self.placements.apply(record.segment.sequence, change);
+            self.placements.apply(place, change);
         }
         if let Some(position) = record.completes {
             assert!(

@@ -290,7 +290,9 @@ impl Driver {
             Effect::Forward { core, batch } => {
                 self.outgoing.borrow_mut().push(core, batch);
             }
-            Effect::Send { .. } => unreachable!("a node alone has no peers"),
+            Effect::Send { .. } | Effect::ReadLog { .. } => {
+                unreachable!("a node alone has no peers")
+            }
             Effect::Halt(reason) => halt_for(&reason),
         }
     }

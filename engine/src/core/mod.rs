@@ -367,6 +367,7 @@ impl Core {
             Input::PeerMessages { from, batch } => self.on_peer_messages(from, batch),
             Input::PeerUnreachable { peer } => self.on_peer_unreachable(peer),
             Input::LogWritten { ticket, buffer } => self.on_log_written(now, ticket, buffer),
+            Input::LogRead { ticket, result } => self.on_log_read(now, ticket, result, out),
             Input::MarkWritten { ticket, buffer } => self.log.on_mark_written(ticket, buffer),
             Input::SegmentPrepared { file } => self.log.on_segment_prepared(file),
             Input::SegmentRemoved { file } => self.log.on_segment_removed(file),

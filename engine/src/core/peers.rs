@@ -1,6 +1,9 @@
 //! What other nodes send: each message finds its replica, or is dropped with a count.
 
 use super::Core;
+use crate::effect::Effects;
+use crate::ids::{LogReadTicket, Time};
+use crate::input::LogReadFailed;
 use crate::peer::{OpenedBatch, PeerCore};
 use crate::replica::Replica;
 
@@ -32,6 +35,24 @@ impl Core {
             };
             *counter += 1;
         }
+    }
+
+    /// A part of the log was read back for a follower that lags, or could not be.
+    pub(super) fn on_log_read(
+        &mut self,
+        now: Time,
+        ticket: LogReadTicket,
+        result: Result<&[u8], LogReadFailed>,
+        out: &mut Effects,
+    ) {
+        let reader = self
+            .replicas
+            .iter()
+            .position(|replica| replica.id() == ticket.replica)
+            .expect("the ticket is of a replica of this core");
+        let (target, mut turn) = self.turn_of(reader, now, out);
+        target.on_log_read(&mut turn, ticket, result);
+        self.dirty.mark(reader);
     }
 
     /// What was sent to a core of another node may be lost.

@@ -1,6 +1,7 @@
 //! One raft group's replica on this core: consensus, the state machine, and everybody who waits for either.
 
 mod apply;
+mod catch_up;
 mod commands;
 mod intake;
 mod outbox;
@@ -22,6 +23,7 @@ use metastore_wal::{
 use raft::eraftpb::{Entry, EntryType};
 use raft::{RawNode, StateRole};
 
+use self::catch_up::Reading;
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::outbox::Outbox;
 use self::parts::RangeParts;
@@ -129,6 +131,9 @@ pub(crate) struct Replica {
     compressor: Compressor,
     unpersisted: VecDeque<Unpersisted>,
     outbox: Outbox,
+    /// What is being read back for followers that lag.
+    reading: Option<Reading>,
+    log_reads: u64,
     ready_last: u64,
     ready_persisted: u64,
     committed: Committed,
@@ -303,6 +308,7 @@ impl Replica {
         while self.node.has_ready() {
             self.handle_ready(turn);
         }
+        self.read_missing(turn);
     }
 
     /// Whether the open batch becomes an entry now.

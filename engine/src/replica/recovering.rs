@@ -346,6 +346,8 @@ impl RecoveringReplica {
             compressor: Compressor::default(),
             unpersisted: std::collections::VecDeque::new(),
             outbox: Outbox::default(),
+            reading: None,
+            log_reads: 0,
             ready_last: 0,
             ready_persisted: 0,
             committed: Committed::default(),

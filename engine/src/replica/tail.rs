@@ -1,5 +1,6 @@
-//! The newest part of a replica's log in memory, as raft reads it.
+//! The newest part of a replica's log in memory, as raft reads it, and what was read back for a follower that lags.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use raft::eraftpb::{Entry, HardState, Snapshot};
@@ -17,6 +18,20 @@ struct TermRun {
     term: u64,
 }
 
+/// Entries that raft asked for and that are not in memory.
+#[derive(Debug)]
+pub(super) struct MissingEntries {
+    /// The first of them.
+    pub(super) first_index: u64,
+    /// What raft is told when they are there.
+    pub(super) context: GetEntriesContext,
+}
+
+/// What was read back is given up, oldest first, beyond so many bytes.
+const READ_BACK_BYTES_MAX: usize = 8 << 20;
+/// Requests of raft that are noted at most; it asks again.
+const MISSING_MAX: usize = 64;
+
 /// The log as raft sees it: everything above the applied index, the terms of all of it, and what came before as a
 /// snapshot's index and term.
 ///
@@ -26,7 +41,7 @@ struct TermRun {
 /// ```
 ///
 /// Invariant: every entry above the applied index is in memory, so only reads for a slow follower, which raft can wait
-/// for, may find one missing.
+/// for, may find one missing. What they miss is noted, is read back from the log, and is kept until others need the room.
 #[derive(Debug)]
 pub(crate) struct EntryTail {
     snapshot_index: u64,
@@ -36,6 +51,13 @@ pub(crate) struct EntryTail {
     entries_bytes: usize,
     entries_bytes_max: usize,
     last_index: u64,
+    /// Entries that were read back, each run without a hole; newest last.
+    read_back: VecDeque<Vec<Entry>>,
+    read_back_bytes: usize,
+    /// What raft asked for and did not get.
+    missing: RefCell<Vec<MissingEntries>>,
+    /// Entries below this index cannot be read back: who needs them needs a snapshot.
+    unreadable_below: u64,
     hard_state: HardState,
     members: Membership,
 }
@@ -59,6 +81,10 @@ impl EntryTail {
             entries_bytes: 0,
             entries_bytes_max,
             last_index: snapshot_index,
+            read_back: VecDeque::new(),
+            read_back_bytes: 0,
+            missing: RefCell::new(Vec::new()),
+            unreadable_below: 0,
             hard_state,
             members,
         }
@@ -83,7 +109,43 @@ impl EntryTail {
 
     /// Bytes of the entries in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.entries_bytes
+        self.entries_bytes + self.read_back_bytes
+    }
+
+    /// What raft asked for since the last time and did not get.
+    pub(super) fn take_missing(&mut self) -> Vec<MissingEntries> {
+        self.missing.take()
+    }
+
+    /// Whether raft asked for something that it did not get.
+    pub(super) fn has_missing(&self) -> bool {
+        !self.missing.borrow().is_empty()
+    }
+
+    /// Keeps entries that were read back, a run without a hole.
+    pub(super) fn keep_read_back(&mut self, entries: Vec<Entry>) {
+        self.read_back_bytes += entries.iter().map(entry_bytes).sum::<usize>();
+        self.read_back.push_back(entries);
+        while self.read_back_bytes > READ_BACK_BYTES_MAX && self.read_back.len() > 1 {
+            let oldest = self.read_back.pop_front().expect("there are several");
+            self.read_back_bytes -= oldest.iter().map(entry_bytes).sum::<usize>();
+        }
+    }
+
+    /// Entries up to `index` cannot be read back from the log.
+    pub(super) fn give_up_reading(&mut self, index: u64) {
+        self.unreadable_below = self.unreadable_below.max(index + 1);
+    }
+
+    /// The entries from `low` on that were read back, up to `high`.
+    fn read_back_from(&self, low: u64, high: u64) -> Option<&[Entry]> {
+        self.read_back.iter().rev().find_map(|run| {
+            let first = run.first()?.index;
+            let skipped = usize::try_from(low.checked_sub(first)?).ok()?;
+            let wanted = usize::try_from(high - low).ok()?;
+            let rest = run.get(skipped..)?;
+            (!rest.is_empty()).then(|| &rest[..wanted.min(rest.len())])
+        })
     }
 
     /// Index of the last entry.
@@ -156,6 +218,10 @@ impl EntryTail {
             let dropped = self.entries.pop_front().expect("the front was just seen");
             self.entries_bytes -= entry_bytes(&dropped);
         }
+        self.read_back
+            .retain(|run| run.last().is_some_and(|last| last.index > index));
+        let kept = self.read_back.iter().flatten().map(entry_bytes);
+        self.read_back_bytes = kept.sum();
     }
 
     /// The entries from `first` to `last`, when all of them are in memory and they and what follows them take no more
@@ -203,13 +269,29 @@ impl EntryTail {
         }
     }
 
-    fn first_in_memory(&self) -> u64 {
+    /// The first entry that is in memory with everything after it.
+    pub(super) fn first_in_memory(&self) -> u64 {
         self.last_index + 1 - self.entries.len() as u64
     }
 }
 
 fn entry_bytes(entry: &Entry) -> usize {
     entry.data.len() + entry.context.len() + ENTRY_OVERHEAD_BYTES
+}
+
+/// As many of the entries as `bytes_max` allows. One is always given, however large, or raft would make no progress.
+fn within<'a>(bytes_max: Option<u64>, entries: impl Iterator<Item = &'a Entry>) -> Vec<Entry> {
+    let bytes_max = bytes_max.unwrap_or(u64::MAX);
+    let mut bytes = 0;
+    let mut taken = Vec::new();
+    for entry in entries {
+        bytes += entry_bytes(entry) as u64;
+        if bytes > bytes_max && !taken.is_empty() {
+            break;
+        }
+        taken.push(entry.clone());
+    }
+    taken
 }
 
 impl Storage for EntryTail {
@@ -240,21 +322,25 @@ impl Storage for EntryTail {
                 context.can_async(),
                 "entries above the applied index are in memory"
             );
+            if let Some(run) = self.read_back_from(low, high) {
+                return Ok(within(max_size.into(), run.iter()));
+            }
+            if low < self.unreadable_below {
+                // raft sends a snapshot then.
+                return Err(StorageError::Compacted.into());
+            }
+            let mut missing = self.missing.borrow_mut();
+            if missing.len() < MISSING_MAX {
+                missing.push(MissingEntries {
+                    first_index: low,
+                    context,
+                });
+            }
             return Err(StorageError::LogTemporarilyUnavailable.into());
         }
-        let bytes_max = max_size.into().unwrap_or(u64::MAX);
         let position = |index: u64| usize::try_from(index - first).expect("a count in memory");
-        let mut bytes = 0;
-        let mut entries = Vec::new();
-        for entry in self.entries.range(position(low)..position(high)) {
-            bytes += entry_bytes(entry) as u64;
-            // One entry is always given, however large, or raft would make no progress.
-            if bytes > bytes_max && !entries.is_empty() {
-                break;
-            }
-            entries.push(entry.clone());
-        }
-        Ok(entries)
+        let entries = self.entries.range(position(low)..position(high));
+        Ok(within(max_size.into(), entries))
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {

@@ -287,15 +287,22 @@ impl TestCluster {
         panic!("the nodes never come to rest");
     }
 
-    /// Lets a node's time pass until it leads, and delivers everything. The others forget their leader meanwhile.
+    /// Lets a node's time pass until it leads, and delivers everything. The others forget their leader before, and what
+    /// they say meanwhile is lost.
     pub(crate) fn elect(&mut self, number: NodeNumber) {
-        for tick in 0..40 {
-            for other in self.numbers() {
-                let is_waiting = other == number || tick < 10;
-                if is_waiting && self.is_up(other) {
+        self.settle();
+        for other in self.numbers().filter(|&other| other != number) {
+            for _ in 0..10 {
+                if self.is_up(other) {
                     self.tick(other);
+                    self.numbers().for_each(|to| {
+                        self.lose(other, to);
+                    });
                 }
             }
+        }
+        for _ in 0..40 {
+            self.tick(number);
             self.settle();
             if self.status(number).leader == Some(replica_of(number, 0)) {
                 return;

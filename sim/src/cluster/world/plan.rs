@@ -141,8 +141,7 @@ fn settings(random: &mut Random) -> Settings {
         raft: RaftSettings {
             tick_interval_ms: random.weighted(&[(1, 10), (2, 50)]),
             message_bytes_max: 64 << 10,
-            // A follower that needs entries that are not in memory does not get them yet.
-            tail_bytes_max: 64 << 20,
+            tail_bytes_max: random.weighted(&[(1, 4 << 10), (1, 64 << 10), (1, 1 << 20)]),
             inflight_messages_max: random.weighted(&[(1, 4), (2, 256)]),
             ..RaftSettings::default()
         },

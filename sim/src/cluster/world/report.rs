@@ -128,11 +128,12 @@ impl fmt::Display for ClusterReport {
         )?;
         writeln!(
             formatter,
-            "{} crashes, {} of them losses of power; {} starts, {} prevented by a disk; {} snapshots taken, {} loaded",
+            "{} crashes, {} of them losses of power; {} starts, {} prevented by a disk; {} reads of logs; {} snapshots taken, {} loaded",
             self.crashes,
             self.power_losses,
             self.starts,
             self.failed_starts,
+            self.counters.log_reads,
             self.counters.snapshots,
             self.counters.loads
         )?;
