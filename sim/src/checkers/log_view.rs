@@ -1,6 +1,7 @@
 //! What a log says of its replicas, read from the bytes that go to the disk and from what a recovery hands out.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use metastore_engine::{LogIndex, ReplicaId, ShardId, Term};
 use metastore_wal::SealKey;
@@ -126,6 +127,32 @@ impl RecordSeen {
                 .parts()
                 .map(|(head, payload)| PartSeen::parse(head, payload))
                 .collect(),
+        }
+    }
+}
+
+impl fmt::Display for PartSeen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HardState { term, vote, commit } = self.hard_state;
+        let (replica, shard) = (self.replica, self.shard);
+        write!(
+            formatter,
+            "replica {replica} shard {shard} term {term} vote {vote} commit {commit}: "
+        )?;
+        match &self.body {
+            PartBodySeen::Append(first, entries) | PartBodySeen::Rewrite(first, entries) => {
+                let name = match self.body {
+                    PartBodySeen::Append(..) => "append",
+                    _ => "rewrite",
+                };
+                write!(formatter, "{name} from {first}")?;
+                entries.iter().try_for_each(|entry| {
+                    let EntryMark { term, hash } = entry.mark();
+                    let bytes = entry.data.len();
+                    write!(formatter, " ({term}: {bytes} bytes {hash:016x})")
+                })
+            }
+            other => write!(formatter, "{other:?}"),
         }
     }
 }

@@ -318,8 +318,14 @@ fn write(
         if let Some((hash, known)) = shard.entries.get_mut(&place) {
             let is_same_before = before.is_none() || known.is_none() || before == *known;
             if *hash != mark.hash || !is_same_before {
+                let what = match is_same_before {
+                    true => format!("{} bytes that are others", entry.data.len()),
+                    false => format!("behind term {before:?}, and {known:?} elsewhere"),
+                };
                 return Err(ClusterViolation::LogsDiffer {
                     shard: part.shard,
+                    replica: part.replica,
+                    what,
                     index,
                     term: entry.term,
                 });

@@ -63,10 +63,16 @@ pub enum ClusterViolation {
         commit: LogIndex,
     },
     /// Two logs hold different things at the same index and term, or behind it.
-    #[error("shard {shard}: the logs differ at index {index}, term {term}")]
+    #[error(
+        "shard {shard}: replica {replica} and others differ at index {index}, term {term}: {what}"
+    )]
     LogsDiffer {
         /// The shard.
         shard: ShardId,
+        /// Who wrote it otherwise.
+        replica: ReplicaId,
+        /// What is different.
+        what: String,
         /// The index.
         index: LogIndex,
         /// The term.

@@ -5,9 +5,10 @@ use metastore_statemachine::Outcome;
 
 use super::link::ServerEnd;
 use super::{At, Cluster, Event, Observer};
+use crate::checkers::log_view::{PartSeen, RecordSeen};
 use crate::checkers::promises::messages_of;
 use crate::network::{Arrivals, Site, Traffic};
-use crate::node::{Machine, Node, Observed, Stop};
+use crate::node::{Machine, Node, Observed, SEAL, Stop};
 use crate::violation::Violation;
 
 use std::collections::BTreeMap;
@@ -46,7 +47,7 @@ impl<E> Cluster<E> {
         let Some(core) = host_core.core.as_mut().filter(|_| host.life == life) else {
             return Ok(None);
         };
-        let (mut events, mut outgoing) = (Vec::new(), Vec::new());
+        let (mut events, mut outgoing, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         let mut seen = Ok(());
         let mut machine = Machine {
             disk: &mut host_core.disk,
@@ -59,12 +60,17 @@ impl<E> Cluster<E> {
             observer: &mut self.observer,
             servers: &mut self.servers,
             outgoing: &mut outgoing,
+            lines: self.event_log.is_read().then_some(&mut lines),
         };
         let acted = act(core, now, &mut machine, &mut |observed| {
             if seen.is_ok() {
                 seen = watching.observe(observed);
             }
         });
+        for line in lines {
+            self.event_log
+                .add(now, &At(place), "write", format_args!("{line}"));
+        }
         seen?;
         if now.nanos_since(host_core.last_status) >= STATUS_EVERY_NS
             && let Some(replicas) = core.replicas()
@@ -232,6 +238,8 @@ struct Watching<'a> {
     observer: &'a mut Observer,
     servers: &'a mut BTreeMap<ConnectionId, ServerEnd>,
     outgoing: &'a mut Vec<Outgoing>,
+    /// What is written, in words, if anybody reads it.
+    lines: Option<&'a mut Vec<String>>,
 }
 
 impl Watching<'_> {
@@ -242,9 +250,14 @@ impl Watching<'_> {
                 file,
                 offset,
                 bytes,
-            } => self
-                .observer
-                .on_submitted(self.place, (file, offset), bytes)?,
+            } => {
+                if let Some(lines) = &mut self.lines {
+                    let record = RecordSeen::parse(SEAL, (file, offset), bytes);
+                    lines.extend(record.parts.iter().map(PartSeen::to_string));
+                }
+                self.observer
+                    .on_submitted(self.place, (file, offset), bytes)?;
+            }
             Observed::MarkSubmitted { .. } => {}
             Observed::Forward { core, batch } => self.outgoing.push(Outgoing::Mesh(core, batch)),
             Observed::Send { to, lane, batch } => {
