@@ -495,7 +495,7 @@ impl Node {
                 arena,
             }),
             Effect::Forward { .. } => unreachable!("a node of one core has no mesh"),
-            Effect::Send { .. } | Effect::ReadLog { .. } => {
+            Effect::Send { .. } | Effect::ReadLog { .. } | Effect::ReadSnapshot { .. } => {
                 unreachable!("a node alone has no peers")
             }
             Effect::Halt(reason) => return Err(Stop::Halt(reason)),
