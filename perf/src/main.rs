@@ -14,6 +14,7 @@
 )]
 
 mod arguments;
+mod compare;
 mod conditions;
 mod error;
 #[cfg(test)]

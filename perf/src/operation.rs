@@ -8,7 +8,7 @@ use metastore_net::{
 use metastore_statemachine::{
     Command, Direction, GetQuery, NamespaceId, OutcomeCode, Projection, RangeQuery, Revision, Scope,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::keys::{KeySpace, ValuePool};
 use crate::random::Random;
@@ -49,7 +49,7 @@ pub(crate) enum Mix {
 }
 
 /// The name of an operation, in whichever keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OperationKind {
     Ping,

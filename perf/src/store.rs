@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use metastore_net::StatusReply;
 use metastore_net::blocking::{Client, ClientError, ConnectOptions};
 use metastore_wal::device::{BlockDeviceFlushes, DeviceError, WriteCache};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::process::{ProcessError, ProcessId, ProcessUse};
 
@@ -174,7 +174,7 @@ impl Store {
 }
 
 /// What a disk does with a durable write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum DiskCache {
     /// It flushes its volatile cache, which is counted.
