@@ -137,6 +137,18 @@ pub(crate) struct Point {
     /// Commands in one operation: above 1 for batches. Rates and costs are those of commands.
     pub(crate) commands_per_operation: u64,
     pub(crate) pace: PointPace,
+    /// Whether an answer may have to wait for the disk, so that the floor is of interest beside it.
+    pub(crate) waits: Waits,
+}
+
+/// What an answer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Waits {
+    /// For a durable write, at least in part of the operations.
+    ForDisk,
+    /// For no write.
+    ForNothing,
 }
 
 /// How fast requests come.
