@@ -2,6 +2,7 @@
 
 mod goals;
 mod own_measurement;
+mod page;
 mod range_stream;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub(crate) use own_measurement::{
     AbuseArguments, LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments,
     RestartArguments, ShardsArguments, SnapshotArguments, Strictness, UnderLoadArguments,
 };
+pub(crate) use page::PageArguments;
 pub(crate) use range_stream::{MapArguments, RangeStreamArguments, Reader};
 
 use crate::keys::Directories;
@@ -36,6 +38,8 @@ pub(crate) enum Command {
     Floor(FloorArguments),
     /// Start a store on the loopback interface and measure the figures by which a single node is judged.
     Goals(GoalsArguments),
+    /// Write the page of a comparison that was stored; nothing is measured.
+    Page(PageArguments),
     /// Read one directory at one revision while writers change all of its keys, and check every row.
     RangeStream(RangeStreamArguments),
     /// Measure the map of the state beside the standard library's, without a store.

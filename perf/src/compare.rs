@@ -2,3 +2,7 @@
 
 #[allow(dead_code, reason = "the command that fills it follows")]
 pub(crate) mod document;
+mod page;
+#[cfg(test)]
+mod sample_documents;
+pub(crate) mod stored;

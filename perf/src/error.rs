@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::arguments::Strictness;
+use crate::compare::stored::StoredError;
 use crate::figure::Figure;
 use crate::floor::FloorError;
 use crate::measurement::MeasurementError;
@@ -22,6 +23,8 @@ pub(crate) enum PerfError {
     Measurement(#[from] MeasurementError),
     #[error(transparent)]
     Floor(#[from] FloorError),
+    #[error(transparent)]
+    Stored(#[from] StoredError),
     #[error(transparent)]
     RangeStream(#[from] RangeStreamError),
     #[error(transparent)]
