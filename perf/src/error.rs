@@ -3,7 +3,11 @@
 use std::io;
 
 use crate::arguments::Strictness;
+<<<<<<< HEAD
 use crate::compare::stored::StoredError;
+=======
+use crate::core_alone::CoreAloneError;
+>>>>>>> main
 use crate::figure::Figure;
 use crate::floor::FloorError;
 use crate::measurement::MeasurementError;
@@ -29,6 +33,8 @@ pub(crate) enum PerfError {
     RangeStream(#[from] RangeStreamError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    CoreAlone(#[from] CoreAloneError),
     #[error("the store could not be prepared: {failure}")]
     Preparation { failure: String },
     #[error(
