@@ -3,11 +3,8 @@
 use std::io;
 
 use crate::arguments::Strictness;
-<<<<<<< HEAD
 use crate::compare::stored::StoredError;
-=======
 use crate::core_alone::CoreAloneError;
->>>>>>> main
 use crate::figure::Figure;
 use crate::floor::FloorError;
 use crate::measurement::MeasurementError;

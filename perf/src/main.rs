@@ -72,11 +72,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Goals(arguments) => goals::run(&arguments),
-<<<<<<< HEAD
         Command::Page(arguments) => compare::stored::run(&arguments),
-=======
         Command::Core(arguments) => core_alone::run(&arguments),
->>>>>>> main
         Command::Map(arguments) => map::run(&arguments),
         Command::RangeStream(arguments) => range_stream::run(&arguments),
     };
