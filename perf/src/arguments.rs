@@ -1,5 +1,6 @@
 //! The command line.
 
+mod compare;
 mod goals;
 mod own_measurement;
 mod range_stream;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use compare::{CompareArguments, ComparedWorkload, PeerName, Thoroughness};
 pub(crate) use goals::{GoalPart, GoalsArguments};
 pub(crate) use own_measurement::{
     AbuseArguments, LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments,
@@ -36,6 +38,9 @@ pub(crate) enum Command {
     Floor(FloorArguments),
     /// Start a store on the loopback interface and measure the figures by which a single node is judged.
     Goals(GoalsArguments),
+    /// Start this store and others in turns on the loopback interface, give them the same load, and set their figures
+    /// side by side.
+    Compare(Box<CompareArguments>),
     /// Read one directory at one revision while writers change all of its keys, and check every row.
     RangeStream(RangeStreamArguments),
     /// Measure the map of the state beside the standard library's, without a store.
