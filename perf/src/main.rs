@@ -33,13 +33,17 @@ mod measures;
 mod node;
 mod operation;
 mod output;
+mod owned_server;
+mod peer;
 mod pinning;
 mod preload;
 mod process;
+mod protocol;
 mod random;
 mod range_stream;
 mod run;
 mod store;
+mod system;
 #[cfg(test)]
 mod test_directory;
 mod workload;

@@ -5,9 +5,9 @@ use crate::operation::Operation;
 use metastore_net::ErrorCode;
 use std::net::TcpListener;
 
-fn plan(addresses: &[SocketAddr], mix: Mix, pace: Pace) -> LoadPlan<'_> {
+fn plan(addresses: &[std::net::SocketAddr], mix: Mix, pace: Pace) -> LoadPlan<'_> {
     LoadPlan {
-        addresses,
+        target: Target::metastore(addresses),
         mix,
         connections: 3,
         in_flight_per_connection: 8,
@@ -124,7 +124,10 @@ fn nobody_there_is_an_error_and_not_a_hang() {
         &plan(&addresses, Mix::Only(Operation::Ping), Pace::Closed),
         &mut requests,
     );
-    assert!(matches!(result, Err(LoadError::Connect { .. })));
+    assert!(matches!(
+        result,
+        Err(LoadError::Session(SessionError::Connect { .. }))
+    ));
 }
 
 #[test]
