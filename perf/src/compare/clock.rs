@@ -9,7 +9,10 @@ pub(super) fn now_words() -> String {
 
 fn words_of(time: SystemTime) -> String {
     // A clock before 1970 is not set; the result is still worth having.
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil_date(days);
     format!(

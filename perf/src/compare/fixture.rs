@@ -1,7 +1,7 @@
 //! Rounds and headers for tests.
 
 use super::document::{
-    FORMAT, Header, Plan, Round, Sample, SampleCosts, SystemConditions, Role, Void, Tree,
+    FORMAT, Header, Plan, Role, Round, Sample, SampleCosts, SystemConditions, Tree, Void,
 };
 use super::plan::{Section, name_of};
 use crate::arguments::Thoroughness;
@@ -120,7 +120,10 @@ pub(super) fn header(sections: &[Section]) -> Header {
             measured_seconds: 10.0,
             keys: 100_000,
         },
-        workloads: sections.iter().map(|section| section.plan.clone()).collect(),
+        workloads: sections
+            .iter()
+            .map(|section| section.plan.clone())
+            .collect(),
         tree: Some(Tree {
             path: "/usr".to_owned(),
             entries: 3,

@@ -57,7 +57,9 @@ pub(crate) enum JournalError {
         line: usize,
         source: serde_json::Error,
     },
-    #[error("line {line} of {path} is out of its order: the first line is the header, and no other")]
+    #[error(
+        "line {line} of {path} is out of its order: the first line is the header, and no other"
+    )]
     Order { path: PathBuf, line: usize },
 }
 

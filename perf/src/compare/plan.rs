@@ -8,12 +8,10 @@
 //! quick      floor | point 1: etcd, ours, redis | floor
 //! ```
 
-use super::document::{
-    MissingSystem, Point, PointId, PointPace, SystemName, Waits, WorkloadPlan,
-};
+use super::document::{MissingSystem, Point, PointId, PointPace, SystemName, Waits, WorkloadPlan};
 use crate::arguments::{ComparedWorkload, Thoroughness};
-use crate::operation::{Mix, Operation};
 use crate::keys::{Directories, KeySpace};
+use crate::operation::{Mix, Operation};
 use crate::system::System;
 use crate::workload::{Case, CaseOverrides, Workload};
 
@@ -132,12 +130,10 @@ impl Section {
         }
     }
 
-    /// How often a system is measured at a point.
-    #[cfg(test)]
-    fn turns_words(&self, step: &Step, thoroughness: Thoroughness) -> String {
-        let turns = self.turns(step, thoroughness);
-        let names: Vec<&str> = turns.into_iter().map(System::words).collect();
-        names.join(" ")
+    /// Whether a real tree is stored.
+    pub(super) fn needs_tree(&self) -> bool {
+        let is_tree = |step: &Step| matches!(step.asked, Asked::Tree(_));
+        self.steps.iter().any(is_tree)
     }
 
     /// The keys that must be loaded before.
@@ -188,7 +184,9 @@ fn title_of(workload: ComparedWorkload) -> &'static str {
         ComparedWorkload::W4 => "Small puts on deep pipelines",
         ComparedWorkload::W5 => "Batches of puts",
         ComparedWorkload::W6 => "Linearizable gets",
-        ComparedWorkload::W8 => "A mix of metadata operations, at shares of each system's own capacity",
+        ComparedWorkload::W8 => {
+            "A mix of metadata operations, at shares of each system's own capacity"
+        }
         ComparedWorkload::W12 => "The metadata of a real file tree",
     }
 }
@@ -197,7 +195,10 @@ fn title_of(workload: ComparedWorkload) -> &'static str {
 fn steps_of(workload: ComparedWorkload, thoroughness: Thoroughness) -> Vec<Step> {
     let cases = |workload: Workload| workload.cases(&CaseOverrides::default());
     let closed = |wanted: &[Case]| -> Vec<Step> {
-        wanted.iter().map(|&case| with_peers(Asked::Closed(case))).collect()
+        wanted
+            .iter()
+            .map(|&case| with_peers(Asked::Closed(case)))
+            .collect()
     };
     let of = |workload: Workload, is_goal: fn(&Case) -> bool| {
         let mut cases = cases(workload);
@@ -219,7 +220,9 @@ fn steps_of(workload: ComparedWorkload, thoroughness: Thoroughness) -> Vec<Step>
         ComparedWorkload::W2 => closed(&cases(Workload::W2)),
         ComparedWorkload::W3 => closed(&cases(Workload::W3)),
         ComparedWorkload::W4 => of(Workload::W4, |case| case.in_flight_per_connection == 64),
-        ComparedWorkload::W5 => of(Workload::W5, |case| case.mix.commands_per_request() == 1_024),
+        ComparedWorkload::W5 => of(Workload::W5, |case| {
+            case.mix.commands_per_request() == 1_024
+        }),
         ComparedWorkload::W6 => of(Workload::W6, |case| case.in_flight() == 256),
         ComparedWorkload::W8 => {
             let case = Case::deepest(Workload::W8);
@@ -227,7 +230,9 @@ fn steps_of(workload: ComparedWorkload, thoroughness: Thoroughness) -> Vec<Step>
             steps.extend(SHARES.map(|share| with_peers(Asked::Share(case, share))));
             steps
         }
-        ComparedWorkload::W12 => TreePhase::ALL.map(|phase| with_peers(Asked::Tree(phase))).to_vec(),
+        ComparedWorkload::W12 => TreePhase::ALL
+            .map(|phase| with_peers(Asked::Tree(phase)))
+            .to_vec(),
     }
 }
 
@@ -286,7 +291,10 @@ fn point_of_case(case: &Case, pace: PointPace) -> Point {
         PointPace::Closed => (case.label(), format!("{} in flight", case.in_flight())),
         PointPace::ShareOfCapacity(share) => {
             let words = format!("{:.0} %", share * 100.0);
-            (format!("{} open {words}", case.label()), format!("{words} of the capacity"))
+            (
+                format!("{} open {words}", case.label()),
+                format!("{words} of the capacity"),
+            )
         }
     };
     Point {
@@ -315,9 +323,16 @@ mod tests {
 
     const PEERS: [System; 2] = [System::Etcd, System::Redis];
 
-    fn turns(workload: ComparedWorkload, peers: &[System], thoroughness: Thoroughness) -> Vec<String> {
+    fn turns(
+        workload: ComparedWorkload,
+        peers: &[System],
+        thoroughness: Thoroughness,
+    ) -> Vec<String> {
         let section = Section::new(workload, peers, thoroughness);
-        let words = |step: &Step| section.turns_words(step, thoroughness);
+        let words = |step: &Step| {
+            let turns = section.turns(step, thoroughness).into_iter();
+            turns.map(System::words).collect::<Vec<_>>().join(" ")
+        };
         section.steps.iter().map(words).collect()
     }
 

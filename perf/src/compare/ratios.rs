@@ -18,8 +18,17 @@ struct Goal {
 
 /// The ratios of all sections, in their order.
 pub(super) fn ratios(sections: &[Section], rounds: &[Round]) -> Vec<Ratio> {
-    let counted: Vec<&Round> = rounds.iter().filter(|round| round.discard.is_none()).collect();
-    let of = |section| Ratios { section, rounds: &counted }.all();
+    let counted: Vec<&Round> = rounds
+        .iter()
+        .filter(|round| round.discard.is_none())
+        .collect();
+    let of = |section| {
+        Ratios {
+            section,
+            rounds: &counted,
+        }
+        .all()
+    };
     sections.iter().flat_map(of).collect()
 }
 
@@ -55,7 +64,14 @@ impl Ratios<'_> {
         });
         let name = format!("{}: {what}, metastore / {}", point.id, peer.words());
         let goal = goal_against(self.section.workload, peer, step);
-        ratio(point, goal, Unit::Times, Some(name_of(peer)), name, values.collect())
+        ratio(
+            point,
+            goal,
+            Unit::Times,
+            Some(name_of(peer)),
+            name,
+            values.collect(),
+        )
     }
 
     /// What is judged of this store alone.
@@ -64,7 +80,8 @@ impl Ratios<'_> {
             ComparedWorkload::W1 => {
                 let ping = &self.section.plan.points.first()?.id;
                 let values = self.rounds.iter().filter_map(|round| {
-                    let put_us = own_median(round, &point.id, |sample| Some(sample.latency.p50_us))?;
+                    let put_us =
+                        own_median(round, &point.id, |sample| Some(sample.latency.p50_us))?;
                     let ping_us = own_median(round, ping, |sample| Some(sample.latency.p50_us))?;
                     Some(put_us / (floor_p50_us(round) + ping_us))
                 });
@@ -73,7 +90,14 @@ impl Ratios<'_> {
                     target: Target::AtMost(1.25),
                 };
                 let name = format!("{}: p50, metastore / (floor p50 + ping p50)", point.id);
-                Some(ratio(point, Some(goal), Unit::Times, None, name, values.collect()))
+                Some(ratio(
+                    point,
+                    Some(goal),
+                    Unit::Times,
+                    None,
+                    name,
+                    values.collect(),
+                ))
             }
             ComparedWorkload::W2 => {
                 let values = self.rounds.iter().filter_map(|round| {
@@ -84,7 +108,14 @@ impl Ratios<'_> {
                     target: Target::AtMost(0.02),
                 };
                 let name = format!("{}: durable flushes a put, metastore", point.id);
-                Some(ratio(point, Some(goal), Unit::PerCommand, None, name, values.collect()))
+                Some(ratio(
+                    point,
+                    Some(goal),
+                    Unit::PerCommand,
+                    None,
+                    name,
+                    values.collect(),
+                ))
             }
             ComparedWorkload::W5 => {
                 let values = self.rounds.iter().filter_map(|round| {
@@ -95,7 +126,14 @@ impl Ratios<'_> {
                     target: Target::AtLeast(500_000.0),
                 });
                 let name = format!("{}: commands/s, metastore", point.id);
-                Some(ratio(point, goal, Unit::PerSecond, None, name, values.collect()))
+                Some(ratio(
+                    point,
+                    goal,
+                    Unit::PerSecond,
+                    None,
+                    name,
+                    values.collect(),
+                ))
             }
             ComparedWorkload::W3
             | ComparedWorkload::W4
@@ -118,12 +156,8 @@ fn goal_against(workload: ComparedWorkload, peer: System, step: &Step) -> Option
             ("G4", Target::AtLeast(10.0))
         }
         (ComparedWorkload::W4, System::Redis) => ("G5", Target::AtLeast(0.8)),
-        (ComparedWorkload::W6, System::Redis) if in_flight == 256 => {
-            ("G8", Target::AtLeast(0.5))
-        }
-        (ComparedWorkload::W6, System::Etcd) if in_flight == 256 => {
-            ("G8", Target::AtLeast(10.0))
-        }
+        (ComparedWorkload::W6, System::Redis) if in_flight == 256 => ("G8", Target::AtLeast(0.5)),
+        (ComparedWorkload::W6, System::Etcd) if in_flight == 256 => ("G8", Target::AtLeast(10.0)),
         _ => return None,
     };
     Some(Goal { name, target })
@@ -174,9 +208,10 @@ fn own_median(
     value: impl Fn(&Sample) -> Option<f64>,
 ) -> Option<f64> {
     let own = name_of(System::MetaStore);
-    let samples = round.samples.iter().filter(|sample| {
-        sample.point == *point && sample.system == own && sample.void.is_none()
-    });
+    let samples = round
+        .samples
+        .iter()
+        .filter(|sample| sample.point == *point && sample.system == own && sample.void.is_none());
     Some(Spread::of(samples.filter_map(value))?.median)
 }
 
@@ -200,17 +235,25 @@ mod tests {
     }
 
     /// The ratios of one section by the names of goals and peers.
-    fn values(section: &Section, rounds: &[Round], goal: Option<&str>, peer: Option<System>) -> Vec<f64> {
+    fn values(
+        section: &Section,
+        rounds: &[Round],
+        goal: Option<&str>,
+        peer: Option<System>,
+    ) -> Vec<f64> {
         let all = ratios(std::slice::from_ref(section), rounds);
-        let wanted = all.into_iter().find(|ratio| {
-            ratio.goal.as_deref() == goal && ratio.against == peer.map(name_of)
-        });
+        let wanted = all
+            .into_iter()
+            .find(|ratio| ratio.goal.as_deref() == goal && ratio.against == peer.map(name_of));
         wanted.expect("there is such a ratio").values
     }
 
     /// Sets what a system's samples show, one after the other.
     fn set_rates(round: &mut Round, system: System, rates: &[f64]) {
-        let own = round.samples.iter_mut().filter(|sample| sample.system == name_of(system));
+        let own = round
+            .samples
+            .iter_mut()
+            .filter(|sample| sample.system == name_of(system));
         for (sample, &rate) in own.zip(rates) {
             sample.achieved_per_second = rate;
         }
@@ -225,13 +268,19 @@ mod tests {
         set_rates(&mut round, System::Etcd, &[20_000.0]);
         set_rates(&mut round, System::Redis, &[100_000.0]);
         let rounds = [round];
-        assert_eq!(values(&section, &rounds, Some("G4"), Some(System::Etcd)), [15.0]);
+        assert_eq!(
+            values(&section, &rounds, Some("G4"), Some(System::Etcd)),
+            [15.0]
+        );
         assert_eq!(values(&section, &rounds, None, Some(System::Redis)), [2.0]);
         let [mut round] = rounds;
         // The one beside it is void, so the next nearest is taken; of a void peer nothing is.
         round.samples[0].void = Some(void_for_client());
         let rounds = [round];
-        assert_eq!(values(&section, &rounds, Some("G4"), Some(System::Etcd)), [10.0]);
+        assert_eq!(
+            values(&section, &rounds, Some("G4"), Some(System::Etcd)),
+            [10.0]
+        );
         let [mut round] = rounds;
         round.samples[1].void = Some(Void::FlushesContradicted);
         let none = values(&section, &[round], Some("G4"), Some(System::Etcd));
@@ -253,7 +302,10 @@ mod tests {
             })
             .collect();
         let all = ratios(std::slice::from_ref(&section), &rounds);
-        let redis = all.iter().find(|ratio| ratio.against == Some(name_of(System::Redis))).unwrap();
+        let redis = all
+            .iter()
+            .find(|ratio| ratio.against == Some(name_of(System::Redis)))
+            .unwrap();
         assert_eq!(redis.goal.as_deref(), Some("G5"));
         assert_eq!(redis.values, [0.9, 0.1, 0.8]);
         let spread = redis.figure.measured().unwrap();
@@ -268,13 +320,20 @@ mod tests {
         let section = section(ComparedWorkload::W1);
         let mut round = round_of(1, &section, 100.0);
         // ping, then metastore etcd metastore redis
-        for (sample, p50_us) in round.samples.iter_mut().zip([50.0, 170.0, 400.0, 190.0, 200.0]) {
+        for (sample, p50_us) in round
+            .samples
+            .iter_mut()
+            .zip([50.0, 170.0, 400.0, 190.0, 200.0])
+        {
             sample.latency.p50_us = p50_us;
         }
         let rounds = [round];
         let own = values(&section, &rounds, Some("G1"), None);
         assert_eq!(own, [180.0 / 150.0]);
-        assert_eq!(values(&section, &rounds, Some("G1r"), Some(System::Redis)), [0.95]);
+        assert_eq!(
+            values(&section, &rounds, Some("G1r"), Some(System::Redis)),
+            [0.95]
+        );
         assert_eq!(values(&section, &rounds, None, Some(System::Etcd)), [0.425]);
     }
 
@@ -304,6 +363,8 @@ mod tests {
         assert_eq!(all.len(), 3);
         assert!(all.iter().all(|ratio| ratio.values.is_empty()));
         let judged = all.iter().filter(|ratio| ratio.goal.is_some());
-        assert!(judged.clone().count() == 2 && judged.clone().all(|ratio| ratio.figure.is_missed()));
+        assert!(
+            judged.clone().count() == 2 && judged.clone().all(|ratio| ratio.figure.is_missed())
+        );
     }
 }

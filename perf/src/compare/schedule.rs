@@ -46,13 +46,35 @@ pub(super) struct Expected {
     pub(super) at_most: Duration,
 }
 
+impl Expected {
+    /// Both in words.
+    pub(super) fn words(&self) -> String {
+        let usual = duration_words(self.usual);
+        if self.at_most == self.usual {
+            return format!("about {usual}");
+        }
+        format!(
+            "about {usual}, at most {} if rounds are thrown away",
+            duration_words(self.at_most)
+        )
+    }
+}
+
+fn duration_words(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().ceil() as u64;
+    if seconds < 120 {
+        return format!("{seconds} s");
+    }
+    format!("{} min", seconds.div_ceil(60))
+}
+
 impl<'a> Schedule<'a> {
     /// The round that follows on these: one of the workload with the fewest.
     pub(super) fn next(&self, rounds: &[Round]) -> Option<Turn<'a>> {
         let open = self.sections.iter().filter_map(|section| {
             let progress = Progress::of(section, rounds);
-            let is_open = progress.counted < self.effort.rounds
-                && progress.tried < self.tries_max();
+            let is_open =
+                progress.counted < self.effort.rounds && progress.tried < self.tries_max();
             is_open.then_some(Turn {
                 section,
                 pass: progress.tried + 1,
@@ -102,11 +124,15 @@ impl<'a> Schedule<'a> {
         };
         let loading = section.key_space().map_or(Duration::ZERO, |_| {
             let systems = section.systems.iter();
-            systems.map(|&system| loading_duration(system, self.effort.keys)).sum()
+            systems
+                .map(|&system| loading_duration(system, self.effort.keys))
+                .sum()
         });
         let points = section.steps.iter().flat_map(|step| {
             let turns = section.turns(step, self.thoroughness);
-            turns.into_iter().map(|system| self.point_duration(system, step.asked))
+            turns
+                .into_iter()
+                .map(|system| self.point_duration(system, step.asked))
         });
         floors + servers + loading + points.sum::<Duration>()
     }
@@ -159,8 +185,7 @@ impl Progress {
             counted: 0,
             tried: 0,
         };
-        let is_own = |round: &&Round| section.plan.points.iter().any(|point| round.has(&point.id));
-        for round in rounds.iter().filter(is_own) {
+        for round in rounds.iter().filter(|round| section.plan.is_in(round)) {
             progress.tried += 1;
             progress.counted += u32::from(round.discard.is_none());
         }
@@ -239,7 +264,9 @@ mod tests {
             discard: Some(Discard::FloorMoved { drift: 1.0 }),
             ..round_of(number, section, 100.0)
         };
-        let rounds: Vec<Round> = (1..=4).map(|number| thrown_away(number, &sections[0])).collect();
+        let rounds: Vec<Round> = (1..=4)
+            .map(|number| thrown_away(number, &sections[0]))
+            .collect();
         let next = schedule.next(&rounds).unwrap();
         assert_eq!((next.section.plan.id.as_str(), next.pass), ("w2", 1));
     }
@@ -253,7 +280,10 @@ mod tests {
         // systems besides 2 s of etcd.
         let surrounding = 2.0 * 2.5 + 3.5 + 0.5 + 0.5 + 2.0;
         let usual_s = 2.0 * (9.0 * 11.1 + 2.0 * surrounding);
-        assert!((expected.usual.as_secs_f64() - usual_s).abs() < 1e-6, "{expected:?}");
+        assert!(
+            (expected.usual.as_secs_f64() - usual_s).abs() < 1e-6,
+            "{expected:?}"
+        );
         assert_eq!(expected.at_most, expected.usual * 2);
         let (_, rounds) = run(&schedule, Vec::new());
         let done = schedule.expected(&rounds);

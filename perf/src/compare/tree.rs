@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-pub(super) use drive::{Phased, drive_phase};
+pub(super) use drive::drive_phase;
 
 /// The longest key that is taken: what lies deeper is left out, and counted.
 const KEY_BYTES_MAX: usize = 4_000;

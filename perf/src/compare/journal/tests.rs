@@ -15,7 +15,9 @@ fn sections() -> Vec<Section> {
 fn rounds() -> Vec<Round> {
     let sections = sections();
     let section = |number: u32| &sections[(number as usize - 1) % 2];
-    (1..=3).map(|number| round_of(number, section(number), 100.0)).collect()
+    (1..=3)
+        .map(|number| round_of(number, section(number), 100.0))
+        .collect()
 }
 
 /// A file with a header and three rounds, as bytes.
@@ -98,7 +100,10 @@ fn what_cannot_be_read_is_refused_and_left_as_it_is() {
     let damaged = [lines[0], "{\"round\":{}}", lines[2], ""].join("\n");
     fs::write(&path, &damaged).unwrap();
     let error = Journal::open(&path).map(|_| ()).unwrap_err();
-    assert!(matches!(error, JournalError::Damaged { line: 2, .. }), "{error}");
+    assert!(
+        matches!(error, JournalError::Damaged { line: 2, .. }),
+        "{error}"
+    );
     assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
     for order in [[lines[1], lines[0]], [lines[0], lines[0]]] {
         let order = [order[0], order[1], ""].join("\n");
