@@ -99,6 +99,18 @@ pub(crate) enum Failure {
         /// Its words.
         message: String,
     },
+    /// Etcd answered, and not as gRPC does.
+    #[error("etcd answered with HTTP status {status}")]
+    EtcdHttp {
+        /// A code of HTTP.
+        status: u32,
+    },
+    /// Etcd broke off in the middle of an answer, or before it.
+    #[error("etcd gave up a call: {message}")]
+    EtcdStream {
+        /// What is known of it.
+        message: String,
+    },
     /// A put did not take effect.
     #[error("a put ended as {0:?}")]
     Outcome(OutcomeCode),

@@ -105,3 +105,57 @@ fn number(line: &[u8]) -> Result<i64, RespError> {
         text: text.into_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every answer and its bytes.
+    const GOLDEN: [(&[u8], Value<'_>); 8] = [
+        (b"+OK\r\n", Value::Simple(b"OK")),
+        (b"+\r\n", Value::Simple(b"")),
+        (
+            b"-OOM command not allowed\r\n",
+            Value::Error(b"OOM command not allowed"),
+        ),
+        (b":-42\r\n", Value::Integer(-42)),
+        (b"$5\r\nva\r\ne\r\n", Value::Bulk(b"va\r\ne")),
+        (b"$0\r\n\r\n", Value::Bulk(b"")),
+        (b"$-1\r\n", Value::Null),
+        (b"$12\r\n0123456789ab\r\n", Value::Bulk(b"0123456789ab")),
+    ];
+
+    #[test]
+    fn every_answer_is_cut_where_it_ends_and_not_before() {
+        for (bytes, value) in GOLDEN {
+            assert_eq!(cut_value(bytes), Ok(Some((value, bytes.len()))));
+            for end in 0..bytes.len() {
+                assert_eq!(cut_value(&bytes[..end]), Ok(None), "{bytes:?} to {end}");
+            }
+            let more = [bytes, b"+OK\r\n"].concat();
+            assert_eq!(cut_value(&more), Ok(Some((value, bytes.len()))));
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        let refused = |bytes: &[u8]| cut_value(bytes).unwrap_err();
+        assert_eq!(refused(b"*1\r\n"), RespError::Kind { found: b'*' });
+        assert_eq!(refused(b"\0"), RespError::Kind { found: 0 });
+        for number in ["", "x", "1x", "99999999999999999999"] {
+            let text = number.to_owned();
+            let line = format!(":{number}\r\n");
+            assert_eq!(refused(line.as_bytes()), RespError::Number { text });
+        }
+        for length in [-2, i64::MIN, BULK_BYTES_MAX as i64 + 1, i64::MAX] {
+            let line = format!("${length}\r\n");
+            assert_eq!(refused(line.as_bytes()), RespError::Length { length });
+        }
+        assert_eq!(refused(b"$1\r\nabc"), RespError::Unterminated);
+        let mut line = vec![b'+'];
+        line.resize(1 + LINE_BYTES_MAX + 1, b'x');
+        assert_eq!(cut_value(&line), Ok(None), "it may still end in time");
+        line.push(b'x');
+        assert_eq!(refused(&line), RespError::LongLine);
+    }
+}
