@@ -54,10 +54,12 @@ impl Ratios<'_> {
 
     /// This store beside a peer: how long a lone client waits, otherwise how much is done.
     fn against(&self, peer: System, point: &Point, step: &Step) -> Ratio {
-        let (what, value): (_, fn(&Sample) -> f64) = match self.section.workload {
-            ComparedWorkload::W1 => ("p50", |sample| sample.latency.p50_us),
-            _ => ("rate", |sample| sample.achieved_per_second),
-        };
+        let (what, value): (_, fn(&Sample) -> f64) =
+            if self.section.workload == ComparedWorkload::W1 {
+                ("p50", |sample| sample.latency.p50_us)
+            } else {
+                ("rate", |sample| sample.achieved_per_second)
+            };
         let values = self.rounds.iter().filter_map(|round| {
             let (own, other) = pair(round, &point.id, &name_of(peer))?;
             Some(value(own) / value(other))

@@ -1,6 +1,6 @@
 //! Whether what lies in the file of results is the beginning of this comparison.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::document::{Header, Round, SystemConditions};
 use super::journal::{Journal, JournalError, Stored};
@@ -80,7 +80,7 @@ fn resumed_words(path: &Path, header: &Header, rounds: usize, cut_bytes: u64) ->
     )
 }
 
-fn kept_words(path: &Path, why: &str, kept: &PathBuf) -> String {
+fn kept_words(path: &Path, why: &str, kept: &Path) -> String {
     format!("{} holds {why}: kept as {}", path.display(), kept.display())
 }
 
@@ -160,9 +160,12 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
+    /// Makes a header that of another comparison.
+    type Change = fn(&mut Header);
+
     #[test]
     fn another_comparison_is_kept_and_named() {
-        let changes: [(fn(&mut Header), &str); 6] = [
+        let changes: [(Change, &str); 6] = [
             (|header| header.conditions.commit = None, "another commit"),
             (|header| header.plan.rounds += 1, "rounds"),
             (|header| header.plan.measured_seconds += 1.0, "rounds"),

@@ -33,26 +33,42 @@ fn written(path: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn from_every_cut_the_whole_rounds_are_there_and_the_rest_is_measured_again() {
+fn from_every_cut_the_whole_rounds_are_there() {
     let directory = TestDirectory::new("from_every_cut");
     let path = directory.path().join("compare.jsonl");
     let bytes = written(&path);
     for cut in 0..=bytes.len() {
         fs::write(&path, &bytes[..cut]).unwrap();
         let whole_lines = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
-        let (mut journal, stored) = Journal::open(&path).unwrap();
+        let (journal, stored) = Journal::open(&path).unwrap();
         let Some(stored) = stored else {
             assert_eq!(whole_lines, 0, "cut at {cut}");
             continue;
         };
-        assert_eq!(stored.header, header(&sections()));
-        let count = whole_lines - 1;
-        assert_eq!(stored.rounds, rounds()[..count], "cut at {cut}");
+        assert_eq!(stored.rounds, rounds()[..whole_lines - 1], "cut at {cut}");
         let line_start = bytes[..cut].iter().rposition(|&byte| byte == b'\n');
         let half_bytes = (cut - line_start.unwrap() - 1) as u64;
         assert_eq!(journal.cut_bytes(), half_bytes);
+    }
+}
+
+#[test]
+fn what_was_cut_is_written_again_as_if_nothing_had_happened() {
+    let directory = TestDirectory::new("what_was_cut");
+    let path = directory.path().join("compare.jsonl");
+    let bytes = written(&path);
+    let line_ends: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] == b'\n').collect();
+    // At the end of every line, right before and behind it, and in the middle of the next.
+    let cuts = line_ends
+        .iter()
+        .flat_map(|&end| [end, end + 1, end + 2, end + 100]);
+    for cut in cuts.filter(|&cut| cut > line_ends[0] && cut <= bytes.len()) {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let (mut journal, stored) = Journal::open(&path).unwrap();
+        let stored = stored.expect("the header is whole");
+        assert_eq!(stored.header, header(&sections()));
         journal.resume().unwrap();
-        for round in &rounds()[count..] {
+        for round in &rounds()[stored.rounds.len()..] {
             journal.append(round).unwrap();
         }
         assert_eq!(fs::read(&path).unwrap(), bytes, "cut at {cut}");
