@@ -229,6 +229,9 @@ mod tests {
         let in_one = KeySpace::MEDIUM.within(Directories::One);
         assert_eq!(&*in_one.key(1), b"m/e3779b");
         assert_eq!(&*KeySpace::LONG.key(1), b"l/00000001/file.0000000009e3779b");
+        let wide = KeySpace::WIDE.key(1);
+        assert_eq!(wide.len(), 256);
+        assert_eq!(wide[..24], *b"w9e3779bdcc4df854ac16e6b");
     }
 
     #[test]

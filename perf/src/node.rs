@@ -65,21 +65,18 @@ impl Launch {
             "metastore-perf-store-{}-{port}",
             std::process::id()
         ));
-        fs::create_dir_all(&data).map_err(|source| NodeError::Data {
-            path: data.clone(),
-            source,
+        let server = OwnedServer::start(data, EndBy::Kill, |data| {
+            fs::create_dir_all(data).map_err(|source| NodeError::Data {
+                path: data.to_owned(),
+                source,
+            })?;
+            self.spawn(port, data)
         })?;
-        match self.spawn(port, &data) {
-            Ok(child) => Ok(Node {
-                launch: self,
-                port,
-                server: OwnedServer::new(child, data, EndBy::Kill),
-            }),
-            Err(error) => {
-                let _removed = fs::remove_dir_all(&data);
-                Err(error)
-            }
-        }
+        Ok(Node {
+            launch: self,
+            port,
+            server,
+        })
     }
 
     fn spawn(&self, port: u16, data: &Path) -> Result<Child, NodeError> {

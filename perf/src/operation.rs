@@ -481,6 +481,8 @@ pub(crate) fn judge_outcome(code: OutcomeCode) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::RowsPart;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_mix_has_its_shares() {
@@ -512,5 +514,102 @@ mod tests {
         let (_, asked) = requests.next_request(swap);
         assert_eq!(asked.operation, Operation::CompareAndSwap(KeySpace::LONG));
         assert_eq!(asked.number, 7);
+    }
+
+    #[test]
+    fn no_key_is_twice_in_a_batch_and_the_frequent_ones_are_in_most() {
+        let space = KeySpace::BATCHED;
+        let mix = Mix::Only(Operation::Batch(space, 64));
+        let mut requests = RequestMaker::new(1_000);
+        let mut with_first = 0;
+        let mut with_last = 0;
+        for _ in 0..1_000 {
+            let (request, asked) = requests.next_request(mix);
+            assert_eq!(asked.operation, Operation::Batch(space, 64));
+            let Request::Batch(puts) = request else {
+                panic!("{request:?}");
+            };
+            let keys: BTreeSet<&[u8]> = puts.iter().map(|(key, _)| key).collect();
+            assert_eq!(keys.len(), 64);
+            let values: BTreeSet<&[u8]> = puts.iter().map(|(_, value)| value).collect();
+            assert_eq!(values.len(), 64);
+            assert!(puts.iter().all(|(_, value)| value.len() == 64));
+            with_first += u32::from(keys.contains(&*space.key(0)));
+            with_last += u32::from(keys.contains(&*space.key(999)));
+        }
+        // An eighth of all draws fall on the first key, and one in 8,000 on the last.
+        assert!(with_first > 980, "{with_first}");
+        assert!(with_last < 60, "{with_last}");
+    }
+
+    #[test]
+    fn a_batch_may_hold_every_key() {
+        let mix = Mix::Only(Operation::Batch(KeySpace::BATCHED, 100));
+        let mut requests = RequestMaker::new(100);
+        for _ in 0..10 {
+            let (request, _) = requests.next_request(mix);
+            let Request::Batch(puts) = request else {
+                panic!("{request:?}");
+            };
+            let keys: BTreeSet<&[u8]> = puts.iter().map(|(key, _)| key).collect();
+            assert_eq!(keys.len(), 100);
+        }
+    }
+
+    #[test]
+    fn a_reply_counts_only_if_it_is_what_was_asked_for() {
+        let space = KeySpace::LONG;
+        let judged = |operation, reply: &Reply<'_>| Asked::new(operation, 7).judge(reply);
+        let row = |value| {
+            let revision = Revision(1);
+            Reply::Row(Some(FoundRow { value, revision }))
+        };
+        let get = Operation::Get(space);
+        assert_eq!(judged(get, &row(&[0; 128])), Ok(Ending::Done));
+        let short = Failure::ValueLength {
+            expected_bytes: 128,
+            found_bytes: 3,
+        };
+        assert_eq!(judged(get, &row(b"abc")), Err(short));
+        assert_eq!(judged(get, &Reply::Row(None)), Err(Failure::Absent));
+        assert_eq!(judged(get, &Reply::Done), Err(Failure::Mismatch));
+
+        let swap = Operation::CompareAndSwap(space);
+        assert_eq!(judged(swap, &Reply::Conflict), Ok(Ending::Conflict));
+        let refused = Failure::Outcome(OutcomeCode::Conflict);
+        let put = judged(Operation::Put(space), &Reply::Conflict);
+        assert_eq!(put, Err(refused));
+
+        let batch = Operation::Batch(space, 64);
+        assert_eq!(judged(batch, &Reply::Batch { done: 64 }), Ok(Ending::Done));
+        let fewer = Failure::BatchCount {
+            expected: 64,
+            found: 63,
+        };
+        assert_eq!(judged(batch, &Reply::Batch { done: 63 }), Err(fewer));
+        assert_eq!(judged(batch, &Reply::Done), Err(Failure::Mismatch));
+    }
+
+    #[test]
+    fn a_list_ends_with_its_last_part_and_begins_with_its_key() {
+        let space = KeySpace::LONG;
+        let key = space.key(7);
+        let other = space.key(8);
+        let part = |count, first_key, is_last| {
+            Reply::Rows(RowsPart {
+                count,
+                first_key,
+                is_last,
+            })
+        };
+        let mut asked = Asked::new(Operation::List(space), 7);
+        let more = asked.judge(&part(1, Some(&key), false));
+        assert_eq!(more, Ok(Ending::Unfinished));
+        let end = asked.judge(&part(1, Some(&other), true));
+        assert_eq!(end, Ok(Ending::Done), "only the first row is the key");
+        for wrong in [part(1, Some(&other), true), part(0, None, true)] {
+            let mut asked = Asked::new(Operation::List(space), 7);
+            assert_eq!(asked.judge(&wrong), Err(Failure::Absent));
+        }
     }
 }

@@ -49,7 +49,9 @@ pub(crate) fn end_servers_on_signals() -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            for owned in lock(&SERVERS).iter().filter_map(Weak::upgrade) {
+            // It is held to the end, so that no other server starts.
+            let servers = lock(&SERVERS);
+            for owned in servers.iter().filter_map(Weak::upgrade) {
                 lock(&owned).end();
             }
             // As a shell reports it.
@@ -60,17 +62,29 @@ pub(crate) fn end_servers_on_signals() -> io::Result<()> {
 }
 
 impl OwnedServer {
-    /// Takes over a server that was started on data of its own.
-    pub(crate) fn new(child: Child, data: PathBuf, end_by: EndBy) -> OwnedServer {
+    /// Lets `start` make the directory `data` and a process that uses it. If it fails, what it made is removed.
+    pub(crate) fn start<E>(
+        data: PathBuf,
+        end_by: EndBy,
+        start: impl FnOnce(&Path) -> Result<Child, E>,
+    ) -> Result<OwnedServer, E> {
+        // A signal that comes now waits until the process is known, or there will be none.
+        let mut servers = lock(&SERVERS);
+        let child = match start(&data) {
+            Ok(child) => child,
+            Err(error) => {
+                let _removed = fs::remove_dir_all(&data);
+                return Err(error);
+            }
+        };
         let owned = Arc::new(Mutex::new(Owned {
             child,
             data,
             end_by,
         }));
-        let mut servers = lock(&SERVERS);
         servers.retain(|server| server.strong_count() > 0);
         servers.push(Arc::downgrade(&owned));
-        OwnedServer(owned)
+        Ok(OwnedServer(owned))
     }
 
     /// Its process.
@@ -145,11 +159,14 @@ mod tests {
     use super::*;
     use crate::test_directory::TestDirectory;
 
-    fn start(script: &str, data: &Path) -> Child {
-        fs::create_dir_all(data).unwrap();
-        let mut command = Command::new("sh");
-        command.args(["-c", script, "test"]).arg(data);
-        command.stdin(Stdio::null()).spawn().unwrap()
+    fn start(script: &str, data: &Path) -> OwnedServer {
+        let started = OwnedServer::start(data.to_owned(), EndBy::Asking, |data| {
+            fs::create_dir_all(data)?;
+            let mut command = Command::new("sh");
+            command.args(["-c", script, "test"]).arg(data);
+            command.stdin(Stdio::null()).spawn()
+        });
+        started.unwrap()
     }
 
     fn wait_for(path: &Path) {
@@ -169,7 +186,7 @@ mod tests {
             "trap 'touch {}; exit 0' TERM; touch \"$1\"/ready; while :; do sleep 0.01; done",
             told.display()
         );
-        let server = OwnedServer::new(start(&script, &data), data.clone(), EndBy::Asking);
+        let server = start(&script, &data);
         wait_for(&data.join("ready"));
         drop(server);
         assert!(told.exists(), "it had the time to say so");
@@ -181,11 +198,23 @@ mod tests {
         let parent = TestDirectory::new("a_server_that_does_not_end");
         let data = parent.path().join("data");
         let script = "trap '' TERM; touch \"$1\"/ready; while :; do sleep 0.01; done";
-        let server = OwnedServer::new(start(script, &data), data.clone(), EndBy::Asking);
+        let server = start(script, &data);
         wait_for(&data.join("ready"));
         let path = PathBuf::from(format!("/proc/{}", server.process().0));
         assert!(path.exists());
         drop(server);
         assert!(!path.exists() && !data.exists());
+    }
+
+    #[test]
+    fn a_server_that_does_not_start_leaves_nothing() {
+        let parent = TestDirectory::new("a_server_that_does_not_start");
+        let data = parent.path().join("data");
+        let started = OwnedServer::start(data.clone(), EndBy::Kill, |data| {
+            fs::create_dir_all(data)?;
+            Command::new("/nowhere/server").spawn()
+        });
+        assert_eq!(started.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!data.exists());
     }
 }

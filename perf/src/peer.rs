@@ -251,31 +251,26 @@ impl Recipe {
         ));
         // Some programs take a relative path from where their data lies.
         let data = std::path::absolute(&data).unwrap_or(data);
-        let failed = |source| PeerError::Data {
-            path: data.clone(),
-            source,
-        };
-        fs::create_dir_all(&data).map_err(failed)?;
         let arguments = (self.arguments)(&Place {
             data: &data,
             log: &data.join(LOG_NAME),
             client_port,
             peer_port,
         });
-        let child = match self.spawn(&arguments) {
-            Ok(child) => child,
-            Err(error) => {
-                let _removed = fs::remove_dir_all(&data);
-                return Err(error);
-            }
-        };
+        let server = OwnedServer::start(data, EndBy::Asking, |data| {
+            fs::create_dir_all(data).map_err(|source| PeerError::Data {
+                path: data.to_owned(),
+                source,
+            })?;
+            self.spawn(&arguments)
+        })?;
         let words = arguments.iter().map(|word| word.to_string_lossy());
         let peer = Peer {
             system,
             version: version.to_owned(),
             arguments: words.map(|word| word.into_owned()).collect(),
             address: [SocketAddr::from(([127, 0, 0, 1], client_port))],
-            server: OwnedServer::new(child, data, EndBy::Asking),
+            server,
         };
         peer.await_service(self.program)?;
         Ok(peer)

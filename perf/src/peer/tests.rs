@@ -131,9 +131,11 @@ fn a_swap_in_etcd_is_late_when_somebody_was_faster() {
     assert!(session.ask(&put, |reply| *reply == Reply::Done).unwrap());
     let get = Request::Get { key: b"k" };
     let mut read = || {
-        let found = session.ask(&get, |reply| match reply {
-            Reply::Row(Some(row)) => (row.value.to_vec(), row.revision),
-            other => panic!("{other:?}"),
+        let found = session.ask(&get, |reply| {
+            let Reply::Row(Some(row)) = reply else {
+                panic!("{reply:?}");
+            };
+            (row.value.to_vec(), row.revision)
         });
         found.unwrap()
     };

@@ -47,6 +47,7 @@ pub(crate) enum SessionError {
     Protocol(#[from] TalkError),
 }
 
+#[allow(dead_code, reason = "the comparison that asks other systems follows")]
 impl Session {
     /// Connects and waits for the greeting.
     pub(crate) fn connect(system: System, address: SocketAddr) -> Result<Session, SessionError> {
@@ -74,12 +75,7 @@ impl Session {
         self.send()?;
         while !self.connection.is_ready() {
             let received = self.receive(|_, _| ());
-            received.map_err(|error| match error {
-                SessionError::Protocol(TalkError::Greeting(failure)) => {
-                    SessionError::Greeting { address, failure }
-                }
-                other => other,
-            })?;
+            received.map_err(|error| error.while_greeted(address))?;
             self.send()?;
         }
         Ok(())
@@ -149,5 +145,15 @@ impl Session {
                 on_reply(id, reply);
             })?;
         Ok(())
+    }
+}
+
+impl SessionError {
+    /// The error as it is told of a greeting.
+    fn while_greeted(self, address: SocketAddr) -> SessionError {
+        if let SessionError::Protocol(TalkError::Greeting(failure)) = self {
+            return SessionError::Greeting { address, failure };
+        }
+        self
     }
 }
