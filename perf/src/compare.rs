@@ -21,8 +21,10 @@ mod round;
 mod schedule;
 mod tree;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 
 use crate::arguments::{CompareArguments, PeerName};
 use crate::error::{PerfError, Verdict};
@@ -59,7 +61,6 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Verdict, PerfError> {
     let tree_entries = tree.as_ref().map_or(0, |tree| tree.entries.len() as u64);
     let schedule = schedule_of(arguments, &sections, tree_entries);
     let header = header_of(&schedule, &stage, &mut contestants, missing, tree.as_ref())?;
-    fix_flush_method(&mut stage, &header);
     for line in header.conditions.lines() {
         output.line(&line)?;
     }
@@ -70,14 +71,19 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Verdict, PerfError> {
         output.line(words)?;
         announce_rest(&schedule, &opened, &mut output)?;
     }
+    fix_flush_method(&mut stage, &opened.header);
+    let peers = contestants.peers();
+    // Those that have been started flush as their own probe has told them.
+    let is_as_before = opened.header.conditions.store == header.conditions.store;
+    let first = is_as_before.then_some(contestants);
     let rounds = Rounds {
         stage: &stage,
         schedule: &schedule,
-        peers: contestants.peers(),
+        peers,
         tree: tree.as_ref(),
         last_floor: None,
     };
-    let document = rounds.measure_all(opened, contestants, &mut output)?;
+    let document = rounds.measure_all(opened, first, &mut output)?;
     document.print(&mut output)?;
     output.json(&document)?;
     Ok(verdict(&document, arguments))
@@ -148,11 +154,17 @@ fn set_stage(arguments: &CompareArguments) -> Result<Stage, PerfError> {
         return Err(PerfError::NoStore { program });
     }
     fs::create_dir_all(&arguments.data).map_err(PerfError::Data)?;
+    let mut store_arguments = arguments.store_arguments.clone();
+    if !is_said(&store_arguments, "--log-level") {
+        store_arguments.extend(["--log-level".into(), "warn".into()]);
+    }
     Ok(Stage {
         data: arguments.data.clone(),
         program,
-        store_arguments: arguments.store_arguments.clone(),
+        store_arguments,
         pinning: Pinning::choose(),
+        // Before this process keeps to one of them.
+        cpus: thread::available_parallelism().map_or(1, usize::from),
     })
 }
 
@@ -219,10 +231,19 @@ fn header_of(
 /// Every later store flushes as the first one does: by itself each would choose by a probe of its own.
 fn fix_flush_method(stage: &mut Stage, header: &Header) {
     let arguments = &mut stage.store_arguments;
-    if !arguments.iter().any(|argument| argument == "--flush") {
+    if !is_said(arguments, "--flush") {
         let method = &header.conditions.store.flush_method;
         arguments.extend(["--flush".into(), method.into()]);
     }
+}
+
+/// Whether the command line says this of all stores.
+fn is_said(arguments: &[OsString], name: &str) -> bool {
+    let prefix = format!("{name}=");
+    arguments.iter().any(|argument| {
+        let argument = argument.to_string_lossy();
+        argument == name || argument.starts_with(&prefix)
+    })
 }
 
 fn verdict(document: &Document, arguments: &CompareArguments) -> Verdict {

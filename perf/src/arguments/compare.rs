@@ -9,8 +9,11 @@ use clap::{Args, ValueEnum};
 use super::own_measurement::StrictArguments;
 use super::{Effort, EffortArguments};
 
-/// Keys that each system holds before it is measured.
-const KEYS: u64 = 100_000;
+/// The fewest keys: those of the largest batch are all different.
+const KEYS_MIN: u64 = 1_024;
+
+/// The most: what the shortest keys can tell apart.
+const KEYS_MAX: u64 = 1 << 24;
 
 /// Load before the load that is measured, of a first impression. Systems have just been loaded and are warm.
 const QUICK_WARM_UP: Duration = Duration::from_millis(250);
@@ -54,6 +57,14 @@ pub(crate) struct CompareArguments {
     /// Write everything as a page to look at to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// Keys that each system holds before it is measured.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(KEYS_MIN..=KEYS_MAX)
+    )]
+    keys: u64,
     /// The tree whose metadata is stored by w12.
     #[arg(long, value_name = "DIR", default_value = "/usr")]
     pub(crate) tree: PathBuf,
@@ -127,7 +138,7 @@ impl CompareArguments {
     pub(crate) fn effort(&self) -> Effort {
         let usual = self.effort.effort();
         Effort {
-            keys: KEYS,
+            keys: self.keys,
             warm_up: match self.thoroughness() {
                 Thoroughness::Quick => QUICK_WARM_UP,
                 Thoroughness::Full => usual.warm_up,
@@ -181,7 +192,7 @@ mod tests {
         assert_eq!(arguments.peers(), [PeerName::Etcd, PeerName::Redis]);
         assert_eq!(arguments.effort().rounds, 5);
         assert_eq!(arguments.effort().measured, Duration::from_secs(10));
-        assert_eq!(arguments.effort().keys, KEYS);
+        assert_eq!(arguments.effort().keys, 100_000);
         let results = arguments.results();
         assert_eq!(results, arguments.data.join("compare.jsonl"));
         let quick = compare("compare --quick --resume here.jsonl");
@@ -198,7 +209,11 @@ mod tests {
         let expected = [ComparedWorkload::W1, ComparedWorkload::W12];
         assert_eq!(arguments.workloads(), expected);
         assert_eq!(arguments.peers(), [PeerName::Redis]);
-        for line in ["compare --peers mysql", "compare --workloads w7"] {
+        for line in [
+            "compare --peers mysql",
+            "compare --workloads w7",
+            "compare --keys 1000",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -30,6 +30,8 @@ pub(super) struct Stage {
     /// More arguments for it.
     pub(super) store_arguments: Vec<OsString>,
     pub(super) pinning: Pinning,
+    /// How many processors this process may use before it keeps to one, and so may the peers.
+    pub(super) cpus: usize,
 }
 
 /// Running systems.
@@ -108,7 +110,10 @@ impl Contestants {
     /// The conditions under which this store runs.
     pub(super) fn conditions(&mut self, stage: &Stage) -> Result<Conditions, PerfError> {
         let observation = self.store.observe()?;
-        Ok(Conditions::of(&self.store, &observation, Some(&stage.data)))
+        let mut conditions = Conditions::of(&self.store, &observation, Some(&stage.data));
+        // This process has kept to the client's processor since.
+        conditions.machine.cpus_allowed = stage.cpus;
+        Ok(conditions)
     }
 
     /// The peers that run.
@@ -143,7 +148,7 @@ impl Contestants {
             version: peer.version().to_owned(),
             arguments: peer.arguments().to_vec(),
             durability: durability_of(peer.system()).to_owned(),
-            cpus: conditions.machine.cpus_allowed,
+            cpus: stage.cpus,
             replicas: 1,
         });
         std::iter::once(own).chain(peers).collect()

@@ -108,7 +108,7 @@ pub(super) fn header(sections: &[Section]) -> Header {
             name: name_of(System::MetaStore),
             role: Role::Ours,
             version: "0.1.0".to_owned(),
-            arguments: Vec::new(),
+            arguments: vec!["dev".to_owned()],
             durability: "flushed".to_owned(),
             cpus: 1,
             replicas: 1,

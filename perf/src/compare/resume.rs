@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::document::{Header, Round, SystemConditions};
+use super::document::{Header, Role, Round, SystemConditions};
 use super::journal::{Journal, JournalError, Stored};
+use crate::conditions::Conditions;
 
 /// A file of results, ready for the next round.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ fn difference(stored: &Header, this: &Header) -> Option<&'static str> {
         (stored.format != this.format, "format"),
         (stored.conditions.commit != this.conditions.commit, "commit"),
         (
-            stored.conditions != this.conditions,
+            !is_same_but_flushing(&stored.conditions, &this.conditions),
             "machine, disk or store",
         ),
         (stored.pinning != this.pinning, "choice of processors"),
@@ -104,10 +105,24 @@ fn difference(stored: &Header, this: &Header) -> Option<&'static str> {
     found.map(|(_, what)| what)
 }
 
-/// What makes systems the same again. The command line of a peer names a port and a directory of its own each time.
-fn identities(header: &Header) -> Vec<[&str; 3]> {
-    fn identity(system: &SystemConditions) -> [&str; 3] {
-        [&system.name.0, &system.version, &system.durability]
+/// Whether conditions are the same. A store chooses how it flushes by a probe, which may end otherwise the next time; a
+/// comparison that goes on flushes as it did in the beginning.
+fn is_same_but_flushing(stored: &Conditions, this: &Conditions) -> bool {
+    let mut this = this.clone();
+    let flush_method = &stored.store.flush_method;
+    this.store.flush_method.clone_from(flush_method);
+    *stored == this
+}
+
+/// What makes systems the same again: the command line only of this store, because that of a peer names a port and a
+/// directory of its own each time.
+fn identities(header: &Header) -> Vec<(&str, &str, &[String])> {
+    fn identity(system: &SystemConditions) -> (&str, &str, &[String]) {
+        let arguments = match system.role {
+            Role::Ours => system.arguments.as_slice(),
+            Role::Peer => &[],
+        };
+        (&system.name.0, &system.version, arguments)
     }
     header.systems.iter().map(identity).collect()
 }
@@ -133,15 +148,26 @@ mod tests {
         round_of(number, &sections()[0], 100.0)
     }
 
+    fn peer_at(port: &str) -> SystemConditions {
+        SystemConditions {
+            role: Role::Peer,
+            arguments: vec!["--port".to_owned(), port.to_owned()],
+            ..header(&[]).systems.remove(0)
+        }
+    }
+
     #[test]
     fn the_same_comparison_goes_on_until_it_is_finished() {
         let directory = TestDirectory::new("the_same_comparison");
         let path = directory.path().join("compare.jsonl");
-        let first = header(&sections());
-        // Another port and another time do not make it another comparison.
+        let mut first = header(&sections());
+        // Neither another time nor another outcome of the store's probe makes it another comparison, nor the port of a
+        // peer.
         let mut second = first.clone();
         second.started = "2026-02-01T00:00:00Z".to_owned();
-        second.systems[0].arguments.push("--port".to_owned());
+        second.conditions.store.flush_method = "sync".to_owned();
+        first.systems.push(peer_at("1"));
+        second.systems.push(peer_at("2"));
         for count in 0..2 {
             let header = if count == 0 { &first } else { &second };
             let mut opened = open(&path, header, is_finished).unwrap();
@@ -165,11 +191,12 @@ mod tests {
 
     #[test]
     fn another_comparison_is_kept_and_named() {
-        let changes: [(Change, &str); 6] = [
+        let changes: [(Change, &str); 7] = [
             (|header| header.conditions.commit = None, "another commit"),
             (|header| header.plan.rounds += 1, "rounds"),
             (|header| header.plan.measured_seconds += 1.0, "rounds"),
             (|header| header.systems[0].version.push('x'), "systems"),
+            (|header| header.systems[0].arguments.clear(), "systems"),
             (|header| header.workloads.clear(), "workloads"),
             (|header| header.tree = None, "tree"),
         ];

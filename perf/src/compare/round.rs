@@ -47,11 +47,12 @@ struct Running {
 }
 
 impl Rounds<'_> {
-    /// Measures until the schedule ends, and keeps each round as it ends. `first` are servers that nobody has used.
+    /// Measures until the schedule ends, and keeps each round as it ends. `first` are servers that run and
+    /// that nobody has used.
     pub(super) fn measure_all(
         mut self,
         opened: Opened,
-        first: Contestants,
+        first: Option<Contestants>,
         output: &mut Output,
     ) -> Result<Document, PerfError> {
         let Opened {
@@ -60,8 +61,8 @@ impl Rounds<'_> {
             mut rounds,
             ..
         } = opened;
-        let mut running = Some(Running {
-            contestants: first,
+        let mut running = first.map(|contestants| Running {
+            contestants,
             pass: None,
         });
         while let Some(turn) = self.schedule.next(&rounds) {
