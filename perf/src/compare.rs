@@ -13,12 +13,16 @@ pub(crate) mod document;
 #[cfg(test)]
 mod fixture;
 mod journal;
+mod page;
 mod plan;
 mod ratios;
 mod report;
 mod resume;
 mod round;
+#[cfg(test)]
+mod sample_documents;
 mod schedule;
+pub(crate) mod stored;
 mod tree;
 
 use std::ffi::OsString;
@@ -86,6 +90,10 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Verdict, PerfError> {
     let document = rounds.measure_all(opened, first, &mut output)?;
     document.print(&mut output)?;
     output.json(&document)?;
+    if let Some(path) = &arguments.html {
+        stored::write_page(&document, path)?;
+        output.line(&format!("page: {}", path.display()))?;
+    }
     Ok(verdict(&document, arguments))
 }
 

@@ -4,7 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::arguments::Strictness;
+use crate::compare::stored::StoredError;
 use crate::compare::{JournalError, TreeError};
+use crate::core_alone::CoreAloneError;
 use crate::figure::Figure;
 use crate::floor::FloorError;
 use crate::measurement::MeasurementError;
@@ -26,6 +28,8 @@ pub(crate) enum PerfError {
     #[error(transparent)]
     Floor(#[from] FloorError),
     #[error(transparent)]
+    Stored(#[from] StoredError),
+    #[error(transparent)]
     RangeStream(#[from] RangeStreamError),
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -40,6 +44,8 @@ pub(crate) enum PerfError {
          --metastore"
     )]
     NoStore { program: PathBuf },
+    #[error(transparent)]
+    CoreAlone(#[from] CoreAloneError),
     #[error("the store could not be prepared: {failure}")]
     Preparation { failure: String },
     #[error(

@@ -8,7 +8,7 @@ use crate::latency::Spread;
 use crate::output::{Table, number};
 
 /// Below this many durable writes a second the disk, not the store, decides about the rate of puts.
-const FLOOR_PER_SECOND_MIN: f64 = 8_000.0;
+pub(crate) const FLOOR_PER_SECOND_MIN: f64 = 8_000.0;
 
 /// What a figure should be.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -87,7 +87,6 @@ impl Target {
     }
 }
 
-#[allow(dead_code, reason = "the page that reads them follows")]
 impl Figure {
     /// A figure that does not hang on the speed of the disk.
     pub(crate) fn new(
