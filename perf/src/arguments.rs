@@ -1,5 +1,6 @@
 //! The command line.
 
+mod core_alone;
 mod goals;
 mod own_measurement;
 mod range_stream;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use core_alone::{BaselineUse, CoreArguments};
 pub(crate) use goals::{GoalPart, GoalsArguments};
 pub(crate) use own_measurement::{
     AbuseArguments, LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments,
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Goals(GoalsArguments),
     /// Read one directory at one revision while writers change all of its keys, and check every row.
     RangeStream(RangeStreamArguments),
+    /// Measure what a put costs in the core alone, without a store: CPU time, or instructions compared with a baseline.
+    Core(CoreArguments),
     /// Measure the map of the state beside the standard library's, without a store.
     Map(MapArguments),
 }

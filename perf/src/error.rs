@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::arguments::Strictness;
+use crate::core_alone::CoreAloneError;
 use crate::figure::Figure;
 use crate::floor::FloorError;
 use crate::measurement::MeasurementError;
@@ -26,6 +27,8 @@ pub(crate) enum PerfError {
     RangeStream(#[from] RangeStreamError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    CoreAlone(#[from] CoreAloneError),
     #[error("the store could not be prepared: {failure}")]
     Preparation { failure: String },
     #[error(

@@ -6,7 +6,7 @@
 //! what makes a measurement void, and it never retries.
 //!
 //! Exit codes: 0 measured, 1 measured but at least one measurement is void, 2 usage, 3 not measured, 4 a target is
-//! missed or its figure unknown (with `--strict`).
+//! missed or its figure unknown (with `--strict`), or the core takes more instructions than its baseline allows.
 
 #![allow(
     clippy::result_large_err,
@@ -15,6 +15,7 @@
 
 mod arguments;
 mod conditions;
+mod core_alone;
 mod error;
 #[cfg(test)]
 mod fake_store;
@@ -58,6 +59,11 @@ use clap::Parser;
 use arguments::{Arguments, Command};
 use error::Verdict;
 
+/// The server's allocator, so that the core alone allocates as it does there.
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Each connection is a descriptor; what is missing shows when the first one cannot be opened.
     let _raised = metastore_wal::device::raise_open_files_limit();
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Goals(arguments) => goals::run(&arguments),
+        Command::Core(arguments) => core_alone::run(&arguments),
         Command::Map(arguments) => map::run(&arguments),
         Command::RangeStream(arguments) => range_stream::run(&arguments),
     };

@@ -85,6 +85,18 @@ impl ProcessUse {
     }
 }
 
+/// Time that this thread has been on a CPU, to the nanosecond.
+pub(crate) fn own_thread_cpu() -> Result<Duration, ProcessError> {
+    let path = PathBuf::from("/proc/thread-self/schedstat");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(ProcessError::Read { path, source }),
+    };
+    let first = text.split(' ').next().and_then(|time| time.parse().ok());
+    let nanoseconds = first.ok_or(ProcessError::Layout { path })?;
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
 /// User and system time in a line of `/proc/<pid>/stat`. The name of the program stands in parentheses before them and
 /// may itself contain anything, so fields are counted from the last parenthesis.
 fn cpu_time(stat: &str) -> Option<Duration> {
