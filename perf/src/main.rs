@@ -35,7 +35,6 @@ mod node;
 mod operation;
 mod output;
 mod owned_server;
-#[allow(dead_code, reason = "the comparison that asks other systems follows")]
 mod peer;
 mod pinning;
 mod preload;
@@ -45,7 +44,6 @@ mod random;
 mod range_stream;
 mod run;
 mod store;
-#[allow(dead_code, reason = "the comparison that asks other systems follows")]
 mod system;
 #[cfg(test)]
 mod test_directory;

@@ -187,6 +187,13 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Closing would not be enough: a process that is being started holds all files for a moment.
+        let _unlocked = self.file.unlock();
+    }
+}
+
 fn open_locked(path: &Path) -> Result<File, JournalError> {
     let failed = |source| JournalError::Io {
         path: path.to_owned(),
