@@ -1,5 +1,6 @@
 //! The command line.
 
+mod compare;
 mod core_alone;
 mod goals;
 mod own_measurement;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use compare::{CompareArguments, ComparedWorkload, PeerName, Thoroughness};
 pub(crate) use core_alone::{BaselineUse, CoreArguments};
 pub(crate) use goals::{GoalPart, GoalsArguments};
 pub(crate) use own_measurement::{
@@ -40,6 +42,9 @@ pub(crate) enum Command {
     Floor(FloorArguments),
     /// Start a store on the loopback interface and measure the figures by which a single node is judged.
     Goals(GoalsArguments),
+    /// Start this store and others in turns on the loopback interface, give them the same load, and set their figures
+    /// side by side.
+    Compare(Box<CompareArguments>),
     /// Write the page of a comparison that was stored; nothing is measured.
     Page(PageArguments),
     /// Read one directory at one revision while writers change all of its keys, and check every row.

@@ -133,6 +133,17 @@ pub(crate) enum Failure {
         /// How many were answered.
         found: u64,
     },
+    /// A value is not the one that was stored.
+    #[error("a value is not what was stored")]
+    OtherValue,
+    /// A directory does not list what was stored in it.
+    #[error("a directory lists {found} entries instead of {expected}")]
+    EntryCount {
+        /// What was stored.
+        expected: u64,
+        /// What was listed.
+        found: u64,
+    },
     /// The answer is of another kind than the question.
     #[error("the answer does not fit the question")]
     Mismatch,

@@ -247,6 +247,20 @@ impl FlushCheck {
     }
 }
 
+impl Costs {
+    /// What a process has used for `operations`, where nothing else is known of a system.
+    pub(crate) fn of_process(used: &ProcessUse, operations: u64) -> Costs {
+        let each = |amount: f64| amount / operations.max(1) as f64;
+        Costs {
+            operations,
+            server_cpu: Some(used.cpu),
+            server_cpu_us_per_operation: Some(each(used.cpu.as_secs_f64() * 1e6)),
+            written_bytes_per_operation: used.written_bytes.map(|bytes| each(bytes as f64)),
+            ..Costs::default()
+        }
+    }
+}
+
 impl Observation {
     /// The status of each core.
     pub(crate) fn statuses(&self) -> &[StatusReply] {

@@ -336,23 +336,20 @@ impl Round {
 }
 
 impl Sample {
-    /// The sample of a measurement of operations with `commands` commands each. What the store counts is given by
-    /// this store only.
+    /// The sample of a measurement. What the store counts is given by this store only.
     pub(crate) fn of(
         point: &Point,
         system: &SystemName,
         measurement: &Measurement,
         role: Role,
     ) -> Sample {
-        let commands = point.commands_per_operation as f64;
         let costs = &measurement.costs;
-        let each = |cost: Option<f64>| cost.map(|cost| cost / commands);
         let own = |cost: f64| (role == Role::Ours).then_some(cost);
         Sample {
             point: point.id.clone(),
             system: system.clone(),
-            offered_per_second: measurement.offered_per_second.map(|rate| rate * commands),
-            achieved_per_second: measurement.achieved_per_second * commands,
+            offered_per_second: measurement.offered_per_second,
+            achieved_per_second: measurement.achieved_per_second,
             latency: measurement.latency,
             operations: measurement
                 .operations
@@ -363,11 +360,11 @@ impl Sample {
                 })
                 .collect(),
             costs: SampleCosts {
-                server_cpu_us: each(costs.server_cpu_us_per_operation),
-                written_bytes: each(costs.written_bytes_per_operation),
-                flushes: each(own(costs.durable_writes_per_operation)),
+                server_cpu_us: costs.server_cpu_us_per_operation,
+                written_bytes: costs.written_bytes_per_operation,
+                flushes: own(costs.durable_writes_per_operation),
                 syscalls: None,
-                allocations: each(costs.allocations_per_operation),
+                allocations: costs.allocations_per_operation,
             },
             client_cpu_share: measurement.client.cpu_share,
             others_cpu_share: measurement.others_cpu_share,
