@@ -118,10 +118,7 @@ impl Rounds<'_> {
         output: &mut Output,
     ) -> Result<Round, PerfError> {
         let mut requests = RequestMaker::new(self.schedule.effort.keys);
-        if let Some(space) = section.key_space() {
-            contestants.load(space, &section.systems, &mut requests)?;
-        }
-        contestants.settle()?;
+        contestants.load(section.key_space(), &section.systems, &mut requests)?;
         let floor_before = match self.last_floor.take() {
             Some(floor) if self.schedule.thoroughness == Thoroughness::Quick => floor,
             Some(_) | None => self.floor()?,
