@@ -41,6 +41,8 @@ pub(super) struct Contestants {
     peers: Vec<Peer>,
     /// The keys that all of them hold.
     loaded: Vec<KeySpace>,
+    /// Whether this store has come to rest since.
+    is_settled: bool,
     /// Ends when nothing asks it any more.
     _node: Node,
 }
@@ -73,6 +75,7 @@ impl Stage {
             store,
             peers,
             loaded: Vec::new(),
+            is_settled: false,
             _node: node,
         };
         Ok((contestants, missing))
@@ -154,26 +157,31 @@ impl Contestants {
         std::iter::once(own).chain(peers).collect()
     }
 
-    /// Makes sure that all hold the keys of a space.
+    /// Makes sure that all hold the keys of a space, and are at rest when they have just been given them.
     pub(super) fn load(
         &mut self,
-        space: KeySpace,
+        space: Option<KeySpace>,
         systems: &[System],
         requests: &mut RequestMaker,
     ) -> Result<(), PerfError> {
-        if self.loaded.contains(&space) {
-            return Ok(());
-        }
+        let Some(space) = space.filter(|space| !self.loaded.contains(space)) else {
+            return self.settle();
+        };
         for &system in systems {
             preload(self.target(system), space, requests)?;
         }
         self.loaded.push(space);
-        Ok(())
+        self.is_settled = false;
+        self.settle()
     }
 
-    /// Waits until this store writes nothing on its own.
-    pub(super) fn settle(&mut self) -> Result<(), PerfError> {
-        Ok(self.store.settle()?)
+    /// Waits until this store writes nothing on its own, unless it has done so since it was given its last keys.
+    fn settle(&mut self) -> Result<(), PerfError> {
+        if !self.is_settled {
+            self.store.settle()?;
+        }
+        self.is_settled = true;
+        Ok(())
     }
 
     /// A system, to be measured.

@@ -8,13 +8,17 @@ use std::time::Duration;
 use super::document::Round;
 use super::plan::{Asked, Section, TreePhase};
 use crate::arguments::{Effort, Thoroughness};
+use crate::keys::KeySpace;
 use crate::system::System;
 
-/// Both floors of a round: preparing a file and starting a process for each.
+/// Of a floor: preparing a file and starting a process.
 const FLOOR_OVERHEAD: Duration = Duration::from_millis(500);
 
-/// Starting and ending the servers, which start side by side, and waiting until they are at rest.
-const SERVERS: Duration = Duration::from_millis(3_500);
+/// Starting and ending the servers, which start side by side.
+const SERVERS: Duration = Duration::from_millis(2_500);
+
+/// Waiting until this store is at rest.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// Opening the connections of a point and closing them.
 const POINT_OVERHEAD: Duration = Duration::from_millis(100);
@@ -117,24 +121,36 @@ impl<'a> Schedule<'a> {
     }
 
     fn round_duration(&self, section: &Section) -> Duration {
-        let floors = (self.floor_seconds() + FLOOR_OVERHEAD) * 2;
-        let servers = match self.thoroughness {
-            Thoroughness::Quick => SERVERS / u32::try_from(self.sections.len()).unwrap_or(1).max(1),
-            Thoroughness::Full => SERVERS,
-        };
-        let loading = section.key_space().map_or(Duration::ZERO, |_| {
-            let systems = section.systems.iter();
-            systems
-                .map(|&system| loading_duration(system, self.effort.keys))
-                .sum()
-        });
         let points = section.steps.iter().flat_map(|step| {
             let turns = section.turns(step, self.thoroughness);
-            turns
-                .into_iter()
-                .map(|system| self.point_duration(system, step.asked))
+            let duration = |system| self.point_duration(system, step.asked);
+            turns.into_iter().map(duration)
         });
-        floors + servers + loading + points.sum::<Duration>()
+        self.surrounding_duration(section) + points.sum::<Duration>()
+    }
+
+    /// Servers, keys and floors.
+    fn surrounding_duration(&self, section: &Section) -> Duration {
+        let floor = self.floor_seconds() + FLOOR_OVERHEAD;
+        let loading = |space| {
+            let systems = section.systems.iter();
+            let each = systems.map(|&system| loading_duration(system, self.effort.keys, space));
+            SETTLING + each.sum::<Duration>()
+        };
+        match self.thoroughness {
+            Thoroughness::Full => {
+                SERVERS + section.key_space().map_or(SETTLING, loading) + floor * 2
+            }
+            // Servers, what they hold, and a floor between two workloads are shared by those of a pass.
+            Thoroughness::Quick => {
+                let mut earlier = self.sections.iter().take_while(|&other| other != section);
+                let space = section.key_space();
+                let is_loaded = earlier.any(|other| other.key_space() == space);
+                let sections = u32::try_from(self.sections.len()).expect("workloads are few");
+                let new_space = space.filter(|_| !is_loaded);
+                (SERVERS + floor) / sections + new_space.map_or(Duration::ZERO, loading) + floor
+            }
+        }
     }
 
     fn point_duration(&self, system: System, asked: Asked) -> Duration {
@@ -148,12 +164,15 @@ impl<'a> Schedule<'a> {
 }
 
 /// How long a system takes for loading, roughly: only the announcement hangs on it.
-fn loading_duration(system: System, keys: u64) -> Duration {
+fn loading_duration(system: System, keys: u64, space: KeySpace) -> Duration {
     let keys_per_second = match system {
         System::MetaStore | System::Redis => 200_000.0,
         System::Etcd => 50_000.0,
     };
-    Duration::from_secs_f64(keys as f64 / keys_per_second)
+    let bytes_per_second = 100e6;
+    let bytes = (space.key_bytes + space.value_bytes) as f64;
+    let per_key = f64::max(1.0 / keys_per_second, bytes / bytes_per_second);
+    Duration::from_secs_f64(keys as f64 * per_key)
 }
 
 /// How long a system takes for a tree, roughly. A directory holds about eight entries.
@@ -257,6 +276,16 @@ mod tests {
     }
 
     #[test]
+    fn a_first_impression_shares_servers_keys_and_floors() {
+        let sections = sections();
+        let schedule = schedule(&sections, Thoroughness::Quick);
+        let surrounding = |section| schedule.surrounding_duration(section).as_secs_f64();
+        // Each has half of the servers and of the first floor, and a floor behind it; the keys are loaded once.
+        assert!((surrounding(&sections[0]) - (2.5 + 4.0 + 2.5)).abs() < 1e-6);
+        assert!((surrounding(&sections[1]) - (2.5 + 2.5)).abs() < 1e-6);
+    }
+
+    #[test]
     fn a_workload_is_given_up_when_its_rounds_never_count() {
         let sections = sections();
         let schedule = schedule(&sections, Thoroughness::Full);
@@ -276,9 +305,9 @@ mod tests {
         let sections = sections();
         let schedule = schedule(&sections, Thoroughness::Full);
         let expected = schedule.expected(&[]);
-        // Two rounds each of 5 and 4 points of 11.1 s, two floors of 2.5 s, servers, 1 s of loading for each of two
-        // systems besides 2 s of etcd.
-        let surrounding = 2.0 * 2.5 + 3.5 + 0.5 + 0.5 + 2.0;
+        // Two rounds each of 5 and 4 points of 11.1 s; two floors of 2.5 s, servers, rest, half a second of loading for
+        // each of two systems, and 2 s for etcd.
+        let surrounding = 2.0 * 2.5 + 2.5 + 1.0 + 0.5 + 0.5 + 2.0;
         let usual_s = 2.0 * (9.0 * 11.1 + 2.0 * surrounding);
         assert!(
             (expected.usual.as_secs_f64() - usual_s).abs() < 1e-6,
