@@ -9,11 +9,11 @@ use crate::compare::document::{Point, PointPace, Waits, WorkloadPlan};
 use crate::latency::Spread;
 use crate::output::number;
 
-/// Names of the columns; the third and the fourth latency have no drawing.
+/// Names of the columns: drawings with their figures behind them.
 const COLUMNS: [&str; 9] = [
-    "",
+    "system",
     "a second, from zero",
-    "",
+    "median, extremes",
     "latency, logarithmic",
     "p50",
     "p99",
