@@ -92,7 +92,6 @@ pub(crate) fn ensure_loaded(
 }
 
 /// Loads the first keys of a space into any system, whatever is there.
-#[allow(dead_code, reason = "the comparison that asks other systems follows")]
 pub(crate) fn preload(
     target: Target<'_>,
     space: KeySpace,
