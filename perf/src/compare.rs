@@ -68,9 +68,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Verdict, PerfError> {
     for line in header.conditions.lines() {
         output.line(&line)?;
     }
-    let path = arguments.results();
-    let is_finished = |rounds: &[document::Round]| schedule.next(rounds).is_none();
-    let opened = resume::open(&path, &header, is_finished)?;
+    let mut opened = resume::open(&arguments.results(), &header)?;
     if let Some(words) = &opened.words {
         output.line(words)?;
         announce_rest(&schedule, &opened, &mut output)?;
@@ -87,13 +85,14 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Verdict, PerfError> {
         tree: tree.as_ref(),
         last_floor: None,
     };
-    let document = rounds.measure_all(opened, first, &mut output)?;
+    let document = rounds.measure_all(&mut opened, first, &mut output)?;
     document.print(&mut output)?;
     output.json(&document)?;
     if let Some(path) = &arguments.html {
         stored::write_page(&document, path)?;
         output.line(&format!("page: {}", path.display()))?;
     }
+    opened.journal.finish()?;
     Ok(verdict(&document, arguments))
 }
 

@@ -4,7 +4,9 @@
 //! {"header":{...}}\n       the conditions, once
 //! {"round":{...}}\n        a round, whole
 //! {"round":{...}}\n
-//! {"rou                    what a run that was killed has begun to write
+//! {"reported":{}}\n       the result has been written, and nothing follows
+//!
+//! {"rou                    instead: what a run that was killed has begun to write
 //! ```
 //!
 //! Each line is written at once and is on the disk before the next round begins. After a crash the file holds whole
@@ -31,6 +33,7 @@ const KEPT_OF_ONE_SECOND_MAX: u32 = 100;
 enum LineOut<'a> {
     Header(&'a Header),
     Round(&'a Round),
+    Reported {},
 }
 
 /// The same, as it is read.
@@ -39,6 +42,7 @@ enum LineOut<'a> {
 enum LineIn {
     Header(Box<Header>),
     Round(Box<Round>),
+    Reported {},
 }
 
 /// Why rounds cannot be kept.
@@ -68,6 +72,8 @@ pub(crate) enum JournalError {
 pub(super) struct Stored {
     pub(super) header: Header,
     pub(super) rounds: Vec<Round>,
+    /// Whether the result was written, so that nobody waits for it any more.
+    pub(super) is_reported: bool,
 }
 
 /// An open file, which nobody else adds to.
@@ -145,6 +151,11 @@ impl Journal {
     /// Adds a round.
     pub(super) fn append(&mut self, round: &Round) -> Result<(), JournalError> {
         self.append_line(&LineOut::Round(round))
+    }
+
+    /// Notes that the result was written: the comparison is finished.
+    pub(super) fn finish(&mut self) -> Result<(), JournalError> {
+        self.append_line(&LineOut::Reported {})
     }
 
     fn append_line(&mut self, line: &LineOut<'_>) -> Result<(), JournalError> {
@@ -231,10 +242,16 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Option<Stored>, JournalError> {
                 stored = Some(Stored {
                     header: *header,
                     rounds: Vec::new(),
+                    is_reported: false,
                 });
             }
-            (LineIn::Round(round), Some(stored)) => stored.rounds.push(*round),
-            (LineIn::Header(_), Some(_)) | (LineIn::Round(_), None) => {
+            (LineIn::Round(round), Some(stored)) if !stored.is_reported => {
+                stored.rounds.push(*round);
+            }
+            (LineIn::Reported {}, Some(stored)) if !stored.is_reported => {
+                stored.is_reported = true;
+            }
+            (LineIn::Header(_) | LineIn::Round(_) | LineIn::Reported {}, _) => {
                 return Err(JournalError::Order {
                     path: path.to_owned(),
                     line: position + 1,

@@ -20,21 +20,21 @@ pub(super) struct Opened {
 
 /// Goes on in a file, or begins anew: when there is nothing, when another comparison lies there, or when this one is
 /// finished. What is there is kept in any case.
-pub(super) fn open(
-    path: &Path,
-    header: &Header,
-    is_finished: impl Fn(&[Round]) -> bool,
-) -> Result<Opened, JournalError> {
+pub(super) fn open(path: &Path, header: &Header) -> Result<Opened, JournalError> {
     let (mut journal, stored) = Journal::open(path)?;
     let cut_bytes = journal.cut_bytes();
     let found = stored.map(|stored| {
         let why = difference(&stored.header, header)
             .map(|what| format!("a comparison with another {what}"))
-            .or_else(|| is_finished(&stored.rounds).then(|| "a finished comparison".to_owned()));
+            .or_else(|| {
+                stored
+                    .is_reported
+                    .then(|| "a finished comparison".to_owned())
+            });
         (stored, why)
     });
     match found {
-        Some((Stored { header, rounds }, None)) => {
+        Some((Stored { header, rounds, .. }, None)) => {
             journal.resume()?;
             let words = resumed_words(path, &header, rounds.len(), cut_bytes);
             Ok(Opened {
@@ -140,10 +140,6 @@ mod tests {
         [Section::new(ComparedWorkload::W2, &[], Thoroughness::Full)]
     }
 
-    fn is_finished(rounds: &[Round]) -> bool {
-        rounds.len() >= 2
-    }
-
     fn round(number: u32) -> Round {
         round_of(number, &sections()[0], 100.0)
     }
@@ -170,13 +166,14 @@ mod tests {
         second.systems.push(peer_at("2"));
         for count in 0..2 {
             let header = if count == 0 { &first } else { &second };
-            let mut opened = open(&path, header, is_finished).unwrap();
+            let mut opened = open(&path, header).unwrap();
             assert_eq!(opened.rounds.len(), count);
             assert_eq!(opened.header, first);
             assert_eq!(opened.words.is_some(), count > 0);
             opened.journal.append(&round(count as u32 + 1)).unwrap();
         }
-        let anew = open(&path, &second, is_finished).unwrap();
+        open(&path, &second).unwrap().journal.finish().unwrap();
+        let anew = open(&path, &second).unwrap();
         assert_eq!(
             (anew.rounds.len(), anew.header.started),
             (0, second.started)
@@ -204,13 +201,13 @@ mod tests {
             let directory = TestDirectory::new("another_comparison_is_kept");
             let path = directory.path().join("compare.jsonl");
             let first = header(&sections());
-            let mut opened = open(&path, &first, is_finished).unwrap();
+            let mut opened = open(&path, &first).unwrap();
             opened.journal.append(&round(1)).unwrap();
             drop(opened);
             let before = fs::read(&path).unwrap();
             let mut other = first.clone();
             change(&mut other);
-            let opened = open(&path, &other, is_finished).unwrap();
+            let opened = open(&path, &other).unwrap();
             assert_eq!((opened.rounds.len(), &opened.header), (0, &other));
             let words = opened.words.unwrap();
             assert!(words.contains(what), "{words}");

@@ -51,34 +51,28 @@ impl Rounds<'_> {
     /// that nobody has used.
     pub(super) fn measure_all(
         mut self,
-        opened: Opened,
+        opened: &mut Opened,
         first: Option<Contestants>,
         output: &mut Output,
     ) -> Result<Document, PerfError> {
-        let Opened {
-            mut journal,
-            header,
-            mut rounds,
-            ..
-        } = opened;
         let mut running = first.map(|contestants| Running {
             contestants,
             pass: None,
         });
-        while let Some(turn) = self.schedule.next(&rounds) {
+        while let Some(turn) = self.schedule.next(&opened.rounds) {
             let mut servers = self.servers_for(&turn, running.take())?;
-            let number = rounds.last().map_or(1, |round| round.number + 1);
+            let number = opened.rounds.last().map_or(1, |round| round.number + 1);
             let round = self.measure(number, turn.section, &mut servers.contestants, output)?;
             output.line(&round.floor_words())?;
-            journal.append(&round)?;
-            rounds.push(round);
+            opened.journal.append(&round)?;
+            opened.rounds.push(round);
             servers.pass = Some(turn.pass);
             running = Some(servers);
         }
         let mut document = Document {
-            header,
-            ratios: ratios(self.schedule.sections, &rounds),
-            rounds,
+            header: opened.header.clone(),
+            ratios: ratios(self.schedule.sections, &opened.rounds),
+            rounds: opened.rounds.clone(),
             apart: Vec::new(),
             suspicions: Vec::new(),
         };
