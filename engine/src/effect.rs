@@ -108,6 +108,18 @@ pub enum Effect {
         /// Length of the file.
         bytes: u64,
     },
+    /// Read a part of the file of a finished snapshot, in the background; answer with
+    /// [`Input::SnapshotRead`](crate::Input::SnapshotRead), also when it failed or the file is not there.
+    ReadSnapshot {
+        /// Comes back with the completion.
+        ticket: SnapshotTicket,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// Offset in the file, whole blocks.
+        offset: u64,
+        /// How many bytes; where the file has fewer, the read has failed.
+        bytes: usize,
+    },
     /// Remove the file of a snapshot, finished or not; it need not be there. Answer with
     /// [`Input::SnapshotDone`](crate::Input::SnapshotDone), also when it failed: what is left is removed at the next start.
     RemoveSnapshot {

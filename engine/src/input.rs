@@ -102,6 +102,13 @@ pub enum Input<'a> {
         /// The memory of [`Effect::WriteSnapshot`](crate::Effect::WriteSnapshot), to be used again; else empty.
         buffer: Vec<u8>,
     },
+    /// A part of a snapshot's file was read, or could not be.
+    SnapshotRead {
+        /// Of [`Effect::ReadSnapshot`](crate::Effect::ReadSnapshot).
+        ticket: SnapshotTicket,
+        /// The bytes, as many as were asked for.
+        result: Result<&'a [u8], SnapshotFailed>,
+    },
     /// The process is to stop: what has been accepted is finished, nothing new is taken.
     Drain,
 }

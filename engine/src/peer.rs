@@ -14,7 +14,9 @@ use metastore_wal::{CoreId, NodeId};
 pub use self::batch::{BatchHeader, PEER_BATCH_HEAD_BYTES, describe_batch};
 pub(crate) use self::batch::{Batches, OpenedBatch};
 pub use self::message::PeerError;
-pub(crate) use self::message::{PeerMessage, to_raft_entry};
+pub(crate) use self::message::{
+    ChunkContent, ChunkMessage, PeerKind, PeerMessage, SnapshotOffer, encode_offer, to_raft_entry,
+};
 
 /// A core of a node: who sends and receives what replicas say to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

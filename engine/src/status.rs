@@ -76,6 +76,8 @@ pub struct CoreCounters {
     pub snapshots: u64,
     /// Bytes of their files.
     pub snapshot_bytes: u64,
+    /// Snapshots of other replicas that were fetched and installed.
+    pub snapshots_fetched: u64,
     /// Snapshots that could not be completed.
     pub snapshots_failed: u64,
     /// How often a replica wrote entries again, so that the oldest segment could be released.

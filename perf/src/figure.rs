@@ -1,18 +1,22 @@
 //! Figures beside their targets.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::latency::Spread;
 use crate::output::{Table, number};
 
 /// Below this many durable writes a second the disk, not the store, decides about the rate of puts.
-const FLOOR_PER_SECOND_MIN: f64 = 8_000.0;
+pub(crate) const FLOOR_PER_SECOND_MIN: f64 = 8_000.0;
 
 /// What a figure should be.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Target {
     AtMost(f64),
+    /// At least this much.
+    AtLeast(f64),
     /// At least this much, on disks whose floor reaches [`FLOOR_PER_SECOND_MIN`].
     AtLeastOnFastDisk(f64),
     /// There is none: the figure explains others.
@@ -20,9 +24,9 @@ pub(crate) enum Target {
 }
 
 /// How a figure stands to its target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Standing {
+pub(crate) enum Standing {
     Met,
     Missed,
     /// The target does not hold for this disk.
@@ -34,9 +38,9 @@ enum Standing {
 }
 
 /// One figure, by name.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figure {
-    name: &'static str,
+    name: Cow<'static, str>,
     /// The median of the rounds' values with their extremes.
     measured: Option<Spread>,
     target: Target,
@@ -51,6 +55,7 @@ impl Target {
         };
         let is_met = match self {
             Target::AtMost(limit) => measured.median <= limit,
+            Target::AtLeast(limit) => measured.median >= limit,
             Target::AtLeastOnFastDisk(limit) => {
                 let is_slow = floor.is_none_or(|floor| floor.median < FLOOR_PER_SECOND_MIN);
                 if measured.median < limit && is_slow {
@@ -67,9 +72,11 @@ impl Target {
         }
     }
 
-    fn words(self) -> String {
+    /// The target in words, nothing if there is none.
+    pub(crate) fn words(self) -> String {
         match self {
             Target::AtMost(limit) => format!("<= {}", number(limit)),
+            Target::AtLeast(limit) => format!(">= {}", number(limit)),
             Target::AtLeastOnFastDisk(limit) => format!(
                 ">= {} where the floor reaches {}/s",
                 number(limit),
@@ -82,23 +89,47 @@ impl Target {
 
 impl Figure {
     /// A figure that does not hang on the speed of the disk.
-    pub(crate) fn new(name: &'static str, target: Target, measured: Option<Spread>) -> Figure {
+    pub(crate) fn new(
+        name: impl Into<Cow<'static, str>>,
+        target: Target,
+        measured: Option<Spread>,
+    ) -> Figure {
         Figure::on_floor(name, target, measured, None)
     }
 
     /// A figure beside the floor's durable writes a second.
     pub(crate) fn on_floor(
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         target: Target,
         measured: Option<Spread>,
         floor: Option<Spread>,
     ) -> Figure {
         Figure {
-            name,
+            name: name.into(),
             measured,
             target,
             standing: target.standing(measured, floor),
         }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The median of the rounds' values with their extremes.
+    pub(crate) fn measured(&self) -> Option<Spread> {
+        self.measured
+    }
+
+    /// What it should be.
+    pub(crate) fn target(&self) -> Target {
+        self.target
+    }
+
+    /// How it stands to its target.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Whether it should be otherwise, or is not known.
@@ -132,7 +163,7 @@ impl Figure {
             Standing::NoTarget => "",
         };
         vec![
-            self.name.to_owned(),
+            self.name.to_string(),
             measured,
             self.target.words(),
             standing.to_owned(),
@@ -151,6 +182,9 @@ mod tests {
     #[test]
     fn targets_hold_up_to_and_including_their_limit() {
         let floor = spread(10_000.0);
+        let at_least = |median| Target::AtLeast(10.0).standing(spread(median), None);
+        assert_eq!(at_least(10.0), Standing::Met);
+        assert_eq!(at_least(9.99), Standing::Missed);
         let at_most = |median| Target::AtMost(1.4).standing(spread(median), floor);
         assert_eq!(at_most(1.4), Standing::Met);
         assert_eq!(at_most(1.41), Standing::Missed);

@@ -14,6 +14,7 @@
 )]
 
 mod arguments;
+mod compare;
 mod conditions;
 mod core_alone;
 mod error;
@@ -34,7 +35,6 @@ mod node;
 mod operation;
 mod output;
 mod owned_server;
-#[allow(dead_code, reason = "the comparison that asks other systems follows")]
 mod peer;
 mod pinning;
 mod preload;
@@ -44,7 +44,6 @@ mod random;
 mod range_stream;
 mod run;
 mod store;
-#[allow(dead_code, reason = "the comparison that asks other systems follows")]
 mod system;
 #[cfg(test)]
 mod test_directory;
@@ -71,6 +70,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Goals(arguments) => goals::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Page(arguments) => compare::stored::run(&arguments),
         Command::Core(arguments) => core_alone::run(&arguments),
         Command::Map(arguments) => map::run(&arguments),
         Command::RangeStream(arguments) => range_stream::run(&arguments),

@@ -1,9 +1,9 @@
 //! One node: a core and what carries out its effects. It does what a server's driver does, on a simulated disk.
 
+mod background_reads;
 mod config;
 mod disk_space;
 mod log_io;
-mod log_read;
 mod snapshots;
 mod writes;
 
@@ -16,9 +16,10 @@ use metastore_engine::{
 use metastore_wal::FileNumber;
 use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
 
+pub use self::background_reads::{LogRead, SnapshotRead};
 pub use self::config::{FlushMethod, IDENTITY, NodeConfig, Placement, SEAL};
 use self::log_io::{IoId, LogIo, Target};
-pub use self::log_read::LogRead;
+
 use self::snapshots::{Loader, SnapshotJob};
 use crate::checkers::log_view::{LogView, apply_event};
 use crate::clock::Clock;
@@ -36,6 +37,8 @@ pub enum NodeEvent {
     Io(IoId, IoTicket),
     /// The disk has read a part of the log.
     LogRead(LogRead),
+    /// The disk has read a part of a snapshot.
+    SnapshotRead(SnapshotRead),
     /// A segment is to be prepared, or tried again.
     Prepare(FileNumber, u64),
     /// A segment is prepared.
@@ -187,6 +190,8 @@ pub struct NodeCounters {
     pub writes: u64,
     /// Parts of the log that were read back.
     pub log_reads: u64,
+    /// Parts of snapshots that were read for others.
+    pub snapshot_reads: u64,
     /// Snapshots that got their name.
     pub snapshots: u64,
     /// Snapshots that a start loaded.
@@ -203,6 +208,7 @@ impl NodeCounters {
         self.low_disks += other.low_disks;
         self.writes += other.writes;
         self.log_reads += other.log_reads;
+        self.snapshot_reads += other.snapshot_reads;
         self.snapshots += other.snapshots;
         self.loads += other.loads;
     }
@@ -364,6 +370,7 @@ impl Node {
                 }
             }
             NodeEvent::LogRead(read) => self.on_log_read(now, read, machine),
+            NodeEvent::SnapshotRead(read) => self.on_snapshot_read(now, read, machine),
             NodeEvent::Prepare(file, bytes) => {
                 self.prepare(file, bytes, machine);
                 return Ok(());
@@ -567,6 +574,21 @@ impl Node {
                     bytes,
                 };
                 machine.schedule(delay_ns, NodeEvent::LogRead(read));
+            }
+            Effect::ReadSnapshot {
+                ticket,
+                snapshot,
+                offset,
+                bytes,
+            } => {
+                let delay_ns = machine.disk.draw_latency_ns();
+                let read = SnapshotRead {
+                    ticket,
+                    snapshot,
+                    offset,
+                    bytes,
+                };
+                machine.schedule(delay_ns, NodeEvent::SnapshotRead(read));
             }
             Effect::Halt(reason) => return Err(Stop::Halt(reason)),
         }

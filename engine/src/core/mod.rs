@@ -11,6 +11,7 @@ mod slices;
 mod snapshots;
 mod space;
 mod sweeps;
+mod transfers;
 
 use std::collections::VecDeque;
 
@@ -27,6 +28,7 @@ use self::slices::Slices;
 use self::snapshots::Snapshots;
 pub use self::space::DiskSpace;
 use self::sweeps::Sweeps;
+use self::transfers::Transfers;
 
 use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
@@ -134,6 +136,7 @@ pub struct Core {
     stages: Stages,
     slices: Slices,
     snapshots: Snapshots,
+    transfers: Transfers,
     /// What is to be said to other nodes.
     peers: Batches,
     counters: CoreCounters,
@@ -187,6 +190,7 @@ impl Core {
             stages: Stages::default(),
             slices: Slices::default(),
             snapshots: Snapshots::new(replicas.len(), rules),
+            transfers: Transfers::default(),
             peers: Batches::new(config.identity, PEER_BATCH_BYTES_FULL),
             counters: CoreCounters::default(),
             applied: Applied::default(),
@@ -243,6 +247,7 @@ impl Core {
             && self.sweeps.len() == 0
             && self.replicas.iter().all(Replica::is_quiet)
             && self.snapshots.is_quiet()
+            && self.transfers.is_quiet()
             && self.log.is_idle()
             && !self.log.needs_mark()
     }
@@ -364,7 +369,7 @@ impl Core {
                 self.merges.on_drained(now, out, self.id(), connection);
             }
             Input::Mesh { from, batch } => self.on_mesh(now, from, batch, out),
-            Input::PeerMessages { from, batch } => self.on_peer_messages(from, batch),
+            Input::PeerMessages { from, batch } => self.on_peer_messages(now, from, batch, out),
             Input::PeerUnreachable { peer } => self.on_peer_unreachable(peer),
             Input::LogWritten { ticket, buffer } => self.on_log_written(now, ticket, buffer),
             Input::LogRead { ticket, result } => self.on_log_read(now, ticket, result, out),
@@ -377,7 +382,8 @@ impl Core {
                 ticket,
                 result,
                 buffer,
-            } => self.on_snapshot_done(ticket, result, buffer),
+            } => self.on_snapshot_done(now, ticket, result, buffer),
+            Input::SnapshotRead { ticket, result } => self.on_snapshot_read(ticket, result, out),
             Input::Drain => self.is_draining = true,
         }
     }
@@ -425,6 +431,7 @@ impl Core {
             self.drive_sweeps(now, out);
         }
         self.drive_snapshots(now, out);
+        self.drive_transfers(now, out);
         self.peers.flush(out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();

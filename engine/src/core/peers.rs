@@ -1,15 +1,23 @@
 //! What other nodes send: each message finds its replica, or is dropped with a count.
 
+use raft::eraftpb::MessageType;
+
 use super::Core;
 use crate::effect::Effects;
 use crate::ids::{LogReadTicket, Time};
 use crate::input::LogReadFailed;
-use crate::peer::{OpenedBatch, PeerCore};
+use crate::peer::{OpenedBatch, PeerCore, PeerKind, PeerMessage};
 use crate::replica::Replica;
 
 impl Core {
     /// Takes a batch from the core that its connection belongs to.
-    pub(super) fn on_peer_messages(&mut self, from: PeerCore, batch: &[u8]) {
+    pub(super) fn on_peer_messages(
+        &mut self,
+        now: Time,
+        from: PeerCore,
+        batch: &[u8],
+        out: &mut Effects,
+    ) {
         let mut opened = match OpenedBatch::open(&self.config.identity, from, batch) {
             Ok(opened) => opened,
             Err(_useless) => {
@@ -18,23 +26,45 @@ impl Core {
             }
         };
         while let Some(message) = opened.next_message() {
-            let taken = message.is_ok_and(|message| {
-                let found = self
-                    .replicas
-                    .binary_search_by_key(&message.shard, Replica::shard);
-                found.is_ok_and(|replica| {
-                    self.dirty.mark(replica);
-                    self.replicas[replica]
-                        .on_peer_message(from, message)
-                        .is_ok()
-                })
-            });
+            let taken = message
+                .ok()
+                .and_then(|message| self.on_peer_message(now, from, message, out));
             let counter = match taken {
-                true => &mut self.counters.peer_messages,
-                false => &mut self.counters.peer_dropped,
+                Some(()) => &mut self.counters.peer_messages,
+                None => &mut self.counters.peer_dropped,
             };
             *counter += 1;
         }
+    }
+
+    /// Takes one message; `None` when it is of no use.
+    fn on_peer_message(
+        &mut self,
+        now: Time,
+        from: PeerCore,
+        message: PeerMessage<'_>,
+        out: &mut Effects,
+    ) -> Option<()> {
+        let replica = self
+            .replicas
+            .binary_search_by_key(&message.shard, Replica::shard)
+            .ok()?;
+        self.dirty.mark(replica);
+        let sender = self.replicas[replica].check_ends(from, &message).ok()?;
+        match message.kind {
+            PeerKind::Raft(MessageType::MsgSnapshot) => {
+                self.on_offer(replica, sender, message.to_offer()?);
+            }
+            PeerKind::Raft(_) => {
+                let target = &mut self.replicas[replica];
+                target.on_peer_message(message.to_raft()?).ok()?;
+            }
+            PeerKind::ChunkRequest => {
+                self.on_chunk_request(now, (replica, from), &message.to_chunk()?, out);
+            }
+            PeerKind::Chunk => self.on_chunk(replica, &message.to_chunk()?, out),
+        }
+        Some(())
     }
 
     /// A part of the log was read back for a follower that lags, or could not be.

@@ -6,7 +6,7 @@ use metastore_wal::{ClusterId, CoreId, Identity, NodeId, ShardId};
 use raft::eraftpb::Message;
 
 use super::bytes::{array_at, length_u32, put, u16_at, u32_at};
-use super::message::{self, PeerError, PeerMessage};
+use super::message::{self, ChunkMessage, PeerError, PeerMessage};
 use super::{PeerCore, PeerLane};
 use crate::effect::{Effect, Effects};
 
@@ -200,11 +200,34 @@ impl Batches {
         out: &mut Effects,
     ) {
         let lane = message::lane_of(message.get_msg_type());
+        self.add((to, lane), out, |bytes| {
+            message::encode(shard, message, bytes);
+        });
+    }
+
+    /// Adds a message about a chunk of a snapshot's file to the batch for `to`.
+    pub(crate) fn push_chunk(
+        &mut self,
+        to: PeerCore,
+        message: &ChunkMessage<'_>,
+        out: &mut Effects,
+    ) {
+        self.add((to, PeerLane::Snapshots), out, |bytes| {
+            message::encode_chunk(message, bytes);
+        });
+    }
+
+    fn add(
+        &mut self,
+        (to, lane): (PeerCore, PeerLane),
+        out: &mut Effects,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
         let filling = self.filling.entry((to, lane)).or_default();
         if filling.bytes.is_empty() {
             filling.bytes.resize(PEER_BATCH_HEAD_BYTES, 0);
         }
-        message::encode(shard, message, &mut filling.bytes);
+        encode(&mut filling.bytes);
         filling.messages += 1;
         if filling.bytes.len() >= self.batch_bytes_max {
             let filling = std::mem::take(filling);

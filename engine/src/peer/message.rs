@@ -4,12 +4,14 @@ use std::fmt;
 
 use bytes::Bytes;
 use metastore_wal::format::{ENTRY_HEADER_BYTES, Entries, EntryRef, put_entry_header};
-use metastore_wal::{EntryKind, ReplicaId, ShardId, Term};
+use metastore_wal::{EntryKind, LogIndex, ReplicaId, ShardId, Term};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use thiserror::Error;
 
 use super::PeerLane;
 use super::bytes::{length_u32, put, u32_at, u64_at};
+use crate::ids::SnapshotId;
+use crate::membership::Membership;
 
 /// Length of a message's head.
 const HEAD_BYTES: usize = 80;
@@ -83,23 +85,83 @@ pub enum PeerError {
 /// ```
 ///
 /// * kind: 1 append, 2 its response, 3 heartbeat, 4 its response, 5 vote request, 6 its response, 7 pre-vote request,
-///   8 its response, 9 campaign now, 10 read index, 11 its response. 12 to 15 are kept for snapshots.
-/// * flags: 1 rejected, 2 the candidate was asked to campaign by its leader.
+///   8 its response, 9 campaign now, 10 read index, 11 its response, 12 offer of a snapshot, 13 request for a chunk of
+///   its file, 14 that chunk.
+/// * flags: 1 rejected, 2 the candidate was asked to campaign by its leader. A rejected chunk says that the file is not
+///   there.
 /// * The body of an append is its entries, as they stand in the log: each a head of 16 bytes and its data. Their indexes
 ///   follow from the message's. The body of a heartbeat, of a read index and of their responses is the context of the
-///   reads that it confirms. Other messages have none.
+///   reads that it confirms. The body of an offer is the length of the snapshot's file (u64) and its members as they
+///   stand in the log; that of a chunk is the chunk. Other messages have none.
+/// * Index and term of an offer, of a request for a chunk and of the chunk are those of the last entry that the snapshot
+///   covers. A request and a chunk have in the place of the commit index where the chunk begins in the file, and a request
+///   in the place of the next index how many bytes it asks for.
 /// * The term of a read index is 0: it is for whoever leads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerMessage<'a> {
     pub(crate) shard: ShardId,
     pub(crate) from: ReplicaId,
     pub(crate) to: ReplicaId,
-    kind: MessageType,
+    pub(crate) kind: PeerKind,
     flags: u8,
     entries: u32,
     head: &'a [u8],
     body: &'a [u8],
 }
+
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PeerKind {
+    /// What raft says.
+    Raft(MessageType),
+    /// A chunk of a snapshot's file is asked for.
+    ChunkRequest,
+    /// A chunk of a snapshot's file, or that it is not there.
+    Chunk,
+}
+
+/// What an offer of a snapshot says beyond raft's numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotOffer {
+    pub(crate) snapshot: SnapshotId,
+    /// The leader's term.
+    pub(crate) term: Term,
+    pub(crate) file_bytes: u64,
+    pub(crate) members: Membership,
+}
+
+/// The body of an offer, which raft carries as the data of its message.
+pub(crate) fn encode_offer(file_bytes: u64, members: &Membership) -> Bytes {
+    [&file_bytes.to_le_bytes()[..], &members.encode()]
+        .concat()
+        .into()
+}
+
+/// A message about a chunk of a snapshot's file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChunkMessage<'a> {
+    pub(crate) from: ReplicaId,
+    pub(crate) to: ReplicaId,
+    pub(crate) term: Term,
+    pub(crate) snapshot: SnapshotId,
+    /// Where it begins in the file.
+    pub(crate) offset: u64,
+    pub(crate) content: ChunkContent<'a>,
+}
+
+/// What a message about a chunk says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChunkContent<'a> {
+    /// So many bytes are wanted.
+    Wanted(u64),
+    /// Here they are.
+    Bytes(&'a [u8]),
+    /// There is no such file, or it cannot be read.
+    Gone,
+}
+
+const REQUEST_CODE: u8 = 13;
+const CHUNK_CODE: u8 = 14;
 
 /// What raft's kinds are called on the wire; `None` for those that never leave a process.
 fn code_of(kind: MessageType) -> Option<u8> {
@@ -115,8 +177,8 @@ fn code_of(kind: MessageType) -> Option<u8> {
         MessageType::MsgTimeoutNow => 9,
         MessageType::MsgReadIndex => 10,
         MessageType::MsgReadIndexResp => 11,
-        MessageType::MsgSnapshot
-        | MessageType::MsgHup
+        MessageType::MsgSnapshot => 12,
+        MessageType::MsgHup
         | MessageType::MsgBeat
         | MessageType::MsgPropose
         | MessageType::MsgUnreachable
@@ -126,8 +188,8 @@ fn code_of(kind: MessageType) -> Option<u8> {
     })
 }
 
-fn kind_of(code: u8) -> Option<MessageType> {
-    Some(match code {
+fn kind_of(code: u8) -> Option<PeerKind> {
+    Some(PeerKind::Raft(match code {
         1 => MessageType::MsgAppend,
         2 => MessageType::MsgAppendResponse,
         3 => MessageType::MsgHeartbeat,
@@ -139,8 +201,11 @@ fn kind_of(code: u8) -> Option<MessageType> {
         9 => MessageType::MsgTimeoutNow,
         10 => MessageType::MsgReadIndex,
         11 => MessageType::MsgReadIndexResp,
+        12 => MessageType::MsgSnapshot,
+        REQUEST_CODE => return Some(PeerKind::ChunkRequest),
+        CHUNK_CODE => return Some(PeerKind::Chunk),
         _ => return None,
-    })
+    }))
 }
 
 fn is_read_index(kind: MessageType) -> bool {
@@ -148,6 +213,14 @@ fn is_read_index(kind: MessageType) -> bool {
         kind,
         MessageType::MsgReadIndex | MessageType::MsgReadIndexResp
     )
+}
+
+fn may_have_body(kind: PeerKind) -> bool {
+    match kind {
+        PeerKind::Raft(MessageType::MsgSnapshot) | PeerKind::Chunk => true,
+        PeerKind::Raft(kind) => may_have_context(kind),
+        PeerKind::ChunkRequest => false,
+    }
 }
 
 fn may_have_context(kind: MessageType) -> bool {
@@ -204,6 +277,8 @@ pub(super) fn encode(shard: ShardId, message: &Message, out: &mut Vec<u8>) {
         out.extend_from_slice(&message.entries[0].data);
     } else if may_have_context(kind) {
         out.extend_from_slice(&message.context);
+    } else if kind == MessageType::MsgSnapshot {
+        out.extend_from_slice(&message.get_snapshot().data);
     }
     let body_bytes = out.len() - start - HEAD_BYTES;
     let is_transfer = message.get_context() == TRANSFER_CONTEXT;
@@ -216,11 +291,40 @@ pub(super) fn encode(shard: ShardId, message: &Message, out: &mut Vec<u8>) {
     put(head, 16, message.from.to_le_bytes());
     put(head, 24, message.to.to_le_bytes());
     put(head, 32, message.term.to_le_bytes());
-    put(head, 40, message.index.to_le_bytes());
-    put(head, 48, message.log_term.to_le_bytes());
+    let metadata = message.get_snapshot().get_metadata();
+    let (index, log_term) = if kind == MessageType::MsgSnapshot {
+        (metadata.index, metadata.term)
+    } else {
+        (message.index, message.log_term)
+    };
+    put(head, 40, index.to_le_bytes());
+    put(head, 48, log_term.to_le_bytes());
     put(head, 56, message.commit.to_le_bytes());
     put(head, 64, message.commit_term.to_le_bytes());
     put(head, 72, message.reject_hint.to_le_bytes());
+}
+
+/// Appends a message about a chunk to `out`.
+pub(super) fn encode_chunk(message: &ChunkMessage<'_>, out: &mut Vec<u8>) {
+    let (code, flags, wanted, body) = match message.content {
+        ChunkContent::Wanted(wanted) => (REQUEST_CODE, 0, wanted, &[][..]),
+        ChunkContent::Bytes(bytes) => (CHUNK_CODE, 0, 0, bytes),
+        ChunkContent::Gone => (CHUNK_CODE, REJECTED, 0, &[][..]),
+    };
+    let start = out.len();
+    out.resize(start + HEAD_BYTES, 0);
+    out.extend_from_slice(body);
+    let head = &mut out[start..start + HEAD_BYTES];
+    put(head, 0, [code, flags]);
+    put(head, 4, length_u32(body.len()).to_le_bytes());
+    put(head, 8, message.snapshot.shard.0.to_le_bytes());
+    put(head, 16, message.from.0.to_le_bytes());
+    put(head, 24, message.to.0.to_le_bytes());
+    put(head, 32, message.term.0.to_le_bytes());
+    put(head, 40, message.snapshot.index.0.to_le_bytes());
+    put(head, 48, message.snapshot.term.0.to_le_bytes());
+    put(head, 56, message.offset.to_le_bytes());
+    put(head, 72, wanted.to_le_bytes());
 }
 
 fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
@@ -257,7 +361,7 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8], at: usize) -> Result<PeerMessage<'
     let (flags, entries) = (head[1], u32_at(head, 12));
     let may_be_asked = matches!(
         kind,
-        MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
+        PeerKind::Raft(MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
     );
     let is_asked = flags & TRANSFER != 0;
     if flags & !(REJECTED | TRANSFER) != 0 || head[2..4] != [0, 0] || is_asked && !may_be_asked {
@@ -269,16 +373,16 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8], at: usize) -> Result<PeerMessage<'
     {
         return Err(malformed(offset));
     }
-    if kind == MessageType::MsgAppend {
+    if kind == PeerKind::Raft(MessageType::MsgAppend) {
         Entries::check(body, entries).ok_or(malformed(HEAD_BYTES))?;
-    } else if entries > 0 || (!body.is_empty() && !may_have_context(kind)) {
+    } else if entries > 0 || (!body.is_empty() && !may_have_body(kind)) {
         return Err(malformed(12));
     }
     let (from, to) = (u64_at(head, 16), u64_at(head, 24));
     if from == 0 || to == 0 || from == to {
         return Err(malformed(16));
     }
-    let is_for_whoever_leads = kind == MessageType::MsgReadIndex;
+    let is_for_whoever_leads = kind == PeerKind::Raft(MessageType::MsgReadIndex);
     if (u64_at(head, 32) == 0) != is_for_whoever_leads {
         return Err(malformed(32));
     }
@@ -295,11 +399,57 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8], at: usize) -> Result<PeerMessage<'
     })
 }
 
-impl PeerMessage<'_> {
-    /// The message as raft takes it: entries and context copied.
-    pub(crate) fn to_raft(self) -> Message {
+impl<'a> PeerMessage<'a> {
+    fn snapshot(&self) -> SnapshotId {
+        SnapshotId {
+            shard: self.shard,
+            term: Term(u64_at(self.head, 48)),
+            index: LogIndex(u64_at(self.head, 40)),
+        }
+    }
+
+    /// An offer of a snapshot; `None` when its body is none.
+    pub(crate) fn to_offer(self) -> Option<SnapshotOffer> {
+        let (file_bytes, members) = self.body.split_first_chunk()?;
+        let snapshot = self.snapshot();
+        let file_bytes = u64::from_le_bytes(*file_bytes);
+        let is_possible = snapshot.index.0 > 0 && file_bytes > 0 && file_bytes <= NUMBER_MAX;
+        is_possible.then_some(SnapshotOffer {
+            snapshot,
+            term: Term(u64_at(self.head, 32)),
+            file_bytes,
+            members: Membership::decode(members)?,
+        })
+    }
+
+    /// A message about a chunk; `None` when it is another.
+    pub(crate) fn to_chunk(self) -> Option<ChunkMessage<'a>> {
+        let content = match self.kind {
+            PeerKind::ChunkRequest => ChunkContent::Wanted(u64_at(self.head, 72)),
+            PeerKind::Chunk if self.flags & REJECTED != 0 => ChunkContent::Gone,
+            PeerKind::Chunk => ChunkContent::Bytes(self.body),
+            PeerKind::Raft(_) => return None,
+        };
+        Some(ChunkMessage {
+            from: self.from,
+            to: self.to,
+            term: Term(u64_at(self.head, 32)),
+            snapshot: self.snapshot(),
+            offset: u64_at(self.head, 56),
+            content,
+        })
+    }
+
+    /// The message as raft takes it, entries and context copied; `None` when it is not for raft.
+    pub(crate) fn to_raft(self) -> Option<Message> {
+        let kind = match self.kind {
+            PeerKind::Raft(MessageType::MsgSnapshot) | PeerKind::ChunkRequest | PeerKind::Chunk => {
+                return None;
+            }
+            PeerKind::Raft(kind) => kind,
+        };
         let mut message = Message::default();
-        message.set_msg_type(self.kind);
+        message.set_msg_type(kind);
         message.from = self.from.0;
         message.to = self.to.0;
         message.term = u64_at(self.head, 32);
@@ -309,7 +459,7 @@ impl PeerMessage<'_> {
         message.commit_term = u64_at(self.head, 64);
         message.reject_hint = u64_at(self.head, 72);
         message.reject = self.flags & REJECTED != 0;
-        if self.kind == MessageType::MsgAppend {
+        if kind == MessageType::MsgAppend {
             let entries = Entries::check(self.body, self.entries).expect("it was checked");
             let first_index = message.index + 1;
             let indexed = (first_index..).zip(entries);
@@ -317,7 +467,7 @@ impl PeerMessage<'_> {
                 .map(|(index, entry)| to_raft_entry(index, &entry))
                 .collect();
             message.set_entries(entries.into());
-        } else if is_read_index(self.kind) {
+        } else if is_read_index(kind) {
             let entry = Entry {
                 data: Bytes::copy_from_slice(self.body),
                 ..Entry::default()
@@ -328,37 +478,45 @@ impl PeerMessage<'_> {
         } else {
             message.context = Bytes::copy_from_slice(self.body);
         }
-        message
+        Some(message)
+    }
+}
+
+fn name_of(kind: MessageType, is_rejected: bool) -> &'static str {
+    match kind {
+        MessageType::MsgAppend => "append",
+        MessageType::MsgAppendResponse if is_rejected => "append rejected",
+        MessageType::MsgAppendResponse => "append accepted",
+        MessageType::MsgHeartbeat => "heartbeat",
+        MessageType::MsgHeartbeatResponse => "heartbeat response",
+        MessageType::MsgRequestVote => "vote request",
+        MessageType::MsgRequestVoteResponse if is_rejected => "vote refused",
+        MessageType::MsgRequestVoteResponse => "vote granted",
+        MessageType::MsgRequestPreVote => "pre-vote request",
+        MessageType::MsgRequestPreVoteResponse if is_rejected => "pre-vote refused",
+        MessageType::MsgRequestPreVoteResponse => "pre-vote granted",
+        MessageType::MsgTimeoutNow => "campaign now",
+        MessageType::MsgReadIndex => "read index",
+        MessageType::MsgReadIndexResp => "read index response",
+        MessageType::MsgSnapshot => "offer of a snapshot",
+        MessageType::MsgHup
+        | MessageType::MsgBeat
+        | MessageType::MsgPropose
+        | MessageType::MsgUnreachable
+        | MessageType::MsgSnapStatus
+        | MessageType::MsgCheckQuorum
+        | MessageType::MsgTransferLeader => unreachable!("it has no code on the wire"),
     }
 }
 
 impl fmt::Display for PeerMessage<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_rejected = self.flags & REJECTED != 0;
         let name = match self.kind {
-            MessageType::MsgAppend => "append",
-            MessageType::MsgAppendResponse if self.flags & REJECTED != 0 => "append rejected",
-            MessageType::MsgAppendResponse => "append accepted",
-            MessageType::MsgHeartbeat => "heartbeat",
-            MessageType::MsgHeartbeatResponse => "heartbeat response",
-            MessageType::MsgRequestVote => "vote request",
-            MessageType::MsgRequestVoteResponse if self.flags & REJECTED != 0 => "vote refused",
-            MessageType::MsgRequestVoteResponse => "vote granted",
-            MessageType::MsgRequestPreVote => "pre-vote request",
-            MessageType::MsgRequestPreVoteResponse if self.flags & REJECTED != 0 => {
-                "pre-vote refused"
-            }
-            MessageType::MsgRequestPreVoteResponse => "pre-vote granted",
-            MessageType::MsgTimeoutNow => "campaign now",
-            MessageType::MsgReadIndex => "read index",
-            MessageType::MsgReadIndexResp => "read index response",
-            MessageType::MsgHup
-            | MessageType::MsgBeat
-            | MessageType::MsgPropose
-            | MessageType::MsgSnapshot
-            | MessageType::MsgUnreachable
-            | MessageType::MsgSnapStatus
-            | MessageType::MsgCheckQuorum
-            | MessageType::MsgTransferLeader => unreachable!("it has no code on the wire"),
+            PeerKind::ChunkRequest => "chunk request",
+            PeerKind::Chunk if is_rejected => "chunk gone",
+            PeerKind::Chunk => "chunk",
+            PeerKind::Raft(kind) => name_of(kind, is_rejected),
         };
         let PeerMessage {
             shard, from, to, ..
@@ -383,7 +541,7 @@ impl fmt::Display for PeerMessage<'_> {
             let terms: Vec<u64> = entries.map(|entry| entry.term.0).collect();
             write!(formatter, " entries of terms {terms:?}")?;
         } else if !self.body.is_empty() {
-            write!(formatter, " context {} bytes", self.body.len())?;
+            write!(formatter, " and {} bytes", self.body.len())?;
         }
         Ok(())
     }

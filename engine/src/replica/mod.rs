@@ -3,12 +3,14 @@
 mod apply;
 mod catch_up;
 mod commands;
+mod installing;
 mod intake;
 mod outbox;
 mod parts;
 mod peers;
 mod reads;
 mod recovering;
+mod serving;
 mod slices;
 mod snapshots;
 mod tail;
@@ -25,15 +27,17 @@ use raft::{RawNode, StateRole};
 
 use self::catch_up::Reading;
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
+use self::installing::Installing;
 use self::outbox::Outbox;
 use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
+use self::serving::Served;
 use self::snapshots::{Exporting, LastSnapshot};
 use self::tail::EntryTail;
 use crate::answers::Answers;
 use crate::core::Admission;
 use crate::effect::Effects;
-use crate::ids::{BootNonce, Time};
+use crate::ids::{BootNonce, SnapshotId, Time};
 use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::Token;
 use crate::peer::{Batches, PeerCore};
@@ -147,6 +151,12 @@ pub(crate) struct Replica {
     last_snapshot: LastSnapshot,
     /// The snapshot that is being exported.
     exporting: Option<Exporting>,
+    /// Snapshots that followers were offered.
+    served: Vec<Served>,
+    /// The snapshot of another replica that is being installed.
+    installing: Option<Installing>,
+    /// What the last one that was installed has replaced.
+    replaced_snapshot: Option<SnapshotId>,
 }
 
 impl Replica {
@@ -223,6 +233,11 @@ impl Replica {
         self.parts.len()
     }
 
+    /// Its term.
+    pub(crate) fn term(&self) -> Term {
+        Term(self.node.raft.term)
+    }
+
     /// Whether nobody waits for it.
     pub(crate) fn is_quiet(&self) -> bool {
         self.open.is_empty()
@@ -230,6 +245,7 @@ impl Replica {
             && self.reads.is_empty()
             && self.parts.is_empty()
             && self.unpersisted.is_empty()
+            && self.installing.is_none()
     }
 
     // ---- Time ----
@@ -239,8 +255,7 @@ impl Replica {
     /// death.
     pub(crate) fn on_ticks(&mut self, turn: &mut Turn<'_>, missed: u64) {
         let ticks = if self.role == Role::Leader { missed } else { 1 };
-        // A sole voter would campaign over entries that are not durable, which raft refuses with a panic.
-        if self.is_sole_voter() && !self.unpersisted.is_empty() {
+        if self.must_not_campaign() {
             self.expire(turn);
             return;
         }
@@ -252,6 +267,12 @@ impl Replica {
         self.expire(turn);
     }
 
+    /// A sole voter would campaign over entries that are not durable, and a replica that installs a snapshot over a log
+    /// that it does not hold any more. raft stops the process on either.
+    fn must_not_campaign(&self) -> bool {
+        self.is_install_staged() || self.is_sole_voter() && !self.unpersisted.is_empty()
+    }
+
     fn expire(&mut self, turn: &mut Turn<'_>) {
         self.open.expire(turn.now, turn.answers, turn.out);
         self.proposals.expire(turn.now, turn.answers, turn.out);
@@ -259,6 +280,7 @@ impl Replica {
         let raft = &turn.settings.raft;
         let patience_ms = raft.tick_interval_ms * raft.election_ticks as u64;
         self.reads.retry_lost_round(turn.now, patience_ms);
+        self.expire_served(turn.now, patience_ms);
         self.parts.expire(&mut self.state, turn.now);
     }
 
@@ -299,6 +321,7 @@ impl Replica {
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
         let durable = turn.log.durable_position();
         self.send_released(turn, durable);
+        self.drive_install(turn);
         if self.is_serving() && self.may_propose(log_is_free) {
             self.propose(turn);
         }
@@ -378,10 +401,6 @@ impl Replica {
 
     fn handle_ready(&mut self, turn: &mut Turn<'_>) {
         let mut ready = self.node.ready();
-        assert!(
-            ready.snapshot().is_empty(),
-            "snapshots are kept outside raft"
-        );
         let before = self.node.store().hard_state();
         let promises_changed = ready
             .hs()
@@ -393,9 +412,15 @@ impl Replica {
         let entries = ready.take_entries();
         // A commit index alone starts no write: it rides in the next record.
         let number = ready.number();
-        let is_staged = promises_changed || !entries.is_empty();
+        let is_install = !ready.snapshot().is_empty();
+        let is_staged = promises_changed || !entries.is_empty() || is_install;
         if is_staged {
-            let position = self.stage(turn, entries, number);
+            let position = if is_install {
+                assert!(entries.is_empty(), "raft was given nothing else since");
+                self.stage_install(turn, ready.snapshot(), number)
+            } else {
+                self.stage(turn, entries, number)
+            };
             if promises_changed {
                 self.outbox.on_promise(position);
             }

@@ -1,10 +1,12 @@
 //! What a replica hears from the others: what no member of its group could mean is ignored, the rest goes to raft.
 
-use metastore_wal::Position;
+use metastore_wal::{Position, ReplicaId};
+use raft::Storage;
 use raft::eraftpb::{Message, MessageType};
 use thiserror::Error;
 
 use super::{Replica, Turn};
+use crate::membership::Member;
 use crate::peer::{PeerCore, PeerMessage};
 
 /// Why a message is ignored.
@@ -44,7 +46,7 @@ pub(crate) enum Ignored {
         /// The first of them.
         first_index: u64,
     },
-    /// A sole voter must not begin to lead while its log is being written: raft would refuse with a panic.
+    /// It must not campaign while its log is being written.
     #[error("the log is being written")]
     Busy,
     /// raft has no use for it.
@@ -53,38 +55,41 @@ pub(crate) enum Ignored {
 }
 
 impl Replica {
-    /// Takes a message that came from `sender`.
-    pub(crate) fn on_peer_message(
-        &mut self,
+    /// Whether a message is for this replica and from where its sender lives; says who that is.
+    pub(crate) fn check_ends(
+        &self,
         sender: PeerCore,
-        message: PeerMessage<'_>,
-    ) -> Result<(), Ignored> {
-        let taken = self.step_peer_message(sender, message);
-        if let Err(ignored) = taken {
-            slog::debug!(self.logger, "ignoring a message";
-                "from" => message.from.0, "why" => %ignored);
-        }
-        taken
+        message: &PeerMessage<'_>,
+    ) -> Result<Member, Ignored> {
+        let home = self.node.store().members().home_of(message.from);
+        let checked = if message.to != self.id {
+            Err(Ignored::OtherReceiver { to: message.to.0 })
+        } else if home != Some(sender) {
+            Err(Ignored::StrangeSender {
+                from: message.from.0,
+            })
+        } else {
+            Ok(Member {
+                replica: message.from,
+                home: sender,
+            })
+        };
+        checked.inspect_err(|ignored| self.explain(message.from.0, *ignored))
     }
 
-    fn step_peer_message(
-        &mut self,
-        sender: PeerCore,
-        message: PeerMessage<'_>,
-    ) -> Result<(), Ignored> {
-        if message.to != self.id {
-            return Err(Ignored::OtherReceiver { to: message.to.0 });
-        }
-        if self.node.store().members().home_of(message.from) != Some(sender) {
-            return Err(Ignored::StrangeSender {
-                from: message.from.0,
-            });
-        }
-        let message = message.to_raft();
-        self.check(&message)?;
-        let stepped = self.node.step(message);
+    /// Takes a message whose ends were checked.
+    pub(crate) fn on_peer_message(&mut self, message: Message) -> Result<(), Ignored> {
+        let from = message.from;
+        let taken = self.check(&message).and_then(|()| {
+            let stepped = self.node.step(message);
+            stepped.map_err(|_refused| Ignored::Refused)
+        });
         self.seed_election_timeout();
-        stepped.map_err(|_refused| Ignored::Refused)
+        taken.inspect_err(|ignored| self.explain(from, *ignored))
+    }
+
+    fn explain(&self, from: u64, ignored: Ignored) {
+        slog::debug!(self.logger, "ignoring a message"; "from" => from, "why" => %ignored);
     }
 
     /// raft stops the process on some messages that no correct member sends; they must not get that far.
@@ -103,9 +108,7 @@ impl Replica {
             MessageType::MsgAppend if !has_terms_of_a_log(message) => Err(Ignored::StrangeTerms {
                 first_index: message.index + 1,
             }),
-            MessageType::MsgTimeoutNow if self.is_sole_voter() && !self.unpersisted.is_empty() => {
-                Err(Ignored::Busy)
-            }
+            MessageType::MsgTimeoutNow if self.must_not_campaign() => Err(Ignored::Busy),
             MessageType::MsgHup
             | MessageType::MsgBeat
             | MessageType::MsgPropose
@@ -140,12 +143,35 @@ impl Replica {
     /// Hands over what raft wants sent, as far as it may leave; the rest waits for the log.
     pub(super) fn send_all(&mut self, turn: &mut Turn<'_>, messages: Vec<Message>) {
         let durable = turn.log.durable_position();
-        for message in messages {
+        for mut message in messages {
+            if !self.mend_append(&mut message) {
+                continue;
+            }
             let held = self.outbox.hold(message, self.unpersisted.iter(), durable);
             if let Some(message) = held {
                 self.send(turn, &message);
             }
         }
+    }
+
+    /// raft adds entries to an append without any that is still to be sent, also when they do not follow from the index
+    /// that it names: after a rejection they begin before it. On the wire their indexes do follow from it, so it is
+    /// made to name the entry before them. False when that entry is gone: then nothing is sent, and raft sends a
+    /// snapshot when it hears of that.
+    fn mend_append(&self, message: &mut Message) -> bool {
+        let Some(first) = message.get_entries().first().map(|entry| entry.index) else {
+            return true;
+        };
+        if message.get_msg_type() != MessageType::MsgAppend || first == message.index + 1 {
+            return true;
+        }
+        let before = first - 1;
+        let Ok(term) = self.node.store().term(before) else {
+            return false;
+        };
+        message.index = before;
+        message.log_term = term;
+        true
     }
 
     /// Sends what waited for the log up to `durable`.
@@ -155,10 +181,13 @@ impl Replica {
         }
     }
 
-    fn send(&self, turn: &mut Turn<'_>, message: &Message) {
-        let to = metastore_wal::ReplicaId(message.to);
+    fn send(&mut self, turn: &mut Turn<'_>, message: &Message) {
+        let to = ReplicaId(message.to);
         // A member that was removed meanwhile has no home any more.
         if let Some(home) = self.node.store().members().home_of(to) {
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                self.on_offered(turn.now, to);
+            }
             turn.peers.push(home, self.shard, message, turn.out);
         }
     }

@@ -302,7 +302,8 @@ impl RecoveringReplica {
         logger: &slog::Logger,
     ) -> Result<Replica, ReplayError> {
         self.check_end()?;
-        let tail = self.tail;
+        let mut tail = self.tail;
+        tail.set_snapshot_file(self.snapshot_bytes);
         let (snapshot_index, _) = tail.snapshot();
         let state = self.state.ok_or(ReplayError::SnapshotNotLoaded {
             index: LogIndex(snapshot_index),
@@ -363,6 +364,9 @@ impl RecoveringReplica {
                 log_bytes: self.log_bytes,
             },
             exporting: None,
+            served: Vec::new(),
+            installing: None,
+            replaced_snapshot: None,
         };
         replica.seed_election_timeout();
         replica.campaign_if_alone();

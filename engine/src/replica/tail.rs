@@ -1,12 +1,13 @@
 //! The newest part of a replica's log in memory, as raft reads it, and what was read back for a follower that lags.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use raft::eraftpb::{Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::membership::Membership;
+use crate::peer::encode_offer;
 
 /// What an entry costs in memory beyond its data; also keeps entries without data from being free.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
@@ -46,6 +47,12 @@ const MISSING_MAX: usize = 64;
 pub(crate) struct EntryTail {
     snapshot_index: u64,
     snapshot_term: u64,
+    /// Length of the snapshot's file; 0 while there is none, and for the one with which every replica begins.
+    snapshot_file_bytes: u64,
+    /// Who belongs to the group as of the snapshot.
+    snapshot_members: Membership,
+    /// raft asked for a newer snapshot than there is.
+    is_snapshot_wanted: Cell<bool>,
     runs: Vec<TermRun>,
     entries: VecDeque<Entry>,
     entries_bytes: usize,
@@ -76,6 +83,9 @@ impl EntryTail {
         EntryTail {
             snapshot_index,
             snapshot_term,
+            snapshot_file_bytes: 0,
+            snapshot_members: members.clone(),
+            is_snapshot_wanted: Cell::new(false),
             runs: Vec::new(),
             entries: VecDeque::new(),
             entries_bytes: 0,
@@ -93,6 +103,29 @@ impl EntryTail {
     /// Index and term of the snapshot behind which it begins.
     pub(crate) fn snapshot(&self) -> (u64, u64) {
         (self.snapshot_index, self.snapshot_term)
+    }
+
+    /// The snapshot has a file of so many bytes, which may be offered to others.
+    pub(crate) fn set_snapshot_file(&mut self, bytes: u64) {
+        self.snapshot_file_bytes = bytes;
+    }
+
+    /// Whether a follower needs a newer snapshot than there is.
+    pub(crate) fn is_snapshot_wanted(&self) -> bool {
+        self.is_snapshot_wanted.get()
+    }
+
+    /// A snapshot that another replica took has the place of everything that was here.
+    pub(crate) fn restore(&mut self, index: u64, term: u64, members: Membership, file_bytes: u64) {
+        assert!(
+            index > self.snapshot_index,
+            "snapshots of a replica do not go back"
+        );
+        let hard_state = self.hard_state.clone();
+        let entries_bytes_max = self.entries_bytes_max;
+        *self = EntryTail::after_snapshot(index, term, members, entries_bytes_max);
+        self.snapshot_file_bytes = file_bytes;
+        self.hard_state = hard_state;
     }
 
     pub(crate) fn hard_state(&self) -> &HardState {
@@ -188,7 +221,7 @@ impl EntryTail {
     }
 
     /// A durable snapshot covers everything up to `index`, which is applied: what comes before it is forgotten.
-    pub(crate) fn compact(&mut self, index: u64, term: u64) {
+    pub(crate) fn compact(&mut self, index: u64, term: u64, members: Membership, file_bytes: u64) {
         assert!(
             self.snapshot_index <= index && index <= self.last_index,
             "a snapshot covers entries of the log, and snapshots do not go back"
@@ -200,6 +233,9 @@ impl EntryTail {
         );
         self.snapshot_index = index;
         self.snapshot_term = term;
+        self.snapshot_members = members;
+        self.snapshot_file_bytes = file_bytes;
+        self.is_snapshot_wanted.set(false);
         let kept = self
             .runs
             .partition_point(|run| run.first_index <= index + 1);
@@ -365,8 +401,25 @@ impl Storage for EntryTail {
         Ok(self.last_index)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// The newest snapshot, as an offer: its file is fetched by whoever needs it. One that leads to entries that cannot
+    /// be read any more is of no use.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let is_useful = self.snapshot_file_bytes > 0
+            && self.snapshot_index >= request_index
+            && self.snapshot_index + 1 >= self.unreadable_below;
+        if !is_useful {
+            self.is_snapshot_wanted.set(true);
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        }
+        let mut snapshot = Snapshot {
+            data: encode_offer(self.snapshot_file_bytes, &self.snapshot_members),
+            ..Snapshot::default()
+        };
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.snapshot_index;
+        metadata.term = self.snapshot_term;
+        metadata.set_conf_state(self.snapshot_members.conf_state().clone());
+        Ok(snapshot)
     }
 }
 
@@ -457,7 +510,7 @@ mod tests {
                 }
                 let before = terms(&tail, snapshot_index..=7);
                 let at_snapshot = tail.term(snapshot_index).expect("known");
-                tail.compact(snapshot_index, at_snapshot);
+                tail.compact(snapshot_index, at_snapshot, Membership::of_voters(&[]), 1);
                 assert_eq!(terms(&tail, snapshot_index..=7), before);
                 assert!(tail.term(snapshot_index - 1).is_err());
                 assert_eq!(tail.first_index().expect("known"), snapshot_index + 1);
@@ -484,7 +537,7 @@ mod tests {
             tail.release_applied(index);
             if index % 4 == 0 {
                 let term = tail.term(index - 1).expect("known");
-                tail.compact(index - 1, term);
+                tail.compact(index - 1, term, Membership::of_voters(&[]), 1);
                 let snapshot = index - 1;
                 let expected: Vec<_> = (snapshot..=index).map(|at| Some(1 + at / 3)).collect();
                 assert_eq!(terms(&tail, snapshot..=index), expected);

@@ -383,6 +383,16 @@ impl TestNode {
                 }
                 Effect::Forward { core, batch } => forwarded.push((core, batch)),
                 Effect::Send { to, lane, batch } => self.sent.push((to, lane, batch)),
+                Effect::ReadSnapshot {
+                    ticket,
+                    snapshot,
+                    offset,
+                    bytes,
+                } => test.snapshot_work.push_back(SnapshotWork {
+                    ticket,
+                    snapshot,
+                    deed: SnapshotDeed::Read { offset, bytes },
+                }),
                 Effect::ReadLog {
                     ticket,
                     file,

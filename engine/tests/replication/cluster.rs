@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use metastore_engine::{
-    BootNonce, CoreConfig, CoreId, Identity, Input, LogHistory, Member, NodeId, PeerCore, PeerLane,
-    ReplicaId, ReplicaStatus, Request, ShardId, Time,
+    BootNonce, CoreConfig, CoreCounters, CoreId, Identity, Input, LogHistory, Member, NodeId,
+    PeerCore, PeerLane, ReplicaId, ReplicaStatus, Request, ShardId, Time,
 };
 use metastore_statemachine::{Command, GetQuery, NamespaceId};
 
@@ -314,6 +314,46 @@ impl TestCluster {
     /// What the first shard's replica on a node reports.
     pub(crate) fn status(&mut self, number: NodeNumber) -> ReplicaStatus {
         self.node(number).cores[0].core.status().replicas[0]
+    }
+
+    /// What a node has counted since its start.
+    pub(crate) fn counters(&mut self, number: NodeNumber) -> CoreCounters {
+        self.node(number).cores[0].core.status().counters
+    }
+
+    /// Does the oldest thing that was asked for the file of a snapshot.
+    pub(crate) fn do_snapshot_work(&mut self, number: NodeNumber) -> bool {
+        let node = self.node(number);
+        let is_done = node.complete_snapshot_work(0);
+        node.turn();
+        self.collect(number);
+        is_done
+    }
+
+    /// Lets everything move until the devices of a node have done so many things; `false` when they had less to do.
+    pub(crate) fn fetch_until(&mut self, number: NodeNumber, steps: u32) -> bool {
+        let mut done = 0;
+        for _ in 0..400 {
+            for from in self.numbers() {
+                for to in self.numbers() {
+                    self.deliver(from, to);
+                }
+                if from != number {
+                    self.complete_write(from);
+                    self.do_snapshot_work(from);
+                }
+            }
+            for is_done in [self.do_snapshot_work(number), self.complete_write(number)] {
+                done += u32::from(is_done);
+                if done > steps {
+                    return true;
+                }
+            }
+            if self.on_the_way().count() == 0 {
+                self.tick(1);
+            }
+        }
+        false
     }
 
     /// The answers that a node gave.

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 mod script;
+mod snapshots;
 
 use std::path::Path;
 

@@ -1,9 +1,13 @@
 //! Batches as they stand on the wire: golden bytes, round trips, and everything that is refused.
 
 use bytes::Bytes;
+use metastore_wal::{LogIndex, ReplicaId, Term};
 use raft::eraftpb::{Entry, EntryType, MessageType};
 
+use super::super::message::{ChunkContent, encode_offer};
 use super::*;
+use crate::ids::SnapshotId;
+use crate::membership::{Member, Membership};
 
 const SENDER: Identity = Identity {
     cluster: ClusterId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
@@ -115,7 +119,7 @@ fn read_all(bytes: &[u8]) -> Result<Vec<Message>, PeerError> {
     let mut messages = Vec::new();
     while let Some(message) = opened.next_message() {
         let message = message?;
-        messages.push(message.to_raft());
+        messages.push(message.to_raft().expect("it is for raft"));
     }
     Ok(messages)
 }
@@ -235,12 +239,93 @@ fn a_batch_for_somebody_else_is_refused() {
     assert_eq!(opened.err(), Some(PeerError::Misdirected));
 }
 
+const SNAPSHOT: SnapshotId = SnapshotId {
+    shard: ShardId(9),
+    term: Term(6),
+    index: LogIndex(20),
+};
+
+fn members() -> Membership {
+    Membership::of_voters(&[Member {
+        replica: ReplicaId(11),
+        home: core_of(SENDER),
+    }])
+}
+
+fn offer() -> Message {
+    let mut offer = message(MessageType::MsgSnapshot);
+    let mut snapshot = raft::eraftpb::Snapshot {
+        data: encode_offer(70_000, &members()),
+        ..Default::default()
+    };
+    let metadata = snapshot.mut_metadata();
+    (metadata.index, metadata.term) = (20, 6);
+    offer.set_snapshot(snapshot);
+    offer
+}
+
+/// A request for a chunk, the chunk, and the word that it is gone.
+fn chunks() -> [ChunkMessage<'static>; 3] {
+    let contents = [
+        ChunkContent::Wanted(4096),
+        ChunkContent::Bytes(b"a chunk"),
+        ChunkContent::Gone,
+    ];
+    contents.map(|content| ChunkMessage {
+        from: ReplicaId(11),
+        to: ReplicaId(13),
+        term: Term(7),
+        snapshot: SNAPSHOT,
+        offset: 65_536,
+        content,
+    })
+}
+
+fn batch_of_snapshots() -> Vec<u8> {
+    let mut batches = Batches::new(SENDER, 1 << 20);
+    let mut out = Effects::default();
+    batches.push(core_of(RECEIVER), ShardId(9), &offer(), &mut out);
+    for chunk in chunks() {
+        batches.push_chunk(core_of(RECEIVER), &chunk, &mut out);
+    }
+    batches.flush(&mut out);
+    let [Effect::Send { lane, batch, .. }] = &out.queue[..] else {
+        panic!("{out:?}");
+    };
+    assert_eq!(*lane, PeerLane::Snapshots);
+    batch.clone()
+}
+
+#[test]
+fn offers_and_chunks_survive_the_round_trip() {
+    let bytes = batch_of_snapshots();
+    let mut opened = OpenedBatch::open(&RECEIVER, core_of(SENDER), &bytes).expect("intact");
+    let mut next = || {
+        opened
+            .next_message()
+            .expect("there is one")
+            .expect("intact")
+    };
+    let found = next().to_offer().expect("an offer");
+    assert_eq!((found.snapshot, found.term), (SNAPSHOT, Term(7)));
+    assert_eq!(found.file_bytes, 70_000);
+    assert_eq!(found.members, members());
+    for sent in chunks() {
+        let found = next().to_chunk().expect("about a chunk");
+        assert_eq!(found.snapshot, sent.snapshot);
+        assert_eq!((found.from, found.to), (sent.from, sent.to));
+        assert_eq!((found.offset, found.content), (sent.offset, sent.content));
+    }
+    assert!(opened.next_message().is_none());
+}
+
 /// The bytes of version 1, for good.
 #[test]
 fn the_golden_batch_reads_and_writes_as_ever() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/peer-batch-1.bin");
     let batches = batches_of(&one_of_each(), 1 << 20);
-    let written: Vec<u8> = batches.into_iter().flat_map(|(_, bytes)| bytes).collect();
+    let batches = batches.into_iter().map(|(_, bytes)| bytes);
+    let written: Vec<u8> = batches.chain([batch_of_snapshots()]).flatten().collect();
     if std::env::var_os("METASTORE_REWRITE_GOLDEN").is_some() {
         std::fs::write(path, &written).expect("the repository can be written");
     }

@@ -56,7 +56,7 @@ impl ClusterPlan {
             log: LogOptions {
                 segment_bytes: SEGMENT_BYTES,
                 record_bytes_max: RECORD_BYTES_MAX,
-                budget_bytes: 1024 * SEGMENT_BYTES,
+                budget_bytes: random.weighted(&[(1, 12), (2, 1024)]) * SEGMENT_BYTES,
                 spare_segments: random.weighted(&[(1, 1), (2, 2)]),
                 writes_in_flight_max: random.weighted(&[(2, 1), (1, 2)]),
                 ..LogOptions::new(IDENTITY, SEAL)
@@ -146,9 +146,9 @@ fn settings(random: &mut Random) -> Settings {
             ..RaftSettings::default()
         },
         snapshots: SnapshotSettings {
-            // A follower that needs a snapshot does not get one yet.
-            log_bytes_min: 1 << 30,
-            entries: None,
+            log_bytes_min: random.weighted(&[(1, 64 << 10), (1, 1 << 30)]),
+            log_bytes_per_snapshot_byte: random.weighted(&[(1, 0), (1, 1)]),
+            entries: random.weighted(&[(1, None), (1, Some(50)), (1, Some(300))]),
             write_bytes: random.weighted(&[(1, 4 << 10), (1, 64 << 10)]),
             retry_ms: 1,
             retry_ms_max: 20,

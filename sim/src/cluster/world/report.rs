@@ -128,12 +128,13 @@ impl fmt::Display for ClusterReport {
         )?;
         writeln!(
             formatter,
-            "{} crashes, {} of them losses of power; {} starts, {} prevented by a disk; {} reads of logs; {} snapshots taken, {} loaded",
+            "{} crashes, {} of them losses of power; {} starts, {} prevented by a disk; {} reads of logs, {} of snapshots; {} snapshots named, {} loaded",
             self.crashes,
             self.power_losses,
             self.starts,
             self.failed_starts,
             self.counters.log_reads,
+            self.counters.snapshot_reads,
             self.counters.snapshots,
             self.counters.loads
         )?;
