@@ -139,20 +139,31 @@ impl fmt::Display for PartSeen {
             formatter,
             "replica {replica} shard {shard} term {term} vote {vote} commit {commit}: "
         )?;
+        let list = |formatter: &mut fmt::Formatter<'_>, entries: &[EntrySeen]| {
+            entries.iter().try_for_each(|entry| {
+                let EntryMark { term, hash } = entry.mark();
+                let bytes = entry.data.len();
+                write!(formatter, " ({term}: {bytes} bytes {hash:016x})")
+            })
+        };
         match &self.body {
-            PartBodySeen::Append(first, entries) | PartBodySeen::Rewrite(first, entries) => {
-                let name = match self.body {
-                    PartBodySeen::Append(..) => "append",
-                    _ => "rewrite",
-                };
-                write!(formatter, "{name} from {first}")?;
-                entries.iter().try_for_each(|entry| {
-                    let EntryMark { term, hash } = entry.mark();
-                    let bytes = entry.data.len();
-                    write!(formatter, " ({term}: {bytes} bytes {hash:016x})")
-                })
+            PartBodySeen::Append(first, entries) => {
+                write!(formatter, "append from {first}")?;
+                list(formatter, entries)
             }
-            other => write!(formatter, "{other:?}"),
+            PartBodySeen::Rewrite(first, entries) => {
+                write!(formatter, "rewrite from {first}")?;
+                list(formatter, entries)
+            }
+            PartBodySeen::Snapshot {
+                covered,
+                first,
+                last,
+            } => write!(formatter, "snapshot at {covered}, {first} to {last} stay"),
+            PartBodySeen::Checkpoint { covered } => {
+                write!(formatter, "checkpoint, snapshot at {covered}")
+            }
+            PartBodySeen::Tombstone => formatter.write_str("tombstone"),
         }
     }
 }

@@ -12,7 +12,7 @@ mod report;
 use metastore_engine::{NodeId, ShardMap, Time};
 
 pub use self::faults::FaultKind;
-use self::faults::Faults;
+use self::faults::{DiskTrouble, Faults};
 pub use self::plan::ClusterPlan;
 pub use self::report::ClusterReport;
 use super::event_log::EventLog;
@@ -30,8 +30,8 @@ enum WorldEvent {
     Think(usize),
     /// The next fault of a kind.
     Fault(FaultKind),
-    /// A fault that lasts is over.
-    End(FaultKind, NodeId),
+    /// The disks of a node are well again.
+    EndTrouble(DiskTrouble, NodeId),
     /// The newest partition is healed, if it still is that one.
     Heal(u64),
     /// A node that is down starts.
@@ -181,8 +181,8 @@ impl ClusterWorld {
                 Ok(())
             }
             WorldEvent::Fault(kind) => self.on_fault(kind),
-            WorldEvent::End(kind, node) => {
-                self.end_fault(kind, node);
+            WorldEvent::EndTrouble(trouble, node) => {
+                self.end_trouble(trouble, node);
                 Ok(())
             }
             WorldEvent::Heal(number) => {

@@ -49,6 +49,17 @@ pub enum FaultKind {
     Cut,
 }
 
+/// What is wrong with the disks of a node for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DiskTrouble {
+    /// They take very long.
+    Stall,
+    /// Writes and flushes fail.
+    Errors,
+    /// Others have filled them.
+    Full,
+}
+
 /// What is wrong at present.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
@@ -186,9 +197,9 @@ impl ClusterWorld {
                 self.cluster
                     .change_clock(node, |clock, now| clock.jump(now, forward_ns))?;
             }
-            FaultKind::Stall | FaultKind::DiskError | FaultKind::FullDisk => {
-                self.begin_disk_fault(kind, node);
-            }
+            FaultKind::Stall => self.begin_trouble(DiskTrouble::Stall, node),
+            FaultKind::DiskError => self.begin_trouble(DiskTrouble::Errors, node),
+            FaultKind::FullDisk => self.begin_trouble(DiskTrouble::Full, node),
             FaultKind::ShortWrite
             | FaultKind::Loss
             | FaultKind::Duplicate
@@ -290,12 +301,12 @@ impl ClusterWorld {
 
     // ---- Disks ----
 
-    fn begin_disk_fault(&mut self, kind: FaultKind, node: NodeId) {
+    fn begin_trouble(&mut self, trouble: DiskTrouble, node: NodeId) {
         let usual = self.plan.cluster.latency;
         let drawn = self.random.next_u64();
         for disk in self.cluster.disks(node) {
-            match kind {
-                FaultKind::Stall => {
+            match trouble {
+                DiskTrouble::Stall => {
                     let times = 10 + drawn % 300;
                     disk.latency = Latency {
                         min_ns: usual.min_ns * times,
@@ -304,26 +315,24 @@ impl ClusterWorld {
                     };
                     disk.latency.slow_max_ns = usual.slow_max_ns.max(disk.latency.usual_max_ns);
                 }
-                FaultKind::DiskError => disk.faults.io_error_per_mille = 1 + drawn % 20,
-                FaultKind::FullDisk => {
+                DiskTrouble::Errors => disk.faults.io_error_per_mille = 1 + drawn % 20,
+                DiskTrouble::Full => {
                     let used_bytes = disk.used_bytes();
                     disk.set_capacity(used_bytes + drawn % (512 << 10));
                 }
-                other => unreachable!("{other} is not one of a disk"),
             }
         }
         let time = self.after_ms(2_000);
-        self.cluster.at(time, WorldEvent::End(kind, node));
+        self.cluster.at(time, WorldEvent::EndTrouble(trouble, node));
     }
 
-    pub(super) fn end_fault(&mut self, kind: FaultKind, node: NodeId) {
+    pub(super) fn end_trouble(&mut self, trouble: DiskTrouble, node: NodeId) {
         let (usual, faults) = (self.plan.cluster.latency, self.usual_faults());
         for disk in self.cluster.disks(node) {
-            match kind {
-                FaultKind::Stall => disk.latency = usual,
-                FaultKind::DiskError => disk.faults = faults,
-                FaultKind::FullDisk => disk.set_capacity(u64::MAX),
-                other => unreachable!("{other} has no end"),
+            match trouble {
+                DiskTrouble::Stall => disk.latency = usual,
+                DiskTrouble::Errors => disk.faults = faults,
+                DiskTrouble::Full => disk.set_capacity(u64::MAX),
             }
         }
     }
