@@ -179,7 +179,10 @@ impl Replica {
 /// whether they follow: after a rejection they begin further back than the append says. A receiver numbers entries by
 /// their place behind the append's index, so it would take each for another.
 fn anchor(message: &mut Message, term_of: impl Fn(u64) -> Option<u64>) -> bool {
-    let Some(first) = message.get_entries().first().map(|entry| entry.index) else {
+    let is_append = message.get_msg_type() == MessageType::MsgAppend;
+    // Other messages carry what they are about in the data of an entry that has no index.
+    let first = message.get_entries().first().filter(|_| is_append);
+    let Some(first) = first.map(|entry| entry.index) else {
         return true;
     };
     if first == message.index + 1 {
