@@ -269,7 +269,11 @@ pub(super) fn encode(shard: ShardId, message: &Message, out: &mut Vec<u8>) {
     let mut entries = 0;
     if kind == MessageType::MsgAppend {
         entries = message.entries.len();
-        for entry in message.get_entries() {
+        for (index, entry) in (message.index + 1..).zip(message.get_entries()) {
+            assert_eq!(
+                entry.index, index,
+                "a receiver numbers entries by their place"
+            );
             encode_entry(entry, out);
         }
     } else if is_read_index(kind) {

@@ -207,7 +207,7 @@ fn fields_that_make_no_sense_are_refused_however_intact_they_are() {
     refused(|message| message.from = 0, 16);
     refused(|message| message.to = message.from, 16);
     refused(|message| message.term = 0, 32);
-    refused(|message| message.index = u64::MAX, 40);
+    refused(|message| message.commit = u64::MAX, 56);
     refused(
         |message| message.context = raft::CAMPAIGN_TRANSFER.into(),
         1,
