@@ -310,6 +310,17 @@ impl<E> Cluster<E> {
         }
     }
 
+    /// The disks of a node that does not run are replaced by empty ones.
+    pub fn replace_disks(&mut self, node: NodeId) {
+        self.log(&format_args!("n{node}"), "new-disks", format_args!(""));
+        let host = self.hosts.get_mut(&node).expect("the node is there");
+        assert!(
+            !host.is_running(),
+            "disks are replaced while a node is down"
+        );
+        host.replace_disks();
+    }
+
     /// Links are cut.
     pub fn split(&mut self, partition: Partition) {
         self.log(&"net", "split", format_args!("{partition:?}"));

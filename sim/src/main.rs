@@ -86,7 +86,7 @@ fn main() -> ExitCode {
             }
         },
         Command::ListMutants => {
-            for mutant in Mutant::ALL {
+            for mutant in Mutant::all() {
                 println!("{mutant}");
             }
             ExitCode::SUCCESS

@@ -147,7 +147,10 @@ impl Replica {
             if !anchor(&mut message, |index| self.node.store().term(index).ok()) {
                 continue;
             }
-            let held = self.outbox.hold(message, self.unpersisted.iter(), durable);
+            let held = match self.rules.sends_early() {
+                true => Some(message),
+                false => self.outbox.hold(message, self.unpersisted.iter(), durable),
+            };
             if let Some(message) = held {
                 self.send(turn, &message);
             }

@@ -8,6 +8,8 @@ use crate::disk::{CrashKind, Disk, FileName};
 use crate::node::{Node, NodeConfig, NodeCounters, StartFailure, Started};
 use crate::violation::Violation;
 
+const MARK_BYTES: usize = 2 * metastore_wal::format::BLOCK_BYTES;
+
 /// A core of a node with its disk.
 pub(super) struct HostCore {
     pub(super) place: PeerCore,
@@ -42,7 +44,7 @@ impl Host {
     /// A node that was formatted and never ran.
     pub(super) fn new(node: NodeId, cores: Vec<(NodeConfig, Disk)>) -> Host {
         let format = |(config, mut disk): (NodeConfig, Disk)| {
-            disk.format_file(FileName::Mark, 2 * metastore_wal::format::BLOCK_BYTES);
+            disk.format_file(FileName::Mark, MARK_BYTES);
             HostCore {
                 place: PeerCore {
                     node,
@@ -122,6 +124,15 @@ impl Host {
         self.forget_cores();
         for core in &mut self.cores {
             core.disk.crash(kind);
+        }
+    }
+
+    /// The disks are replaced by new ones, formatted like those before.
+    pub(super) fn replace_disks(&mut self) {
+        for core in &mut self.cores {
+            core.disk.wipe();
+            core.disk.format_file(FileName::Mark, MARK_BYTES);
+            core.has_served = false;
         }
     }
 

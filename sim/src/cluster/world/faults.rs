@@ -234,6 +234,9 @@ impl ClusterWorld {
         self.report.crashes += 1;
         self.report.power_losses += u64::from(kind == CrashKind::PowerLoss);
         self.cluster.crash(node, kind);
+        if self.plan.cluster.mutant == Some(Mutant::WipedDiskComesBack) && self.random.chance(500) {
+            self.cluster.replace_disks(node);
+        }
         self.restart_later(node);
     }
 
