@@ -400,7 +400,7 @@ impl<E> Cluster<E> {
             self.scheduler.at(until, event);
             return Ok(Some(ClusterStepped::WentOn));
         }
-        if let Event::Core(place, _, event) = &event {
+        if let (true, Event::Core(place, _, event)) = (self.event_log.is_read(), &event) {
             let (place, event) = (At(*place), *event);
             self.log(&place, "event", format_args!("{event:?}"));
         }

@@ -394,6 +394,10 @@ impl Node {
                 self.run_slice(now, machine);
             }
             NodeEvent::Wake => {
+                // An earlier one took its place; each that is kept would bring another.
+                if self.wake_at.is_none_or(|wake| now < wake) {
+                    return Ok(());
+                }
                 self.wake_at = None;
                 self.watch_disk(now, machine);
                 self.step(now, Input::Tick, machine);
