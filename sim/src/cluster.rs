@@ -30,8 +30,8 @@ use std::fmt::{self, Display};
 use std::rc::Rc;
 
 use metastore_engine::{
-    ConnectionId, CoreId, Input, MeshBatch, NodeId, PeerCore, PeerLane, ReplicaStatus, Settings,
-    ShardMap, Time,
+    ConnectionId, CoreId, Input, MeshBatch, NodeId, PeerCore, PeerLane, ReplicaId, ReplicaStatus,
+    Settings, ShardId, ShardMap, Time,
 };
 use metastore_wal::LogOptions;
 
@@ -342,6 +342,25 @@ impl<E> Cluster<E> {
         );
         let host = self.hosts.get_mut(&node).expect("the node is there");
         host.paused_until = until;
+    }
+
+    /// A node is told that another replica shall lead a shard.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn hand_over(
+        &mut self,
+        node: NodeId,
+        shard: ShardId,
+        to: Option<ReplicaId>,
+    ) -> Result<(), Violation> {
+        let core = self.config.shape.core_of(shard);
+        let life = self.hosts[&node].life;
+        self.on_core(PeerCore { node, core }, life, |node, now, machine, _| {
+            node.on_input(now, Input::HandOver { shard, to }, machine);
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// Something happens to the clock of a node.

@@ -331,6 +331,19 @@ fn a_leader_that_hears_nobody_gives_up() {
 }
 
 #[test]
+fn a_shard_is_led_by_whom_it_is_handed_over_to() {
+    let mut story = Story::begin(config());
+    let (leader, follower) = (story.leader(), story.followers()[0]);
+    let to = story.cluster.config().shape.replica(SHARD, follower);
+    let told = story.cluster.hand_over(leader, SHARD, Some(to));
+    told.unwrap_or_else(|broken| panic!("{broken}"));
+    story.run_ms(200);
+    assert_eq!(story.leader(), follower);
+    story.put(0);
+    story.end();
+}
+
+#[test]
 fn clocks_that_run_a_tenth_apart_change_nothing() {
     let mut story = Story::begin(config());
     for (node, rate) in NODES.into_iter().zip([900_000, 1_000_000, 1_100_000]) {

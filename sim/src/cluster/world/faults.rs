@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use metastore_engine::{NodeId, Time};
+use metastore_engine::{NodeId, ShardId, Time};
 
 use super::{ClusterWorld, WorldEvent};
 use crate::clock::ClockRate;
@@ -25,6 +25,8 @@ pub enum FaultKind {
     Partition,
     /// Partitions come and go quickly.
     Flapping,
+    /// A shard is to be led by another replica.
+    HandOver,
     /// Clocks run too fast or too slow.
     Drift,
     /// Clocks jump forward.
@@ -73,12 +75,13 @@ const MILLISECOND_NS: u64 = 1_000_000;
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 16] = [
+    pub const ALL: [FaultKind; 17] = [
         FaultKind::Crash,
         FaultKind::CrashAll,
         FaultKind::Pause,
         FaultKind::Partition,
         FaultKind::Flapping,
+        FaultKind::HandOver,
         FaultKind::Drift,
         FaultKind::Jump,
         FaultKind::Stall,
@@ -101,6 +104,7 @@ impl FaultKind {
             FaultKind::Pause => "pause",
             FaultKind::Partition => "partition",
             FaultKind::Flapping => "flapping",
+            FaultKind::HandOver => "hand-over",
             FaultKind::Drift => "drift",
             FaultKind::Jump => "jump",
             FaultKind::Stall => "stall",
@@ -123,6 +127,7 @@ impl FaultKind {
             FaultKind::Pause => 1_500,
             FaultKind::Partition => 2_500,
             FaultKind::Flapping => 150,
+            FaultKind::HandOver => 800,
             FaultKind::Drift => 4_000,
             FaultKind::Jump => 2_000,
             FaultKind::Stall => 3_000,
@@ -190,6 +195,7 @@ impl ClusterWorld {
                 self.split(length_ms);
             }
             FaultKind::Flapping => self.split(100),
+            FaultKind::HandOver => self.hand_over(node)?,
             FaultKind::Drift => self.draw_drift(node)?,
             FaultKind::Jump => {
                 let forward_ns = self.random.weighted(&[(2, 100), (1, 2_000), (1, 20_000)]);
@@ -264,6 +270,16 @@ impl ClusterWorld {
             self.cluster.at(time, WorldEvent::CrashStarting(node));
         }
         Ok(())
+    }
+
+    /// Somebody moves the lead of a shard, to any replica or to whoever is best.
+    fn hand_over(&mut self, from: NodeId) -> Result<(), Violation> {
+        let shape = self.plan.cluster.shape;
+        let shards: Vec<ShardId> = shape.shards().collect();
+        let shard = shards[self.random.index(shards.len())];
+        let to = shape.replica(shard, self.draw_node());
+        let to = self.random.chance(700).then_some(to);
+        self.cluster.hand_over(from, shard, to)
     }
 
     fn draw_drift(&mut self, node: NodeId) -> Result<(), Violation> {
