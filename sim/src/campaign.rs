@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::cluster::event_log::EventLog;
 use crate::cluster::world::{ClusterReport, ClusterWorld};
 use crate::mutants::Mutant;
+use crate::oracle::Checkers;
 use crate::power_loss::caught;
 use crate::violation::Violation;
 
@@ -75,7 +76,7 @@ impl Campaign {
         };
         while done.seeds < self.seeds && pace.has_time() {
             let seed = self.from + done.seeds;
-            let ran = run_seed(seed, self.mutant, None);
+            let ran = run_seed(seed, self.mutant, Checkers::All, None);
             match ran {
                 Ok(report) => {
                     done.succeeded_least = done.succeeded_least.min(report.tally.succeeded);
@@ -97,9 +98,10 @@ impl Campaign {
 pub fn run_seed(
     seed: u64,
     mutant: Option<Mutant>,
+    checkers: Checkers,
     event_log: Option<EventLog>,
 ) -> Result<ClusterReport, Box<Broken>> {
-    let mut world = ClusterWorld::new(seed, mutant);
+    let mut world = ClusterWorld::new(seed, mutant, checkers);
     if let Some(event_log) = event_log {
         world.set_event_log(event_log);
     }
@@ -140,6 +142,7 @@ impl Done {
             "failed": total.tally.failed,
             "unknown": total.tally.unknown,
             "undecided_keys": total.undecided,
+            "reigns": total.reigns,
             "states_compared": total.states_compared,
             "faults": faults,
             "simulated_s": total.simulated_ns as f64 / 1e9,

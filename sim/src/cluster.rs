@@ -48,6 +48,7 @@ use crate::disk::{CrashKind, Disk, Latency};
 use crate::mutants::Mutant;
 use crate::network::{Network, NetworkFaults, Partition, Site, Traffic};
 use crate::node::{FlushMethod, NodeConfig, NodeCounters, NodeEvent, SEAL, Stop};
+use crate::oracle::Checkers;
 use crate::random::Random;
 use crate::scheduler::Scheduler;
 use crate::trace::Trace;
@@ -74,6 +75,8 @@ pub struct ClusterConfig {
     pub network: NetworkFaults,
     /// The planted bug, if any.
     pub mutant: Option<Mutant>,
+    /// Who checks.
+    pub checkers: Checkers,
 }
 
 /// What happens next. `E` are events of whoever owns the cluster.
@@ -183,7 +186,7 @@ impl<E> Cluster<E> {
             moments: 0,
             tally: ClusterTally::default(),
             network: Network::new(random.fork(), config.network),
-            observer: Observer::new(shape),
+            observer: Observer::new(shape, config.checkers),
             trace: None,
             event_log: EventLog::default(),
             random,
@@ -355,7 +358,11 @@ impl<E> Cluster<E> {
         to: Option<ReplicaId>,
     ) -> Result<(), Violation> {
         let core = self.config.shape.core_of(shard);
-        let life = self.hosts[&node].life;
+        let host = &self.hosts[&node];
+        if host.paused_until > self.now() {
+            return Ok(());
+        }
+        let life = host.life;
         self.on_core(PeerCore { node, core }, life, |node, now, machine, _| {
             node.on_input(now, Input::HandOver { shard, to }, machine);
             Ok(())

@@ -10,6 +10,7 @@ use clap::Args;
 use metastore_sim::Mutant;
 use metastore_sim::campaign::{Campaign, Done, Pace, next_seed, run_seed};
 use metastore_sim::cluster::event_log::EventLog;
+use metastore_sim::oracle::Checkers;
 
 /// Which seeds to run.
 #[derive(Debug, Args)]
@@ -129,7 +130,7 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> ExitCode {
     let event_log = arguments
         .trace
         .then(|| EventLog::new(Box::new(|line| println!("{line}"))));
-    match run_seed(arguments.seed, arguments.mutant, event_log) {
+    match run_seed(arguments.seed, arguments.mutant, Checkers::All, event_log) {
         Ok(report) => {
             println!("{report}\nno promise was broken");
             ExitCode::SUCCESS

@@ -10,6 +10,7 @@ use metastore_sim::disk::{CrashKind, Latency};
 use metastore_sim::network::{NetworkFaults, Partition, Site};
 use metastore_sim::node::{FlushMethod, IDENTITY, SEAL};
 use metastore_sim::operation::{Condition, Mutation, PreviousRow};
+use metastore_sim::oracle::Checkers;
 use metastore_sim::random::Random;
 use metastore_statemachine::CommandKind;
 use metastore_wal::LogOptions;
@@ -53,6 +54,7 @@ fn config() -> ClusterConfig {
         },
         network: NetworkFaults::NONE,
         mutant: None,
+        checkers: Checkers::All,
     }
 }
 

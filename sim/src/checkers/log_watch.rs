@@ -120,3 +120,100 @@ fn differing(one: &LogView, other: &LogView) -> Option<ReplicaId> {
     let only_other = other.keys().find(|replica| !one.contains_key(replica));
     of_one.map(|(&replica, _)| replica).or(only_other.copied())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkers::log_view::{EntrySeen, PartBodySeen};
+    use metastore_engine::{LogIndex, ShardId, Term};
+    use metastore_wal::{EntryKind, FileNumber, HardState, RecordSequence};
+
+    /// The record that appends entry `index`.
+    fn record(index: u64) -> RecordSeen {
+        let entry = EntrySeen {
+            term: Term(1),
+            kind: EntryKind::Normal,
+            data: index.to_le_bytes().to_vec(),
+        };
+        RecordSeen {
+            sequence: RecordSequence(index),
+            file: FileName::Segment(FileNumber(1)),
+            offset: 4096 * index,
+            bytes: vec![1; 4096],
+            parts: vec![PartSeen {
+                replica: ReplicaId(1),
+                shard: ShardId(0),
+                hard_state: HardState::default(),
+                body: PartBodySeen::Append(LogIndex(index), vec![entry]),
+            }],
+        }
+    }
+
+    fn view(indexes: &[u64]) -> LogView {
+        let mut view = LogView::new();
+        for &index in indexes {
+            record(index)
+                .parts
+                .iter()
+                .for_each(|part| apply(&mut view, part));
+        }
+        view
+    }
+
+    /// A log with entries 1 and 2 durable, and 3 and 4 on their way, whose machine has stopped.
+    fn stopped() -> LogWatch {
+        let owner = LogOwner {
+            node: NodeId(1),
+            core: CoreId(0),
+        };
+        let mut watch = LogWatch::new(owner, SealKey(0));
+        watch.durable = view(&[1, 2]);
+        watch.submitted.extend([record(3), record(4)]);
+        watch.on_crash();
+        watch
+    }
+
+    #[test]
+    fn what_was_on_its_way_survives_in_order_or_not_at_all() {
+        for found in [&[1, 2][..], &[1, 2, 3], &[1, 2, 3, 4]] {
+            stopped().on_recovered(view(found)).unwrap();
+        }
+        for found in [&[][..], &[1], &[1, 2, 4], &[1, 3], &[1, 2, 3, 4, 5]] {
+            let broken = stopped().on_recovered(view(found)).unwrap_err();
+            assert!(matches!(
+                broken,
+                ClusterViolation::RecoveredLogDiffers { .. }
+            ));
+        }
+    }
+
+    #[test]
+    fn what_was_cut_away_may_come_back_until_the_cut_is_durable() {
+        let mut watch = stopped();
+        watch.on_recovered(view(&[1, 2])).unwrap();
+        watch.on_crash();
+        watch.on_recovered(view(&[1, 2, 3])).unwrap();
+        // What a recovery has found and nothing has followed may be lost once more.
+        watch.on_crash();
+        watch.on_recovered(view(&[1, 2])).unwrap();
+        let mut disk = Disk::new(crate::random::Random::new(1), LATENCY);
+        disk.format_file(FileName::Segment(FileNumber(1)), 1 << 16);
+        let next = RecordSeen {
+            offset: 0,
+            bytes: vec![0; 4096],
+            ..record(3)
+        };
+        watch.submitted.push_back(next);
+        assert_eq!(watch.advance(&disk).len(), 1);
+        watch.on_crash();
+        assert!(watch.on_recovered(view(&[1, 2, 3, 4])).is_err());
+        watch.on_recovered(view(&[1, 2, 3])).unwrap();
+    }
+
+    const LATENCY: crate::disk::Latency = crate::disk::Latency {
+        min_ns: 1,
+        usual_max_ns: 1,
+        slow_per_mille: 0,
+        slow_max_ns: 1,
+    };
+}

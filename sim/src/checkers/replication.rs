@@ -74,12 +74,11 @@ impl Replication {
         self.states_compared
     }
 
-    /// The highest entry of a shard that anybody called committed.
+    /// In how many terms of any shard somebody led.
     #[must_use]
-    pub fn committed(&self, shard: ShardId) -> LogIndex {
-        let committed = &self.shards[&shard].committed;
-        let last = committed.last_key_value().map(|(&index, _)| index);
-        last.unwrap_or_default()
+    pub fn reigns(&self) -> u64 {
+        let shards = self.shards.values();
+        shards.map(|shard| shard.leaders.len() as u64).sum()
     }
 
     // ---- Logs ----

@@ -12,6 +12,7 @@ use crate::checkers::promises;
 use crate::checkers::replication::Replication;
 use crate::disk::{Disk, FileName};
 use crate::node::SEAL;
+use crate::oracle::Checkers;
 
 use super::shape::Shape;
 
@@ -22,12 +23,13 @@ pub struct Observer {
     replication: Replication,
     histories: BTreeMap<ShardId, ShardHistory>,
     undecided: u64,
+    checkers: Checkers,
 }
 
 impl Observer {
     /// The checkers of a cluster in which nothing has happened.
     #[must_use]
-    pub fn new(shape: Shape) -> Observer {
+    pub fn new(shape: Shape, checkers: Checkers) -> Observer {
         let places = shape.nodes().flat_map(|node| {
             let cores = shape.cores();
             cores.map(move |core| PeerCore { node, core })
@@ -47,6 +49,15 @@ impl Observer {
                 .map(|shard| (shard, ShardHistory::default()))
                 .collect(),
             undecided: 0,
+            checkers,
+        }
+    }
+
+    /// What a checker says that is not a client, if anybody listens to it.
+    fn heard(&self, said: Result<(), ClusterViolation>) -> Result<(), ClusterViolation> {
+        match self.checkers {
+            Checkers::All => said,
+            Checkers::ClientsAlone => Ok(()),
         }
     }
 
@@ -64,10 +75,9 @@ impl Observer {
     ) -> Result<(), ClusterViolation> {
         let log = self.logs.get_mut(&place).expect("every core has a log");
         let record = log.on_submitted(target, bytes);
-        record
-            .parts
-            .iter()
-            .try_for_each(|part| self.replication.on_written(part))
+        let mut parts = record.parts.iter();
+        let said = parts.try_for_each(|part| self.replication.on_written(part));
+        self.heard(said)
     }
 
     /// A disk has changed.
@@ -81,9 +91,9 @@ impl Observer {
     ) -> Result<(), ClusterViolation> {
         let log = self.logs.get_mut(&place).expect("every core has a log");
         let parts = log.advance(disk);
-        parts
-            .iter()
-            .try_for_each(|part| self.replication.on_durable(part))
+        let mut parts = parts.iter();
+        let said = parts.try_for_each(|part| self.replication.on_durable(part));
+        self.heard(said)
     }
 
     /// A machine has stopped.
@@ -103,9 +113,11 @@ impl Observer {
         place: PeerCore,
         found: LogView,
     ) -> Result<(), ClusterViolation> {
-        self.replication.on_recovered(&found)?;
+        let said = self.replication.on_recovered(&found);
+        self.heard(said)?;
         let log = self.logs.get_mut(&place).expect("every core has a log");
-        log.on_recovered(found)
+        let said = log.on_recovered(found);
+        self.heard(said)
     }
 
     /// How many replicas of a core are durable in its log.
@@ -126,14 +138,16 @@ impl Observer {
         lane: PeerLane,
         batch: &[u8],
     ) -> Result<(), ClusterViolation> {
-        promises::check_sent(batch, self.logs[&from].durable(), lane)?;
+        let said = promises::check_sent(batch, self.logs[&from].durable(), lane);
+        self.heard(said)?;
         if lane == PeerLane::Snapshots {
             return Ok(());
         }
         for message in promises::messages_of(batch) {
             if message.kind.is_of_leader() {
                 let (shard, term) = (message.shard, message.term);
-                self.replication.on_leader(shard, term, message.from)?;
+                let said = self.replication.on_leader(shard, term, message.from);
+                self.heard(said)?;
             }
         }
         Ok(())
@@ -144,7 +158,8 @@ impl Observer {
     /// # Errors
     /// It contradicts itself or another.
     pub fn on_status(&mut self, status: &ReplicaStatus) -> Result<(), ClusterViolation> {
-        self.replication.on_status(status)
+        let said = self.replication.on_status(status);
+        self.heard(said)
     }
 
     // ---- Clients ----
@@ -155,7 +170,8 @@ impl Observer {
     /// A quorum could still lose it.
     pub fn on_acknowledged(&self, shard: ShardId, command: &[u8]) -> Result<(), ClusterViolation> {
         let durable = self.logs.values().map(LogWatch::durable);
-        self.replication.on_acknowledged(shard, command, durable)
+        let said = self.replication.on_acknowledged(shard, command, durable);
+        self.heard(said)
     }
 
     /// A client's operation has come to its end, or its client will never know.
@@ -184,6 +200,12 @@ impl Observer {
     #[must_use]
     pub fn undecided(&self) -> u64 {
         self.undecided
+    }
+
+    /// In how many terms of any shard somebody led.
+    #[must_use]
+    pub fn reigns(&self) -> u64 {
+        self.replication.reigns()
     }
 
     /// How often the states of replicas were compared.

@@ -19,6 +19,7 @@ use super::event_log::EventLog;
 use super::workload::{Known, Workload};
 use super::{Cluster, ClusterStepped};
 use crate::mutants::Mutant;
+use crate::oracle::Checkers;
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::violation::Violation;
@@ -69,9 +70,9 @@ enum Course {
 impl ClusterWorld {
     /// The world of a seed, possibly with a planted bug.
     #[must_use]
-    pub fn new(seed: u64, mutant: Option<Mutant>) -> ClusterWorld {
+    pub fn new(seed: u64, mutant: Option<Mutant>, checkers: Checkers) -> ClusterWorld {
         let mut random = Random::new(seed);
-        let plan = ClusterPlan::draw(&mut random, mutant);
+        let plan = ClusterPlan::draw(&mut random, mutant, checkers);
         ClusterWorld::of_plan(plan, random)
     }
 
@@ -122,6 +123,7 @@ impl ClusterWorld {
         report.counters = self.cluster.counters();
         report.network = self.cluster.network.counters();
         report.states_compared = self.cluster.observer.states_compared();
+        report.reigns = self.cluster.observer.reigns();
         report.undecided = self.cluster.observer.undecided();
         report.faults = self.faults.counts.clone();
         report.add_network_faults();

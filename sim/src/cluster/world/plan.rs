@@ -10,6 +10,7 @@ use crate::disk::Latency;
 use crate::mutants::Mutant;
 use crate::network::NetworkFaults;
 use crate::node::{FlushMethod, IDENTITY, SEAL};
+use crate::oracle::Checkers;
 use crate::random::Random;
 
 const MICROSECOND_NS: u64 = 1_000;
@@ -39,7 +40,11 @@ pub struct ClusterPlan {
 }
 
 impl ClusterPlan {
-    pub(super) fn draw(random: &mut Random, mutant: Option<Mutant>) -> ClusterPlan {
+    pub(super) fn draw(
+        random: &mut Random,
+        mutant: Option<Mutant>,
+        checkers: Checkers,
+    ) -> ClusterPlan {
         let shape = Shape {
             nodes: random.weighted(&[(3, 3), (1, 5)]),
             cores: random.weighted(&[(2, 1), (1, 2)]),
@@ -73,6 +78,7 @@ impl ClusterPlan {
             },
             network: draw_network(random, &has),
             mutant,
+            checkers,
         };
         ClusterPlan {
             cluster,

@@ -31,6 +31,8 @@ pub struct ClusterReport {
     pub starts: u64,
     /// Those that a disk did not let happen.
     pub failed_starts: u64,
+    /// Terms of any shard in which somebody led.
+    pub reigns: u64,
     /// States of replicas that were compared.
     pub states_compared: u64,
     /// Keys for which the search for an order was given up.
@@ -85,6 +87,7 @@ impl ClusterReport {
         self.power_losses += other.power_losses;
         self.starts += other.starts;
         self.failed_starts += other.failed_starts;
+        self.reigns += other.reigns;
         self.states_compared += other.states_compared;
         self.undecided += other.undecided;
         self.answered_after_ns = self.answered_after_ns.max(other.answered_after_ns);
@@ -140,7 +143,8 @@ impl fmt::Display for ClusterReport {
         )?;
         write!(
             formatter,
-            "{} states compared; {} keys undecided; all answered {} ms after the last fault, all equal after {} ms, at the latest",
+            "{} terms with a leader; {} states compared; {} keys undecided; all answered {} ms after the last fault, all equal after {} ms, at the latest",
+            self.reigns,
             self.states_compared,
             self.undecided,
             self.answered_after_ns / 1_000_000,
