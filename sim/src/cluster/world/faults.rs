@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use metastore_engine::{NodeId, ShardId, Time};
+use metastore_engine::{NodeId, ReplicaStatus, Role, ShardId, Time};
 
 use super::{ClusterWorld, WorldEvent};
 use crate::clock::ClockRate;
@@ -216,9 +216,30 @@ impl ClusterWorld {
         Ok(())
     }
 
+    /// Half of the time one that leads something: what happens to others changes little.
     fn draw_node(&mut self) -> NodeId {
-        let nodes: Vec<NodeId> = self.plan.cluster.shape.nodes().collect();
-        nodes[self.random.index(nodes.len())]
+        let shape = self.plan.cluster.shape;
+        let nodes: Vec<NodeId> = shape.nodes().collect();
+        let leaders: Vec<NodeId> = match self.random.chance(500) {
+            true => self.leaders(),
+            false => Vec::new(),
+        };
+        match leaders.is_empty() {
+            true => nodes[self.random.index(nodes.len())],
+            false => leaders[self.random.index(leaders.len())],
+        }
+    }
+
+    /// The nodes of replicas that take themselves for leaders.
+    fn leaders(&self) -> Vec<NodeId> {
+        let shape = self.plan.cluster.shape;
+        let leading = self.cluster.replicas().into_iter();
+        let leading = leading.filter(|status| status.role == Role::Leader);
+        let node_of = |status: ReplicaStatus| {
+            let mut nodes = shape.nodes();
+            nodes.find(|&node| shape.replica(status.shard, node) == status.replica)
+        };
+        leading.filter_map(node_of).collect()
     }
 
     /// Up to so many milliseconds from now.
