@@ -16,7 +16,7 @@ use crate::node::{Launch, Node};
 use crate::operation::RequestMaker;
 use crate::peer::{Peer, PeerError};
 use crate::pinning::Pinning;
-use crate::preload::preload;
+use crate::preload::{let_forget_writes, preload};
 use crate::store::Store;
 use crate::system::{System, Target};
 
@@ -173,6 +173,14 @@ impl Contestants {
         self.loaded.push(space);
         self.is_settled = false;
         self.settle()
+    }
+
+    /// Lets systems forget what they were given before, for the sake of the reads that follow.
+    pub(super) fn let_forget_writes(&self, systems: &[System]) {
+        for &system in systems {
+            // What fails here fails when it is measured too, and is told there.
+            let _result = let_forget_writes(self.target(system));
+        }
     }
 
     /// Waits until this store writes nothing on its own, unless it has done so since it was given its last keys.

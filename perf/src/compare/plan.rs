@@ -44,7 +44,7 @@ pub(super) enum Asked {
     Closed(Case),
     /// The same in an open loop, at a share of what the system has just reached.
     Share(Case, f64),
-    /// A phase of the tree's metadata, from its begin to its end.
+    /// A phase of the tree's metadata, from its beginning to its end.
     Tree(TreePhase),
 }
 
@@ -128,6 +128,12 @@ impl Section {
             Partners::Nobody => vec![System::MetaStore],
             Partners::Peers => turns_with(&self.systems[1..], thoroughness),
         }
+    }
+
+    /// Whether systems do nothing but read at a point, so that what they were given before must not show.
+    pub(super) fn reads_only_at(point: &Point, step: &Step) -> bool {
+        let is_shared = step.partners == Partners::Peers;
+        is_shared && point.waits == Waits::ForNothing
     }
 
     /// Whether a real tree is stored.

@@ -126,6 +126,9 @@ impl Rounds<'_> {
         };
         for (point, step) in section.points() {
             let first = points.samples.len();
+            if Section::reads_only_at(point, step) {
+                points.contestants.let_forget_writes(&section.systems);
+            }
             for system in section.turns(step, points.rounds.schedule.thoroughness) {
                 points.measure(point, step, system)?;
             }

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::document::Round;
-use super::plan::{Asked, Section, TreePhase};
+use super::document::{Point, Round};
+use super::plan::{Asked, Section, Step, TreePhase};
 use crate::arguments::{Effort, Thoroughness};
 use crate::keys::KeySpace;
 use crate::system::System;
@@ -19,6 +19,9 @@ const SERVERS: Duration = Duration::from_millis(2_500);
 
 /// Waiting until this store is at rest.
 const SETTLING: Duration = Duration::from_secs(1);
+
+/// Letting etcd forget what it was given, before reads.
+const FORGETTING: Duration = Duration::from_millis(600);
 
 /// Opening the connections of a point and closing them.
 const POINT_OVERHEAD: Duration = Duration::from_millis(100);
@@ -121,11 +124,16 @@ impl<'a> Schedule<'a> {
     }
 
     fn round_duration(&self, section: &Section) -> Duration {
-        let points = section.steps.iter().flat_map(|step| {
-            let turns = section.turns(step, self.thoroughness);
-            let duration = |system| self.point_duration(system, step.asked);
-            turns.into_iter().map(duration)
-        });
+        let point_duration = |(point, step): (&Point, &Step)| {
+            let turns = section.turns(step, self.thoroughness).into_iter();
+            let measured = turns.map(|system| self.point_duration(system, step.asked));
+            let before = match Section::reads_only_at(point, step) {
+                true => FORGETTING,
+                false => Duration::ZERO,
+            };
+            before + measured.sum::<Duration>()
+        };
+        let points = section.points().map(point_duration);
         self.surrounding_duration(section) + points.sum::<Duration>()
     }
 
