@@ -9,11 +9,11 @@ use crate::compare::document::{Point, PointPace, Waits, WorkloadPlan};
 use crate::latency::Spread;
 use crate::output::number;
 
-/// Names of the columns; the third and the fourth latency have no drawing.
+/// Names of the columns: drawings with their figures behind them.
 const COLUMNS: [&str; 9] = [
-    "",
+    "system",
     "a second, from zero",
-    "",
+    "median, extremes",
     "latency, logarithmic",
     "p50",
     "p99",
@@ -300,13 +300,19 @@ impl Row<'_> {
 
 /// Why there is no figure.
 fn write_absence(html: &mut Html, figures: &Figures) {
-    let why = match figures.counted {
-        0 => "measured in no round that counts".to_owned(),
-        counted => format!(
-            "void in all of {}: {}",
-            words::count(counted, "sample", "samples"),
-            figures.void_reasons.join("; ")
-        ),
+    let why = match (figures.counted, figures.void_rate) {
+        (0, _) | (_, None) => "measured in no round that counts".to_owned(),
+        (counted, Some(rate)) => {
+            let samples = match counted {
+                1 => "the only sample".to_owned(),
+                counted => format!("all {counted} samples"),
+            };
+            let reasons = figures.void_reasons.join("; ");
+            format!(
+                "void in {samples}: {reasons}; reached {}",
+                words::rate(rate.median)
+            )
+        }
     };
     html.leaf("td", &[("colspan", "8"), ("class", "absent")], &why);
 }

@@ -41,6 +41,8 @@ pub(super) struct Figures {
     pub(super) counted: usize,
     /// Why some of these may not be used, each reason once.
     pub(super) void_reasons: Vec<String>,
+    /// What those reached that may not be used.
+    pub(super) void_rate: Option<Spread>,
 }
 
 impl<'a> View<'a> {
@@ -130,6 +132,11 @@ impl<'a> View<'a> {
             used: self.document.samples(&point.id, system).count(),
             counted: counted().count(),
             void_reasons,
+            void_rate: Spread::of(
+                counted()
+                    .filter(|sample| sample.void.is_some())
+                    .map(|sample| sample.achieved_per_second),
+            ),
         }
     }
 
