@@ -39,12 +39,20 @@ pub(super) struct Stage {
 pub(super) struct Contestants {
     store: Store,
     peers: Vec<Peer>,
-    /// The keys that all of them hold.
-    loaded: Vec<KeySpace>,
+    /// Who holds which keys.
+    loaded: Vec<(System, KeySpace)>,
     /// Whether this store has come to rest since.
     is_settled: bool,
     /// Ends when nothing asks it any more.
     _node: Node,
+}
+
+/// A peer that cannot be measured this time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unready {
+    pub(super) system: System,
+    /// In words.
+    pub(super) why: String,
 }
 
 impl Stage {
@@ -157,22 +165,31 @@ impl Contestants {
         std::iter::once(own).chain(peers).collect()
     }
 
-    /// Makes sure that all hold the keys of a space, and are at rest when they have just been given them.
+    /// Makes sure that systems hold the keys of a space, and are at rest when they have just been given them. Tells which
+    /// peers could not be given theirs.
     pub(super) fn load(
         &mut self,
         space: Option<KeySpace>,
         systems: &[System],
         requests: &mut RequestMaker,
-    ) -> Result<(), PerfError> {
-        let Some(space) = space.filter(|space| !self.loaded.contains(space)) else {
-            return self.settle();
-        };
+    ) -> Result<Vec<Unready>, PerfError> {
+        let mut unready = Vec::new();
         for &system in systems {
-            preload(self.target(system), space, requests)?;
+            let Some(space) = space.filter(|&space| !self.loaded.contains(&(system, space))) else {
+                continue;
+            };
+            match preload(self.target(system), space, requests) {
+                Ok(_) => self.loaded.push((system, space)),
+                Err(error) if system == System::MetaStore => return Err(error.into()),
+                Err(error) => unready.push(Unready {
+                    system,
+                    why: error.to_string(),
+                }),
+            }
+            self.is_settled &= system != System::MetaStore;
         }
-        self.loaded.push(space);
-        self.is_settled = false;
-        self.settle()
+        self.settle()?;
+        Ok(unready)
     }
 
     /// Lets systems forget what they were given before, for the sake of the reads that follow.

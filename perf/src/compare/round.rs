@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::contestants::{Contestants, Stage};
+use super::contestants::{Contestants, Stage, Unready};
 use super::document::{Discard, Document, Point, Role, Round, Sample, SampleCosts, Void};
 use super::plan::{Asked, Section, Step, name_of};
 use super::ratios::ratios;
@@ -112,7 +112,7 @@ impl Rounds<'_> {
         output: &mut Output,
     ) -> Result<Round, PerfError> {
         let mut requests = RequestMaker::new(self.schedule.effort.keys);
-        contestants.load(section.key_space(), &section.systems, &mut requests)?;
+        let unready = contestants.load(section.key_space(), &section.systems, &mut requests)?;
         let floor_before = match self.last_floor.take() {
             Some(floor) if self.schedule.thoroughness == Thoroughness::Quick => floor,
             Some(_) | None => self.floor()?,
@@ -121,6 +121,7 @@ impl Rounds<'_> {
             rounds: self,
             contestants,
             requests,
+            unready,
             capacities: BTreeMap::new(),
             samples: Vec::new(),
         };
@@ -164,6 +165,7 @@ struct Points<'a> {
     rounds: &'a Rounds<'a>,
     contestants: &'a mut Contestants,
     requests: RequestMaker,
+    unready: Vec<Unready>,
     capacities: BTreeMap<&'static str, Capacity>,
     samples: Vec<Sample>,
 }
@@ -172,6 +174,11 @@ impl Points<'_> {
     /// Measures one system at a point. That a peer fails makes its sample void; that this store fails ends the
     /// comparison.
     fn measure(&mut self, point: &Point, step: &Step, system: System) -> Result<(), PerfError> {
+        let unready = self.unready.iter().find(|found| found.system == system);
+        if let Some(Unready { why, .. }) = unready {
+            self.samples.push(failed_sample(point, system, why.clone()));
+            return Ok(());
+        }
         let sample = match self.measurement(step.asked, system) {
             Ok(measurement) => {
                 if let Asked::Closed(_) = step.asked {
@@ -188,7 +195,7 @@ impl Points<'_> {
                 Sample::of(point, &name_of(system), &measurement, role)
             }
             Err(error) if system == System::MetaStore => return Err(error.into()),
-            Err(error) => failed_sample(point, system, &error),
+            Err(error) => failed_sample(point, system, error.to_string()),
         };
         self.samples.push(sample);
         Ok(())
@@ -237,7 +244,7 @@ impl Points<'_> {
 }
 
 /// The sample of a peer that could not be measured.
-fn failed_sample(point: &Point, system: System, error: &MeasurementError) -> Sample {
+fn failed_sample(point: &Point, system: System, why: String) -> Sample {
     Sample {
         point: point.id.clone(),
         system: name_of(system),
@@ -251,7 +258,7 @@ fn failed_sample(point: &Point, system: System, error: &MeasurementError) -> Sam
         stages: Vec::new(),
         void: Some(Void::Load {
             invalid: Invalid::Failures,
-            first_failure: Some(error.to_string()),
+            first_failure: Some(why),
         }),
     }
 }
