@@ -47,7 +47,7 @@ pub(super) struct Contestants {
     _node: Node,
 }
 
-/// A peer that cannot be measured this time.
+/// A system that cannot be measured this time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unready {
     pub(super) system: System,
@@ -165,31 +165,39 @@ impl Contestants {
         std::iter::once(own).chain(peers).collect()
     }
 
-    /// Makes sure that systems hold the keys of a space, and are at rest when they have just been given them. Tells which
-    /// peers could not be given theirs.
+    /// Makes sure that systems hold the keys of a space, and are at rest when they have just been given them. Tells who
+    /// could not be given theirs, or does not come to rest.
     pub(super) fn load(
         &mut self,
         space: Option<KeySpace>,
         systems: &[System],
         requests: &mut RequestMaker,
-    ) -> Result<Vec<Unready>, PerfError> {
+    ) -> Vec<Unready> {
         let mut unready = Vec::new();
         for &system in systems {
-            let Some(space) = space.filter(|&space| !self.loaded.contains(&(system, space))) else {
-                continue;
-            };
-            match preload(self.target(system), space, requests) {
-                Ok(_) => self.loaded.push((system, space)),
-                Err(error) if system == System::MetaStore => return Err(error.into()),
-                Err(error) => unready.push(Unready {
-                    system,
-                    why: error.to_string(),
-                }),
+            if let Err(error) = self.load_one(space, system, requests) {
+                let why = error.to_string();
+                unready.push(Unready { system, why });
             }
-            self.is_settled &= system != System::MetaStore;
         }
-        self.settle()?;
-        Ok(unready)
+        unready
+    }
+
+    fn load_one(
+        &mut self,
+        space: Option<KeySpace>,
+        system: System,
+        requests: &mut RequestMaker,
+    ) -> Result<(), PerfError> {
+        if let Some(space) = space.filter(|&space| !self.loaded.contains(&(system, space))) {
+            self.is_settled &= system != System::MetaStore;
+            preload(self.target(system), space, requests)?;
+            self.loaded.push((system, space));
+        }
+        match system {
+            System::MetaStore => self.settle(),
+            System::Etcd | System::Redis => Ok(()),
+        }
     }
 
     /// Lets systems forget what they were given before, for the sake of the reads that follow.
