@@ -14,11 +14,12 @@ mod profile;
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::{BaselineUse, CoreArguments};
+use crate::baseline_file::{self, BaselineError};
 use crate::conditions::{Machine, commit};
 use crate::error::{PerfError, Verdict};
 use crate::output::{Output, Table, number};
 use crate::process::{ProcessError, own_thread_cpu};
-use baseline::{Baseline, BaselineError, Change};
+use baseline::{Baseline, Change};
 use callgrind::CallgrindError;
 use load::CoreLoad;
 use profile::Profile;
@@ -163,7 +164,8 @@ fn report_counts(
     let path = arguments.baseline();
     let (changes, verdict) = match baseline_use {
         BaselineUse::Compare => {
-            let baseline = Baseline::read(&path).map_err(CoreAloneError::from)?;
+            let read = baseline_file::read(&path);
+            let baseline: Baseline = read.map_err(CoreAloneError::from)?;
             output.line(&format!(
                 "baseline {}: {}",
                 path.display(),
@@ -174,7 +176,7 @@ fn report_counts(
             (changes, verdict)
         }
         BaselineUse::Write => {
-            let written = Baseline::of(&counted).write(&path);
+            let written = baseline_file::write(&path, &Baseline::of(&counted));
             written.map_err(CoreAloneError::from)?;
             output.line(&format!("baseline {} is written", path.display()))?;
             (Vec::new(), Verdict::Valid)

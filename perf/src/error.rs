@@ -6,6 +6,7 @@ use crate::arguments::Strictness;
 use crate::core_alone::CoreAloneError;
 use crate::figure::Figure;
 use crate::floor::FloorError;
+use crate::log_alone::LogAloneError;
 use crate::measurement::MeasurementError;
 use crate::node::NodeError;
 use crate::preload::LoadingError;
@@ -27,6 +28,8 @@ pub(crate) enum PerfError {
     RangeStream(#[from] RangeStreamError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    LogAlone(#[from] LogAloneError),
     #[error(transparent)]
     CoreAlone(#[from] CoreAloneError),
     #[error("the store could not be prepared: {failure}")]

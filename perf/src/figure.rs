@@ -13,6 +13,8 @@ const FLOOR_PER_SECOND_MIN: f64 = 8_000.0;
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Target {
     AtMost(f64),
+    /// At least this much.
+    AtLeast(f64),
     /// At least this much, on disks whose floor reaches [`FLOOR_PER_SECOND_MIN`].
     AtLeastOnFastDisk(f64),
     /// There is none: the figure explains others.
@@ -51,6 +53,7 @@ impl Target {
         };
         let is_met = match self {
             Target::AtMost(limit) => measured.median <= limit,
+            Target::AtLeast(limit) => measured.median >= limit,
             Target::AtLeastOnFastDisk(limit) => {
                 let is_slow = floor.is_none_or(|floor| floor.median < FLOOR_PER_SECOND_MIN);
                 if measured.median < limit && is_slow {
@@ -70,6 +73,7 @@ impl Target {
     fn words(self) -> String {
         match self {
             Target::AtMost(limit) => format!("<= {}", number(limit)),
+            Target::AtLeast(limit) => format!(">= {}", number(limit)),
             Target::AtLeastOnFastDisk(limit) => format!(
                 ">= {} where the floor reaches {}/s",
                 number(limit),
@@ -151,6 +155,9 @@ mod tests {
     #[test]
     fn targets_hold_up_to_and_including_their_limit() {
         let floor = spread(10_000.0);
+        let at_least = |median| Target::AtLeast(10.0).standing(spread(median), None);
+        assert_eq!(at_least(10.0), Standing::Met);
+        assert_eq!(at_least(9.99), Standing::Missed);
         let at_most = |median| Target::AtMost(1.4).standing(spread(median), floor);
         assert_eq!(at_most(1.4), Standing::Met);
         assert_eq!(at_most(1.41), Standing::Missed);

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use metastore_wal::device::{BlockDeviceFlushes, DeviceError};
+use metastore_wal::device::{BlockDeviceFlushes, DeviceError, FlushMethod};
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::FloorArguments;
@@ -19,13 +19,27 @@ use crate::error::{PerfError, Verdict};
 use crate::output::{Output, number};
 use crate::store::DiskCache;
 use fio::FioError;
-use scratch::{Scratch, ScratchError};
+pub(crate) use scratch::{Scratch, ScratchError};
 
 /// Bytes of a write.
 pub(crate) const WRITE_BYTES: u64 = 4_096;
 
 /// Bytes of the file that is written over and over.
 const FILE_BYTES: u64 = 16 << 20;
+
+/// What is written again and again, each write durable before the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WriteShape {
+    /// Whole blocks of 4 KiB.
+    pub(crate) bytes: u64,
+    pub(crate) method: FlushMethod,
+}
+
+/// The writes of the floor.
+const FLOOR_SHAPE: WriteShape = WriteShape {
+    bytes: WRITE_BYTES,
+    method: FlushMethod::Dsync,
+};
 
 /// What has written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,9 +124,19 @@ pub(crate) fn run(arguments: &FloorArguments) -> Result<Verdict, PerfError> {
 /// Measures the floor in a directory. Nothing is left there.
 pub(crate) fn measure_floor(directory: &Path, measured: Duration) -> Result<Floor, FloorError> {
     let scratch = Scratch::create(directory, FILE_BYTES)?;
+    measure_writes(&scratch, FLOOR_SHAPE, measured)
+}
+
+/// Measures durable writes of a shape, one at a time, into a file that is there. Of a write that is flushed after it,
+/// fio's latencies count the write alone; the rate counts both.
+pub(crate) fn measure_writes(
+    scratch: &Scratch,
+    shape: WriteShape,
+    measured: Duration,
+) -> Result<Floor, FloorError> {
     let floor = match fio::version() {
-        Some(version) => fio::measure(&version, scratch.path(), measured)?,
-        None => own_ring::measure(&scratch, measured)?,
+        Some(version) => fio::measure(&version, (&scratch.path(), shape), measured)?,
+        None => own_ring::measure(scratch, shape, measured)?,
     };
     if floor.writes == 0 {
         return Err(FloorError::Nothing { measured });

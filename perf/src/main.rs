@@ -14,6 +14,7 @@
 )]
 
 mod arguments;
+mod baseline_file;
 mod conditions;
 mod core_alone;
 mod error;
@@ -26,6 +27,7 @@ mod good_clients;
 mod keys;
 mod latency;
 mod load;
+mod log_alone;
 mod machine_use;
 mod map;
 mod measurement;
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Goals(arguments) => goals::run(&arguments),
         Command::Core(arguments) => core_alone::run(&arguments),
+        Command::Log(arguments) => log_alone::run(&arguments),
         Command::Map(arguments) => map::run(&arguments),
         Command::RangeStream(arguments) => range_stream::run(&arguments),
     };
