@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::random::Random;
 
-/// Bytes of the longest key.
-const KEY_BYTES_MAX: usize = 32;
+/// Bytes of a key that lies in one of many directories.
+const LONG_KEY_BYTES: usize = 32;
 
 /// How many numbers seven hexadecimal digits hold.
 const SCATTERED_NUMBERS: u64 = 1 << 28;
@@ -52,12 +52,10 @@ pub(crate) struct KeySpace {
 /// short, spread     s 0 0 0 0 0 0 0                            the tag and seven digits, without a separator
 /// short, in one     s / 0 0 0 0 0 0                            the tag as directory and six digits
 /// long              l / 0 0 0 0 0 0 0 0 / f i l e . 0 .. 0     the directory's eight digits and sixteen of its own
+/// wide              as a short key, and digits that do not compress up to its length
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
-    bytes: [u8; KEY_BYTES_MAX],
-    length: usize,
-}
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Key(Vec<u8>);
 
 impl KeySpace {
     /// Keys of 8 bytes, values of 16.
@@ -65,7 +63,11 @@ impl KeySpace {
     /// Keys of 8 bytes, values of 256.
     pub(crate) const MEDIUM: KeySpace = KeySpace::new(8, 256, b'm');
     /// Keys of 32 bytes, values of 128.
-    pub(crate) const LONG: KeySpace = KeySpace::new(32, 128, b'l');
+    pub(crate) const LONG: KeySpace = KeySpace::new(LONG_KEY_BYTES, 128, b'l');
+    /// Keys of 256 bytes, values of 1,024.
+    pub(crate) const WIDE: KeySpace = KeySpace::new(256, 1_024, b'w');
+    /// Keys of 8 bytes, values of 64, for batches.
+    pub(crate) const BATCHED: KeySpace = KeySpace::new(8, 64, b'b');
 
     const fn new(key_bytes: usize, value_bytes: usize, tag: u8) -> KeySpace {
         KeySpace {
@@ -86,29 +88,45 @@ impl KeySpace {
 
     /// The key of a number. Different numbers have different keys.
     pub(crate) fn key(self, number: u64) -> Key {
+        let mut key = Key::default();
+        self.write_key(number, &mut key);
+        key
+    }
+
+    /// The same in place of another key.
+    pub(crate) fn write_key(self, number: u64, key: &mut Key) {
+        key.0.clear();
+        self.append_key(number, &mut key.0);
+    }
+
+    /// The same behind other keys.
+    pub(crate) fn append_key(self, number: u64, out: &mut Vec<u8>) {
         debug_assert!(number < NUMBERS, "six digits hold the number");
+        let end = out.len() + self.key_bytes;
         let scattered = number.wrapping_mul(SCATTER) % SCATTERED_NUMBERS;
-        let mut key = Key::new();
-        key.push(&[self.tag]);
-        match (self.key_bytes == KEY_BYTES_MAX, self.directories) {
+        out.push(self.tag);
+        match (self.key_bytes == LONG_KEY_BYTES, self.directories) {
             (true, directories) => {
                 let directory = match directories {
                     Directories::Spread => number % DIRECTORIES,
                     Directories::One => 0,
                 };
-                key.push(b"/");
-                key.push_digits(directory, 8);
-                key.push(b"/file.");
-                key.push_digits(scattered, 16);
+                out.push(b'/');
+                push_digits(directory, 8, out);
+                out.extend_from_slice(b"/file.");
+                push_digits(scattered, 16, out);
             }
-            (false, Directories::Spread) => key.push_digits(scattered, 7),
+            (false, Directories::Spread) => push_digits(scattered, 7, out),
             (false, Directories::One) => {
-                key.push(b"/");
-                key.push_digits(scattered, 6);
+                out.push(b'/');
+                push_digits(scattered, 6, out);
             }
         }
-        debug_assert_eq!(key.len(), self.key_bytes);
-        key
+        let mut filling = Random::new(scattered);
+        while out.len() < end {
+            push_digits(filling.next_u64(), DIGITS_MAX.min(end - out.len()), out);
+        }
+        debug_assert_eq!(out.len(), end);
     }
 
     /// The key that says how far this space is loaded.
@@ -121,27 +139,20 @@ impl KeySpace {
     }
 }
 
+/// Hexadecimal digits of a number.
+const DIGITS_MAX: usize = 16;
+
+/// Appends the last `digits` hexadecimal digits of a number.
+fn push_digits(number: u64, digits: usize, out: &mut Vec<u8>) {
+    let mut text = [0; DIGITS_MAX];
+    for (position, digit) in text.iter_mut().enumerate() {
+        let nibble = (number >> (4 * (DIGITS_MAX - 1 - position))) & 0xf;
+        *digit = b"0123456789abcdef"[nibble as usize];
+    }
+    out.extend_from_slice(&text[DIGITS_MAX - digits..]);
+}
+
 impl Key {
-    fn new() -> Key {
-        Key {
-            bytes: [0; KEY_BYTES_MAX],
-            length: 0,
-        }
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes[self.length..][..bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
-    }
-
-    /// The last `digits` hexadecimal digits of a number.
-    fn push_digits(&mut self, number: u64, digits: usize) {
-        for position in (0..digits).rev() {
-            let nibble = (number >> (4 * position)) & 0xf;
-            self.push(&[b"0123456789abcdef"[nibble as usize]]);
-        }
-    }
-
     /// The key up to and including its last separator: its directory. Empty without one.
     pub(crate) fn directory(&self) -> &[u8] {
         let end = self.iter().rposition(|&byte| byte == b'/');
@@ -153,7 +164,7 @@ impl Deref for Key {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        &self.0
     }
 }
 
@@ -195,7 +206,13 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const SPACES: [KeySpace; 3] = [KeySpace::SMALL, KeySpace::MEDIUM, KeySpace::LONG];
+    const SPACES: [KeySpace; 5] = [
+        KeySpace::SMALL,
+        KeySpace::MEDIUM,
+        KeySpace::LONG,
+        KeySpace::WIDE,
+        KeySpace::BATCHED,
+    ];
 
     #[test]
     fn different_numbers_have_different_keys_of_one_length() {
@@ -212,6 +229,9 @@ mod tests {
         let in_one = KeySpace::MEDIUM.within(Directories::One);
         assert_eq!(&*in_one.key(1), b"m/e3779b");
         assert_eq!(&*KeySpace::LONG.key(1), b"l/00000001/file.0000000009e3779b");
+        let wide = KeySpace::WIDE.key(1);
+        assert_eq!(wide.len(), 256);
+        assert_eq!(wide[..24], *b"w9e3779bdcc4df854ac16e6b");
     }
 
     #[test]

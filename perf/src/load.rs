@@ -5,16 +5,16 @@ mod link;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use metastore_net::ProtocolError;
 use mio::{Events, Poll, Token};
 
 use crate::latency::new_histogram;
 use crate::operation::{Ending, Failure, Mix, OperationKind, RequestMaker};
+use crate::protocol::SessionError;
+use crate::system::Target;
 use arrivals::Arrivals;
 use link::{Answer, Link};
 
@@ -37,8 +37,7 @@ pub(crate) enum Pace {
 /// One run of load.
 #[derive(Debug, Clone)]
 pub(crate) struct LoadPlan<'a> {
-    /// Connections are spread over these evenly.
-    pub(crate) addresses: &'a [SocketAddr],
+    pub(crate) target: Target<'a>,
     pub(crate) mix: Mix,
     pub(crate) connections: usize,
     pub(crate) in_flight_per_connection: usize,
@@ -81,21 +80,21 @@ pub(crate) struct LoadResult {
     /// Open loop: nanoseconds by which requests were sent later than intended though there was room for them. It is
     /// the client's own delay.
     pub(crate) client_delay: Histogram<u64>,
-    /// Answers within the measured time.
+    /// Commands that were answered within the measured time: one a request, and all of a batch.
     pub(crate) answered: u64,
-    /// Open loop: operations that were meant to start in the measured time.
+    /// Open loop: commands that were meant to start in the measured time.
     pub(crate) offered: u64,
-    /// Open loop: operations that never found room. Their latency counts up to the end of the run.
+    /// Open loop: commands that never found room. The latency of their requests counts up to the end of the run.
     pub(crate) unsent: u64,
     pub(crate) measured: Duration,
-    /// All answers, of the warm-up and after the measured time too.
+    /// All answered commands, of the warm-up and after the measured time too.
     pub(crate) answered_in_all: u64,
     /// Compare-and-swaps that came too late, among those whose latency counts.
     pub(crate) conflicts: u64,
     pub(crate) failures: Failures,
 }
 
-/// Operations that did not do what they were measured for.
+/// Requests that did not do what they were measured for.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     pub(crate) count: u64,
@@ -105,22 +104,10 @@ pub(crate) struct Failures {
 /// Why load cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    #[error("cannot connect to {address}: {source}")]
-    Connect {
-        address: SocketAddr,
-        source: io::Error,
-    },
-    #[error("the store at {address} does not greet: {failure}")]
-    Greeting {
-        address: SocketAddr,
-        failure: Failure,
-    },
-    #[error("a connection broke: {0}")]
-    Io(#[from] io::Error),
-    #[error("the store closed a connection")]
-    Closed,
     #[error(transparent)]
-    Protocol(#[from] ProtocolError),
+    Session(#[from] SessionError),
+    #[error("connections cannot be polled: {0}")]
+    Poll(#[from] io::Error),
     #[error("{missing} requests have no answer after {waited:?}")]
     NoAnswer { missing: usize, waited: Duration },
 }
@@ -164,11 +151,13 @@ impl<'a> Driver<'a> {
         let poll = Poll::new()?;
         let links = (0..plan.connections)
             .map(|number| {
-                let address = plan.addresses[number % plan.addresses.len()];
+                let Target { system, addresses } = plan.target;
+                let address = addresses[number % addresses.len()];
                 let depth = plan.in_flight_per_connection;
-                Link::open(address, poll.registry(), Token(number), depth)
+                Link::open(system, address, poll.registry(), Token(number), depth)
             })
-            .collect::<Result<Vec<Link>, LoadError>>()?;
+            .collect::<Result<Vec<Link>, SessionError>>()?;
+        requests.forget_reads();
         let warm_up_ns = nanoseconds(plan.warm_up);
         Ok(Driver {
             plan,
@@ -242,7 +231,7 @@ impl<'a> Driver<'a> {
                 );
             }
         }
-        link.send()
+        Ok(link.send()?)
     }
 
     fn in_flight_or_running(&self) -> bool {
@@ -260,7 +249,9 @@ impl<'a> Driver<'a> {
         while self.in_flight_or_running() {
             let now_ns = self.now_ns();
             while let Some(intended_ns) = arrivals.next_until(now_ns.min(self.window.end)) {
-                self.result.offered += u64::from(self.window.contains(&intended_ns));
+                if self.window.contains(&intended_ns) {
+                    self.result.offered += self.plan.mix.commands_per_request();
+                }
                 waiting.push_back(intended_ns);
             }
             self.submit_waiting(&mut waiting, &mut next_link, now_ns);
@@ -310,7 +301,7 @@ impl<'a> Driver<'a> {
     fn give_up_waiting(&mut self, waiting: &mut VecDeque<u64>) {
         for intended_ns in waiting.drain(..) {
             if self.window.contains(&intended_ns) {
-                self.result.unsent += 1;
+                self.result.unsent += self.plan.mix.commands_per_request();
                 let at_least_ns = self.window.end - intended_ns;
                 self.result.latency.saturating_record(at_least_ns);
             }
@@ -343,15 +334,18 @@ impl<'a> Driver<'a> {
             ..
         } = self;
         let measures_from_answer = plan.pace == Pace::Closed;
+        let commands = plan.mix.commands_per_request();
         links[link].receive(receive_buffer, *epoch, |answer: Answer<'_>| {
             let kind = answer.asked.operation.kind();
-            let ending = requests.judge(answer.asked, answer.response);
+            let ending = requests.judge(answer.asked, answer.reply);
             if ending == Ok(Ending::Unfinished) {
                 return;
             }
-            result.answered_in_all += 1;
+            result.answered_in_all += commands;
             let in_window = window.contains(&answer.at_ns);
-            result.answered += u64::from(in_window);
+            if in_window {
+                result.answered += commands;
+            }
             let is_conflict = match ending {
                 Ok(ending) => ending == Ending::Conflict,
                 Err(failure) => return result.failures.note(failure),
@@ -363,7 +357,8 @@ impl<'a> Driver<'a> {
                 result.note_latency(kind, answer.mark, latency_ns);
                 result.conflicts += u64::from(is_conflict);
             }
-        })
+        })?;
+        Ok(())
     }
 
     fn give_up_ns(&self) -> u64 {

@@ -35,13 +35,19 @@ mod measures;
 mod node;
 mod operation;
 mod output;
+mod owned_server;
+#[allow(dead_code, reason = "the comparison that asks other systems follows")]
+mod peer;
 mod pinning;
 mod preload;
 mod process;
+mod protocol;
 mod random;
 mod range_stream;
 mod run;
 mod store;
+#[allow(dead_code, reason = "the comparison that asks other systems follows")]
+mod system;
 #[cfg(test)]
 mod test_directory;
 mod workload;

@@ -13,6 +13,7 @@ use crate::machine_use::{busy_time, others_share};
 use crate::operation::{OperationKind, RequestMaker};
 use crate::process::{ProcessError, ProcessId};
 use crate::store::{Costs, DiskCache, FlushCheck, Store, StoreError};
+use crate::system::Target;
 use crate::workload::Case;
 
 /// Above this share of a CPU the single-threaded client has nothing left to give.
@@ -168,7 +169,7 @@ pub(crate) fn measure_marked(
     let busy_before = busy_time();
     let started = Instant::now();
     let plan = LoadPlan {
-        addresses: store.addresses(),
+        target: Target::metastore(store.addresses()),
         mix: case.mix,
         connections: case.connections,
         in_flight_per_connection: case.in_flight_per_connection,

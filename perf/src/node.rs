@@ -6,13 +6,10 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
+use crate::owned_server::{EndBy, OwnedServer, end_servers_on_signals};
 use crate::process::ProcessId;
 use crate::store::{Store, StoreError};
 
@@ -40,18 +37,8 @@ pub(crate) struct Launch {
 pub(crate) struct Node {
     launch: Launch,
     port: u16,
-    owned: Arc<Mutex<Owned>>,
+    server: OwnedServer,
 }
-
-/// What must not be left behind.
-#[derive(Debug)]
-struct Owned {
-    child: Child,
-    data: PathBuf,
-}
-
-/// Every store that lives, for the end of this process.
-static STORES: Mutex<Vec<Weak<Mutex<Owned>>>> = Mutex::new(Vec::new());
 
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
@@ -78,25 +65,18 @@ impl Launch {
             "metastore-perf-store-{}-{port}",
             std::process::id()
         ));
-        fs::create_dir_all(&data).map_err(|source| NodeError::Data {
-            path: data.clone(),
-            source,
+        let server = OwnedServer::start(data, EndBy::Kill, |data| {
+            fs::create_dir_all(data).map_err(|source| NodeError::Data {
+                path: data.to_owned(),
+                source,
+            })?;
+            self.spawn(port, data)
         })?;
-        match self.spawn(port, &data) {
-            Ok(child) => {
-                let owned = Arc::new(Mutex::new(Owned { child, data }));
-                lock(&STORES).push(Arc::downgrade(&owned));
-                Ok(Node {
-                    launch: self,
-                    port,
-                    owned,
-                })
-            }
-            Err(error) => {
-                let _removed = fs::remove_dir_all(&data);
-                Err(error)
-            }
-        }
+        Ok(Node {
+            launch: self,
+            port,
+            server,
+        })
     }
 
     fn spawn(&self, port: u16, data: &Path) -> Result<Child, NodeError> {
@@ -117,30 +97,20 @@ impl Launch {
     }
 }
 
-/// From now on SIGINT and SIGTERM end every store before they end this process.
+/// From now on SIGINT and SIGTERM end every store and every other server of ours before they end this process.
 pub(crate) fn end_stores_on_signals() -> Result<(), NodeError> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(NodeError::Signals)?;
-    thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            for owned in lock(&STORES).iter().filter_map(Weak::upgrade) {
-                lock(&owned).end();
-            }
-            // As a shell reports it.
-            std::process::exit(128 + signal);
-        }
-    });
-    Ok(())
+    end_servers_on_signals().map_err(NodeError::Signals)
 }
 
 impl Node {
     /// The store's process.
     pub(crate) fn process(&self) -> ProcessId {
-        ProcessId(lock(&self.owned).child.id())
+        self.server.process()
     }
 
     /// Where the store's data lies.
     pub(crate) fn data(&self) -> PathBuf {
-        lock(&self.owned).data.clone()
+        self.server.data()
     }
 
     /// Waits until the store serves, observing its process.
@@ -159,7 +129,7 @@ impl Node {
                 }
                 Err(_) => {}
             }
-            if let Ok(Some(status)) = lock(&self.owned).child.try_wait() {
+            if let Some(status) = self.server.exit_status() {
                 return Err(NodeError::Ended { status });
             }
             thread::sleep(CONNECT_PAUSE);
@@ -168,36 +138,17 @@ impl Node {
 
     /// Kills the store and starts it again on the same data. Nothing that it has acknowledged is lost.
     pub(crate) fn kill_and_start(&mut self) -> Result<(), NodeError> {
-        let mut owned = lock(&self.owned);
-        let _killed = owned.child.kill();
-        let _status = owned.child.wait();
-        owned.child = self.launch.spawn(self.port, &owned.data)?;
-        Ok(())
+        let Node {
+            launch,
+            port,
+            server,
+        } = self;
+        server.replace(|data| launch.spawn(*port, data))
     }
-}
-
-impl Owned {
-    /// Ends the store, which need not end in good order: its data is thrown away.
-    fn end(&mut self) {
-        let _killed = self.child.kill();
-        let _status = self.child.wait();
-        let _removed = fs::remove_dir_all(&self.data);
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        lock(&self.owned).end();
-    }
-}
-
-/// A thread that panicked while it held the lock has left nothing half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     Ok(listener.local_addr()?.port())
 }

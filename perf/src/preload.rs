@@ -9,6 +9,8 @@ use serde::Serialize;
 
 use crate::keys::{Key, KeySpace};
 use crate::operation::{Failure, RequestMaker, judge_outcome};
+use crate::protocol::{Puts, Reply, Request, Session, SessionError};
+use crate::system::Target;
 
 /// Commands in a frame, unless the store allows fewer.
 const BATCH_COMMANDS: usize = 512;
@@ -50,6 +52,8 @@ pub(crate) enum LoadingError {
     #[error("loading: {0}")]
     Client(#[from] ClientError),
     #[error("loading: {0}")]
+    Session(#[from] SessionError),
+    #[error("loading: {0}")]
     Failure(#[from] Failure),
 }
 
@@ -77,6 +81,53 @@ pub(crate) fn ensure_loaded(
         key_bytes: space.key_bytes,
         value_bytes: space.value_bytes,
         seconds: elapsed.as_secs_f64(),
+    })
+}
+
+/// Loads the first keys of a space into any system, whatever is there.
+#[allow(dead_code, reason = "the comparison that asks other systems follows")]
+pub(crate) fn preload(
+    target: Target<'_>,
+    space: KeySpace,
+    requests: &mut RequestMaker,
+) -> Result<Loaded, LoadingError> {
+    let keys = requests.key_count();
+    let started = Instant::now();
+    let mut session = Session::connect(target.system, target.addresses[0])?;
+    let mut next = 0;
+    let mut failure = None;
+    let mut batch = Vec::new();
+    while next < keys || session.in_flight() > 0 {
+        while next < keys && session.in_flight() < BATCHES_IN_FLIGHT {
+            let end = keys.min(next + BATCH_COMMANDS as u64);
+            batch.clear();
+            for number in next..end {
+                space.append_key(number, &mut batch);
+            }
+            let count = (end - next) as usize;
+            let values = requests.next_value(space.value_bytes * count);
+            session.submit(&Request::Batch(Puts::new(count, &batch, values)));
+            next = end;
+        }
+        session.next_replies(|_, reply| {
+            let found = match reply {
+                Reply::Batch { .. } => return,
+                Reply::Failed(found) => found.clone(),
+                Reply::Pong | Reply::Done | Reply::Conflict | Reply::Row(_) | Reply::Rows(_) => {
+                    Failure::Mismatch
+                }
+            };
+            failure.get_or_insert(found);
+        })?;
+        if let Some(failure) = failure.take() {
+            return Err(failure.into());
+        }
+    }
+    Ok(Loaded {
+        keys,
+        key_bytes: space.key_bytes,
+        value_bytes: space.value_bytes,
+        seconds: started.elapsed().as_secs_f64(),
     })
 }
 

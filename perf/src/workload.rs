@@ -5,6 +5,9 @@ use clap::ValueEnum;
 use crate::keys::{Directories, KeySpace};
 use crate::operation::{Mix, Operation};
 
+/// Puts in a batch.
+const BATCHES_COMMANDS: [u32; 2] = [64, 1_024];
+
 /// A workload by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
@@ -14,8 +17,12 @@ pub(crate) enum Workload {
     W1,
     /// Puts of 8 + 256 bytes, 1,000 in flight on 100 connections.
     W2,
+    /// Puts of 256 + 1,024 bytes, 1,000 in flight on 100 connections.
+    W3,
     /// Puts of 8 + 16 bytes, 50 connections, 16 and 64 in flight on each.
     W4,
+    /// Batches of 64 and of 1,024 puts of 8 + 64 bytes, 4 connections, one in flight on each.
+    W5,
     /// Linearizable gets of 8 + 256 bytes: 1, 64, 256 and 1,000 in flight.
     W6,
     /// A mix of 80 % get, 15 % put, 4 % compare-and-swap and 1 % list, 32 + 128 bytes, meant for an open loop.
@@ -40,15 +47,22 @@ pub(crate) struct CaseOverrides {
 }
 
 impl Workload {
-    /// What is asked.
-    pub(crate) fn mix(self, directories: Directories) -> Mix {
+    /// What is asked, one mix after the other.
+    fn mixes(self, directories: Directories) -> Vec<Mix> {
         let medium = KeySpace::MEDIUM.within(directories);
+        let small = KeySpace::SMALL.within(directories);
+        let wide = KeySpace::WIDE.within(directories);
+        let batched = KeySpace::BATCHED.within(directories);
         match self {
-            Workload::Ping => Mix::Only(Operation::Ping),
-            Workload::W1 | Workload::W2 => Mix::Only(Operation::Put(medium)),
-            Workload::W4 => Mix::Only(Operation::Put(KeySpace::SMALL.within(directories))),
-            Workload::W6 => Mix::Only(Operation::Get(medium)),
-            Workload::W8 => Mix::Metadata(KeySpace::LONG.within(directories)),
+            Workload::Ping => vec![Mix::Only(Operation::Ping)],
+            Workload::W1 | Workload::W2 => vec![Mix::Only(Operation::Put(medium))],
+            Workload::W3 => vec![Mix::Only(Operation::Put(wide))],
+            Workload::W4 => vec![Mix::Only(Operation::Put(small))],
+            Workload::W5 => BATCHES_COMMANDS
+                .map(|commands| Mix::Only(Operation::Batch(batched, commands)))
+                .to_vec(),
+            Workload::W6 => vec![Mix::Only(Operation::Get(medium))],
+            Workload::W8 => vec![Mix::Metadata(KeySpace::LONG.within(directories))],
         }
     }
 
@@ -56,8 +70,9 @@ impl Workload {
     fn shapes(self) -> &'static [(usize, usize)] {
         match self {
             Workload::Ping | Workload::W1 => &[(1, 1)],
-            Workload::W2 | Workload::W8 => &[(100, 10)],
+            Workload::W2 | Workload::W3 | Workload::W8 => &[(100, 10)],
             Workload::W4 => &[(50, 16), (50, 64)],
+            Workload::W5 => &[(4, 1)],
             Workload::W6 => &[(1, 1), (64, 1), (64, 4), (100, 10)],
         }
     }
@@ -65,15 +80,18 @@ impl Workload {
     /// The points of the workload. Overrides may make several points one and the same; then it is one.
     pub(crate) fn cases(self, overrides: &CaseOverrides) -> Vec<Case> {
         let mut cases: Vec<Case> = Vec::new();
-        for &(connections, in_flight) in self.shapes() {
-            let case = Case {
-                workload: self,
-                mix: self.mix(overrides.directories),
-                connections: overrides.connections.unwrap_or(connections),
-                in_flight_per_connection: overrides.in_flight_per_connection.unwrap_or(in_flight),
-            };
-            if !cases.contains(&case) {
-                cases.push(case);
+        for mix in self.mixes(overrides.directories) {
+            for &(connections, in_flight) in self.shapes() {
+                let depth = overrides.in_flight_per_connection;
+                let case = Case {
+                    workload: self,
+                    mix,
+                    connections: overrides.connections.unwrap_or(connections),
+                    in_flight_per_connection: depth.unwrap_or(in_flight),
+                };
+                if !cases.contains(&case) {
+                    cases.push(case);
+                }
             }
         }
         cases
@@ -98,11 +116,14 @@ impl Case {
             Workload::Ping => "ping",
             Workload::W1 => "w1",
             Workload::W2 => "w2",
+            Workload::W3 => "w3",
             Workload::W4 => "w4",
+            Workload::W5 => "w5",
             Workload::W6 => "w6",
             Workload::W8 => "w8",
         };
         let what = match self.mix {
+            Mix::Only(Operation::Batch(_, commands)) => format!(" batch {commands}"),
             Mix::Only(operation) => format!(" {}", operation.kind().words()),
             Mix::Metadata(_) => " mix".to_owned(),
         };
@@ -137,6 +158,7 @@ mod tests {
         assert_eq!(in_flight(Workload::W1), [1]);
         assert_eq!(in_flight(Workload::W2), [1_000]);
         assert_eq!(in_flight(Workload::W4), [800, 3_200]);
+        assert_eq!(in_flight(Workload::W5), [4, 4]);
         assert_eq!(in_flight(Workload::W6), [1, 64, 256, 1_000]);
         let labels: Vec<String> = Workload::W4
             .cases(&CaseOverrides::default())
@@ -146,6 +168,8 @@ mod tests {
         assert_eq!(labels, ["w4 put 8/16 50x16", "w4 put 8/16 50x64"]);
         let label = |workload| Case::deepest(workload).label();
         assert_eq!(label(Workload::Ping), "ping 1x1");
+        assert_eq!(label(Workload::W3), "w3 put 256/1024 100x10");
+        assert_eq!(label(Workload::W5), "w5 batch 1024 8/64 4x1");
         assert_eq!(label(Workload::W8), "w8 mix 32/128 100x10");
     }
 

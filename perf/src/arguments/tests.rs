@@ -76,7 +76,7 @@ fn measurements_take_no_workload() {
 fn senseless_values_are_refused() {
     for line in [
         "run",
-        "run --workload w3",
+        "run --workload w7",
         "run --workload w1 --rate 0",
         "run --workload w8 --load 0.5 --rate 10",
         "run --workload w1 --rate inf",

@@ -3,23 +3,21 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use metastore_net::{ClientConnection, ClientOptions, HelloRequest, RequestId, Response};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::{LoadError, Mark, nanoseconds};
-use crate::operation::{Asked, Failure, Mix, RequestMaker};
-
-/// How long connecting and the greeting may take.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+use super::{Mark, nanoseconds};
+use crate::operation::{Asked, Mix, RequestMaker};
+use crate::protocol::{CallId, Connection, Reply, Session, SessionError};
+use crate::system::System;
 
 /// A socket with its end of the protocol, and when each request in flight began.
 #[derive(Debug)]
 pub(super) struct Link {
     stream: TcpStream,
-    connection: ClientConnection,
+    connection: Connection,
     /// In the order of sending, which is nearly the order of the answers.
     in_flight: VecDeque<Sent>,
     /// The most requests that may be in flight.
@@ -29,38 +27,31 @@ pub(super) struct Link {
 
 #[derive(Debug, Clone, Copy)]
 struct Sent {
-    id: RequestId,
+    id: CallId,
     start_ns: u64,
     asked: Asked,
     mark: Mark,
 }
 
-/// An answer, or one part of it, with its times in nanoseconds since the run's epoch.
+/// A reply, or one part of it, with its times in nanoseconds since the run's epoch.
 pub(super) struct Answer<'a> {
     pub(super) start_ns: u64,
     pub(super) at_ns: u64,
     pub(super) mark: Mark,
     pub(super) asked: &'a mut Asked,
-    pub(super) response: &'a Response<'a>,
+    pub(super) reply: &'a Reply<'a>,
 }
 
 impl Link {
     /// Connects, waits for the greeting, and joins the poll.
     pub(super) fn open(
+        system: System,
         address: SocketAddr,
         registry: &Registry,
         token: Token,
         depth: usize,
-    ) -> Result<Link, LoadError> {
-        let connect = |source| LoadError::Connect { address, source };
-        let mut blocking =
-            std::net::TcpStream::connect_timeout(&address, GREETING_TIMEOUT).map_err(connect)?;
-        blocking.set_nodelay(true).map_err(connect)?;
-        blocking
-            .set_read_timeout(Some(GREETING_TIMEOUT))
-            .map_err(connect)?;
-        let mut connection = ClientConnection::new(&ClientOptions::default());
-        greet(address, &mut blocking, &mut connection)?;
+    ) -> Result<Link, SessionError> {
+        let (blocking, connection) = Session::connect(system, address)?.into_parts();
         blocking.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(blocking);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
@@ -96,7 +87,8 @@ impl Link {
         start_ns: u64,
         mark: Mark,
     ) {
-        let (id, asked) = requests.submit(mix, &mut self.connection);
+        let (request, asked) = requests.next_request(mix);
+        let id = self.connection.submit(&request);
         self.in_flight.push_back(Sent {
             id,
             start_ns,
@@ -106,12 +98,12 @@ impl Link {
     }
 
     /// Sends what the socket takes. The rest leaves when the poll says that there is room.
-    pub(super) fn send(&mut self) -> Result<(), LoadError> {
+    pub(super) fn send(&mut self) -> Result<(), SessionError> {
         let outbound = self.connection.outbound();
         let mut sent_bytes = 0;
         while sent_bytes < outbound.len() {
             match self.stream.write(&outbound[sent_bytes..]) {
-                Ok(0) => return Err(LoadError::Closed),
+                Ok(0) => return Err(SessionError::Closed),
                 Ok(bytes) => sent_bytes += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -128,10 +120,10 @@ impl Link {
         buffer: &mut [u8],
         epoch: Instant,
         mut on_answer: impl FnMut(Answer<'_>),
-    ) -> Result<(), LoadError> {
+    ) -> Result<(), SessionError> {
         loop {
             let bytes = match self.stream.read(buffer) {
-                Ok(0) => return Err(LoadError::Closed),
+                Ok(0) => return Err(SessionError::Closed),
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -140,7 +132,7 @@ impl Link {
             let at_ns = nanoseconds(epoch.elapsed());
             let had_room = self.has_room();
             let in_flight = &mut self.in_flight;
-            self.connection.on_bytes(&buffer[..bytes], |id, response| {
+            self.connection.on_bytes(&buffer[..bytes], |id, reply| {
                 let position = position_of(in_flight, id);
                 let sent = &mut in_flight[position];
                 on_answer(Answer {
@@ -148,9 +140,9 @@ impl Link {
                     at_ns,
                     mark: sent.mark,
                     asked: &mut sent.asked,
-                    response: &response,
+                    reply,
                 });
-                if is_last(&response) {
+                if reply.is_last() {
                     in_flight.swap_remove_front(position);
                 }
             })?;
@@ -166,49 +158,9 @@ impl Link {
 }
 
 /// Where a request that is answered stands.
-fn position_of(in_flight: &VecDeque<Sent>, id: RequestId) -> usize {
+fn position_of(in_flight: &VecDeque<Sent>, id: CallId) -> usize {
     in_flight
         .iter()
         .position(|sent| sent.id == id)
         .expect("the connection answers only what was sent")
-}
-
-/// Whether nothing follows this part of an answer.
-fn is_last(response: &Response<'_>) -> bool {
-    if let Response::Range(chunk) = response {
-        return chunk.is_last;
-    }
-    true
-}
-
-/// Says hello and waits for the answer, on a socket that still blocks.
-fn greet(
-    address: SocketAddr,
-    stream: &mut std::net::TcpStream,
-    connection: &mut ClientConnection,
-) -> Result<(), LoadError> {
-    connection.hello(&HelloRequest::new("metastore-perf", None));
-    stream.write_all(connection.outbound())?;
-    connection.outbound().clear();
-    let mut buffer = [0; 4096];
-    let mut greeting = None;
-    while greeting.is_none() {
-        let bytes = stream.read(&mut buffer)?;
-        if bytes == 0 {
-            return Err(LoadError::Closed);
-        }
-        connection.on_bytes(&buffer[..bytes], |_, response| {
-            greeting = Some(if let Response::Error(error) = response {
-                Err(Failure::Refused(error))
-            } else if matches!(response, Response::Hello(_)) {
-                Ok(())
-            } else {
-                Err(Failure::Mismatch)
-            });
-        })?;
-    }
-    match greeting {
-        Some(Err(failure)) => Err(LoadError::Greeting { address, failure }),
-        _ => Ok(()),
-    }
 }

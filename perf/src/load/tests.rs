@@ -5,9 +5,9 @@ use crate::operation::Operation;
 use metastore_net::ErrorCode;
 use std::net::TcpListener;
 
-fn plan(addresses: &[SocketAddr], mix: Mix, pace: Pace) -> LoadPlan<'_> {
+fn plan(addresses: &[std::net::SocketAddr], mix: Mix, pace: Pace) -> LoadPlan<'_> {
     LoadPlan {
-        addresses,
+        target: Target::metastore(addresses),
         mix,
         connections: 3,
         in_flight_per_connection: 8,
@@ -124,7 +124,10 @@ fn nobody_there_is_an_error_and_not_a_hang() {
         &plan(&addresses, Mix::Only(Operation::Ping), Pace::Closed),
         &mut requests,
     );
-    assert!(matches!(result, Err(LoadError::Connect { .. })));
+    assert!(matches!(
+        result,
+        Err(LoadError::Session(SessionError::Connect { .. }))
+    ));
 }
 
 #[test]
@@ -214,4 +217,23 @@ fn requests_are_marked_while_the_mark_is_set() {
     assert_eq!(all, some);
     let (all, some) = marked(false);
     assert!(all > 0 && some == 0, "{some} of {all}");
+}
+
+#[test]
+fn a_batch_counts_for_each_of_its_commands() {
+    let mix = Mix::Only(Operation::Batch(KeySpace::BATCHED, 64));
+    let store = FakeStore::start(Manner::Reversed);
+    let addresses = [store.address()];
+    let mut requests = RequestMaker::new(1_000);
+    let closed = drive(&plan(&addresses, mix, Pace::Closed), &mut requests).unwrap();
+    assert_eq!(closed.failures.first, None);
+    assert!(closed.answered > 0);
+    assert_eq!(closed.answered, 64 * closed.latency.len());
+    assert_eq!(closed.answered_in_all, 64 * store.batches());
+
+    let pace = Pace::Poisson {
+        operations_per_second: 400.0,
+    };
+    let open = drive(&plan(&addresses, mix, pace), &mut requests).unwrap();
+    assert_eq!(open.offered, 64 * open.latency.len());
 }
