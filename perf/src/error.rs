@@ -8,6 +8,7 @@ use crate::figure::Figure;
 use crate::floor::FloorError;
 use crate::log_alone::LogAloneError;
 use crate::measurement::MeasurementError;
+use crate::measures::TracerError;
 use crate::node::NodeError;
 use crate::preload::LoadingError;
 use crate::range_stream::RangeStreamError;
@@ -28,6 +29,8 @@ pub(crate) enum PerfError {
     RangeStream(#[from] RangeStreamError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    Tracer(#[from] TracerError),
     #[error(transparent)]
     LogAlone(#[from] LogAloneError),
     #[error(transparent)]

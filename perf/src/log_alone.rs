@@ -103,6 +103,7 @@ impl Point {
 /// Measures and reports.
 pub(crate) fn run(arguments: &LogArguments) -> Result<Verdict, PerfError> {
     let mut output = Output::new(arguments.json.clone());
+    let machine = Machine::this();
     let pinning = Pinning::choose();
     pinning.restrict_to_store();
     let method = match arguments.flush.method() {
@@ -113,7 +114,7 @@ pub(crate) fn run(arguments: &LogArguments) -> Result<Verdict, PerfError> {
         }
     };
     let file_system = file_system(&arguments.data);
-    output.line(&Machine::this().words())?;
+    output.line(&machine.words())?;
     output.line(&format!(
         "disk: file system {}; one write at a time, {}; commands of {COMMAND_BYTES} bytes, a batch is one entry",
         file_system.as_deref().unwrap_or("unknown"),
@@ -134,7 +135,7 @@ pub(crate) fn run(arguments: &LogArguments) -> Result<Verdict, PerfError> {
     ))?;
     let has_fallen = settle_baseline(arguments, &points, &mut output)?;
     output.json(&Report {
-        machine: Machine::this(),
+        machine,
         file_system,
         flush_method: method_words(method).to_owned(),
         commit: commit(),
