@@ -59,9 +59,11 @@ fn goals_are_every_measurement_that_can_be_made_or_those_asked_for() {
 
 #[test]
 fn the_core_counts_where_it_is_asked_to() {
-    let core = |line: &str| match parse(line).unwrap().command {
-        Command::Core(arguments) => arguments,
-        other => panic!("{other:?}"),
+    let core = |line: &str| {
+        let Command::Core(arguments) = parse(line).unwrap().command else {
+            panic!("{line} is about the core");
+        };
+        arguments
     };
     let plain = core("core");
     assert_eq!(plain.batches, [1, 16, 256]);
@@ -79,9 +81,11 @@ fn the_core_counts_where_it_is_asked_to() {
 
 #[test]
 fn the_log_writes_what_one_batch_can_be() {
-    let log = |line: &str| match parse(line).unwrap().command {
-        Command::Log(arguments) => arguments,
-        other => panic!("{other:?}"),
+    let log = |line: &str| {
+        let Command::Log(arguments) = parse(line).unwrap().command else {
+            panic!("{line} is about the log");
+        };
+        arguments
     };
     let quick = log("log --data d --quick --rounds 2 --flush dsync");
     assert_eq!((quick.rounds(), quick.measured().as_secs()), (2, 1));

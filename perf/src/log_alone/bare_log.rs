@@ -23,7 +23,9 @@ pub(super) const COMMAND_BYTES: usize = 300;
 /// Segments that are ready beforehand. With those in use they are the files that go round and round.
 const SPARE_SEGMENTS: usize = 2;
 /// So often what is old is given up.
-const WRITES_BETWEEN_RELEASES: u64 = 64;
+const WRITES_BETWEEN_RELEASES: u64 = 16;
+/// Segments that are begun one after the other without filling a file, before the log is taken to go round.
+const ROUND_SEGMENTS: u64 = 4;
 const REPLICA: ReplicaId = ReplicaId(1);
 const TERM: Term = Term(1);
 
@@ -116,12 +118,12 @@ impl BareLog {
         Ok(bare)
     }
 
-    /// Writes until a segment was begun for which no file had to be filled.
+    /// Writes until no file had to be filled for some segments.
     fn go_round(&mut self, segment_bytes: u64, batch_max: usize) -> Result<(), DeviceError> {
         let mut prepared_before = 0;
         while self.prepared > prepared_before {
             prepared_before = self.prepared;
-            let end = self.ring.status().write_bytes + 2 * segment_bytes;
+            let end = self.ring.status().write_bytes + ROUND_SEGMENTS * segment_bytes;
             while self.ring.status().write_bytes < end {
                 self.write(batch_max)?;
             }
