@@ -360,11 +360,13 @@ impl Log {
     }
 
     /// Whether what gives space back, a delete or a compaction, still fits where [`Log::space`] refuses the rest: there
-    /// would be no way out of a full disk otherwise. The last part of the segment belongs to raft and to the record of
-    /// the snapshot that releases others.
+    /// would be no way out of a full disk otherwise. Where no other segment may be begun, the last part of this one
+    /// belongs to raft and to the record of the snapshot that releases others.
     #[must_use]
     pub fn has_room_to_free(&self) -> bool {
-        self.segments.remaining_bytes() >= self.options.segment_bytes / 16
+        let is_next_ready = self.segments.spare_count() > self.reserved_spares()
+            && !self.segments.is_budget_spent();
+        is_next_ready || self.segments.remaining_bytes() >= self.options.segment_bytes / 16
     }
 
     /// Whether releasing segments would help a disk that is nearly full: because the log holds more of them than it

@@ -44,6 +44,9 @@ const AGED_ENTRIES_PER_COMMAND: u64 = 64;
 /// Changes that one command passes over because their namespace was compacted beyond them.
 const COMPACTED_ENTRIES_PER_COMMAND: u64 = 1024;
 
+/// Commands of a batch after which what they may free is freed: together it costs less.
+const COMMANDS_PER_RECLAIM: u32 = 16;
+
 /// Entries that a command frees for each that it adds, so that freeing catches up after a pin is gone.
 const RECLAIM_ENTRIES_PER_CHANGE: u64 = 2;
 
@@ -71,6 +74,7 @@ impl StateMachine {
         self.hash.add(batch.shard_time.0);
         self.hash.add(batch.term);
         self.break_aged_pins();
+        let mut entries_to_free = 0;
         for (position, command) in (0..).zip(batch.commands()) {
             let command = command?;
             command
@@ -88,8 +92,12 @@ impl StateMachine {
             let changes = self.history.next().0 - first_change.0;
             self.raise_floor(changes);
             let entries = RECLAIM_ENTRIES_PER_COMMAND.max(changes * RECLAIM_ENTRIES_PER_CHANGE);
-            self.reclaim((entries + added_bytes / RECLAIM_BYTES_PER_ENTRY) as usize);
+            entries_to_free += (entries + added_bytes / RECLAIM_BYTES_PER_ENTRY) as usize;
+            if (position + 1) % COMMANDS_PER_RECLAIM == 0 {
+                self.reclaim(std::mem::take(&mut entries_to_free));
+            }
         }
+        self.reclaim(entries_to_free);
         self.break_heavy_pins();
         self.hash.add(self.history.floor().0);
         Ok(())

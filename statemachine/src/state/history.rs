@@ -398,6 +398,20 @@ impl History {
         Some((position, entry))
     }
 
+    /// Fetches what freeing the first `count` entries needs into the caches.
+    pub(super) fn touch_front(&self, count: usize) {
+        let (_, offset) = self.place(self.front);
+        let Some(chunk) = self.chunks.front() else {
+            return;
+        };
+        let entries = &chunk[offset..chunk.len().min(offset + count)];
+        let records = entries
+            .iter()
+            .flat_map(|entry| entry.after.iter().chain(&entry.before));
+        // Reads alone do not wait for one another, as the counting down of references does.
+        std::hint::black_box(records.map(Record::reference_count).sum::<usize>());
+    }
+
     fn place(&self, position: ChangePosition) -> (usize, usize) {
         let distance = (position.0 - self.base) as usize;
         (distance / CHUNK_ENTRIES, distance % CHUNK_ENTRIES)

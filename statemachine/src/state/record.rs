@@ -59,6 +59,11 @@ impl Record {
         &self.0[ROW_BASE_BYTES..ROW_BASE_BYTES + length_usize(length)]
     }
 
+    /// How many hold the version.
+    pub(super) fn reference_count(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// The bytes of the row.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use metastore_net::Happened;
 use metastore_net::WireError;
-use metastore_net::blocking::{Client, ClientError, OwnedOutcome, OwnedRow};
+use metastore_net::blocking::{Client, ClientError, ConnectionFault, OwnedOutcome, OwnedRow};
 use metastore_sim::operation::{Compound, Mutation, NAMESPACE, Operation};
 use metastore_sim::oracle::{Attempt, AttemptEnd, FoundRow, Moment, Sighting};
 use metastore_sim::random::Random;
 use metastore_sim::workload::{Known, ValueSizes, Workload, directory_of};
-use metastore_statemachine::{Command, OutcomeCode};
+use metastore_statemachine::{Command, CommandKind, OutcomeCode};
+
+use crate::promise::{Answer, Asked};
 
 /// The order of everything that clients send and receive, over all their threads.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) sightings: Vec<(Vec<u8>, Sighting)>,
     /// Mutations that were answered with "certainly not done".
     pub(crate) refused: u64,
+    /// Requests that were not answered in [`TIMEOUT`] by a server that was not killed.
+    pub(crate) hung: u64,
 }
 
 /// A command on several keys, and how it ended.
@@ -59,6 +63,23 @@ const VALUES_PER_CLIENT: u64 = 1 << 32;
 enum Connection {
     Alive,
     Gone,
+    /// The server is there and does not answer.
+    Hung,
+}
+
+impl Connection {
+    fn after(error: &ClientError) -> Connection {
+        match error {
+            ClientError::Server(_) => Connection::Alive,
+            ClientError::OutcomeUnknown { cause } | ClientError::Connection(cause) => match cause {
+                ConnectionFault::Timeout => Connection::Hung,
+                ConnectionFault::Io(_) | ConnectionFault::Closed | ConnectionFault::Protocol(_) => {
+                    Connection::Gone
+                }
+            },
+            ClientError::Connect { .. } => Connection::Gone,
+        }
+    }
 }
 
 impl LoadClient {
@@ -100,8 +121,45 @@ impl LoadClient {
                 .filter(|tried| tried.answered.is_some())
                 .count();
             acknowledged.fetch_add((answered + compounds) as u64, Ordering::Relaxed);
-            if connection == Connection::Gone {
-                return seen;
+            match connection {
+                Connection::Alive => {}
+                Connection::Gone => return seen,
+                Connection::Hung => {
+                    seen.hung += 1;
+                    return seen;
+                }
+            }
+        }
+    }
+
+    /// Asks one thing that nothing but the store keeps from being done, and waits for the answer.
+    pub(crate) fn probe(
+        &mut self,
+        client: &mut Client,
+        clock: &Clock,
+        asked: Asked,
+        seen: &mut Seen,
+    ) -> Answer {
+        let mut mutation = self.workload.draw_put();
+        match asked {
+            Asked::Put => {}
+            Asked::Delete => {
+                mutation.kind = CommandKind::Delete;
+                mutation.value.clear();
+            }
+            Asked::Read => return self.get(client, clock, &mutation.key, seen),
+        }
+        let sent = clock.now();
+        match client.command(&mutation.command()) {
+            Ok(outcome) => {
+                let answers = vec![Ok(outcome.clone())];
+                self.note(&[&mutation], answers, sent, clock.now(), seen);
+                Answer::Outcome(outcome)
+            }
+            Err(error) => {
+                let (answers, _) = of_error(&error, 1);
+                self.note(&[&mutation], answers, sent, clock.now(), seen);
+                Answer::failed(error)
             }
         }
     }
@@ -120,7 +178,7 @@ impl LoadClient {
                 let answer = client.command(&decoded(&bytes));
                 let (answers, connection) = match answer {
                     Ok(outcome) => (vec![Ok(outcome)], Connection::Alive),
-                    Err(error) => of_error(error, 1),
+                    Err(error) => of_error(&error, 1),
                 };
                 self.note(&[mutation], answers, sent, clock.now(), seen);
                 connection
@@ -132,7 +190,7 @@ impl LoadClient {
                 let (answered, connection) = match answer {
                     Ok(outcome) => (Some((outcome, clock.now())), Connection::Alive),
                     Err(error) => {
-                        let (ends, connection) = of_error(error, 1);
+                        let (ends, connection) = of_error(&error, 1);
                         if matches!(ends[..], [Err(NotDone::Certainly)]) {
                             seen.refused += 1;
                             return connection;
@@ -153,10 +211,12 @@ impl LoadClient {
                 let commands: Vec<Command<'_>> = bytes.iter().map(|bytes| decoded(bytes)).collect();
                 let (answers, connection) = match client.batch(&commands) {
                     Ok(answers) => {
-                        let items = answers.into_iter().map(|item| item.map_err(NotDone::of));
+                        let items = answers
+                            .into_iter()
+                            .map(|item| item.map_err(|error| NotDone::of(&error)));
                         (items.collect(), Connection::Alive)
                     }
-                    Err(error) => of_error(error, mutations.len()),
+                    Err(error) => of_error(&error, mutations.len()),
                 };
                 let mutations: Vec<&Mutation> = mutations.iter().collect();
                 self.note(&mutations, answers, sent, clock.now(), seen);
@@ -166,7 +226,7 @@ impl LoadClient {
             Operation::GetMany { keys } => self.read(client, clock, &keys[0], seen),
             Operation::Range(_) | Operation::Audit | Operation::Status => match client.ping() {
                 Ok(()) => Connection::Alive,
-                Err(_) => Connection::Gone,
+                Err(error) => Connection::after(&error),
             },
         }
     }
@@ -178,6 +238,13 @@ impl LoadClient {
         key: &[u8],
         seen: &mut Seen,
     ) -> Connection {
+        match self.get(client, clock, key, seen) {
+            Answer::Lost(error) => Connection::after(&error),
+            Answer::Outcome(_) | Answer::Found | Answer::Refused(_) => Connection::Alive,
+        }
+    }
+
+    fn get(&mut self, client: &mut Client, clock: &Clock, key: &[u8], seen: &mut Seen) -> Answer {
         let sent = clock.now();
         match client.get(NAMESPACE, key) {
             Ok(answer) => {
@@ -194,10 +261,9 @@ impl LoadClient {
                     row,
                 };
                 seen.sightings.push((key.to_vec(), sighting));
-                Connection::Alive
+                Answer::Found
             }
-            Err(ClientError::Server(_)) => Connection::Alive,
-            Err(_) => Connection::Gone,
+            Err(error) => Answer::failed(error),
         }
     }
 
@@ -246,7 +312,7 @@ enum NotDone {
 }
 
 impl NotDone {
-    fn of(error: WireError) -> NotDone {
+    fn of(error: &WireError) -> NotDone {
         match error.happened {
             Happened::NotDone => NotDone::Certainly,
             Happened::Unknown => NotDone::Perhaps,
@@ -255,15 +321,14 @@ impl NotDone {
 }
 
 /// What an error says about each of `count` mutations, and about the connection.
-fn of_error(error: ClientError, count: usize) -> (Vec<Result<OwnedOutcome, NotDone>>, Connection) {
-    let (end, connection) = match error {
-        ClientError::Server(error) => (NotDone::of(error), Connection::Alive),
-        ClientError::OutcomeUnknown { .. } => (NotDone::Perhaps, Connection::Gone),
-        ClientError::Connect { .. } | ClientError::Connection(_) => {
-            (NotDone::Certainly, Connection::Gone)
-        }
+fn of_error(error: &ClientError, count: usize) -> (Vec<Result<OwnedOutcome, NotDone>>, Connection) {
+    let end = match error {
+        ClientError::Server(error) => NotDone::of(error),
+        ClientError::OutcomeUnknown { .. } => NotDone::Perhaps,
+        ClientError::Connect { .. } | ClientError::Connection(_) => NotDone::Certainly,
     };
-    ((0..count).map(|_| Err(end)).collect(), connection)
+    let answers = (0..count).map(|_| Err(end)).collect();
+    (answers, Connection::after(error))
 }
 
 fn decoded(bytes: &[u8]) -> Command<'_> {

@@ -1,11 +1,23 @@
 //! Kills real servers, again and again, and checks what their clients were told against what is there after.
 //!
+//! In some rounds somebody else fills the disk. They need root, a loop device and the tools `unshare`, `mkfs.ext4` and
+//! `mount`, and are skipped, and counted, without.
+//!
 //! Unlike the simulator it needs real time and threads, and its seed decides only what is asked and when about the
 //! server is killed: the same seed does not give the same run.
 
+mod failure;
+mod full_disk;
 mod load;
+mod promise;
+mod report;
+mod room;
 mod rounds;
 mod server;
+mod siege;
+mod small_disk;
+mod stopwatch;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::rounds::{CrashTest, Options};
+use crate::small_disk::SmallDisk;
 
 /// Kills a server under load, starts it again, and checks that it kept what it promised.
 #[derive(Debug, Parser)]
@@ -36,25 +49,54 @@ struct Arguments {
     /// Mutations that must be acknowledged before a server under load is killed.
     #[arg(long, default_value_t = 1_000)]
     acknowledged: u64,
+    /// How many rounds in a thousand have a full disk.
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(..=1000))]
+    full_disk_per_mille: u64,
+    /// Set by the program itself: it runs where its mounts are nobody else's, and ends with its standard input.
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.inside {
+        let directory = &arguments.directory;
+        room::end_with_outside(small_disk::image_path(directory));
+        let disk = SmallDisk::mount(directory).map_err(|error| error.to_string());
+        return run(arguments, disk);
+    }
+    match room::run_inside() {
+        Ok(code) => {
+            // Inside it was busy. What is in the way of removing it says so the next time it is used.
+            let _kept = std::fs::remove_dir(small_disk::mount_path(&arguments.directory));
+            code
+        }
+        Err(error) => run(arguments, Err(error.to_string())),
+    }
+}
+
+fn run(arguments: Arguments, disk: Result<SmallDisk, String>) -> ExitCode {
     let seed = arguments.seed.unwrap_or_else(seed_of_now);
     println!("crash-test, seed {seed}");
-    let mut test = CrashTest::new(Options {
+    if let Err(why) = &disk {
+        println!("rounds with a full disk are skipped: {why}");
+    }
+    let options = Options {
         seed,
         rounds: arguments.rounds,
         server: arguments.server,
         directory: arguments.directory,
         connections: arguments.connections,
         acknowledged_min: arguments.acknowledged,
-    });
+        full_disk_per_mille: arguments.full_disk_per_mille,
+    };
+    let mut test = CrashTest::new(options, disk);
     let ran = test.run();
     println!("{}", test.report());
     match ran {
         Ok(()) => {
-            println!("no promise was broken");
+            let skipped = test.report().full_disk.skipped;
+            println!("no promise was broken, {skipped} rounds skipped");
             ExitCode::SUCCESS
         }
         Err(failure) => {

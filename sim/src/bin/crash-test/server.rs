@@ -10,6 +10,8 @@ use std::time::Duration;
 use metastore_net::blocking::Client;
 use thiserror::Error;
 
+use crate::stopwatch::Stopwatch;
+
 /// Why there is no server.
 #[derive(Debug, Error)]
 pub(crate) enum ServerError {
@@ -60,19 +62,18 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
 }
 
 impl Server {
-    /// Starts the program over the data in a directory, on a port of the system's choice.
-    pub(crate) fn start(program: &Path, directory: &Path) -> Result<Server, ServerError> {
-        fs::create_dir_all(directory).map_err(system("creating the directory"))?;
+    /// Starts the program over the data in a directory, on a port of the system's choice. What it prints goes to the
+    /// file `output`.
+    pub(crate) fn start(program: &Path, data: &Path, output: &Path) -> Result<Server, ServerError> {
         let listener = TcpListener::bind("127.0.0.1:0").map_err(system("finding a port"))?;
         let address = listener.local_addr().map_err(system("finding a port"))?;
         drop(listener);
-        let output = directory.join("output");
-        let printed = File::create(&output).map_err(system("creating its output"))?;
+        let printed = File::create(output).map_err(system("creating its output"))?;
         let errors = printed.try_clone().map_err(system("creating its output"))?;
         let child = Command::new(program)
             .arg("dev")
             .arg("--data")
-            .arg(directory.join("data"))
+            .arg(data)
             .args(["--port", &address.port().to_string()])
             .args(["--cores", "1", "--shards", "4"])
             .args(["--segment-bytes", &format!("{}MiB", SEGMENT_BYTES >> 20)])
@@ -86,25 +87,36 @@ impl Server {
             .map_err(system("starting the server"))?;
         Ok(Server {
             child,
-            output,
+            output: output.to_owned(),
             address: address.to_string(),
         })
     }
 
     /// A connection, as soon as the server takes one.
     pub(crate) fn connect(&mut self) -> Result<Client, ServerError> {
-        let tries_max = PATIENCE_S * 1_000;
-        for _ in 0..tries_max {
-            if let Ok(client) = Client::connect(&self.address, Duration::from_secs(PATIENCE_S)) {
-                return Ok(client);
+        let connected = self.connect_within(Duration::from_secs(PATIENCE_S))?;
+        connected.ok_or_else(|| ServerError::Silent {
+            seconds: PATIENCE_S,
+            said: self.said(),
+        })
+    }
+
+    /// A connection, or `None` from a server that runs and does not answer in all that time.
+    pub(crate) fn connect_within(
+        &mut self,
+        patience: Duration,
+    ) -> Result<Option<Client>, ServerError> {
+        let waiting = Stopwatch::start();
+        while waiting.passed() < patience {
+            // A server may take the connection and say nothing before it has recovered.
+            if let Ok(mut client) = Client::connect(&self.address, patience) {
+                let timeout = Duration::from_secs(PATIENCE_S);
+                return Ok(client.set_timeout(timeout).is_ok().then_some(client));
             }
             self.check()?;
             std::thread::sleep(LOOK_AGAIN);
         }
-        Err(ServerError::Silent {
-            seconds: PATIENCE_S,
-            said: self.said(),
-        })
+        Ok(None)
     }
 
     /// Whether it still runs.

@@ -245,6 +245,38 @@ fn a_start_on_a_full_disk_finds_the_spare_that_clients_were_not_given() {
     assert!(machine.log.is_ready());
 }
 
+/// A disk ran full when the segment was at its end, and the spares that were ready beside the one of the next start were
+/// of no use: ordinary commands were refused because of the disk, so nothing began the next segment, and deletes, which
+/// would have, were refused for want of room in this one.
+#[test]
+fn what_frees_space_may_begin_a_segment_that_is_ready() {
+    let mut machine = Machine::fresh(small_options());
+    machine.settle();
+    let mut index = 0;
+    let mut write_one_block = |machine: &mut Machine| {
+        index += 1;
+        machine.write(append(1, 1, index - 1, index, vec![entry(1, b'd', 10)]));
+    };
+    while machine.log.status().offset < 8 * BLOCK {
+        write_one_block(&mut machine);
+    }
+    machine.space = Space::Full { waiting: None };
+    assert_eq!(machine.log.status().spares, 2);
+    assert!(machine.log.has_room_to_free());
+    let mut written = 0;
+    while machine.log.has_room_to_free() {
+        write_one_block(&mut machine);
+        written += 1;
+        assert!(written < 100);
+    }
+    assert!(written > 1, "it goes on in the new segment");
+    assert_eq!(machine.log.status().spares, 1, "one is left for a start");
+    let mut machine = Machine::restart(small_options(), machine.disk);
+    machine.space = Space::Full { waiting: None };
+    machine.settle();
+    assert!(machine.log.is_ready());
+}
+
 #[test]
 fn a_stalled_log_names_released_segments_by_a_mark() {
     let mut machine = Machine::fresh(small_options());
