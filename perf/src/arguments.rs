@@ -1,9 +1,11 @@
 //! The command line.
 
+mod compare;
 mod core_alone;
 mod goals;
 mod log_alone;
 mod own_measurement;
+mod page;
 mod range_stream;
 
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use compare::{CompareArguments, ComparedWorkload, PeerName, Thoroughness};
 pub(crate) use core_alone::{BaselineUse, CoreArguments};
 pub(crate) use goals::{GoalPart, GoalsArguments};
 pub(crate) use log_alone::LogArguments;
@@ -18,6 +21,7 @@ pub(crate) use own_measurement::{
     AbuseArguments, LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments,
     RestartArguments, ShardsArguments, SnapshotArguments, Strictness, UnderLoadArguments,
 };
+pub(crate) use page::PageArguments;
 pub(crate) use range_stream::{MapArguments, RangeStreamArguments, Reader};
 
 use crate::keys::Directories;
@@ -40,6 +44,11 @@ pub(crate) enum Command {
     Floor(FloorArguments),
     /// Start a store on the loopback interface and measure the figures by which a single node is judged.
     Goals(GoalsArguments),
+    /// Start this store and others in turns on the loopback interface, give them the same load, and set their figures
+    /// side by side.
+    Compare(Box<CompareArguments>),
+    /// Write the page of a comparison that was stored; nothing is measured.
+    Page(PageArguments),
     /// Read one directory at one revision while writers change all of its keys, and check every row.
     RangeStream(RangeStreamArguments),
     /// Measure what a put costs in the core alone, without a store: CPU time, or instructions compared with a baseline.

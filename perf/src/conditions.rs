@@ -6,12 +6,12 @@ use std::process::Command;
 use std::thread;
 
 use metastore_net::StatusReply;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::store::{DiskCache, Observation, Store};
 
 /// The conditions of a run. What cannot be found out is absent.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Conditions {
     pub(crate) machine: Machine,
     /// File system of the data with its mount options.
@@ -23,7 +23,7 @@ pub(crate) struct Conditions {
 }
 
 /// The machine that client and store share.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) kernel: Option<String>,
     pub(crate) cpu_model: Option<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Machine {
 }
 
 /// What the store says about itself.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoreConditions {
     pub(crate) version: String,
     pub(crate) cores: usize,

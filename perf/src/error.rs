@@ -1,8 +1,11 @@
 //! Why a command ends without a result.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::arguments::Strictness;
+use crate::compare::stored::StoredError;
+use crate::compare::{JournalError, TreeError};
 use crate::core_alone::CoreAloneError;
 use crate::figure::Figure;
 use crate::floor::FloorError;
@@ -10,6 +13,7 @@ use crate::log_alone::LogAloneError;
 use crate::measurement::MeasurementError;
 use crate::measures::TracerError;
 use crate::node::NodeError;
+use crate::peer::PeerError;
 use crate::preload::LoadingError;
 use crate::range_stream::RangeStreamError;
 use crate::store::StoreError;
@@ -26,6 +30,8 @@ pub(crate) enum PerfError {
     #[error(transparent)]
     Floor(#[from] FloorError),
     #[error(transparent)]
+    Stored(#[from] StoredError),
+    #[error(transparent)]
     RangeStream(#[from] RangeStreamError),
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -33,6 +39,17 @@ pub(crate) enum PerfError {
     Tracer(#[from] TracerError),
     #[error(transparent)]
     LogAlone(#[from] LogAloneError),
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(
+        "there is no store at {program}: build it with `cargo build --release -p metastore`, or name it with \
+         --metastore"
+    )]
+    NoStore { program: PathBuf },
     #[error(transparent)]
     CoreAlone(#[from] CoreAloneError),
     #[error("the store could not be prepared: {failure}")]

@@ -1,15 +1,17 @@
 //! Figures beside their targets.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::latency::Spread;
 use crate::output::{Table, number};
 
 /// Below this many durable writes a second the disk, not the store, decides about the rate of puts.
-const FLOOR_PER_SECOND_MIN: f64 = 8_000.0;
+pub(crate) const FLOOR_PER_SECOND_MIN: f64 = 8_000.0;
 
 /// What a figure should be.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Target {
     AtMost(f64),
@@ -22,9 +24,9 @@ pub(crate) enum Target {
 }
 
 /// How a figure stands to its target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Standing {
+pub(crate) enum Standing {
     Met,
     Missed,
     /// The target does not hold for this disk.
@@ -36,9 +38,9 @@ enum Standing {
 }
 
 /// One figure, by name.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figure {
-    name: &'static str,
+    name: Cow<'static, str>,
     /// The median of the rounds' values with their extremes.
     measured: Option<Spread>,
     target: Target,
@@ -70,7 +72,8 @@ impl Target {
         }
     }
 
-    fn words(self) -> String {
+    /// The target in words, nothing if there is none.
+    pub(crate) fn words(self) -> String {
         match self {
             Target::AtMost(limit) => format!("<= {}", number(limit)),
             Target::AtLeast(limit) => format!(">= {}", number(limit)),
@@ -86,23 +89,47 @@ impl Target {
 
 impl Figure {
     /// A figure that does not hang on the speed of the disk.
-    pub(crate) fn new(name: &'static str, target: Target, measured: Option<Spread>) -> Figure {
+    pub(crate) fn new(
+        name: impl Into<Cow<'static, str>>,
+        target: Target,
+        measured: Option<Spread>,
+    ) -> Figure {
         Figure::on_floor(name, target, measured, None)
     }
 
     /// A figure beside the floor's durable writes a second.
     pub(crate) fn on_floor(
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         target: Target,
         measured: Option<Spread>,
         floor: Option<Spread>,
     ) -> Figure {
         Figure {
-            name,
+            name: name.into(),
             measured,
             target,
             standing: target.standing(measured, floor),
         }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The median of the rounds' values with their extremes.
+    pub(crate) fn measured(&self) -> Option<Spread> {
+        self.measured
+    }
+
+    /// What it should be.
+    pub(crate) fn target(&self) -> Target {
+        self.target
+    }
+
+    /// How it stands to its target.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Whether it should be otherwise, or is not known.
@@ -136,7 +163,7 @@ impl Figure {
             Standing::NoTarget => "",
         };
         vec![
-            self.name.to_owned(),
+            self.name.to_string(),
             measured,
             self.target.words(),
             standing.to_owned(),

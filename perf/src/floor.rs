@@ -1,6 +1,7 @@
 //! `metastore-perf floor`: what one durable write of 4 KiB costs where the store's data lies. No store can be faster
 //! than that for a lone put.
 
+mod beside_store;
 mod fio;
 mod own_ring;
 mod scratch;
@@ -18,6 +19,7 @@ use crate::conditions::{Machine, file_system};
 use crate::error::{PerfError, Verdict};
 use crate::output::{Output, number};
 use crate::store::DiskCache;
+pub(crate) use beside_store::measure_beside_store;
 use fio::FioError;
 pub(crate) use scratch::{Scratch, ScratchError};
 
@@ -40,6 +42,9 @@ const FLOOR_SHAPE: WriteShape = WriteShape {
     bytes: WRITE_BYTES,
     method: FlushMethod::Dsync,
 };
+
+/// The floor may move by this much while something is measured upon it.
+pub(crate) const DRIFT_MAX: f64 = 0.15;
 
 /// What has written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +150,14 @@ pub(crate) fn measure_writes(
 }
 
 impl Floor {
+    /// By how much the floor has moved up to a later one, as a share of the lower of both, if that is too much for what
+    /// was measured in between.
+    pub(crate) fn drift_to(&self, later: &Floor) -> Option<f64> {
+        let (before, after) = (self.p50_us, later.p50_us);
+        let drift = before.max(after) / before.min(after) - 1.0;
+        (drift > DRIFT_MAX).then_some(drift)
+    }
+
     /// The floor in a line.
     pub(crate) fn words(&self) -> String {
         let tool = match &self.tool {

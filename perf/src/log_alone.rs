@@ -21,7 +21,7 @@ use crate::baseline_file::{self, BaselineError};
 use crate::conditions::{Machine, commit, file_system};
 use crate::error::{PerfError, Verdict};
 use crate::figure::{Figure, Target};
-use crate::floor::{FloorError, Scratch, ScratchError, WriteShape, measure_writes};
+use crate::floor::{DRIFT_MAX, FloorError, Scratch, ScratchError, WriteShape, measure_writes};
 use crate::latency::Spread;
 use crate::output::{Output, Table, number};
 use crate::pinning::Pinning;
@@ -31,9 +31,6 @@ use baseline::Baseline;
 
 /// Bytes of the file that fio writes into: a segment.
 const FIO_FILE_BYTES: u64 = 64 << 20;
-
-/// The floor may move by this much within a point.
-const DRIFT_MAX: f64 = 0.15;
 
 /// What the log should leave of the disk at the smallest and at the largest batch.
 const RATIO_MIN: f64 = 0.7;

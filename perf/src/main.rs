@@ -15,6 +15,7 @@
 
 mod arguments;
 mod baseline_file;
+mod compare;
 mod conditions;
 mod core_alone;
 mod error;
@@ -36,7 +37,6 @@ mod node;
 mod operation;
 mod output;
 mod owned_server;
-#[allow(dead_code, reason = "the comparison that asks other systems follows")]
 mod peer;
 mod pinning;
 mod preload;
@@ -46,7 +46,6 @@ mod random;
 mod range_stream;
 mod run;
 mod store;
-#[allow(dead_code, reason = "the comparison that asks other systems follows")]
 mod system;
 #[cfg(test)]
 mod test_directory;
@@ -73,6 +72,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Goals(arguments) => goals::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Page(arguments) => compare::stored::run(&arguments),
         Command::Core(arguments) => core_alone::run(&arguments),
         Command::Log(arguments) => log_alone::run(&arguments),
         Command::Map(arguments) => map::run(&arguments),

@@ -4,15 +4,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::arguments::Effort;
 use crate::latency::Latency;
 use crate::load::{LoadError, LoadPlan, LoadResult, Pace, drive};
 use crate::machine_use::{busy_time, others_share};
 use crate::operation::{OperationKind, RequestMaker};
-use crate::process::{ProcessError, ProcessId};
-use crate::store::{Costs, DiskCache, FlushCheck, Store, StoreError};
+use crate::peer::Peer;
+use crate::process::{ProcessError, ProcessId, ProcessUse};
+use crate::store::{Costs, DiskCache, FlushCheck, Observation, Store, StoreError};
 use crate::system::Target;
 use crate::workload::Case;
 
@@ -100,7 +101,7 @@ pub(crate) struct ClientUse {
 }
 
 /// Why the numbers of a measurement must not be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Invalid {
     /// Operations failed.
@@ -164,22 +165,52 @@ pub(crate) fn measure_marked(
     store: &mut Store,
     requests: &mut RequestMaker,
 ) -> Result<Measurement, MeasurementError> {
-    let before = store.observe()?;
+    measure_subject(
+        case,
+        pace,
+        effort,
+        mark,
+        &mut Subject::Store(store),
+        requests,
+    )
+}
+
+/// The same against any system.
+pub(crate) fn measure_subject(
+    case: &Case,
+    pace: Pace,
+    effort: &Effort,
+    mark: Option<&AtomicBool>,
+    subject: &mut Subject<'_>,
+    requests: &mut RequestMaker,
+) -> Result<Measurement, MeasurementError> {
+    measure_by(subject, pace, |target| {
+        let plan = LoadPlan {
+            target,
+            mix: case.mix,
+            connections: case.connections,
+            in_flight_per_connection: case.in_flight_per_connection,
+            pace,
+            warm_up: effort.warm_up,
+            measured: effort.measured,
+            patience: PATIENCE,
+            mark,
+        };
+        drive(&plan, requests)
+    })
+}
+
+/// What `load` costs the system that it is given to, and the client.
+pub(crate) fn measure_by(
+    subject: &mut Subject<'_>,
+    pace: Pace,
+    load: impl FnOnce(Target<'_>) -> Result<LoadResult, LoadError>,
+) -> Result<Measurement, MeasurementError> {
+    let before = subject.observe()?;
     let client_before = ProcessId::own().usage()?;
     let busy_before = busy_time();
     let started = Instant::now();
-    let plan = LoadPlan {
-        target: Target::metastore(store.addresses()),
-        mix: case.mix,
-        connections: case.connections,
-        in_flight_per_connection: case.in_flight_per_connection,
-        pace,
-        warm_up: effort.warm_up,
-        measured: effort.measured,
-        patience: PATIENCE,
-        mark,
-    };
-    let result = drive(&plan, requests)?;
+    let result = load(subject.target())?;
     let spent = Spent {
         elapsed: started.elapsed(),
         client_cpu: ProcessId::own().usage()?.since(&client_before).cpu,
@@ -187,11 +218,59 @@ pub(crate) fn measure_marked(
             .zip(busy_before)
             .map(|(now, then)| now.saturating_sub(then)),
     };
-    let costs = store
-        .observe()?
-        .costs_since(&before, result.answered_in_all);
-    let cache = store.write_cache();
+    let after = subject.observe()?;
+    let costs = after.costs_since(&before, result.answered_in_all);
+    let cache = subject.write_cache();
     Ok(conclude(result, pace, costs, cache, &spent))
+}
+
+/// What is measured: this store, or another system.
+#[derive(Debug)]
+pub(crate) enum Subject<'a> {
+    Store(&'a mut Store),
+    /// Its process tells what it costs; what it does with its disk is not seen.
+    Peer(&'a Peer),
+}
+
+/// A look at the counters of a subject.
+enum Look {
+    Store(Observation),
+    Peer(ProcessUse),
+}
+
+impl Subject<'_> {
+    fn target(&self) -> Target<'_> {
+        match self {
+            Subject::Store(store) => Target::metastore(store.addresses()),
+            Subject::Peer(peer) => peer.target(),
+        }
+    }
+
+    fn observe(&mut self) -> Result<Look, MeasurementError> {
+        Ok(match self {
+            Subject::Store(store) => Look::Store(store.observe()?),
+            Subject::Peer(peer) => Look::Peer(peer.observe()?),
+        })
+    }
+
+    fn write_cache(&self) -> Option<DiskCache> {
+        match self {
+            Subject::Store(store) => store.write_cache(),
+            Subject::Peer(_) => None,
+        }
+    }
+}
+
+impl Look {
+    fn costs_since(&self, earlier: &Look, operations: u64) -> Costs {
+        match (self, earlier) {
+            (Look::Store(now), Look::Store(then)) => now.costs_since(then, operations),
+            (Look::Peer(now), Look::Peer(then)) => Costs::of_process(&now.since(then), operations),
+            (Look::Store(_), Look::Peer(_)) | (Look::Peer(_), Look::Store(_)) => {
+                unreachable!("a subject stays what it is")
+            }
+        }
+    }
 }
 
 /// What was spent on this side of the socket.

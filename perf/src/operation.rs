@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use metastore_net::WireError;
 use metastore_statemachine::{OutcomeCode, Revision};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::keys::{Key, KeySpace, ValuePool};
 use crate::protocol::{FoundRow, Page, Puts, Reply, Request};
@@ -48,7 +48,7 @@ pub(crate) enum Mix {
 }
 
 /// The name of an operation, in whichever keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OperationKind {
     Ping,
@@ -131,6 +131,17 @@ pub(crate) enum Failure {
         /// How many puts were asked for.
         expected: u64,
         /// How many were answered.
+        found: u64,
+    },
+    /// A value is not the one that was stored.
+    #[error("a value is not what was stored")]
+    OtherValue,
+    /// A directory does not list what was stored in it.
+    #[error("a directory lists {found} entries instead of {expected}")]
+    EntryCount {
+        /// What was stored.
+        expected: u64,
+        /// What was listed.
         found: u64,
     },
     /// The answer is of another kind than the question.

@@ -82,7 +82,6 @@ impl OwnedServer {
             data,
             end_by,
         }));
-        servers.retain(|server| server.strong_count() > 0);
         servers.push(Arc::downgrade(&owned));
         Ok(OwnedServer(owned))
     }
@@ -117,13 +116,18 @@ impl OwnedServer {
 
 impl Drop for OwnedServer {
     fn drop(&mut self) {
+        // After a signal this waits for the end of the process, so that nobody is told of servers that were gone.
+        let mut servers = lock(&SERVERS);
         lock(&self.0).end();
+        servers.retain(|server| server.as_ptr() != Arc::as_ptr(&self.0));
     }
 }
 
 impl Owned {
     fn end(&mut self) {
-        if self.end_by == EndBy::Asking {
+        // Once it was seen to end, its number may be another process's.
+        let is_running = matches!(self.child.try_wait(), Ok(None));
+        if is_running && self.end_by == EndBy::Asking {
             self.ask_to_end();
         }
         let _killed = self.child.kill();

@@ -161,6 +161,7 @@ impl Peer {
     }
 
     /// Where its data lies.
+    #[cfg(test)]
     pub(crate) fn data(&self) -> PathBuf {
         self.server.data()
     }

@@ -42,6 +42,8 @@ pub(crate) enum Request<'a> {
     },
     List(Page<'a>),
     Batch(Puts<'a>),
+    /// Writes something that is no key. Only etcd is asked for it, after keys were loaded.
+    WriteNoKey,
 }
 
 /// A page of a directory: keys and values in order.

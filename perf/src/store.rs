@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use metastore_net::StatusReply;
 use metastore_net::blocking::{Client, ClientError, ConnectOptions};
 use metastore_wal::device::{BlockDeviceFlushes, DeviceError, WriteCache};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::process::{ProcessError, ProcessId, ProcessUse};
 
@@ -174,7 +174,7 @@ impl Store {
 }
 
 /// What a disk does with a durable write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum DiskCache {
     /// It flushes its volatile cache, which is counted.
@@ -243,6 +243,20 @@ impl FlushCheck {
             FlushCheck::NoVolatileCache => "the disk has no volatile cache",
             FlushCheck::NotCounted => "the disk writes past its cache, which it does not count",
             FlushCheck::NotObserved => "the disk was not observed",
+        }
+    }
+}
+
+impl Costs {
+    /// What a process has used for `operations`, where nothing else is known of a system.
+    pub(crate) fn of_process(used: &ProcessUse, operations: u64) -> Costs {
+        let each = |amount: f64| amount / operations.max(1) as f64;
+        Costs {
+            operations,
+            server_cpu: Some(used.cpu),
+            server_cpu_us_per_operation: Some(each(used.cpu.as_secs_f64() * 1e6)),
+            written_bytes_per_operation: used.written_bytes.map(|bytes| each(bytes as f64)),
+            ..Costs::default()
         }
     }
 }

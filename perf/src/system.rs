@@ -37,6 +37,7 @@ impl System {
     }
 
     /// Whether every operation of a mix can be asked for.
+    #[cfg(test)]
     pub(crate) fn offers(self, mix: Mix) -> bool {
         self.lacks(mix).is_none()
     }

@@ -110,6 +110,17 @@ impl Case {
         self.connections * self.in_flight_per_connection
     }
 
+    /// What is asked, with the bytes of key and value, such as `put 8/256`.
+    pub(crate) fn asked_words(&self) -> String {
+        let what = match self.mix {
+            Mix::Only(Operation::Batch(_, commands)) => format!("batch {commands}"),
+            Mix::Only(operation) => operation.kind().words().to_owned(),
+            Mix::Metadata(_) => "mix".to_owned(),
+        };
+        let sizes = |space: KeySpace| format!(" {}/{}", space.key_bytes, space.value_bytes);
+        what + &self.mix.key_space().map_or(String::new(), sizes)
+    }
+
     /// The point in a few words.
     pub(crate) fn label(&self) -> String {
         let name = match self.workload {
@@ -122,19 +133,11 @@ impl Case {
             Workload::W6 => "w6",
             Workload::W8 => "w8",
         };
-        let what = match self.mix {
-            Mix::Only(Operation::Batch(_, commands)) => format!(" batch {commands}"),
-            Mix::Only(operation) => format!(" {}", operation.kind().words()),
-            Mix::Metadata(_) => " mix".to_owned(),
-        };
-        let sizes = self.mix.key_space().map_or(String::new(), |space| {
-            format!(" {}/{}", space.key_bytes, space.value_bytes)
-        });
         // The name of the workload says it already.
         let what = if self.workload == Workload::Ping {
             String::new()
         } else {
-            format!("{what}{sizes}")
+            format!(" {}", self.asked_words())
         };
         let connections = self.connections;
         format!(

@@ -1,7 +1,7 @@
 use super::*;
 use clap::CommandFactory;
 
-fn parse(line: &str) -> Result<Arguments, clap::Error> {
+pub(super) fn parse(line: &str) -> Result<Arguments, clap::Error> {
     let words = line.split_ascii_whitespace();
     Arguments::try_parse_from(std::iter::once("metastore-perf").chain(words))
 }

@@ -1,14 +1,13 @@
 //! One round of all points.
 
 use std::path::Path;
-use std::process::Output as ProcessOutput;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::arguments::Effort;
 use crate::error::PerfError;
-use crate::floor::{Floor, FloorError};
+use crate::floor::{Floor, measure_beside_store};
 use crate::load::Pace;
 use crate::measurement::{Measurement, measure};
 use crate::operation::RequestMaker;
@@ -16,9 +15,6 @@ use crate::output::number;
 use crate::pinning::Pinning;
 use crate::store::{FlushCheck, Store};
 use crate::workload::{Case, Workload};
-
-/// The floor may move by this much within a round.
-const FLOOR_DRIFT_MAX: f64 = 0.15;
 
 /// Everything that one round has shown.
 #[derive(Debug, Serialize)]
@@ -61,14 +57,14 @@ pub(super) fn measure_round(
     requests: &mut RequestMaker,
 ) -> Result<Round, PerfError> {
     store.settle()?;
-    let floor_before = floor(effort, data, pinning)?;
+    let floor_before = measure_beside_store(effort.measured, data, pinning)?;
     let mut point = |workload| {
         let case = Case::deepest(workload);
         measure(&case, Pace::Closed, effort, store, requests)
     };
     let ping = point(Workload::Ping)?;
     let lone = point(Workload::W1)?;
-    let floor_after = floor(effort, data, pinning)?;
+    let floor_after = measure_beside_store(effort.measured, data, pinning)?;
     let crowd = point(Workload::W2)?;
     let deep = point(Workload::W4)?;
     Ok(Round {
@@ -79,36 +75,6 @@ pub(super) fn measure_round(
         crowd,
         deep,
     })
-}
-
-/// The part of `metastore-perf floor --json -` that is of use here.
-#[derive(Deserialize)]
-struct FloorDocument {
-    floor: Floor,
-}
-
-/// Measures the floor in a process of its own, on the store's CPU.
-fn floor(effort: &Effort, data: &Path, pinning: &Pinning) -> Result<Floor, FloorError> {
-    let program = std::env::current_exe().map_err(FloorError::Spawn)?;
-    let output = pinning
-        .beside_store(program.as_os_str())
-        .args(["floor", "--json", "-", "--data"])
-        .arg(data)
-        .args(["--seconds", &effort.measured.as_secs().to_string()])
-        .output()
-        .map_err(FloorError::Spawn)?;
-    read_floor(&output)
-}
-
-fn read_floor(output: &ProcessOutput) -> Result<Floor, FloorError> {
-    if !output.status.success() {
-        return Err(FloorError::Failed {
-            status: output.status,
-            complaint: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        });
-    }
-    let document: FloorDocument = serde_json::from_slice(&output.stdout)?;
-    Ok(document.floor)
 }
 
 impl Round {
@@ -137,9 +103,7 @@ impl Round {
 
     /// Why the round does not count, if it does not.
     pub(super) fn discard(&self) -> Option<Discard> {
-        let (before, after) = (self.floor_before.p50_us, self.floor_after.p50_us);
-        let drift = before.max(after) / before.min(after) - 1.0;
-        if drift > FLOOR_DRIFT_MAX {
+        if let Some(drift) = self.floor_before.drift_to(&self.floor_after) {
             return Some(Discard::FloorMoved { drift });
         }
         let all = [&self.ping, &self.lone, &self.crowd, &self.deep];
@@ -212,8 +176,6 @@ mod tests {
     use super::*;
     use crate::floor::FloorTool;
     use crate::measurement::Invalid;
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
 
     fn floor_of(p50_us: f64) -> Floor {
         Floor {
@@ -258,26 +220,5 @@ mod tests {
         let mut contradicted = round(100.0, 100.0);
         contradicted.deep.flush_check = FlushCheck::Contradicted;
         assert_eq!(contradicted.discard(), Some(Discard::FlushesContradicted));
-    }
-
-    #[test]
-    fn a_floor_is_read_from_its_own_report() {
-        let floor = floor_of(80.0);
-        let document = serde_json::json!({ "machine": {}, "seconds": 2, "floor": floor });
-        let output = |status, stdout: Vec<u8>| ProcessOutput {
-            status: ExitStatus::from_raw(status),
-            stdout,
-            stderr: b"no space".to_vec(),
-        };
-        let read = read_floor(&output(0, document.to_string().into_bytes())).unwrap();
-        assert_eq!(read, floor);
-        let failed = read_floor(&output(3 << 8, Vec::new()));
-        assert!(
-            matches!(failed, Err(FloorError::Failed { complaint, .. }) if complaint == "no space")
-        );
-        assert!(matches!(
-            read_floor(&output(0, Vec::new())),
-            Err(FloorError::Json(_))
-        ));
     }
 }

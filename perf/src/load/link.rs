@@ -159,6 +159,10 @@ impl Link {
 
 /// Where a request that is answered stands.
 fn position_of(in_flight: &VecDeque<Sent>, id: CallId) -> usize {
+    // The next one in order, as a rule.
+    if in_flight.front().is_some_and(|sent| sent.id == id) {
+        return 0;
+    }
     in_flight
         .iter()
         .position(|sent| sent.id == id)

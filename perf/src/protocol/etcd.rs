@@ -235,8 +235,8 @@ fn reply_of(called: Called, body: &[u8]) -> Result<Reply<'_>, MessageError> {
         return Ok(Reply::Failed(Failure::Mismatch));
     };
     Ok(match called {
-        Called::Put => {
-            message::check_put(message)?;
+        Called::Put | Called::LeaseGrant => {
+            message::check_message(message)?;
             Reply::Done
         }
         Called::Get => Reply::Row(message::read_range(message)?.first.map(|row| FoundRow {

@@ -61,6 +61,7 @@ impl Connection {
                     .collect();
                 connection.batch(&commands)
             }
+            Request::WriteNoKey => panic!("the store is not asked for {request:?}"),
         };
         CallId(id.0)
     }

@@ -65,7 +65,7 @@ impl Connection {
                 let commands = puts.count() as u64;
                 AwaitedKind::Batch { commands }
             }
-            Request::CompareAndSwap { .. } | Request::List(_) => {
+            Request::CompareAndSwap { .. } | Request::List(_) | Request::WriteNoKey => {
                 panic!("redis is not asked for what it lacks: {request:?}")
             }
         };

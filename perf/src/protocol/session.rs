@@ -47,7 +47,6 @@ pub(crate) enum SessionError {
     Protocol(#[from] TalkError),
 }
 
-#[allow(dead_code, reason = "the comparison that asks other systems follows")]
 impl Session {
     /// Connects and waits for the greeting.
     pub(crate) fn connect(system: System, address: SocketAddr) -> Result<Session, SessionError> {

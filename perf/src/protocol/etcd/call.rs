@@ -27,6 +27,9 @@ const HEAD_BYTES: usize = 5;
 /// The longest answer that is taken: far above a page of the largest values.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
+/// Longer than any measurement, so that nothing is written when it ends.
+const LEASE_SECONDS: u64 = 24 * 3_600;
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -38,6 +41,7 @@ pub(super) enum Called {
     List,
     Swap,
     Batch,
+    LeaseGrant,
 }
 
 /// An answer on its way.
@@ -99,6 +103,10 @@ fn append_message(out: &mut Vec<u8>, request: &Request<'_>) -> Called {
             message::append_puts(out, &puts);
             Called::Batch
         }
+        Request::WriteNoKey => {
+            message::append_lease_grant(out, LEASE_SECONDS);
+            Called::LeaseGrant
+        }
         Request::Ping => panic!("etcd is not asked for what it lacks: {request:?}"),
     }
 }
@@ -120,6 +128,7 @@ impl Called {
             Called::Put => "http://etcd/etcdserverpb.KV/Put",
             Called::Get | Called::List => "http://etcd/etcdserverpb.KV/Range",
             Called::Swap | Called::Batch => "http://etcd/etcdserverpb.KV/Txn",
+            Called::LeaseGrant => "http://etcd/etcdserverpb.Lease/LeaseGrant",
         });
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -96,6 +96,11 @@ pub(super) fn append_puts(out: &mut Vec<u8>, puts: &Puts<'_>) {
     }
 }
 
+/// `LeaseGrantRequest`: 1 its time to live. Etcd chooses its id.
+pub(super) fn append_lease_grant(out: &mut Vec<u8>, seconds: u64) {
+    append_number(out, 1, seconds);
+}
+
 /// Field 2 of `TxnRequest`, a `RequestOp`: 2 put.
 fn append_put_operation(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let put_bytes = put_length(key, value);
@@ -160,8 +165,8 @@ pub(super) fn read_txn(message: &[u8]) -> Result<TxnAnswer, MessageError> {
     Ok(answer)
 }
 
-/// `PutResponse`, of which nothing is needed: it only must be a message.
-pub(super) fn check_put(message: &[u8]) -> Result<(), MessageError> {
+/// `PutResponse` or `LeaseGrantResponse`, of which nothing is needed: it only must be a message.
+pub(super) fn check_message(message: &[u8]) -> Result<(), MessageError> {
     Fields(message).try_for_each(|field| field.map(|_| ()))
 }
 

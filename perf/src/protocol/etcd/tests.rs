@@ -161,7 +161,7 @@ fn answer(manner: Manner, path: &str, mut respond: server::SendResponse<Bytes>) 
 
 fn answer_message(path: &str) -> &'static [u8] {
     match path {
-        "/etcdserverpb.KV/Put" => b"\x0a\x02\x18\x07",
+        "/etcdserverpb.KV/Put" | "/etcdserverpb.Lease/LeaseGrant" => b"\x0a\x02\x18\x07",
         "/etcdserverpb.KV/Range" => b"\x12\x08\x0a\x01k\x18\x05\x2a\x01v\x20\x01",
         "/etcdserverpb.KV/Txn" => b"\x10\x01\x1a\x02\x12\x00\x1a\x02\x12\x00",
         other => panic!("nothing is at {other}"),
@@ -208,7 +208,10 @@ fn talk(
     }
 }
 
-fn requests<'a>() -> [Request<'a>; 5] {
+/// One of each kind.
+const CALLS: usize = 6;
+
+fn requests<'a>() -> [Request<'a>; CALLS] {
     [
         Request::Put {
             key: b"k",
@@ -226,6 +229,7 @@ fn requests<'a>() -> [Request<'a>; 5] {
             revision: Revision(5),
         },
         Request::Batch(Puts::new(2, b"kl", b"vw")),
+        Request::WriteNoKey,
     ]
 }
 
@@ -245,6 +249,7 @@ fn expected_replies() -> Vec<String> {
         Reply::Rows(page),
         Reply::Done,
         Reply::Batch { done: 2 },
+        Reply::Done,
     ];
     replies.iter().map(|reply| format!("{reply:?}")).collect()
 }
@@ -274,7 +279,7 @@ fn ask_all(manner: Manner, streams_max: u32, piece_bytes: usize) -> Vec<(CallId,
         assert_eq!(connection.submit(request), CallId(number as u64));
     }
     let (mut replies, _) = talk(&mut connection, &mut etcd, &mut handshake, piece_bytes);
-    assert_eq!(etcd.bodies.len(), 5);
+    assert_eq!(etcd.bodies.len(), CALLS);
     if manner != Manner::Reversed {
         replies.sort_by_key(|(id, _)| id.0);
     }
@@ -328,14 +333,14 @@ fn a_call_that_does_not_go_well_is_a_failure_of_its_own() {
     ] {
         let words = format!("{:?}", Reply::Failed(failure));
         let found = ask_all(manner, 1_000, 1_000);
-        assert_eq!(found.len(), 5);
+        assert_eq!(found.len(), CALLS);
         assert!(
             found.iter().all(|(_, reply)| *reply == words),
             "{manner:?}: {found:?}"
         );
     }
     let reset = ask_all(Manner::Resets, 1_000, 1_000);
-    assert_eq!(reset.len(), 5);
+    assert_eq!(reset.len(), CALLS);
     assert!(reset.iter().all(|(_, reply)| reply.contains("EtcdStream")));
 }
 
@@ -385,7 +390,7 @@ fn damaged_answers_are_refused_or_taken_and_never_more_than_were_asked_for() {
         let _sent = std::mem::take(connection.outbound());
         let mut replies = 0;
         refused += u32::from(connection.on_bytes(&damaged, |_, _| replies += 1).is_err());
-        assert!(replies <= 5);
+        assert!(replies <= CALLS);
     }
     assert!(refused > 0);
 }

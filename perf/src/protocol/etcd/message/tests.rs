@@ -46,6 +46,12 @@ fn transactions_have_their_compares_and_operations() {
 }
 
 #[test]
+fn a_lease_has_its_time() {
+    let lease = written(|out| append_lease_grant(out, 300));
+    assert_eq!(lease, b"\x08\xac\x02");
+}
+
+#[test]
 fn lengths_are_those_that_are_written() {
     for length in [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152] {
         let field = written(|out| append_bytes(out, 1, &vec![0; length]));
@@ -108,17 +114,17 @@ fn bytes_that_are_no_message_are_refused() {
         read_txn(b"\x12\x00"),
         Err(MessageError::FieldType { field: 2 })
     );
-    assert_eq!(check_put(b"\x0a\x05abc"), Err(MessageError::Truncated));
+    assert_eq!(check_message(b"\x0a\x05abc"), Err(MessageError::Truncated));
     assert_eq!(
-        check_put(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+        check_message(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
         Err(MessageError::Truncated)
     );
     let eleven = [&[0x08][..], &[0xff; 10], &[1]].concat();
-    assert_eq!(check_put(&eleven), Err(MessageError::LongNumber));
+    assert_eq!(check_message(&eleven), Err(MessageError::LongNumber));
     let too_large = [&[0x08][..], &[0xff; 9], &[2]].concat();
-    assert_eq!(check_put(&too_large), Err(MessageError::LongNumber));
+    assert_eq!(check_message(&too_large), Err(MessageError::LongNumber));
     let largest = [&[0x08][..], &[0xff; 9], &[1]].concat();
-    assert_eq!(check_put(&largest), Ok(()));
+    assert_eq!(check_message(&largest), Ok(()));
 }
 
 #[test]
