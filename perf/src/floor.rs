@@ -132,6 +132,11 @@ pub(crate) fn measure_floor(directory: &Path, measured: Duration) -> Result<Floo
     measure_writes(&scratch, FLOOR_SHAPE, measured)
 }
 
+/// What writes the floor on this machine.
+pub(crate) fn floor_tool() -> FloorTool {
+    fio::version().map_or(FloorTool::OwnRing, FloorTool::Fio)
+}
+
 /// Measures durable writes of a shape, one at a time, into a file that is there. Of a write that is flushed after it,
 /// fio's latencies count the write alone; the rate counts both.
 pub(crate) fn measure_writes(
@@ -139,14 +144,24 @@ pub(crate) fn measure_writes(
     shape: WriteShape,
     measured: Duration,
 ) -> Result<Floor, FloorError> {
-    let floor = match fio::version() {
-        Some(version) => fio::measure(&version, (&scratch.path(), shape), measured)?,
-        None => own_ring::measure(scratch, shape, measured)?,
+    let floor = match floor_tool() {
+        FloorTool::Fio(version) => fio::measure(&version, (&scratch.path(), shape), measured)?,
+        FloorTool::OwnRing => own_ring::measure(scratch, shape, measured)?,
     };
     if floor.writes == 0 {
         return Err(FloorError::Nothing { measured });
     }
     Ok(floor)
+}
+
+impl FloorTool {
+    /// What it is.
+    pub(crate) fn words(&self) -> &str {
+        match self {
+            FloorTool::Fio(version) => version,
+            FloorTool::OwnRing => "the store's own ring, fio is not installed",
+        }
+    }
 }
 
 impl Floor {
@@ -160,16 +175,13 @@ impl Floor {
 
     /// The floor in a line.
     pub(crate) fn words(&self) -> String {
-        let tool = match &self.tool {
-            FloorTool::Fio(version) => version.as_str(),
-            FloorTool::OwnRing => "the store's own ring, fio is not installed",
-        };
         format!(
             "floor: durable writes of {WRITE_BYTES} bytes, one at a time, RWF_DSYNC on a zero-filled file: {}/s, p50 \
              {} us, p99 {} us ({tool})",
             number(self.writes_per_second),
             number(self.p50_us),
             number(self.p99_us),
+            tool = self.tool.words(),
         )
     }
 }

@@ -21,7 +21,9 @@ use crate::baseline_file::{self, BaselineError};
 use crate::conditions::{Machine, commit, file_system};
 use crate::error::{PerfError, Verdict};
 use crate::figure::{Figure, Target};
-use crate::floor::{DRIFT_MAX, FloorError, Scratch, ScratchError, WriteShape, measure_writes};
+use crate::floor::{
+    DRIFT_MAX, FloorError, FloorTool, Scratch, ScratchError, WriteShape, floor_tool, measure_writes,
+};
 use crate::latency::Spread;
 use crate::output::{Output, Table, number};
 use crate::pinning::Pinning;
@@ -73,6 +75,7 @@ struct Report<'a> {
     machine: Machine,
     file_system: Option<String>,
     flush_method: String,
+    tool: FloorTool,
     commit: Option<String>,
     pinning: Pinning,
     point_seconds: f64,
@@ -111,11 +114,14 @@ pub(crate) fn run(arguments: &LogArguments) -> Result<Verdict, PerfError> {
         }
     };
     let file_system = file_system(&arguments.data);
+    let tool = floor_tool();
     output.line(&machine.words())?;
     output.line(&format!(
-        "disk: file system {}; one write at a time, {}; commands of {COMMAND_BYTES} bytes, a batch is one entry",
+        "disk: file system {}; one write at a time, {}; commands of {COMMAND_BYTES} bytes, a batch is one entry; beside \
+         it writes {}",
         file_system.as_deref().unwrap_or("unknown"),
         method_words(method),
+        tool.words(),
     ))?;
     announce(arguments, &mut output)?;
     let points = measure(arguments, method, &mut output)?;
@@ -135,6 +141,7 @@ pub(crate) fn run(arguments: &LogArguments) -> Result<Verdict, PerfError> {
         machine,
         file_system,
         flush_method: method_words(method).to_owned(),
+        tool,
         commit: commit(),
         pinning,
         point_seconds: arguments.measured().as_secs_f64(),
