@@ -113,7 +113,8 @@ pub(crate) fn number(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-fn grouped(value: i64) -> String {
+/// A whole number, thousands separated.
+pub(crate) fn grouped(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
     let mut text = String::from(if value < 0 { "-" } else { "" });
     for (position, digit) in digits.chars().enumerate() {

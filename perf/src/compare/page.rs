@@ -19,6 +19,7 @@ mod scores;
 mod strip;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod view;
 mod words;
 
@@ -99,7 +100,7 @@ fn write_header(html: &mut Html, view: &View<'_>) {
         }
     });
     html.leaf("h1", &[], &title(view.document));
-    scores::write_verdict(html, view.document);
+    verdict::write_verdict(html, view.document);
     let sentence = rounds::sentence(view.document);
     html.leaf(
         "p",

@@ -12,6 +12,7 @@ use super::document::{MissingSystem, Point, PointId, PointPace, SystemName, Wait
 use crate::arguments::{ComparedWorkload, Thoroughness};
 use crate::keys::{Directories, KeySpace};
 use crate::operation::{Mix, Operation};
+use crate::output::grouped;
 use crate::system::System;
 use crate::workload::{Case, CaseOverrides, Workload};
 
@@ -287,8 +288,14 @@ fn point_of(asked: Asked) -> Point {
 fn point_of_case(case: &Case, pace: PointPace) -> Point {
     let commands = case.mix.commands_per_request();
     let (id, label) = match pace {
-        PointPace::Closed if commands > 1 => (case.label(), format!("{commands} a batch")),
-        PointPace::Closed => (case.label(), format!("{} in flight", case.in_flight())),
+        PointPace::Closed if commands > 1 => (
+            case.label(),
+            format!("{} a batch", grouped(commands as i64)),
+        ),
+        PointPace::Closed => (
+            case.label(),
+            format!("{} in flight", grouped(case.in_flight() as i64)),
+        ),
         PointPace::ShareOfCapacity(share) => {
             let words = format!("{:.0} %", share * 100.0);
             (

@@ -76,7 +76,7 @@ fn write_fact(html: &mut Html, name: &str, fact: &str) {
 fn plan_words(header: &Header) -> String {
     let plan = &header.plan;
     format!(
-        "{} that are to count, {} s a point after {} s of warm-up, {} keys loaded before",
+        "{} of each workload that are to count, {} s a point after {} s of warm-up, {} keys loaded before",
         words::count(plan.rounds as usize, "round", "rounds"),
         words::plain(plan.measured_seconds),
         words::plain(plan.warm_up_seconds),

@@ -9,11 +9,11 @@ use crate::compare::document::{Point, PointPace, Waits, WorkloadPlan};
 use crate::latency::Spread;
 use crate::output::number;
 
-/// Names of the columns; the third and the fourth latency have no drawing.
+/// Names of the columns: drawings with their figures behind them.
 const COLUMNS: [&str; 9] = [
-    "",
-    "commands a second, from zero",
-    "",
+    "system",
+    "a second, from zero",
+    "median, extremes",
     "latency, logarithmic",
     "p50",
     "p99",
@@ -92,23 +92,22 @@ fn write_table(html: &mut Html, view: &View<'_>, workload: &WorkloadPlan) {
     });
 }
 
-/// One axis for all latencies of a workload, the floor's included.
+/// One axis for all latencies of a workload, the floor's included. None where there is no latency.
 fn latency_scale(view: &View<'_>, workload: &WorkloadPlan, systems: &[Look<'_>]) -> Option<Scale> {
     let mut values = Vec::new();
+    let mut floors = Vec::new();
     for point in &workload.points {
-        if point.waits == Waits::ForDisk {
-            values.extend(
-                view.floor(point, |floor| floor.p50_us)
-                    .map(|spread| spread.median),
-            );
-        }
+        floors.extend(FloorAt::of(view, point).map(|floor| floor.p50_us));
         for look in systems {
             let figures = view.figures(point, look.name);
             let spreads = [figures.p50_us, figures.p99_us, figures.p999_us];
             values.extend(spreads.into_iter().flatten().map(|spread| spread.median));
         }
     }
-    Scale::log(values)
+    if values.is_empty() {
+        return None;
+    }
+    Scale::log(values.into_iter().chain(floors))
 }
 
 fn write_point(
@@ -132,8 +131,10 @@ fn write_point(
         });
     });
     let floor = FloorAt::of(view, point);
-    let rows: Vec<Row<'_>> = systems
-        .iter()
+    let was_tried = |look: &&Look<'_>| view.was_tried(point, look.name);
+    let (tried, untried): (Vec<&Look<'_>>, Vec<&Look<'_>>) = systems.iter().partition(was_tried);
+    let rows: Vec<Row<'_>> = tried
+        .into_iter()
         .map(|look| Row {
             look: *look,
             figures: view.figures(point, look.name),
@@ -165,6 +166,8 @@ fn write_point(
             }
         });
     }
+    let untried: Vec<&str> = untried.iter().map(|look| look.name.0.as_str()).collect();
+    write_unmeasured(html, &untried);
 }
 
 impl FloorAt {
@@ -297,13 +300,31 @@ impl Row<'_> {
 
 /// Why there is no figure.
 fn write_absence(html: &mut Html, figures: &Figures) {
-    let why = match figures.counted {
-        0 => "not measured in a round that counts".to_owned(),
-        counted => format!(
-            "void in all of {}: {}",
-            words::count(counted, "sample", "samples"),
-            figures.void_reasons.join("; ")
-        ),
+    let why = match (figures.counted, figures.void_rate) {
+        (0, _) | (_, None) => "measured in no round that counts".to_owned(),
+        (counted, Some(rate)) => {
+            let samples = match counted {
+                1 => "the only sample".to_owned(),
+                counted => format!("all {counted} samples"),
+            };
+            let reasons = figures.void_reasons.join("; ");
+            format!(
+                "void in {samples}: {reasons}; reached {}",
+                words::rate(rate.median)
+            )
+        }
     };
     html.leaf("td", &[("colspan", "8"), ("class", "absent")], &why);
+}
+
+/// Who was not measured at a point, where that is no matter of the whole workload.
+fn write_unmeasured(html: &mut Html, names: &[&str]) {
+    if names.is_empty() {
+        return;
+    }
+    html.within("tr", &[], |html| {
+        html.within("td", &[("colspan", "9"), ("class", "unmeasured")], |html| {
+            html.text(&format!("Not measured here: {}.", names.join(", ")));
+        });
+    });
 }

@@ -40,35 +40,37 @@ pub(super) fn write_rounds(html: &mut Html, view: &View<'_>) {
         .iter()
         .flat_map(|round| [round.floor_before.p50_us, round.floor_after.p50_us]);
     let scale = Scale::log(floors);
-    html.within("table", &[("class", "rounds plain")], |html| {
-        html.within("thead", &[], |html| {
-            html.within("tr", &[], |html| {
-                for column in ["round", "floor p50, before and after", "", "", "verdict"] {
-                    html.leaf("th", &[("scope", "col")], column);
-                }
-            });
-        });
-        html.within("tbody", &[], |html| {
-            for round in &document.rounds {
-                write_round(html, round, scale.as_ref());
-            }
-        });
-        if let Some(scale) = &scale {
-            html.within("tfoot", &[("aria-hidden", "true")], |html| {
+    html.scrolling("Rounds", |html| {
+        html.within("table", &[("class", "rounds plain")], |html| {
+            html.within("thead", &[], |html| {
                 html.within("tr", &[], |html| {
-                    html.within("td", &[], |_| ());
-                    html.within("td", &[("class", "drawing")], |html| {
-                        draw_axis(html, scale, words::plain_time)
-                    });
-                    html.within("td", &[("colspan", "3")], |_| ());
+                    for column in ["round", "of", "floor p50", "before", "after", "verdict"] {
+                        html.leaf("th", &[("scope", "col")], column);
+                    }
                 });
             });
-        }
+            html.within("tbody", &[], |html| {
+                for round in &document.rounds {
+                    write_round(html, view, round, scale.as_ref());
+                }
+            });
+            if let Some(scale) = &scale {
+                html.within("tfoot", &[("aria-hidden", "true")], |html| {
+                    html.within("tr", &[], |html| {
+                        html.within("td", &[("colspan", "2")], |_| ());
+                        html.within("td", &[("class", "drawing")], |html| {
+                            draw_axis(html, scale, words::plain_time)
+                        });
+                        html.within("td", &[("colspan", "3")], |_| ());
+                    });
+                });
+            }
+        });
     });
     write_void(html, document);
 }
 
-fn write_round(html: &mut Html, round: &Round, scale: Option<&Scale>) {
+fn write_round(html: &mut Html, view: &View<'_>, round: &Round, scale: Option<&Scale>) {
     let (before, after) = (round.floor_before.p50_us, round.floor_after.p50_us);
     let class = match round.discard {
         Some(_) => "thrown-away",
@@ -76,6 +78,8 @@ fn write_round(html: &mut Html, round: &Round, scale: Option<&Scale>) {
     };
     html.within("tr", &[("class", class)], |html| {
         html.leaf("th", &[("scope", "row")], &round.number.to_string());
+        let workloads = view.workloads_of(round).join(", ");
+        html.leaf("td", &[("class", "workloads")], &workloads);
         html.within("td", &[("class", "drawing")], |html| {
             let Some(scale) = scale else {
                 return;

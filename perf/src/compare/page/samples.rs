@@ -20,7 +20,7 @@ const COLUMNS: [&str; 14] = [
     "server CPU",
     "bytes",
     "flushes",
-    "",
+    "remark",
 ];
 
 /// The table, folded away.

@@ -7,6 +7,9 @@ use super::scale::{Scale, place};
 /// Height of a drawing.
 const HEIGHT: &str = "24";
 
+/// Names of an axis that stand nearer to each other than this, in percent of its length, would lie on each other.
+const NAME_DISTANCE_MIN: f64 = 14.0;
+
 /// Whether it has an axis with names of its own below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Axis {
@@ -94,10 +97,15 @@ pub(super) fn draw_axis(html: &mut Html, scale: &Scale, words: impl Fn(f64) -> S
         ("width", "100%"),
     ];
     html.within("svg", &attributes, |html| {
+        let mut last = f64::NEG_INFINITY;
         for tick in scale.ticks() {
             let Some(percent) = scale.percent(tick) else {
                 continue;
             };
+            if percent - last < NAME_DISTANCE_MIN {
+                continue;
+            }
+            last = percent;
             let anchor = match percent {
                 near_start if near_start < 4.0 => "start",
                 near_end if near_end > 96.0 => "end",

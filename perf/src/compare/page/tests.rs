@@ -197,7 +197,7 @@ fn every_sample_and_every_reason_can_be_read() {
     has("✕ thrown away: the floor moved by 31 %");
     has("client-bound: the client was the bottleneck");
     has("2 missed");
-    has(": a2, a3. ");
+    has("a2 beside brick");
     has("Without crate: ");
     has("the program crate-server is not installed");
     has("does not take part: it has no lists");
@@ -258,12 +258,12 @@ fn what_is_missing_is_said() {
     );
     has(
         &sample_documents::without_brick(),
-        "not measured in a round that counts",
+        "Not measured here: brick.",
     );
     let void = sample_documents::all_void();
     has(
         &void,
-        "void in all of 3 samples: operations failed: the connection was closed",
+        "void in all 3 samples: operations failed: the connection was closed; reached ",
     );
     has(&void, "No point of it may be used.");
     has(&void, "5 not measured");

@@ -1,6 +1,8 @@
 //! A document as the page needs it: which system looks how, and the figures of a system at a point.
 
-use crate::compare::document::{Document, Point, Role, Sample, SystemName, WorkloadPlan};
+use crate::compare::document::{
+    Document, Point, PointId, Role, Round, Sample, SystemName, WorkloadPlan,
+};
 use crate::latency::Spread;
 
 /// Classes of peers, which are given out again when there are more peers.
@@ -39,6 +41,8 @@ pub(super) struct Figures {
     pub(super) counted: usize,
     /// Why some of these may not be used, each reason once.
     pub(super) void_reasons: Vec<String>,
+    /// What those reached that may not be used.
+    pub(super) void_rate: Option<Spread>,
 }
 
 impl<'a> View<'a> {
@@ -80,6 +84,28 @@ impl<'a> View<'a> {
         self.systems.iter().filter(takes_part).copied().collect()
     }
 
+    /// A point by its name, with the workload that it belongs to.
+    pub(super) fn point(&self, id: &PointId) -> Option<(&'a WorkloadPlan, &'a Point)> {
+        let workloads = self.document.header.workloads.iter();
+        let mut points = workloads
+            .flat_map(|workload| workload.points.iter().map(move |point| (workload, point)));
+        points.find(|(_, point)| point.id == *id)
+    }
+
+    /// Whether a system was measured at a point in any round at all.
+    pub(super) fn was_tried(&self, point: &Point, system: &SystemName) -> bool {
+        let mut samples = self.document.rounds.iter().flat_map(|round| &round.samples);
+        samples.any(|sample| sample.point == point.id && sample.system == *system)
+    }
+
+    /// The workloads that were measured in a round.
+    pub(super) fn workloads_of(&self, round: &Round) -> Vec<&'a str> {
+        let has =
+            |workload: &&WorkloadPlan| workload.points.iter().any(|point| round.has(&point.id));
+        let workloads = self.document.header.workloads.iter().filter(has);
+        workloads.map(|workload| workload.id.as_str()).collect()
+    }
+
     /// The figures of a system at a point.
     pub(super) fn figures(&self, point: &Point, system: &SystemName) -> Figures {
         let spread = |value: fn(&Sample) -> f64| {
@@ -106,6 +132,11 @@ impl<'a> View<'a> {
             used: self.document.samples(&point.id, system).count(),
             counted: counted().count(),
             void_reasons,
+            void_rate: Spread::of(
+                counted()
+                    .filter(|sample| sample.void.is_some())
+                    .map(|sample| sample.achieved_per_second),
+            ),
         }
     }
 
