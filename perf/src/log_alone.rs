@@ -136,7 +136,7 @@ pub(crate) fn run(arguments: &LogArguments) -> Result<Verdict, PerfError> {
         "{counting} points count, {} were thrown away",
         points.len() - counting
     ))?;
-    let has_fallen = settle_baseline(arguments, &points, &mut output)?;
+    let fallen = settle_baseline(arguments, &points, method_words(method), &mut output)?;
     output.json(&Report {
         machine,
         file_system,
@@ -149,7 +149,7 @@ pub(crate) fn run(arguments: &LogArguments) -> Result<Verdict, PerfError> {
         figures: &figures,
     })?;
     let verdict = Verdict::of(&figures, counting, arguments.strictness());
-    let of_baseline = baseline::verdict(has_fallen, arguments.strictness());
+    let of_baseline = baseline::verdict(&fallen, arguments.strictness());
     Ok(verdict.max(of_baseline))
 }
 
@@ -292,12 +292,13 @@ fn points_table(points: &[Point], batches: &[usize]) -> Table {
 fn settle_baseline(
     arguments: &LogArguments,
     points: &[Point],
+    flush_method: &str,
     output: &mut Output,
 ) -> Result<Vec<usize>, PerfError> {
     let path = arguments.baseline();
     let ratios = arguments.batches.iter();
     let ratios = ratios.filter_map(|&batch| Some((batch, ratio_of(points, batch)?)));
-    let now = Baseline::of(ratios, file_system(&arguments.data));
+    let now = Baseline::of(ratios, (file_system(&arguments.data), flush_method));
     if arguments.baseline_use() == BaselineUse::Write {
         baseline_file::write(&path, &now).map_err(LogAloneError::from)?;
         output.line(&format!("baseline {} is written", path.display()))?;

@@ -22,6 +22,7 @@ pub(super) struct Baseline {
     commit: Option<String>,
     cpu_model: Option<String>,
     file_system: Option<String>,
+    flush_method: String,
     batches: Vec<Kept>,
 }
 
@@ -35,12 +36,13 @@ impl Baseline {
     /// A baseline of what was measured now.
     pub(super) fn of(
         ratios: impl Iterator<Item = (usize, Spread)>,
-        file_system: Option<String>,
+        (file_system, flush_method): (Option<String>, &str),
     ) -> Baseline {
         Baseline {
             commit: commit(),
             cpu_model: Machine::this().cpu_model,
             file_system,
+            flush_method: flush_method.to_owned(),
             batches: ratios.map(|(batch, ratio)| Kept { batch, ratio }).collect(),
         }
     }
@@ -53,17 +55,21 @@ impl Baseline {
             format!("{batch}: {}", number(ratio.median))
         });
         format!(
-            "baseline {} (commit {}, {}, {}): {}",
+            "baseline {} (commit {}, {}, {}, {}): {}",
             path.display(),
             known(&self.commit),
             known(&self.cpu_model),
             known(&self.file_system),
+            self.flush_method,
             ratios.collect::<Vec<_>>().join(", ")
         )
     }
 
-    /// The batches of which no round came near this baseline.
+    /// The batches of which no round came near this baseline. What is made durable in another way is another thing.
     pub(super) fn fallen(&self, now: &Baseline) -> Vec<usize> {
+        if self.flush_method != now.flush_method {
+            return Vec::new();
+        }
         let has_fallen = |measured: &&Kept| {
             let mut kept = self.batches.iter();
             kept.find(|kept| kept.batch == measured.batch)
@@ -75,7 +81,7 @@ impl Baseline {
 }
 
 /// A fall is a failure only where a missed target is one.
-pub(super) fn verdict(fallen: Vec<usize>, strictness: Strictness) -> Verdict {
+pub(super) fn verdict(fallen: &[usize], strictness: Strictness) -> Verdict {
     match strictness {
         Strictness::Strict if !fallen.is_empty() => Verdict::Missed,
         Strictness::Strict | Strictness::Lenient => Verdict::Valid,
@@ -88,7 +94,7 @@ mod tests {
 
     fn baseline(ratios: &[(usize, [f64; 3])]) -> Baseline {
         let spread = |&(batch, values): &(usize, [f64; 3])| (batch, Spread::of(values).unwrap());
-        Baseline::of(ratios.iter().map(spread), None)
+        Baseline::of(ratios.iter().map(spread), (None, "dsync"))
     }
 
     #[test]
@@ -100,8 +106,13 @@ mod tests {
         assert_eq!(kept.fallen(&below), [1]);
         let unknown = baseline(&[(16, [0.1, 0.1, 0.1])]);
         assert!(kept.fallen(&unknown).is_empty());
-        assert_eq!(verdict(vec![1], Strictness::Strict), Verdict::Missed);
-        assert_eq!(verdict(vec![1], Strictness::Lenient), Verdict::Valid);
-        assert_eq!(verdict(Vec::new(), Strictness::Strict), Verdict::Valid);
+        let otherwise = Baseline {
+            flush_method: "write-then-sync".to_owned(),
+            ..below
+        };
+        assert!(kept.fallen(&otherwise).is_empty());
+        assert_eq!(verdict(&[1], Strictness::Strict), Verdict::Missed);
+        assert_eq!(verdict(&[1], Strictness::Lenient), Verdict::Valid);
+        assert_eq!(verdict(&[], Strictness::Strict), Verdict::Valid);
     }
 }
