@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use compare::{CompareArguments, ComparedWorkload, PeerName, Thoroughness};
 pub(crate) use core_alone::{BaselineUse, CoreArguments};
 pub(crate) use goals::{GoalPart, GoalsArguments};
-pub(crate) use log_alone::LogArguments;
+pub(crate) use log_alone::{BaselineChoice, LogArguments};
 pub(crate) use own_measurement::{
     AbuseArguments, LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments,
     RestartArguments, ShardsArguments, SnapshotArguments, Strictness, UnderLoadArguments,

@@ -156,16 +156,19 @@ fn report_counts(
     baseline_use: BaselineUse,
     output: &mut Output,
 ) -> Result<Verdict, PerfError> {
+    let path = arguments.baseline();
+    // Before minutes are spent: without it they would be for nothing.
+    let baseline: Option<Baseline> = match baseline_use {
+        BaselineUse::Compare => Some(baseline_file::read(&path).map_err(CoreAloneError::from)?),
+        BaselineUse::Write => None,
+    };
     let mut counted = Vec::new();
     for scenario in scenarios(arguments) {
         let count = callgrind::count(scenario, arguments.puts).map_err(CoreAloneError::from)?;
         counted.push(count);
     }
-    let path = arguments.baseline();
-    let (changes, verdict) = match baseline_use {
-        BaselineUse::Compare => {
-            let read = baseline_file::read(&path);
-            let baseline: Baseline = read.map_err(CoreAloneError::from)?;
+    let (changes, verdict) = match baseline {
+        Some(baseline) => {
             output.line(&format!(
                 "baseline {}: {}",
                 path.display(),
@@ -175,7 +178,7 @@ fn report_counts(
             let verdict = Change::verdict(&changes);
             (changes, verdict)
         }
-        BaselineUse::Write => {
+        None => {
             let written = baseline_file::write(&path, &Baseline::of(&counted));
             written.map_err(CoreAloneError::from)?;
             output.line(&format!("baseline {} is written", path.display()))?;

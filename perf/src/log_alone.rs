@@ -16,7 +16,7 @@ use std::time::Duration;
 use metastore_wal::device::{DeviceError, FlushMethod, probe_flush_method};
 use serde::Serialize;
 
-use crate::arguments::{BaselineUse, LogArguments};
+use crate::arguments::{BaselineChoice, BaselineUse, LogArguments};
 use crate::baseline_file::{self, BaselineError};
 use crate::conditions::{Machine, commit, file_system};
 use crate::error::{PerfError, Verdict};
@@ -25,6 +25,7 @@ use crate::floor::{
     DRIFT_MAX, FloorError, FloorTool, Scratch, ScratchError, WriteShape, floor_tool, measure_writes,
 };
 use crate::latency::Spread;
+use crate::machine_use::OTHERS_SHARE_MAX;
 use crate::output::{Output, Table, number};
 use crate::pinning::Pinning;
 use crate::process::ProcessError;
@@ -68,6 +69,8 @@ struct Point {
     cpu_us_per_write: f64,
     /// Segments that were filled while the log was measured.
     prepared: u64,
+    /// CPUs that went to other processes while the log was measured.
+    others_cpu_share: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,6 +126,7 @@ pub(crate) fn run(arguments: &LogArguments) -> Result<Verdict, PerfError> {
         method_words(method),
         tool.words(),
     ))?;
+    let baseline = read_baseline(arguments, &mut output)?;
     announce(arguments, &mut output)?;
     let points = measure(arguments, method, &mut output)?;
     let figures = figures_of(&points, &arguments.batches);
@@ -136,7 +140,20 @@ pub(crate) fn run(arguments: &LogArguments) -> Result<Verdict, PerfError> {
         "{counting} points count, {} were thrown away",
         points.len() - counting
     ))?;
-    let fallen = settle_baseline(arguments, &points, method_words(method), &mut output)?;
+    let others = points.iter().filter_map(|point| point.others_cpu_share);
+    let others = others.fold(0.0, f64::max);
+    if others > OTHERS_SHARE_MAX {
+        output.line(&format!(
+            "WARNING: other processes took up to {others:.2} CPUs meanwhile; ratios are worth little on a machine that \
+             is not quiet"
+        ))?;
+    }
+    let fallen = settle_baseline(
+        arguments,
+        baseline.as_ref(),
+        (&points, method_words(method)),
+        &mut output,
+    )?;
     output.json(&Report {
         machine,
         file_system,
@@ -227,6 +244,7 @@ fn measure_point(
         fio_after_mb_per_second,
         cpu_us_per_write: written.cpu.as_secs_f64() * 1e6 / written.writes as f64,
         prepared: written.prepared,
+        others_cpu_share: written.others_cpu_share,
     })
 }
 
@@ -288,25 +306,40 @@ fn points_table(points: &[Point], batches: &[usize]) -> Table {
     table
 }
 
+/// The baseline to compare with, if there is one. One that was asked for by name must be there.
+fn read_baseline(
+    arguments: &LogArguments,
+    output: &mut Output,
+) -> Result<Option<Baseline>, PerfError> {
+    let (path, choice) = arguments.baseline();
+    if arguments.baseline_use() == BaselineUse::Write {
+        return Ok(None);
+    }
+    if choice == BaselineChoice::Usual && !path.exists() {
+        output.line(&format!("there is no baseline {}", path.display()))?;
+        return Ok(None);
+    }
+    let baseline: Baseline = baseline_file::read(&path).map_err(LogAloneError::from)?;
+    output.line(&baseline.words(&path))?;
+    Ok(Some(baseline))
+}
+
 /// Compares with the baseline, or writes it. Returns the batches that have fallen.
 fn settle_baseline(
     arguments: &LogArguments,
-    points: &[Point],
-    flush_method: &str,
+    baseline: Option<&Baseline>,
+    (points, flush_method): (&[Point], &str),
     output: &mut Output,
 ) -> Result<Vec<usize>, PerfError> {
-    let path = arguments.baseline();
     let ratios = arguments.batches.iter();
     let ratios = ratios.filter_map(|&batch| Some((batch, ratio_of(points, batch)?)));
     let now = Baseline::of(ratios, (file_system(&arguments.data), flush_method));
     if arguments.baseline_use() == BaselineUse::Write {
+        let (path, _) = arguments.baseline();
         baseline_file::write(&path, &now).map_err(LogAloneError::from)?;
         output.line(&format!("baseline {} is written", path.display()))?;
-        return Ok(Vec::new());
     }
-    let baseline: Baseline = baseline_file::read(&path).map_err(LogAloneError::from)?;
-    output.line(&baseline.words(&path))?;
-    let fallen = baseline.fallen(&now);
+    let fallen = baseline.map_or_else(Vec::new, |baseline| baseline.fallen(&now));
     for &batch in &fallen {
         output.line(&format!(
             "batch {batch}: FALLEN, no round came within {:.0} % of the baseline's ratio",
@@ -330,6 +363,7 @@ mod tests {
             fio_after_mb_per_second: after,
             cpu_us_per_write: 1.0,
             prepared: 0,
+            others_cpu_share: None,
         }
     }
 

@@ -52,6 +52,15 @@ pub(crate) enum FlushChoice {
     WriteThenSync,
 }
 
+/// Who says where the baseline is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BaselineChoice {
+    /// The command line.
+    Named,
+    /// Nobody.
+    Usual,
+}
+
 impl FlushChoice {
     /// The method, if it need not be probed.
     pub(crate) fn method(self) -> Option<FlushMethod> {
@@ -83,10 +92,15 @@ impl LogArguments {
         }
     }
 
-    /// Where the baseline is.
-    pub(crate) fn baseline(&self) -> PathBuf {
-        let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("baselines/log.json");
-        self.baseline.clone().unwrap_or_else(usual)
+    /// Where the baseline is, and who says so.
+    pub(crate) fn baseline(&self) -> (PathBuf, BaselineChoice) {
+        match &self.baseline {
+            Some(path) => (path.clone(), BaselineChoice::Named),
+            None => {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("baselines/log.json");
+                (path, BaselineChoice::Usual)
+            }
+        }
     }
 
     /// Whether a missed target is a failure.

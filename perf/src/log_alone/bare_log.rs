@@ -15,7 +15,8 @@ use metastore_wal::{
 };
 
 use super::LogAloneError;
-use crate::process::own_thread_cpu;
+use crate::machine_use::{busy_time, others_share};
+use crate::process::{ProcessId, own_thread_cpu};
 use crate::random::Random;
 
 /// Bytes of a command: a put of 8 and 256 bytes has 280, one with a session 312.
@@ -52,6 +53,8 @@ pub(super) struct Written {
     pub(super) cpu: Duration,
     /// Segments that had to be filled meanwhile, which no log in steady state does while it writes.
     pub(super) prepared: u64,
+    /// CPUs that went to other processes meanwhile.
+    pub(super) others_cpu_share: Option<f64>,
 }
 
 struct Directory(PathBuf);
@@ -139,6 +142,8 @@ impl BareLog {
     ) -> Result<Written, LogAloneError> {
         let before = self.ring.status();
         let prepared_before = self.prepared;
+        let own = ProcessId::own();
+        let (busy_before, used_before) = (busy_time(), own.usage()?);
         let cpu_before = own_thread_cpu()?;
         let started = Instant::now();
         while started.elapsed() < measured {
@@ -146,12 +151,18 @@ impl BareLog {
         }
         let elapsed = started.elapsed();
         let after = self.ring.status();
+        // The kernel's workers belong to the process and not to the thread.
+        let used = own.usage()?.since(&used_before).cpu;
+        let busy = busy_time()
+            .zip(busy_before)
+            .map(|(now, then)| now.saturating_sub(then));
         Ok(Written {
             writes: after.writes - before.writes,
             bytes: after.write_bytes - before.write_bytes,
             elapsed,
             cpu: own_thread_cpu()?.saturating_sub(cpu_before),
             prepared: self.prepared - prepared_before,
+            others_cpu_share: busy.map(|busy| others_share(busy, used, elapsed)),
         })
     }
 
