@@ -94,7 +94,7 @@ impl BatchHeader {
     }
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&bytes[..36]);
     hasher.update(&[0; 4]);
