@@ -3,6 +3,7 @@
 mod compare;
 mod core_alone;
 mod goals;
+mod log_alone;
 mod own_measurement;
 mod page;
 mod range_stream;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use compare::{CompareArguments, ComparedWorkload, PeerName, Thoroughness};
 pub(crate) use core_alone::{BaselineUse, CoreArguments};
 pub(crate) use goals::{GoalPart, GoalsArguments};
+pub(crate) use log_alone::{BaselineChoice, LogArguments};
 pub(crate) use own_measurement::{
     AbuseArguments, LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments,
     RestartArguments, ShardsArguments, SnapshotArguments, Strictness, UnderLoadArguments,
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     RangeStream(RangeStreamArguments),
     /// Measure what a put costs in the core alone, without a store: CPU time, or instructions compared with a baseline.
     Core(CoreArguments),
+    /// Measure the log alone, without a store, beside fio at the same block size.
+    Log(LogArguments),
     /// Measure the map of the state beside the standard library's, without a store.
     Map(MapArguments),
 }
@@ -205,6 +209,8 @@ pub(crate) enum ArgumentError {
     Count,
     #[error("a number above zero is needed: operations per second, or a share of the capacity")]
     Rate,
+    #[error("a whole number from 1 to {max} is needed")]
+    Batch { max: usize },
     #[error("a process id is a positive whole number")]
     Process,
 }

@@ -14,11 +14,12 @@ mod profile;
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::{BaselineUse, CoreArguments};
+use crate::baseline_file::{self, BaselineError};
 use crate::conditions::{Machine, commit};
 use crate::error::{PerfError, Verdict};
 use crate::output::{Output, Table, number};
 use crate::process::{ProcessError, own_thread_cpu};
-use baseline::{Baseline, BaselineError, Change};
+use baseline::{Baseline, Change};
 use callgrind::CallgrindError;
 use load::CoreLoad;
 use profile::Profile;
@@ -155,15 +156,19 @@ fn report_counts(
     baseline_use: BaselineUse,
     output: &mut Output,
 ) -> Result<Verdict, PerfError> {
+    let path = arguments.baseline();
+    // Before minutes are spent: without it they would be for nothing.
+    let baseline: Option<Baseline> = match baseline_use {
+        BaselineUse::Compare => Some(baseline_file::read(&path).map_err(CoreAloneError::from)?),
+        BaselineUse::Write => None,
+    };
     let mut counted = Vec::new();
     for scenario in scenarios(arguments) {
         let count = callgrind::count(scenario, arguments.puts).map_err(CoreAloneError::from)?;
         counted.push(count);
     }
-    let path = arguments.baseline();
-    let (changes, verdict) = match baseline_use {
-        BaselineUse::Compare => {
-            let baseline = Baseline::read(&path).map_err(CoreAloneError::from)?;
+    let (changes, verdict) = match baseline {
+        Some(baseline) => {
             output.line(&format!(
                 "baseline {}: {}",
                 path.display(),
@@ -173,8 +178,8 @@ fn report_counts(
             let verdict = Change::verdict(&changes);
             (changes, verdict)
         }
-        BaselineUse::Write => {
-            let written = Baseline::of(&counted).write(&path);
+        None => {
+            let written = baseline_file::write(&path, &Baseline::of(&counted));
             written.map_err(CoreAloneError::from)?;
             output.line(&format!("baseline {} is written", path.display()))?;
             (Vec::new(), Verdict::Valid)

@@ -9,7 +9,9 @@ use crate::compare::{JournalError, TreeError};
 use crate::core_alone::CoreAloneError;
 use crate::figure::Figure;
 use crate::floor::FloorError;
+use crate::log_alone::LogAloneError;
 use crate::measurement::MeasurementError;
+use crate::measures::TracerError;
 use crate::node::NodeError;
 use crate::peer::PeerError;
 use crate::preload::LoadingError;
@@ -33,6 +35,10 @@ pub(crate) enum PerfError {
     RangeStream(#[from] RangeStreamError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    Tracer(#[from] TracerError),
+    #[error(transparent)]
+    LogAlone(#[from] LogAloneError),
     #[error(transparent)]
     Peer(#[from] PeerError),
     #[error(transparent)]

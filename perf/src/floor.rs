@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use metastore_wal::device::{BlockDeviceFlushes, DeviceError};
+use metastore_wal::device::{BlockDeviceFlushes, DeviceError, FlushMethod};
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::FloorArguments;
@@ -21,7 +21,7 @@ use crate::output::{Output, number};
 use crate::store::DiskCache;
 pub(crate) use beside_store::measure_beside_store;
 use fio::FioError;
-use scratch::{Scratch, ScratchError};
+pub(crate) use scratch::{Scratch, ScratchError};
 
 /// Bytes of a write.
 pub(crate) const WRITE_BYTES: u64 = 4_096;
@@ -29,8 +29,22 @@ pub(crate) const WRITE_BYTES: u64 = 4_096;
 /// Bytes of the file that is written over and over.
 const FILE_BYTES: u64 = 16 << 20;
 
+/// What is written again and again, each write durable before the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WriteShape {
+    /// Whole blocks of 4 KiB.
+    pub(crate) bytes: u64,
+    pub(crate) method: FlushMethod,
+}
+
+/// The writes of the floor.
+const FLOOR_SHAPE: WriteShape = WriteShape {
+    bytes: WRITE_BYTES,
+    method: FlushMethod::Dsync,
+};
+
 /// The floor may move by this much while something is measured upon it.
-const DRIFT_MAX: f64 = 0.15;
+pub(crate) const DRIFT_MAX: f64 = 0.15;
 
 /// What has written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,14 +129,39 @@ pub(crate) fn run(arguments: &FloorArguments) -> Result<Verdict, PerfError> {
 /// Measures the floor in a directory. Nothing is left there.
 pub(crate) fn measure_floor(directory: &Path, measured: Duration) -> Result<Floor, FloorError> {
     let scratch = Scratch::create(directory, FILE_BYTES)?;
-    let floor = match fio::version() {
-        Some(version) => fio::measure(&version, scratch.path(), measured)?,
-        None => own_ring::measure(&scratch, measured)?,
+    measure_writes(&scratch, FLOOR_SHAPE, measured)
+}
+
+/// What writes the floor on this machine.
+pub(crate) fn floor_tool() -> FloorTool {
+    fio::version().map_or(FloorTool::OwnRing, FloorTool::Fio)
+}
+
+/// Measures durable writes of a shape, one at a time, into a file that is there. Of a write that is flushed after it,
+/// fio's latencies count the write alone; the rate counts both.
+pub(crate) fn measure_writes(
+    scratch: &Scratch,
+    shape: WriteShape,
+    measured: Duration,
+) -> Result<Floor, FloorError> {
+    let floor = match floor_tool() {
+        FloorTool::Fio(version) => fio::measure(&version, (&scratch.path(), shape), measured)?,
+        FloorTool::OwnRing => own_ring::measure(scratch, shape, measured)?,
     };
     if floor.writes == 0 {
         return Err(FloorError::Nothing { measured });
     }
     Ok(floor)
+}
+
+impl FloorTool {
+    /// What it is.
+    pub(crate) fn words(&self) -> &str {
+        match self {
+            FloorTool::Fio(version) => version,
+            FloorTool::OwnRing => "the store's own ring, fio is not installed",
+        }
+    }
 }
 
 impl Floor {
@@ -136,16 +175,13 @@ impl Floor {
 
     /// The floor in a line.
     pub(crate) fn words(&self) -> String {
-        let tool = match &self.tool {
-            FloorTool::Fio(version) => version.as_str(),
-            FloorTool::OwnRing => "the store's own ring, fio is not installed",
-        };
         format!(
             "floor: durable writes of {WRITE_BYTES} bytes, one at a time, RWF_DSYNC on a zero-filled file: {}/s, p50 \
              {} us, p99 {} us ({tool})",
             number(self.writes_per_second),
             number(self.p50_us),
             number(self.p99_us),
+            tool = self.tool.words(),
         )
     }
 }

@@ -14,6 +14,7 @@
 )]
 
 mod arguments;
+mod baseline_file;
 mod compare;
 mod conditions;
 mod core_alone;
@@ -27,6 +28,7 @@ mod good_clients;
 mod keys;
 mod latency;
 mod load;
+mod log_alone;
 mod machine_use;
 mod map;
 mod measurement;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Page(arguments) => compare::stored::run(&arguments),
         Command::Core(arguments) => core_alone::run(&arguments),
+        Command::Log(arguments) => log_alone::run(&arguments),
         Command::Map(arguments) => map::run(&arguments),
         Command::RangeStream(arguments) => range_stream::run(&arguments),
     };

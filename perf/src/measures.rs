@@ -11,6 +11,7 @@ mod log_bytes;
 mod restart;
 mod shards;
 mod snapshot;
+mod syscalls;
 mod under_load;
 
 use std::ffi::{OsStr, OsString};
@@ -30,6 +31,8 @@ use crate::output::Output;
 use crate::pinning::Pinning;
 use crate::store::Store;
 use crate::workload::Case;
+
+pub(crate) use syscalls::TracerError;
 
 /// Changes that the history of a shard keeps by default.
 const HISTORY_CHANGES: u64 = 100_000;
@@ -138,6 +141,7 @@ impl<'a> Bench<'a> {
             OwnMeasurement::Shards(arguments) => shards::measure_shards(self, arguments),
             OwnMeasurement::Abuse(arguments) => abuse::measure_abuse(self, arguments),
             OwnMeasurement::Snapshot(arguments) => snapshot::measure_snapshot(self, arguments),
+            OwnMeasurement::Syscalls(_) => syscalls::measure_syscalls(self),
             OwnMeasurement::Restart(arguments) => restart::measure_restart(self, arguments),
         }
     }

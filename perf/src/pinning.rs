@@ -52,6 +52,13 @@ impl Pinning {
         }
     }
 
+    /// Keeps this process, and whatever it starts, to the store's CPU from now on: what is compared runs in one place.
+    pub(crate) fn restrict_to_store(&self) {
+        if let Pinning::Apart { store_cpu, .. } = self {
+            restrict_this_process(&store_cpu.to_string());
+        }
+    }
+
     /// Takes the restriction back: a store that is started inherits it and needs other CPUs.
     pub(crate) fn free_client(&self) {
         if let Pinning::Apart { allowed, .. } = self {

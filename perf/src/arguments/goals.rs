@@ -33,6 +33,7 @@ pub(crate) enum GoalPart {
     Snapshot,
     Restart,
     LogBytes,
+    Syscalls,
     Allocations,
     LiveBytes,
 }
@@ -82,6 +83,7 @@ impl GoalsArguments {
             Some((GoalPart::Snapshot, OwnMeasurement::Snapshot(snapshot))),
             Some((GoalPart::Restart, OwnMeasurement::Restart(restart))),
             Some((GoalPart::LogBytes, OwnMeasurement::LogBytes(log_bytes))),
+            Some((GoalPart::Syscalls, OwnMeasurement::Syscalls(store()))),
             counting().map(|store| (GoalPart::Allocations, OwnMeasurement::Allocations(store))),
             live_bytes.map(|live| (GoalPart::LiveBytes, OwnMeasurement::LiveBytes(live))),
         ]

@@ -31,6 +31,8 @@ pub(crate) enum OwnMeasurement {
     Snapshot(SnapshotArguments),
     /// What good clients notice of idle connections by the thousands, abusers and a client at full rate.
     Abuse(AbuseArguments),
+    /// System calls of the store a put, by `perf stat` where the kernel lets it count, and by strace.
+    Syscalls(OwnStoreArguments),
     /// From the start of the process to serving, for each GiB of log.
     Restart(RestartArguments),
 }
@@ -46,6 +48,7 @@ impl OwnMeasurement {
             OwnMeasurement::UnderLoad(_) => "under-load",
             OwnMeasurement::Snapshot(_) => "snapshot",
             OwnMeasurement::Abuse(_) => "abuse",
+            OwnMeasurement::Syscalls(_) => "syscalls",
             OwnMeasurement::Restart(_) => "restart",
         }
     }
@@ -53,7 +56,9 @@ impl OwnMeasurement {
     /// How its stores are started.
     pub(crate) fn store(&self) -> &OwnStoreArguments {
         match self {
-            OwnMeasurement::Allocations(arguments) => arguments,
+            OwnMeasurement::Allocations(arguments) | OwnMeasurement::Syscalls(arguments) => {
+                arguments
+            }
             OwnMeasurement::LiveBytes(arguments) => &arguments.store,
             OwnMeasurement::LogBytes(arguments) => &arguments.store,
             OwnMeasurement::Shards(arguments) => &arguments.store,

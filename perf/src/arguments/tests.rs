@@ -40,14 +40,61 @@ fn goals_are_every_measurement_that_can_be_made_or_those_asked_for() {
             .collect()
     };
     let line = "goals --data d --metastore m";
-    let plain = ["under-load", "shards", "snapshot", "restart", "log-bytes"];
+    let plain = [
+        "under-load",
+        "shards",
+        "snapshot",
+        "restart",
+        "log-bytes",
+        "syscalls",
+    ];
     assert_eq!(names(line), plain);
     let counting = names(&format!("{line} --counting c"));
-    assert_eq!(counting[5..], ["allocations", "live-bytes"]);
+    assert_eq!(counting[6..], ["allocations", "live-bytes"]);
     let only = names(&format!(
         "{line} --counting c --only rounds,live-bytes,shards"
     ));
     assert_eq!(only, ["shards", "live-bytes"]);
+}
+
+#[test]
+fn the_core_counts_where_it_is_asked_to() {
+    let core = |line: &str| {
+        let Command::Core(arguments) = parse(line).unwrap().command else {
+            panic!("{line} is about the core");
+        };
+        arguments
+    };
+    let plain = core("core");
+    assert_eq!(plain.batches, [1, 16, 256]);
+    assert_eq!(plain.baseline_use(), None);
+    let counting = core("core --callgrind --batch 256 --baseline b");
+    assert_eq!(counting.batches, [256]);
+    assert_eq!(counting.baseline_use(), Some(BaselineUse::Compare));
+    assert_eq!(counting.baseline(), std::path::Path::new("b"));
+    let writing = core("core --callgrind --write-baseline");
+    assert_eq!(writing.baseline_use(), Some(BaselineUse::Write));
+    assert!(writing.baseline().starts_with(env!("CARGO_MANIFEST_DIR")));
+    assert!(parse("core --write-baseline").is_err());
+    assert!(parse("core --batch 0").is_err());
+}
+
+#[test]
+fn the_log_writes_what_one_batch_can_be() {
+    let log = |line: &str| {
+        let Command::Log(arguments) = parse(line).unwrap().command else {
+            panic!("{line} is about the log");
+        };
+        arguments
+    };
+    let quick = log("log --data d --quick --rounds 2 --flush dsync");
+    assert_eq!((quick.rounds(), quick.measured().as_secs()), (2, 1));
+    assert!(quick.flush.method().is_some());
+    let usual = log("log --data d --batch 1,1024");
+    assert_eq!(usual.batches, [1, 1_024]);
+    assert_eq!((usual.rounds(), usual.flush.method()), (5, None));
+    assert!(parse("log --data d --batch 1025").is_err());
+    assert!(parse("log").is_err());
 }
 
 #[test]
@@ -60,6 +107,7 @@ fn measurements_take_no_workload() {
         "under-load",
         "snapshot",
         "restart",
+        "syscalls",
     ] {
         let line = format!("run {name} --data d --metastore m --quick --strict");
         let Command::Run(run) = parse(&line).unwrap().command else {

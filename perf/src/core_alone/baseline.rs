@@ -1,9 +1,6 @@
 //! What a put took when the baseline was written, and whether it takes more now.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
@@ -39,20 +36,6 @@ struct Kept {
     packages: BTreeMap<String, f64>,
 }
 
-/// Why there is nothing to compare with.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BaselineError {
-    #[error("cannot read the baseline {path}: {source}; `--write-baseline` writes one")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("the baseline {path} is not one: {source}")]
-    Json {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
-    #[error("cannot write the baseline {path}: {source}")]
-    Write { path: PathBuf, source: io::Error },
-}
-
 /// One scenario beside its baseline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Change {
@@ -86,29 +69,6 @@ impl Baseline {
             cpu_model: Machine::this().cpu_model,
             scenarios: counted.iter().map(Kept::of).collect(),
         }
-    }
-
-    pub(super) fn read(path: &Path) -> Result<Baseline, BaselineError> {
-        let text = fs::read(path).map_err(|source| BaselineError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        serde_json::from_slice(&text).map_err(|source| BaselineError::Json {
-            path: path.to_owned(),
-            source,
-        })
-    }
-
-    pub(super) fn write(&self, path: &Path) -> Result<(), BaselineError> {
-        let mut text = serde_json::to_vec_pretty(self).map_err(|source| BaselineError::Json {
-            path: path.to_owned(),
-            source,
-        })?;
-        text.push(b'\n');
-        fs::write(path, text).map_err(|source| BaselineError::Write {
-            path: path.to_owned(),
-            source,
-        })
     }
 
     /// Where it is from, in a line.
@@ -273,8 +233,10 @@ fn compiler() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::baseline_file;
     use crate::core_alone::profile::Profile;
     use crate::test_directory::TestDirectory;
+    use std::fs;
 
     const PUTS: u64 = 1_000;
 
@@ -329,8 +291,8 @@ mod tests {
         let path = directory.path().join("core.json");
         let now = [counted(1, 9_000)];
         let written = Baseline::of(&now);
-        written.write(&path).unwrap();
-        let read = Baseline::read(&path).unwrap();
+        baseline_file::write(&path, &written).unwrap();
+        let read: Baseline = baseline_file::read(&path).unwrap();
         assert_eq!(read, written);
         assert_eq!(verdict(&read, &now), Verdict::Valid);
 
@@ -338,19 +300,8 @@ mod tests {
         assert!(text.contains("\"instructions_per_put\": 10000.0"), "{text}");
         let planted = text.replace("10000.0", "9500.0");
         fs::write(&path, planted).unwrap();
-        let planted = Baseline::read(&path).unwrap();
+        let planted: Baseline = baseline_file::read(&path).unwrap();
         assert_eq!(verdict(&planted, &now), Verdict::Missed);
-
-        fs::write(&path, "{}").unwrap();
-        assert!(matches!(
-            Baseline::read(&path),
-            Err(BaselineError::Json { .. })
-        ));
-        fs::remove_file(&path).unwrap();
-        assert!(matches!(
-            Baseline::read(&path),
-            Err(BaselineError::Read { .. })
-        ));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use metastore_wal::device::FlushMethod;
 use serde::Deserialize;
 
-use super::{Floor, FloorTool, WRITE_BYTES};
+use super::{Floor, FloorTool, WriteShape};
 
 /// Why fio has given no floor.
 #[derive(Debug, thiserror::Error)]
@@ -35,15 +36,18 @@ pub(super) fn version() -> Option<String> {
 /// Lets fio write block after block into a file that is there.
 pub(super) fn measure(
     version: &str,
-    file: impl AsRef<Path>,
+    (file, shape): (&Path, WriteShape),
     measured: Duration,
 ) -> Result<Floor, FioError> {
+    let durability = match shape.method {
+        FlushMethod::Dsync => "--sync=dsync",
+        FlushMethod::WriteThenSync => "--fdatasync=1",
+    };
     let output = Command::new("fio")
         .args([
             "--name=floor",
             "--ioengine=io_uring",
             "--direct=1",
-            "--sync=dsync",
             "--overwrite=1",
             "--iodepth=1",
             "--rw=write",
@@ -53,9 +57,10 @@ pub(super) fn measure(
             "--clat_percentiles=0",
             "--output-format=json",
         ])
-        .arg(format!("--bs={WRITE_BYTES}"))
+        .arg(durability)
+        .arg(format!("--bs={}", shape.bytes))
         .arg(format!("--runtime={}", measured.as_secs().max(1)))
-        .arg(filename_argument(file.as_ref()))
+        .arg(filename_argument(file))
         .output()?;
     if !output.status.success() {
         return Err(FioError::Failed {

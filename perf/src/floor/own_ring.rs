@@ -2,24 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-use metastore_wal::device::{FileRef, FlushMethod, Ring, RingOptions};
+use metastore_wal::device::{FileRef, Ring, RingOptions};
 use metastore_wal::{LogBuffer, Ticket};
 
 use super::scratch::{FILE, Scratch};
-use super::{Floor, FloorError, FloorTool, WRITE_BYTES};
+use super::{Floor, FloorError, FloorTool, WriteShape};
 use crate::latency::{Latency, new_histogram};
 use crate::random::Random;
 
 /// Writes block after block, each when the one before is durable, and begins again at the end of the file.
-pub(super) fn measure(scratch: &Scratch, measured: Duration) -> Result<Floor, FloorError> {
-    let write_bytes = usize::try_from(WRITE_BYTES).expect("a write is small");
+pub(super) fn measure(
+    scratch: &Scratch,
+    shape: WriteShape,
+    measured: Duration,
+) -> Result<Floor, FloorError> {
+    let write_bytes = usize::try_from(shape.bytes).expect("a write is small");
     let mut content = LogBuffer::new(0, write_bytes);
     let mut random = Random::new(1);
     for _ in 0..write_bytes / 8 {
         content.extend_from_slice(&random.next_u64().to_le_bytes());
     }
     let buffers = [content];
-    let mut ring = Ring::new(RingOptions::new(FlushMethod::Dsync), &buffers)?;
+    let mut ring = Ring::new(RingOptions::new(shape.method), &buffers)?;
     let name = FileRef::Segment(FILE);
     ring.add_file(name, scratch.open()?)?;
     let [mut buffer] = buffers;
@@ -39,7 +43,10 @@ pub(super) fn measure(scratch: &Scratch, measured: Duration) -> Result<Floor, Fl
         let completion = completions.pop().expect("wait ends with a durable write");
         buffer = completion.buffer;
         ticket += 1;
-        offset = (offset + WRITE_BYTES) % scratch.bytes();
+        offset += shape.bytes;
+        if offset + shape.bytes > scratch.bytes() {
+            offset = 0;
+        }
     }
     let elapsed = started.elapsed();
     let latency = Latency::of(&histogram);
@@ -56,13 +63,14 @@ pub(super) fn measure(scratch: &Scratch, measured: Duration) -> Result<Floor, Fl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::floor::{FLOOR_SHAPE, WRITE_BYTES};
     use crate::test_directory::TestDirectory;
 
     #[test]
     fn the_ring_goes_round_a_file_that_is_shorter_than_the_run() {
         let parent = TestDirectory::new("the_ring_goes_round");
         let scratch = Scratch::create(parent.path(), 4 * WRITE_BYTES).unwrap();
-        let floor = measure(&scratch, Duration::from_millis(300)).unwrap();
+        let floor = measure(&scratch, FLOOR_SHAPE, Duration::from_millis(300)).unwrap();
         assert!(floor.writes > 4, "{floor:?}");
         let written = std::fs::read(scratch.path()).unwrap();
         let (first, rest) = written.split_at(WRITE_BYTES as usize);

@@ -13,7 +13,7 @@ pub(super) const FILE: FileNumber = FileNumber(1);
 /// A directory of its own with one file that is prepared as the store prepares its segments: filled with zeros, so
 /// that a write changes no metadata. Both are removed with this value.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     directory: PathBuf,
     bytes: u64,
 }
@@ -29,7 +29,7 @@ pub(crate) enum ScratchError {
 
 impl Scratch {
     /// Prepares a file of `bytes` within `parent`, which must be there.
-    pub(super) fn create(parent: &Path, bytes: u64) -> Result<Scratch, ScratchError> {
+    pub(crate) fn create(parent: &Path, bytes: u64) -> Result<Scratch, ScratchError> {
         let directory = parent.join(format!("metastore-perf-floor-{}", std::process::id()));
         fs::create_dir(&directory).map_err(|source| ScratchError::Create {
             path: directory.clone(),
