@@ -1,6 +1,6 @@
 //! What happens to the core.
 
-use metastore_wal::{FileNumber, LogBuffer, Ticket};
+use metastore_wal::{FileNumber, LogBuffer, ReplicaId, ShardId, Ticket};
 
 use crate::CoreId;
 use crate::core::DiskSpace;
@@ -109,7 +109,15 @@ pub enum Input<'a> {
         /// The bytes, as many as were asked for.
         result: Result<&'a [u8], SnapshotFailed>,
     },
-    /// The process is to stop: what has been accepted is finished, nothing new is taken.
+    /// A shard that is led here is to be led by another voter. Nothing happens where that one is not close behind.
+    HandOver {
+        /// The shard.
+        shard: ShardId,
+        /// Who shall lead it; `None` for whoever is best for it.
+        to: Option<ReplicaId>,
+    },
+    /// The process is to stop: what has been accepted is finished, nothing new is taken, and others lead its shards
+    /// where they can.
     Drain,
 }
 

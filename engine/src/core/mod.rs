@@ -384,6 +384,7 @@ impl Core {
                 buffer,
             } => self.on_snapshot_done(now, ticket, result, buffer),
             Input::SnapshotRead { ticket, result } => self.on_snapshot_read(ticket, result, out),
+            Input::HandOver { shard, to } => self.on_hand_over(shard, to),
             Input::Drain => self.is_draining = true,
         }
     }
@@ -421,6 +422,9 @@ impl Core {
     pub fn finish_turn(&mut self, now: Time, out: &mut Effects) {
         self.counters.turns += 1;
         self.tick(now, out);
+        if self.is_draining {
+            self.hand_over_quiet();
+        }
         let mut structured = 0;
         for _ in 0..ROUNDS_PER_TURN_MAX {
             if !self.has_work() || out.is_full() || structured >= STRUCTURED_PER_TURN_MAX {

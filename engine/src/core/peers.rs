@@ -1,5 +1,6 @@
 //! What other nodes send: each message finds its replica, or is dropped with a count.
 
+use metastore_wal::{ReplicaId, ShardId};
 use raft::eraftpb::MessageType;
 
 use super::Core;
@@ -83,6 +84,26 @@ impl Core {
         let (target, mut turn) = self.turn_of(reader, now, out);
         target.on_log_read(&mut turn, ticket, result);
         self.dirty.mark(reader);
+    }
+
+    /// Another voter shall lead a shard.
+    pub(super) fn on_hand_over(&mut self, shard: ShardId, to: Option<ReplicaId>) {
+        let found = self.replicas.binary_search_by_key(&shard, Replica::shard);
+        if let Ok(replica) = found
+            && self.replicas[replica].hand_over(to)
+        {
+            self.dirty.mark(replica);
+        }
+    }
+
+    /// Lets others lead what nobody waits for here any more.
+    pub(super) fn hand_over_quiet(&mut self) {
+        for replica in 0..self.replicas.len() {
+            let leader = &mut self.replicas[replica];
+            if leader.may_hand_over() && leader.hand_over(None) {
+                self.dirty.mark(replica);
+            }
+        }
     }
 
     /// What was sent to a core of another node may be lost.

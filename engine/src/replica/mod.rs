@@ -1,8 +1,10 @@
 //! One raft group's replica on this core: consensus, the state machine, and everybody who waits for either.
 
+mod appends;
 mod apply;
 mod catch_up;
 mod commands;
+mod hand_over;
 mod installing;
 mod intake;
 mod outbox;

@@ -5,6 +5,7 @@ use raft::Storage;
 use raft::eraftpb::{Message, MessageType};
 use thiserror::Error;
 
+use super::appends::{anchor, split_off};
 use super::{Replica, Turn};
 use crate::membership::Member;
 use crate::peer::{PeerCore, PeerMessage};
@@ -46,6 +47,9 @@ pub(crate) enum Ignored {
         /// The first of them.
         first_index: u64,
     },
+    /// Only its leader may ask a follower to campaign.
+    #[error("its sender does not lead")]
+    NotFromLeader,
     /// It must not campaign while its log is being written.
     #[error("the log is being written")]
     Busy,
@@ -108,6 +112,9 @@ impl Replica {
             MessageType::MsgAppend if !has_terms_of_a_log(message) => Err(Ignored::StrangeTerms {
                 first_index: message.index + 1,
             }),
+            MessageType::MsgTimeoutNow if message.from != raft.leader_id => {
+                Err(Ignored::NotFromLeader)
+            }
             MessageType::MsgTimeoutNow if self.must_not_campaign() => Err(Ignored::Busy),
             MessageType::MsgHup
             | MessageType::MsgBeat
@@ -142,23 +149,38 @@ impl Replica {
 
     /// Hands over what raft wants sent, as far as it may leave; the rest waits for the log.
     pub(super) fn send_all(&mut self, turn: &mut Turn<'_>, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
         let durable = turn.log.durable_position();
+        let bytes_max = turn.settings.raft.message_bytes_max;
         for mut message in messages {
             if !anchor(&mut message, |index| self.node.store().term(index).ok()) {
                 continue;
             }
-            let held = match self.rules.sends_early() {
-                true => Some(message),
-                false => self.outbox.hold(message, self.unpersisted.iter(), durable),
-            };
-            if let Some(message) = held {
-                self.send(turn, &message);
+            while let Some(rest) = split_off(&mut message, bytes_max) {
+                let part = std::mem::replace(&mut message, rest);
+                self.send_or_hold(turn, part, durable);
             }
+            self.send_or_hold(turn, message, durable);
+        }
+    }
+
+    fn send_or_hold(&mut self, turn: &mut Turn<'_>, message: Message, durable: Position) {
+        let held = match self.rules.sends_early() {
+            true => Some(message),
+            false => self.outbox.hold(message, self.unpersisted.iter(), durable),
+        };
+        if let Some(message) = held {
+            self.send(turn, &message);
         }
     }
 
     /// Sends what waited for the log up to `durable`.
     pub(super) fn send_released(&mut self, turn: &mut Turn<'_>, durable: Position) {
+        if self.outbox.is_empty() {
+            return;
+        }
         for message in self.outbox.release(durable) {
             self.send(turn, &message);
         }
@@ -176,74 +198,9 @@ impl Replica {
     }
 }
 
-/// Makes an append say what comes before its entries; `false` when that is not known any more.
-///
-/// raft adds entries to an append to the same follower that has not left yet. When that one was empty it does not look
-/// whether they follow: after a rejection they begin further back than the append says. A receiver numbers entries by
-/// their place behind the append's index, so it would take each for another.
-fn anchor(message: &mut Message, term_of: impl Fn(u64) -> Option<u64>) -> bool {
-    let is_append = message.get_msg_type() == MessageType::MsgAppend;
-    // Other messages carry what they are about in the data of an entry that has no index.
-    let first = message.get_entries().first().filter(|_| is_append);
-    let Some(first) = first.map(|entry| entry.index) else {
-        return true;
-    };
-    if first == message.index + 1 {
-        return true;
-    }
-    let Some(term) = term_of(first - 1) else {
-        return false;
-    };
-    message.index = first - 1;
-    message.log_term = term;
-    true
-}
-
 /// Whether the terms of an append's entries are those of a log: they do not go back, and none is above the message's.
 fn has_terms_of_a_log(message: &Message) -> bool {
     let entries = message.get_entries().iter().map(|entry| entry.term);
     let terms: Vec<u64> = [message.log_term].into_iter().chain(entries).collect();
     terms.is_sorted() && terms.last().is_some_and(|&last| last <= message.term)
-}
-
-#[cfg(test)]
-mod tests {
-    use raft::eraftpb::Entry;
-
-    use super::*;
-
-    fn append(index: u64, entries: &[(u64, u64)]) -> Message {
-        let mut message = Message::default();
-        message.set_msg_type(MessageType::MsgAppend);
-        message.index = index;
-        message.log_term = 3;
-        let entry = |&(index, term): &(u64, u64)| Entry {
-            index,
-            term,
-            ..Entry::default()
-        };
-        let entries: Vec<Entry> = entries.iter().map(entry).collect();
-        message.set_entries(entries.into());
-        message
-    }
-
-    /// An empty append at index 926 waited to be sent; the follower rejected an earlier one, and raft put entry 926 into
-    /// it. The follower took that for entry 927.
-    #[test]
-    fn entries_that_raft_put_into_an_empty_append_keep_their_indexes() {
-        let mut message = append(926, &[(926, 3)]);
-        assert!(anchor(&mut message, |index| (index == 925).then_some(2)));
-        assert_eq!((message.index, message.log_term), (925, 2));
-        let mut message = append(926, &[(926, 3)]);
-        assert!(!anchor(&mut message, |_| None), "it cannot be sent");
-    }
-
-    #[test]
-    fn an_append_that_is_right_stays_as_it_is() {
-        for entries in [&[][..], &[(927, 3), (928, 3)]] {
-            let mut message = append(926, entries);
-            assert!(anchor(&mut message, |_| panic!("there is nothing to ask")));
-            assert_eq!(message, append(926, entries));
-        }
-    }
 }

@@ -212,12 +212,29 @@ impl TestCluster {
         is_done
     }
 
+    /// Tells a leader to let another lead the first shard.
+    pub(crate) fn hand_over(&mut self, number: NodeNumber, to: NodeNumber) {
+        let (shard, to) = (ShardId(0), Some(replica_of(to, 0)));
+        let node = self.node(number);
+        node.step(0, Input::HandOver { shard, to });
+        node.turn();
+        self.collect(number);
+    }
+
+    /// Tells a node to stop.
+    pub(crate) fn drain(&mut self, number: NodeNumber) {
+        let node = self.node(number);
+        node.step(0, Input::Drain);
+        node.turn();
+        self.collect(number);
+    }
+
     /// Delivers what is on its way between two nodes; says how many batches that were.
     pub(crate) fn deliver(&mut self, from: NodeNumber, to: NodeNumber) -> usize {
         let batches = self.links.remove(&(from, to)).unwrap_or_default();
         let count = batches.len();
         for (_, batch) in batches {
-            self.hand_over(from, to, &batch);
+            self.hand_bytes(from, to, &batch);
         }
         if count > 0 {
             self.node(to).turn();
@@ -227,7 +244,7 @@ impl TestCluster {
     }
 
     /// Hands bytes to a node as if they came from another.
-    pub(crate) fn hand_over(&mut self, from: NodeNumber, to: NodeNumber, batch: &[u8]) {
+    pub(crate) fn hand_bytes(&mut self, from: NodeNumber, to: NodeNumber, batch: &[u8]) {
         let from = core_of(from);
         self.node(to).step(0, Input::PeerMessages { from, batch });
     }

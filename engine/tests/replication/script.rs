@@ -12,6 +12,8 @@
 //! | `put <node> <key> <value>`, `get <node> <key>` | a request |
 //! | `write <node>` | the oldest write of a node is durable |
 //! | `deliver <from> <to>`, `lose <from> <to>` | everything on its way between two nodes arrives, or never does |
+//! | `hand-over <node> <to>` | a leader is told to let another lead |
+//! | `drain <node>` | a node is told to stop |
 //! | `settle` | everything is delivered and written until nothing moves |
 //! | `crash <node>`, `restart <node>` | a node loses its power, and starts again |
 //! | `partition <nodes> <nodes>`, `heal` | nothing passes between nodes named like `1,2`; everything passes again |
@@ -108,6 +110,8 @@ impl Player {
                 self.forget(number(from), number(to));
                 self.cluster().lose(number(from), number(to));
             }
+            ["hand-over", node, to] => self.cluster().hand_over(number(node), number(to)),
+            ["drain", node] => self.cluster().drain(number(node)),
             ["settle"] => self.cluster().settle(),
             ["crash", node] => self.cluster().crash(number(node)),
             ["restart", node] => self.cluster().start(number(node)),

@@ -216,7 +216,8 @@ impl Placement {
         {
             run.last = LogIndex(first.0 - 1);
         }
-        self.waypoints.retain(|waypoint| waypoint.first < first);
+        let is_replaced = |waypoint: &mut Waypoint| waypoint.first >= first;
+        while self.waypoints.pop_if(is_replaced).is_some() {}
     }
 
     fn drop_below(&mut self, first_needed: LogIndex) {
