@@ -290,7 +290,7 @@ impl CoreBuilder {
                 None => return Err(StartError::MissingReplica { replica, shard }),
             };
             let started = recovering
-                .start(now, &self.config, &self.logger)
+                .start(now, &self.config, self.rules, &self.logger)
                 .map_err(failed(replica))?;
             replicas.push(started);
         }

@@ -44,6 +44,7 @@ use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::Token;
 use crate::peer::{Batches, PeerCore};
 use crate::request::{Happened, OVERLOADED_RETRY_MS, RequestError};
+use crate::rules::Rules;
 use crate::settings::Settings;
 use crate::stages::{Stage, Stages};
 use crate::status::{ReplicaStatus, Role};
@@ -137,6 +138,7 @@ pub(crate) struct Replica {
     compressor: Compressor,
     unpersisted: VecDeque<Unpersisted>,
     outbox: Outbox,
+    rules: Rules,
     /// What is being read back for followers that lag.
     reading: Option<Reading>,
     log_reads: u64,
@@ -398,6 +400,11 @@ impl Replica {
             context.extend_from_slice(&part.to_le_bytes());
         }
         self.reads.start_round(now, context.clone());
+        if self.rules.reads_without_round() {
+            let known = self.node.raft.raft_log.committed;
+            self.reads.on_confirmed(&context, known);
+            return;
+        }
         self.node.read_index(context);
     }
 

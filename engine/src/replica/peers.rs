@@ -167,7 +167,10 @@ impl Replica {
     }
 
     fn send_or_hold(&mut self, turn: &mut Turn<'_>, message: Message, durable: Position) {
-        let held = self.outbox.hold(message, self.unpersisted.iter(), durable);
+        let held = match self.rules.sends_early() {
+            true => Some(message),
+            false => self.outbox.hold(message, self.unpersisted.iter(), durable),
+        };
         if let Some(message) = held {
             self.send(turn, &message);
         }

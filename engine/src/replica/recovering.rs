@@ -24,6 +24,7 @@ use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
 use crate::membership::{Member, Membership};
 use crate::peer::to_raft_entry;
+use crate::rules::Rules;
 use crate::status::Role;
 
 /// Why a replica's records cannot be replayed.
@@ -299,10 +300,16 @@ impl RecoveringReplica {
         self,
         now: Time,
         config: &CoreConfig,
+        rules: Rules,
         logger: &slog::Logger,
     ) -> Result<Replica, ReplayError> {
         self.check_end()?;
         let mut tail = self.tail;
+        if rules.forgets_vote() {
+            let mut hard_state = tail.hard_state().clone();
+            hard_state.vote = 0;
+            tail.set_hard_state(hard_state);
+        }
         tail.set_snapshot_file(self.snapshot_bytes);
         let (snapshot_index, _) = tail.snapshot();
         let state = self.state.ok_or(ReplayError::SnapshotNotLoaded {
@@ -347,6 +354,7 @@ impl RecoveringReplica {
             compressor: Compressor::default(),
             unpersisted: std::collections::VecDeque::new(),
             outbox: Outbox::default(),
+            rules,
             reading: None,
             log_reads: 0,
             ready_last: 0,
