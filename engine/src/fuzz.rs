@@ -5,6 +5,7 @@ use metastore_wal::{CoreId, NodeId, ReplicaId};
 
 use crate::membership::{Member, Membership};
 use crate::peer::PeerCore;
+pub use crate::peer::fuzz::{fuzz_peer_batch, mend_peer_batch, peer_batch_seeds};
 pub use crate::snapshot::fuzz::{fuzz_snapshot, mend_snapshot};
 
 /// A membership that can be read is written back as it was.

@@ -5,6 +5,7 @@
 
 mod batch;
 mod bytes;
+pub(crate) mod fuzz;
 mod message;
 
 use std::fmt;

@@ -253,6 +253,9 @@ impl Core {
 
     /// Files that were replaced are removed once nothing can want them back.
     fn remove_superseded(&mut self, out: &mut Effects) {
+        if self.snapshots.superseded.is_empty() {
+            return;
+        }
         let covered = self.log.covered_position();
         let replicas = &self.replicas;
         let is_over = |(position, snapshot): &(Position, SnapshotId)| {

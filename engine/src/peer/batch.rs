@@ -94,7 +94,7 @@ impl BatchHeader {
     }
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&bytes[..36]);
     hasher.update(&[0; 4]);
@@ -237,6 +237,9 @@ impl Batches {
 
     /// Sends everything.
     pub(crate) fn flush(&mut self, out: &mut Effects) {
+        if self.filling.is_empty() {
+            return;
+        }
         for ((to, lane), filling) in std::mem::take(&mut self.filling) {
             if filling.messages > 0 {
                 self.send(to, lane, filling, out);

@@ -73,6 +73,11 @@ impl Outbox {
         self.promised_at = position;
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Messages dropped because too many waited.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped

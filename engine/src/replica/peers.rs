@@ -149,6 +149,9 @@ impl Replica {
 
     /// Hands over what raft wants sent, as far as it may leave; the rest waits for the log.
     pub(super) fn send_all(&mut self, turn: &mut Turn<'_>, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
         let durable = turn.log.durable_position();
         let bytes_max = turn.settings.raft.message_bytes_max;
         for mut message in messages {
@@ -175,6 +178,9 @@ impl Replica {
 
     /// Sends what waited for the log up to `durable`.
     pub(super) fn send_released(&mut self, turn: &mut Turn<'_>, durable: Position) {
+        if self.outbox.is_empty() {
+            return;
+        }
         for message in self.outbox.release(durable) {
             self.send(turn, &message);
         }
