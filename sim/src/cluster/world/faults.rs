@@ -95,6 +95,14 @@ impl FaultKind {
         FaultKind::Cut,
     ];
 
+    /// Those that end the reign of a leader.
+    pub const OF_LEADERS: [FaultKind; 4] = [
+        FaultKind::Crash,
+        FaultKind::CrashAll,
+        FaultKind::Pause,
+        FaultKind::Partition,
+    ];
+
     /// Its name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -122,8 +130,8 @@ impl FaultKind {
     /// The usual time between two faults of this kind, 0 for what goes on all the time.
     pub(super) fn usual_ms(self) -> u64 {
         match self {
-            FaultKind::Crash => 2_000,
-            FaultKind::CrashAll => 7_000,
+            FaultKind::Crash => 1_200,
+            FaultKind::CrashAll => 5_000,
             FaultKind::Pause => 1_500,
             FaultKind::Partition => 2_500,
             FaultKind::Flapping => 150,

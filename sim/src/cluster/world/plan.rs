@@ -112,8 +112,15 @@ impl ClusterPlan {
 fn draw_faults(random: &mut Random) -> Vec<(FaultKind, u64)> {
     let mut left = FaultKind::ALL.to_vec();
     let count = random.between(FAULTS_MIN, FAULTS_MAX);
-    let drawn = (0..count).map(|_| {
-        let kind = left.swap_remove(random.index(left.len()));
+    // Without one of these leaders hardly ever change.
+    let first = FaultKind::OF_LEADERS[random.index(FaultKind::OF_LEADERS.len())];
+    let drawn = (0..count).map(|number| {
+        let position = match number {
+            0 => left.iter().position(|&kind| kind == first),
+            _ => None,
+        };
+        let position = position.unwrap_or_else(|| random.index(left.len()));
+        let kind = left.swap_remove(position);
         let every_ms = kind.usual_ms() * random.between(700, 3_000) / 1_000;
         (kind, every_ms * MILLISECOND_NS)
     });
