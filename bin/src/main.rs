@@ -26,6 +26,7 @@ use clap::Parser;
 use arguments::Arguments;
 
 fn main() -> ExitCode {
+    allocator::set_up();
     let exit = match Arguments::try_parse() {
         Ok(arguments) => commands::run(&arguments.command),
         Err(error) => commands::report_usage(&error),

@@ -141,6 +141,17 @@ pub(crate) fn preload(
     })
 }
 
+/// Brings a system to rest after writes, so that what was written before is not paid for by the reads that follow.
+pub(crate) fn let_forget_writes(target: Target<'_>) -> Result<(), LoadingError> {
+    match target.system {
+        System::Etcd => {
+            let mut session = Session::connect(target.system, target.addresses[0])?;
+            let_etcd_forget_the_loading(&mut session)
+        }
+        System::MetaStore | System::Redis => Ok(()),
+    }
+}
+
 /// Lets etcd give up a buffer that the batches of the loading have made long.
 ///
 /// Etcd 3.4 holds the keys that were written last in a buffer, and copies all of its length for each read, whether it is

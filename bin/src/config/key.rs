@@ -21,6 +21,7 @@ pub(crate) enum Key {
     WalBudget,
     WalSpareSegments,
     WalMaxWritesInFlight,
+    WalPoll,
     WalFlush,
     BatchMaxCommands,
     BatchMaxBytes,
@@ -96,11 +97,7 @@ impl Key {
 }
 
 /// Why a name that the design knows is refused; a name that ends in a dot stands for all keys of a section.
-pub(super) const NOT_BUILT: [(&str, &str); 10] = [
-    (
-        "wal.poll_us",
-        "a completed write wakes its core; polling for it is not built",
-    ),
+pub(super) const NOT_BUILT: [(&str, &str); 9] = [
     (
         "batch.max_delay",
         "a batch waits for the device and never for a timer, so there is nothing to set",
@@ -183,7 +180,7 @@ impl KeySpec {
 }
 
 /// Every key, in the order of [`Key`], which is that of the example.
-pub(crate) const KEYS: [KeySpec; 53] = [
+pub(crate) const KEYS: [KeySpec; 54] = [
     spec(
         Key::Data,
         "data",
@@ -278,6 +275,13 @@ pub(crate) const KEYS: [KeySpec; 53] = [
         count(1, 64),
         "1",
         "How many records of a core may be on their way to the device at the same time.",
+    ),
+    spec(
+        Key::WalPoll,
+        "wal.poll_us",
+        count(0, 10_000),
+        "250",
+        "How many microseconds a core that has one client, which sends one request at a time, waits for the device before it goes to sleep; 0 for never. Whoever comes meanwhile waits as long.",
     ),
     spec(
         Key::WalFlush,

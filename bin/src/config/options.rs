@@ -108,6 +108,7 @@ impl Configuration {
                 budget_bytes: self.number(Key::WalBudget),
                 spare_segments: self.size(Key::WalSpareSegments),
                 writes_in_flight_max: self.size(Key::WalMaxWritesInFlight),
+                wait_max: Duration::from_micros(self.number(Key::WalPoll)),
                 flush_method: self.text(Key::WalFlush).map(|name| match name {
                     "dsync" => FlushMethod::Dsync,
                     _ => FlushMethod::WriteThenSync,

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use glommio::timer::Timer;
 use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, MemoryPool, MemoryShare, ShardId};
@@ -33,6 +34,7 @@ pub(crate) struct CoreSetup {
     pub(crate) data: PathBuf,
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
+    pub(crate) log_wait_max: Duration,
     pub(crate) fault: Option<Fault>,
     pub(crate) memory: Arc<MemoryPool>,
     pub(crate) snapshot_bytes_per_second_max: u64,
@@ -116,6 +118,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         data,
         log_directory,
         flush_method,
+        log_wait_max,
         fault,
         memory,
         snapshot_bytes_per_second_max,
@@ -177,6 +180,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         disk,
         mesh,
         memory: MemoryShare::new(memory),
+        log_wait_max,
     });
     Ok((Rc::new(driver), server::adopt_stream(wake), report))
 }

@@ -25,6 +25,7 @@ use super::clock::Clock;
 use super::disk_space::DiskWatch;
 use super::event::Event;
 use super::halt::{halt, halt_for};
+use super::lone_client::LoneClient;
 use super::memory::{CONNECTION_BYTES, CoreMemory};
 use super::outgoing::{MeshSender, Outgoing};
 use super::snapshot_writer::{JobEnd, SnapshotJob, SnapshotWork, SnapshotWriter};
@@ -53,6 +54,8 @@ pub(crate) struct DriverParts {
     pub(crate) disk: DiskWatch,
     pub(crate) mesh: Option<Box<dyn MeshSender>>,
     pub(crate) memory: MemoryShare,
+    /// How long the core waits in place for a lone client's write, zero for never.
+    pub(crate) log_wait_max: Duration,
 }
 
 /// One core's driver. Everything runs on the core's own thread; the cells are never borrowed across an await.
@@ -71,6 +74,9 @@ pub(crate) struct Driver {
     connections: Connections,
     outgoing: RefCell<Outgoing>,
     memory: RefCell<CoreMemory>,
+    lone_client: LoneClient,
+    /// How long the core waits in place for a lone client's write.
+    log_wait_max: Duration,
     is_stopping: Cell<bool>,
     turn_wanted: Event,
     /// The alarm is set to this; an earlier deadline sets it anew.
@@ -91,6 +97,7 @@ impl Driver {
             disk,
             mesh,
             memory,
+            log_wait_max,
         } = parts;
         let cores = usize::from(facts.hello.core_count);
         let background_pause = PauseSwitch::default();
@@ -113,6 +120,8 @@ impl Driver {
             connections: Connections::default(),
             outgoing: RefCell::new(Outgoing::new(mesh, cores)),
             memory: RefCell::new(CoreMemory::new(memory)),
+            lone_client: LoneClient::default(),
+            log_wait_max,
             is_stopping: Cell::new(false),
             turn_wanted: Event::default(),
             alarm: Cell::new(Time(u64::MAX)),
@@ -157,6 +166,9 @@ impl Driver {
         loop {
             self.turn_wanted.wait().await;
             self.run_turn();
+            if let Some(client) = self.lone_client.take_turn() {
+                self.wait_for_log(client);
+            }
             self.run_slice();
             // A turn may want the next one at once, and waiting for what has come already lets nobody else run.
             glommio::executor().yield_task_queue_now().await;
@@ -310,9 +322,38 @@ impl Driver {
         }
     }
 
+    /// Waits here for the write of a client that is alone, for a time that nobody else would notice.
+    fn wait_for_log(self: &Rc<Self>, client: ConnectionId) {
+        let has_other_work = self.core.borrow().has_work() || self.core.borrow().has_slice();
+        let is_alone = || self.connections.in_flight_of(to_net(client)) == 1;
+        if self.log_wait_max.is_zero() || has_other_work || !is_alone() {
+            return;
+        }
+        let began = self.clock.now();
+        let mut completions = self.completions.take();
+        // A write that is not durable yet may have several steps behind it.
+        while completions.is_empty() && self.ring.borrow().status().in_flight > 0 {
+            let waited = Duration::from_nanos(self.clock.now().nanos_since(began));
+            let Some(rest) = self.log_wait_max.checked_sub(waited) else {
+                break;
+            };
+            let mut ring = self.ring.borrow_mut();
+            self.ring_result(ring.reap_within(rest, &mut completions));
+        }
+        if completions.is_empty() {
+            self.completions.replace(completions);
+        } else {
+            self.take_completions(completions);
+        }
+    }
+
     fn reap(self: &Rc<Self>) {
         let mut completions = self.completions.take();
         self.ring_result(self.ring.borrow_mut().reap(&mut completions));
+        self.take_completions(completions);
+    }
+
+    fn take_completions(self: &Rc<Self>, mut completions: Vec<Completion>) {
         for Completion {
             ticket,
             file,
@@ -503,6 +544,7 @@ impl Driver {
 
     /// Takes messages that another core sent.
     pub(crate) fn on_mesh(&self, from: CoreId, mut batch: MeshBatch) {
+        self.lone_client.on_other_work();
         self.step(Input::Mesh {
             from,
             batch: &mut batch,
@@ -546,6 +588,7 @@ impl Service for Driver {
             });
             return;
         };
+        self.lone_client.on_request(ConnectionId(connection.0));
         self.step(Input::Request {
             connection: ConnectionId(connection.0),
             request: EngineRequestId(id.0),

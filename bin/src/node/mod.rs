@@ -13,6 +13,7 @@ mod halt;
 mod layout;
 mod limits;
 mod log_files;
+mod lone_client;
 mod memory;
 mod mesh;
 pub(crate) mod node_file;
@@ -159,6 +160,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             data: data.path().to_owned(),
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
+            log_wait_max: options.wal.wait_max,
             fault: options.fault,
             memory: Arc::clone(&memory),
             server: limits.server,

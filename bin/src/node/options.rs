@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use metastore_engine::{CoreId, Settings};
 use metastore_net::server::ServerOptions;
@@ -92,6 +93,8 @@ pub(crate) struct WalOptions {
     pub(crate) budget_bytes: u64,
     pub(crate) spare_segments: usize,
     pub(crate) writes_in_flight_max: usize,
+    /// How long a core waits in place for the write of its only client; zero for never.
+    pub(crate) wait_max: Duration,
     /// `None`: what was measured when the data was formatted.
     pub(crate) flush_method: Option<FlushMethod>,
 }

@@ -16,7 +16,7 @@ const KEYS_MIN: u64 = 1_024;
 const KEYS_MAX: u64 = 1 << 24;
 
 /// Load before the load that is measured, of a first impression. Systems have just been loaded and are warm.
-const QUICK_WARM_UP: Duration = Duration::from_millis(250);
+const QUICK_WARM_UP: Duration = Duration::from_millis(200);
 
 /// Entries of the tree, unless the command line says otherwise.
 const TREE_ENTRIES: u64 = 100_000;

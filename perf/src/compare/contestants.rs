@@ -16,7 +16,7 @@ use crate::node::{Launch, Node};
 use crate::operation::RequestMaker;
 use crate::peer::{Peer, PeerError};
 use crate::pinning::Pinning;
-use crate::preload::preload;
+use crate::preload::{let_forget_writes, preload};
 use crate::store::Store;
 use crate::system::{System, Target};
 
@@ -39,12 +39,20 @@ pub(super) struct Stage {
 pub(super) struct Contestants {
     store: Store,
     peers: Vec<Peer>,
-    /// The keys that all of them hold.
-    loaded: Vec<KeySpace>,
+    /// Who holds which keys.
+    loaded: Vec<(System, KeySpace)>,
     /// Whether this store has come to rest since.
     is_settled: bool,
     /// Ends when nothing asks it any more.
     _node: Node,
+}
+
+/// A system that cannot be measured this time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unready {
+    pub(super) system: System,
+    /// In words.
+    pub(super) why: String,
 }
 
 impl Stage {
@@ -157,22 +165,47 @@ impl Contestants {
         std::iter::once(own).chain(peers).collect()
     }
 
-    /// Makes sure that all hold the keys of a space, and are at rest when they have just been given them.
+    /// Makes sure that systems hold the keys of a space, and are at rest when they have just been given them. Tells who
+    /// could not be given theirs, or does not come to rest.
     pub(super) fn load(
         &mut self,
         space: Option<KeySpace>,
         systems: &[System],
         requests: &mut RequestMaker,
-    ) -> Result<(), PerfError> {
-        let Some(space) = space.filter(|space| !self.loaded.contains(space)) else {
-            return self.settle();
-        };
+    ) -> Vec<Unready> {
+        let mut unready = Vec::new();
         for &system in systems {
-            preload(self.target(system), space, requests)?;
+            if let Err(error) = self.load_one(space, system, requests) {
+                let why = error.to_string();
+                unready.push(Unready { system, why });
+            }
         }
-        self.loaded.push(space);
-        self.is_settled = false;
-        self.settle()
+        unready
+    }
+
+    fn load_one(
+        &mut self,
+        space: Option<KeySpace>,
+        system: System,
+        requests: &mut RequestMaker,
+    ) -> Result<(), PerfError> {
+        if let Some(space) = space.filter(|&space| !self.loaded.contains(&(system, space))) {
+            self.is_settled &= system != System::MetaStore;
+            preload(self.target(system), space, requests)?;
+            self.loaded.push((system, space));
+        }
+        match system {
+            System::MetaStore => self.settle(),
+            System::Etcd | System::Redis => Ok(()),
+        }
+    }
+
+    /// Lets systems forget what they were given before, for the sake of the reads that follow.
+    pub(super) fn let_forget_writes(&self, systems: &[System]) {
+        for &system in systems {
+            // What fails here fails when it is measured too, and is told there.
+            let _result = let_forget_writes(self.target(system));
+        }
     }
 
     /// Waits until this store writes nothing on its own, unless it has done so since it was given its last keys.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::contestants::{Contestants, Stage};
+use super::contestants::{Contestants, Stage, Unready};
 use super::document::{Discard, Document, Point, Role, Round, Sample, SampleCosts, Void};
 use super::plan::{Asked, Section, Step, name_of};
 use super::ratios::ratios;
@@ -65,9 +65,12 @@ impl Rounds<'_> {
             let round = self.measure(number, turn.section, &mut servers.contestants, output)?;
             output.line(&round.floor_words())?;
             opened.journal.append(&round)?;
+            // A system that has failed may do so again, for the same reason.
+            if !round.has_failures() {
+                servers.pass = Some(turn.pass);
+                running = Some(servers);
+            }
             opened.rounds.push(round);
-            servers.pass = Some(turn.pass);
-            running = Some(servers);
         }
         let mut document = Document {
             header: opened.header.clone(),
@@ -112,7 +115,7 @@ impl Rounds<'_> {
         output: &mut Output,
     ) -> Result<Round, PerfError> {
         let mut requests = RequestMaker::new(self.schedule.effort.keys);
-        contestants.load(section.key_space(), &section.systems, &mut requests)?;
+        let unready = contestants.load(section.key_space(), &section.systems, &mut requests);
         let floor_before = match self.last_floor.take() {
             Some(floor) if self.schedule.thoroughness == Thoroughness::Quick => floor,
             Some(_) | None => self.floor()?,
@@ -121,13 +124,17 @@ impl Rounds<'_> {
             rounds: self,
             contestants,
             requests,
+            unready,
             capacities: BTreeMap::new(),
             samples: Vec::new(),
         };
         for (point, step) in section.points() {
             let first = points.samples.len();
+            if Section::reads_only_at(point, step) {
+                points.contestants.let_forget_writes(&section.systems);
+            }
             for system in section.turns(step, points.rounds.schedule.thoroughness) {
-                points.measure(point, step, system)?;
+                points.measure(point, step, system);
             }
             output.line(&point_words(number, point, &points.samples[first..]))?;
         }
@@ -161,14 +168,19 @@ struct Points<'a> {
     rounds: &'a Rounds<'a>,
     contestants: &'a mut Contestants,
     requests: RequestMaker,
+    unready: Vec<Unready>,
     capacities: BTreeMap<&'static str, Capacity>,
     samples: Vec<Sample>,
 }
 
 impl Points<'_> {
-    /// Measures one system at a point. That a peer fails makes its sample void; that this store fails ends the
-    /// comparison.
-    fn measure(&mut self, point: &Point, step: &Step, system: System) -> Result<(), PerfError> {
+    /// Measures one system at a point. That it fails makes its sample void.
+    fn measure(&mut self, point: &Point, step: &Step, system: System) {
+        let unready = self.unready.iter().find(|found| found.system == system);
+        if let Some(Unready { why, .. }) = unready {
+            self.samples.push(failed_sample(point, system, why.clone()));
+            return;
+        }
         let sample = match self.measurement(step.asked, system) {
             Ok(measurement) => {
                 if let Asked::Closed(_) = step.asked {
@@ -184,11 +196,9 @@ impl Points<'_> {
                 };
                 Sample::of(point, &name_of(system), &measurement, role)
             }
-            Err(error) if system == System::MetaStore => return Err(error.into()),
-            Err(error) => failed_sample(point, system, &error),
+            Err(error) => failed_sample(point, system, error.to_string()),
         };
         self.samples.push(sample);
-        Ok(())
     }
 
     fn measurement(
@@ -233,8 +243,8 @@ impl Points<'_> {
     }
 }
 
-/// The sample of a peer that could not be measured.
-fn failed_sample(point: &Point, system: System, error: &MeasurementError) -> Sample {
+/// The sample of a system that could not be measured.
+fn failed_sample(point: &Point, system: System, why: String) -> Sample {
     Sample {
         point: point.id.clone(),
         system: name_of(system),
@@ -248,7 +258,7 @@ fn failed_sample(point: &Point, system: System, error: &MeasurementError) -> Sam
         stages: Vec::new(),
         void: Some(Void::Load {
             invalid: Invalid::Failures,
-            first_failure: Some(error.to_string()),
+            first_failure: Some(why),
         }),
     }
 }
@@ -270,6 +280,18 @@ fn point_words(round: u32, point: &Point, samples: &[Sample]) -> String {
 }
 
 impl Round {
+    /// Whether a system has failed at a point.
+    fn has_failures(&self) -> bool {
+        let is_failed = |sample: &Sample| {
+            let void = sample.void.as_ref();
+            void.is_some_and(|void| match void {
+                Void::Load { invalid, .. } => *invalid == Invalid::Failures,
+                Void::FlushesContradicted => false,
+            })
+        };
+        self.samples.iter().any(is_failed)
+    }
+
     /// What surrounds its points, in a line.
     pub(super) fn floor_words(&self) -> String {
         let discard = self.discard.as_ref();
@@ -282,5 +304,31 @@ impl Round {
             number(self.floor_before.p50_us),
             number(self.floor_after.p50_us),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::ComparedWorkload;
+    use crate::compare::fixture::{round_of, void_for_client};
+
+    #[test]
+    fn a_system_that_failed_is_told_with_its_reason_and_does_not_serve_again() {
+        let peers = [System::Redis];
+        let section = Section::new(ComparedWorkload::W2, &peers, Thoroughness::Quick);
+        let mut round = round_of(1, &section, 100.0);
+        assert!(!round.has_failures());
+        round.samples[0].void = Some(void_for_client());
+        assert!(!round.has_failures(), "the client is to blame");
+        let point = &section.plan.points[0];
+        let failed = failed_sample(point, System::Redis, "a connection broke".to_owned());
+        let words = point_words(1, point, std::slice::from_ref(&failed));
+        assert!(
+            words.ends_with("VOID: operations failed: a connection broke"),
+            "{words}"
+        );
+        round.samples.push(failed);
+        assert!(round.has_failures());
     }
 }

@@ -38,8 +38,9 @@ fn from_every_cut_the_whole_rounds_are_there() {
     let directory = TestDirectory::new("from_every_cut");
     let path = directory.path().join("compare.jsonl");
     let bytes = written(&path);
-    for cut in 0..=bytes.len() {
-        fs::write(&path, &bytes[..cut]).unwrap();
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    for cut in (0..=bytes.len()).rev() {
+        file.set_len(cut as u64).unwrap();
         let whole_lines = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
         let (journal, stored) = Journal::open(&path).unwrap();
         let Some(stored) = stored else {

@@ -550,3 +550,33 @@ fn a_table_beyond_the_limit_of_open_files_is_counted() {
     };
     assert!(needed == (1 << 30) + 1 && limit < needed);
 }
+
+#[test]
+fn a_write_is_awaited_in_place_no_longer_than_was_said() {
+    for flush_method in BOTH {
+        let mut bench = Bench::new("in-place", RingOptions::new(flush_method));
+        let mut completions = Vec::new();
+        bench.write(1, SEGMENT, 0, 1, 7);
+        bench.ring.submit().expect("the write is handed over");
+        // The flush after a write is a step of its own.
+        for _ in 0..100 {
+            let waited = bench
+                .ring
+                .reap_within(Duration::from_millis(100), &mut completions);
+            waited.expect("the disk works");
+            if !completions.is_empty() {
+                break;
+            }
+        }
+        let tickets: Vec<u64> = completions.iter().map(|done| done.ticket.0).collect();
+        assert_eq!(tickets, [1]);
+
+        let began = Instant::now();
+        let waited = bench
+            .ring
+            .reap_within(Duration::from_millis(20), &mut completions);
+        waited.expect("that nothing comes is no failure");
+        assert_eq!(completions.len(), 1);
+        assert!(began.elapsed() >= Duration::from_millis(20));
+    }
+}
