@@ -119,3 +119,51 @@ fn a_range_shows_one_revision_while_everything_changes() {
     let remembered = u64::from(rounds * KEYS) * 450;
     assert!(history_bytes(&status) < remembered, "{status:?}");
 }
+
+/// The turns that the store needs for lists that come all at once.
+fn turns_for_lists(client: &mut Client, lists: u32) -> u64 {
+    let turns = |client: &mut Client| {
+        let status = client.status().expect("it serves");
+        let counters = status.counters.iter();
+        let turns = counters.filter(|counter| counter.name == "turns");
+        turns.map(|counter| counter.value).sum::<u64>()
+    };
+    let before = turns(client);
+    let list = RangeRequest::subtree(NAMESPACE, b"/short/");
+    for _ in 0..lists {
+        client.submit(|connection| connection.range(&list));
+    }
+    let mut rows = 0;
+    while client.pending_count() > 0 {
+        client
+            .next_responses(|_, response| {
+                let Response::Range(chunk) = response else {
+                    panic!("not a chunk: {response:?}");
+                };
+                rows += chunk.count;
+            })
+            .expect("it serves");
+    }
+    assert_eq!(rows, lists);
+    turns(client) - before
+}
+
+/// Short lists share turns: with one slice a turn the last would wait for as many turns as there are lists.
+#[test]
+fn short_lists_do_not_wait_for_a_turn_each() {
+    // As many as a connection may have open.
+    const LISTS: u32 = 32;
+    let directory = TestDirectory::new("ranges-short");
+    let store = Store::start(&directory.path().join("data"), 1, &[]);
+    let mut client = connect(&store);
+    client
+        .put(NAMESPACE, b"/short/key", b"value")
+        .expect("it serves");
+    // Slices are bounded by time, which a busy machine takes away.
+    let fewest = (0..20).map(|_| turns_for_lists(&mut client, LISTS)).min();
+    let fewest = fewest.expect("there were attempts");
+    assert!(
+        fewest < u64::from(LISTS) / 2,
+        "{fewest} turns for {LISTS} lists"
+    );
+}

@@ -37,6 +37,9 @@ const PREPARE_RETRY: Duration = Duration::from_secs(1);
 /// Segments are filled no faster than this while clients are answered.
 const PREPARE_BYTES_PER_SECOND_MAX: u64 = 256 << 20;
 
+/// A turn's last slice of background work begins within this time; a slice is sized for 500 us.
+const SLICES_BEGIN_WITHIN: Duration = Duration::from_micros(250);
+
 /// An alarm in the past must still let the other tasks run before it.
 const ALARM_MIN: Duration = Duration::from_micros(200);
 
@@ -169,7 +172,7 @@ impl Driver {
             if let Some(client) = self.lone_client.take_turn() {
                 self.wait_for_log(client);
             }
-            self.run_slice();
+            self.run_slices();
             // A turn may want the next one at once, and waiting for what has come already lets nobody else run.
             glommio::executor().yield_task_queue_now().await;
         }
@@ -214,15 +217,21 @@ impl Driver {
         }
     }
 
-    /// Does one slice of background work, if some waits, and wants a turn for what it led to. One slice a turn: whoever
-    /// comes meanwhile waits for no more than that, and background work goes on however many come.
-    fn run_slice(&self) {
+    /// Does background work that waits, slice by slice for a bounded time, and wants a turn for what it led to: whoever
+    /// comes meanwhile waits for no more than that, and background work goes on however many come. Most slices are
+    /// short, as the lists of small directories are; one a turn would let them wait for as many turns as there are lists.
+    fn run_slices(&self) {
         let mut core = self.core.borrow_mut();
-        let began = self.clock.now();
-        let slice = core.run_slice(began, &mut self.effects.borrow_mut());
-        if let Some(kind) = slice {
-            core.on_slice_executed(kind, began, self.clock.now());
+        let first_began = self.clock.now();
+        let mut began = first_began;
+        while began.nanos_since(first_began) < SLICES_BEGIN_WITHIN.as_nanos() as u64 {
+            let Some(kind) = core.run_slice(began, &mut self.effects.borrow_mut()) else {
+                return;
+            };
+            let ended = self.clock.now();
+            core.on_slice_executed(kind, began, ended);
             self.turn_wanted.set();
+            began = ended;
         }
     }
 
