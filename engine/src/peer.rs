@@ -5,7 +5,9 @@
 
 mod batch;
 mod bytes;
+mod error;
 pub(crate) mod fuzz;
+mod kind;
 mod message;
 
 use std::fmt;
@@ -14,9 +16,10 @@ use metastore_wal::{CoreId, NodeId};
 
 pub use self::batch::{BatchHeader, PEER_BATCH_HEAD_BYTES, describe_batch};
 pub(crate) use self::batch::{Batches, OpenedBatch};
-pub use self::message::PeerError;
+pub use self::error::PeerError;
+pub(crate) use self::kind::PeerKind;
 pub(crate) use self::message::{
-    ChunkContent, ChunkMessage, PeerKind, PeerMessage, SnapshotOffer, encode_offer, to_raft_entry,
+    ChunkContent, ChunkMessage, PeerMessage, SnapshotOffer, encode_offer, to_raft_entry,
 };
 
 /// A core of a node: who sends and receives what replicas say to each other.

@@ -6,7 +6,9 @@ use metastore_wal::{ClusterId, CoreId, Identity, NodeId, ShardId};
 use raft::eraftpb::Message;
 
 use super::bytes::{array_at, length_u32, put, u16_at, u32_at};
-use super::message::{self, ChunkMessage, PeerError, PeerMessage};
+use super::error::PeerError;
+use super::kind::lane_of;
+use super::message::{self, ChunkMessage, PeerMessage};
 use super::{PeerCore, PeerLane};
 use crate::effect::{Effect, Effects};
 
@@ -199,7 +201,7 @@ impl Batches {
         message: &Message,
         out: &mut Effects,
     ) {
-        let lane = message::lane_of(message.get_msg_type());
+        let lane = lane_of(message.get_msg_type());
         self.add((to, lane), out, |bytes| {
             message::encode(shard, message, bytes);
         });

@@ -5,7 +5,8 @@ use raft::eraftpb::{Entry, Message, MessageType};
 
 use super::batch::{Batches, OpenedBatch, checksum};
 use super::bytes::put;
-use super::message::{self, ChunkContent, ChunkMessage, PeerKind, encode_offer};
+use super::kind::PeerKind;
+use super::message::{self, ChunkContent, ChunkMessage, encode_offer};
 use super::{BatchHeader, PEER_BATCH_HEAD_BYTES, PeerCore, describe_batch};
 use crate::effect::{Effect, Effects};
 use crate::ids::SnapshotId;

@@ -6,10 +6,13 @@ use bytes::Bytes;
 use metastore_wal::format::{ENTRY_HEADER_BYTES, Entries, EntryRef, put_entry_header};
 use metastore_wal::{EntryKind, LogIndex, ReplicaId, ShardId, Term};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
-use thiserror::Error;
 
-use super::PeerLane;
 use super::bytes::{length_u32, put, u32_at, u64_at};
+use super::error::PeerError;
+use super::kind::{
+    CHUNK_CODE, PeerKind, REQUEST_CODE, code_of, is_read_index, kind_of, may_have_body,
+    may_have_context, name_of,
+};
 use crate::ids::SnapshotId;
 use crate::membership::Membership;
 
@@ -28,44 +31,6 @@ const NUMBER_MAX: u64 = u64::MAX / 4;
 
 /// With this context a candidate says that its leader asked it to campaign.
 const TRANSFER_CONTEXT: &[u8] = raft::CAMPAIGN_TRANSFER;
-
-/// Why bytes from a peer are dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum PeerError {
-    /// It ends too early.
-    #[error("{actual} bytes are fewer than the {needed} that it needs")]
-    Short {
-        /// What it needs.
-        needed: usize,
-        /// What is there.
-        actual: usize,
-    },
-    /// Another version of the format.
-    #[error("its version is {version}, this program knows {known}")]
-    Version {
-        /// Its version.
-        version: u16,
-        /// What is known.
-        known: u16,
-    },
-    /// The checksum is wrong.
-    #[error("its checksum is {found:08x}, its bytes have {expected:08x}")]
-    Checksum {
-        /// What the bytes have.
-        expected: u32,
-        /// What it says.
-        found: u32,
-    },
-    /// It is from another cluster, for another core, or from another sender than the connection's.
-    #[error("it is not from that sender to this core of this cluster")]
-    Misdirected,
-    /// A field has a value that means nothing.
-    #[error("at byte {offset}: a value that means nothing")]
-    Malformed {
-        /// Where.
-        offset: usize,
-    },
-}
 
 /// A message of one replica to another, still in its bytes.
 ///
@@ -109,17 +74,6 @@ pub(crate) struct PeerMessage<'a> {
     body: &'a [u8],
 }
 
-/// What a message is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PeerKind {
-    /// What raft says.
-    Raft(MessageType),
-    /// A chunk of a snapshot's file is asked for.
-    ChunkRequest,
-    /// A chunk of a snapshot's file, or that it is not there.
-    Chunk,
-}
-
 /// What an offer of a snapshot says beyond raft's numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct SnapshotOffer {
@@ -158,101 +112,6 @@ pub(crate) enum ChunkContent<'a> {
     Bytes(&'a [u8]),
     /// There is no such file, or it cannot be read.
     Gone,
-}
-
-const REQUEST_CODE: u8 = 13;
-const CHUNK_CODE: u8 = 14;
-
-/// What raft's kinds are called on the wire; `None` for those that never leave a process.
-fn code_of(kind: MessageType) -> Option<u8> {
-    Some(match kind {
-        MessageType::MsgAppend => 1,
-        MessageType::MsgAppendResponse => 2,
-        MessageType::MsgHeartbeat => 3,
-        MessageType::MsgHeartbeatResponse => 4,
-        MessageType::MsgRequestVote => 5,
-        MessageType::MsgRequestVoteResponse => 6,
-        MessageType::MsgRequestPreVote => 7,
-        MessageType::MsgRequestPreVoteResponse => 8,
-        MessageType::MsgTimeoutNow => 9,
-        MessageType::MsgReadIndex => 10,
-        MessageType::MsgReadIndexResp => 11,
-        MessageType::MsgSnapshot => 12,
-        MessageType::MsgHup
-        | MessageType::MsgBeat
-        | MessageType::MsgPropose
-        | MessageType::MsgUnreachable
-        | MessageType::MsgSnapStatus
-        | MessageType::MsgCheckQuorum
-        | MessageType::MsgTransferLeader => return None,
-    })
-}
-
-fn kind_of(code: u8) -> Option<PeerKind> {
-    Some(PeerKind::Raft(match code {
-        1 => MessageType::MsgAppend,
-        2 => MessageType::MsgAppendResponse,
-        3 => MessageType::MsgHeartbeat,
-        4 => MessageType::MsgHeartbeatResponse,
-        5 => MessageType::MsgRequestVote,
-        6 => MessageType::MsgRequestVoteResponse,
-        7 => MessageType::MsgRequestPreVote,
-        8 => MessageType::MsgRequestPreVoteResponse,
-        9 => MessageType::MsgTimeoutNow,
-        10 => MessageType::MsgReadIndex,
-        11 => MessageType::MsgReadIndexResp,
-        12 => MessageType::MsgSnapshot,
-        REQUEST_CODE => return Some(PeerKind::ChunkRequest),
-        CHUNK_CODE => return Some(PeerKind::Chunk),
-        _ => return None,
-    }))
-}
-
-fn is_read_index(kind: MessageType) -> bool {
-    matches!(
-        kind,
-        MessageType::MsgReadIndex | MessageType::MsgReadIndexResp
-    )
-}
-
-fn may_have_body(kind: PeerKind) -> bool {
-    match kind {
-        PeerKind::Raft(MessageType::MsgSnapshot) | PeerKind::Chunk => true,
-        PeerKind::Raft(kind) => may_have_context(kind),
-        PeerKind::ChunkRequest => false,
-    }
-}
-
-fn may_have_context(kind: MessageType) -> bool {
-    is_read_index(kind)
-        || matches!(
-            kind,
-            MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse
-        )
-}
-
-/// Which lane carries messages of a kind.
-pub(super) fn lane_of(kind: MessageType) -> PeerLane {
-    match kind {
-        MessageType::MsgAppend | MessageType::MsgAppendResponse => PeerLane::Entries,
-        MessageType::MsgSnapshot => PeerLane::Snapshots,
-        MessageType::MsgHup
-        | MessageType::MsgBeat
-        | MessageType::MsgPropose
-        | MessageType::MsgRequestVote
-        | MessageType::MsgRequestVoteResponse
-        | MessageType::MsgHeartbeat
-        | MessageType::MsgHeartbeatResponse
-        | MessageType::MsgUnreachable
-        | MessageType::MsgSnapStatus
-        | MessageType::MsgCheckQuorum
-        | MessageType::MsgTransferLeader
-        | MessageType::MsgTimeoutNow
-        | MessageType::MsgReadIndex
-        | MessageType::MsgReadIndexResp
-        | MessageType::MsgRequestPreVote
-        | MessageType::MsgRequestPreVoteResponse => PeerLane::Urgent,
-    }
 }
 
 /// Appends a message to `out`.
@@ -483,33 +342,6 @@ impl<'a> PeerMessage<'a> {
             message.context = Bytes::copy_from_slice(self.body);
         }
         Some(message)
-    }
-}
-
-fn name_of(kind: MessageType, is_rejected: bool) -> &'static str {
-    match kind {
-        MessageType::MsgAppend => "append",
-        MessageType::MsgAppendResponse if is_rejected => "append rejected",
-        MessageType::MsgAppendResponse => "append accepted",
-        MessageType::MsgHeartbeat => "heartbeat",
-        MessageType::MsgHeartbeatResponse => "heartbeat response",
-        MessageType::MsgRequestVote => "vote request",
-        MessageType::MsgRequestVoteResponse if is_rejected => "vote refused",
-        MessageType::MsgRequestVoteResponse => "vote granted",
-        MessageType::MsgRequestPreVote => "pre-vote request",
-        MessageType::MsgRequestPreVoteResponse if is_rejected => "pre-vote refused",
-        MessageType::MsgRequestPreVoteResponse => "pre-vote granted",
-        MessageType::MsgTimeoutNow => "campaign now",
-        MessageType::MsgReadIndex => "read index",
-        MessageType::MsgReadIndexResp => "read index response",
-        MessageType::MsgSnapshot => "offer of a snapshot",
-        MessageType::MsgHup
-        | MessageType::MsgBeat
-        | MessageType::MsgPropose
-        | MessageType::MsgUnreachable
-        | MessageType::MsgSnapStatus
-        | MessageType::MsgCheckQuorum
-        | MessageType::MsgTransferLeader => unreachable!("it has no code on the wire"),
     }
 }
 

@@ -131,7 +131,7 @@ fn every_kind_of_message_survives_the_round_trip() {
         let [(lane, bytes)] = &batches[..] else {
             panic!("one batch: {batches:?}");
         };
-        assert_eq!(*lane, message::lane_of(message.get_msg_type()));
+        assert_eq!(*lane, lane_of(message.get_msg_type()));
         assert_eq!(read_all(bytes), Ok(vec![message]));
         let mut opened = OpenedBatch::open(&RECEIVER, core_of(SENDER), bytes).expect("intact");
         let first = opened.next_message().expect("one").expect("intact");
