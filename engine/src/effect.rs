@@ -5,8 +5,9 @@ use metastore_wal::{FileNumber, LogBuffer, Ticket};
 use thiserror::Error;
 
 use crate::CoreId;
-use crate::ids::{ConnectionId, RequestId, SnapshotId, SnapshotTicket};
+use crate::ids::{ConnectionId, LogReadTicket, RequestId, SnapshotId, SnapshotTicket};
 use crate::mesh::MeshBatch;
+use crate::peer::{PeerCore, PeerLane};
 use crate::request::{Reply, RequestKind};
 
 /// Why the process must stop at once.
@@ -58,6 +59,19 @@ pub enum Effect {
         /// What to write; comes back with the completion.
         buffer: LogBuffer,
     },
+    /// Read a part of a segment file that a record was written to, in the background, so that the log does not wait;
+    /// answer with [`Input::LogRead`](crate::Input::LogRead), also when it failed. The file may hold another segment by
+    /// then.
+    ReadLog {
+        /// Comes back with the completion.
+        ticket: LogReadTicket,
+        /// The segment's file.
+        file: FileNumber,
+        /// Offset in the file, aligned.
+        offset: u64,
+        /// How many bytes, aligned; they lie within the file.
+        bytes: usize,
+    },
     /// Create a segment file, fill it with zeros and sync it, in the background; answer with
     /// [`Input::SegmentPrepared`](crate::Input::SegmentPrepared). Where there is no space, try again later.
     PrepareSegment {
@@ -94,6 +108,18 @@ pub enum Effect {
         /// Length of the file.
         bytes: u64,
     },
+    /// Read a part of the file of a finished snapshot, in the background; answer with
+    /// [`Input::SnapshotRead`](crate::Input::SnapshotRead), also when it failed or the file is not there.
+    ReadSnapshot {
+        /// Comes back with the completion.
+        ticket: SnapshotTicket,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// Offset in the file, whole blocks.
+        offset: u64,
+        /// How many bytes; where the file has fewer, the read has failed.
+        bytes: usize,
+    },
     /// Remove the file of a snapshot, finished or not; it need not be there. Answer with
     /// [`Input::SnapshotDone`](crate::Input::SnapshotDone), also when it failed: what is left is removed at the next start.
     RemoveSnapshot {
@@ -119,6 +145,18 @@ pub enum Effect {
         core: CoreId,
         /// The messages.
         batch: MeshBatch,
+    },
+    /// Carry messages of replicas to a core of another node; they arrive there as
+    /// [`Input::PeerMessages`](crate::Input::PeerMessages). Whatever they promise is durable. Batches of a lane are
+    /// carried in their order and may be lost or repeated; where a link holds too many bytes it drops them and says
+    /// [`Input::PeerUnreachable`](crate::Input::PeerUnreachable).
+    Send {
+        /// The core.
+        to: PeerCore,
+        /// Over which of the connections.
+        lane: PeerLane,
+        /// A [`BatchHeader`](crate::BatchHeader) and its messages.
+        batch: Vec<u8>,
     },
     /// Stop the process now, without cleaning up.
     Halt(HaltReason),

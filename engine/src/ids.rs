@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use metastore_wal::{LogIndex, ShardId, Term};
+use metastore_wal::{LogIndex, ReplicaId, ShardId, Term};
 
 /// Monotonic time of a node, in nanoseconds since a point that the driver chose at its start.
 ///
@@ -44,6 +44,13 @@ pub struct RequestId(pub u64);
 /// A number that differs between two starts of a process, so that nothing of an earlier life is taken for our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BootNonce(pub u64);
+
+/// Names one read of the log, from its start to its completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogReadTicket {
+    pub(crate) replica: ReplicaId,
+    pub(crate) number: u64,
+}
 
 /// Names one thing that was asked for the file of a snapshot, from its start to its completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,12 +1,13 @@
 //! What happens to the core.
 
-use metastore_wal::{FileNumber, LogBuffer, Ticket};
+use metastore_wal::{FileNumber, LogBuffer, ReplicaId, ShardId, Ticket};
 
 use crate::CoreId;
 use crate::core::DiskSpace;
-use crate::ids::{ConnectionId, RequestId, SnapshotTicket};
+use crate::ids::{ConnectionId, LogReadTicket, RequestId, SnapshotTicket};
 use crate::memory::MemoryRoom;
 use crate::mesh::MeshBatch;
+use crate::peer::PeerCore;
 use crate::request::Request;
 
 /// One thing that happened.
@@ -42,6 +43,19 @@ pub enum Input<'a> {
         /// What it says.
         batch: &'a mut MeshBatch,
     },
+    /// Messages of replicas on another node. Bytes that make no sense, or are not for this core, are dropped and
+    /// counted.
+    PeerMessages {
+        /// The core that the connection belongs to, as its handshake proved.
+        from: PeerCore,
+        /// The batch of an [`Effect::Send`](crate::Effect::Send) there.
+        batch: &'a [u8],
+    },
+    /// Messages to a core of another node were lost, or may have been: its connection ended.
+    PeerUnreachable {
+        /// The core.
+        peer: PeerCore,
+    },
     /// A write of the log is durable.
     LogWritten {
         /// Of [`Effect::WriteLog`](crate::Effect::WriteLog).
@@ -55,6 +69,13 @@ pub enum Input<'a> {
         ticket: Ticket,
         /// The buffer, to be used again.
         buffer: LogBuffer,
+    },
+    /// A part of the log was read, or could not be.
+    LogRead {
+        /// Of [`Effect::ReadLog`](crate::Effect::ReadLog).
+        ticket: LogReadTicket,
+        /// The bytes, as many as were asked for.
+        result: Result<&'a [u8], LogReadFailed>,
     },
     /// A segment file is filled with zeros and durable.
     SegmentPrepared {
@@ -81,9 +102,28 @@ pub enum Input<'a> {
         /// The memory of [`Effect::WriteSnapshot`](crate::Effect::WriteSnapshot), to be used again; else empty.
         buffer: Vec<u8>,
     },
-    /// The process is to stop: what has been accepted is finished, nothing new is taken.
+    /// A part of a snapshot's file was read, or could not be.
+    SnapshotRead {
+        /// Of [`Effect::ReadSnapshot`](crate::Effect::ReadSnapshot).
+        ticket: SnapshotTicket,
+        /// The bytes, as many as were asked for.
+        result: Result<&'a [u8], SnapshotFailed>,
+    },
+    /// A shard that is led here is to be led by another voter. Nothing happens where that one is not close behind.
+    HandOver {
+        /// The shard.
+        shard: ShardId,
+        /// Who shall lead it; `None` for whoever is best for it.
+        to: Option<ReplicaId>,
+    },
+    /// The process is to stop: what has been accepted is finished, nothing new is taken, and others lead its shards
+    /// where they can.
     Drain,
 }
+
+/// A part of the log could not be read. Who carries the effect out tells why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogReadFailed;
 
 /// The file of a snapshot could not be written. Who carries the effect out tells why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

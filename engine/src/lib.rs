@@ -25,8 +25,10 @@ mod effect;
 pub mod fuzz;
 mod ids;
 mod input;
+mod membership;
 mod memory;
 mod mesh;
+mod peer;
 mod replica;
 mod request;
 mod router;
@@ -42,13 +44,19 @@ pub use crate::core::{
     SnapshotLoadError, StartError,
 };
 pub use crate::effect::{Effect, Effects, HaltReason};
-pub use crate::ids::{BootNonce, ConnectionId, RequestId, SnapshotId, SnapshotTicket, Time};
-pub use crate::input::{Input, SnapshotFailed};
+pub use crate::ids::{
+    BootNonce, ConnectionId, LogReadTicket, RequestId, SnapshotId, SnapshotTicket, Time,
+};
+pub use crate::input::{Input, LogReadFailed, SnapshotFailed};
+pub use crate::membership::Member;
 pub use crate::memory::{
     Account, LoadRoom, MemoryAccounts, MemoryBudget, MemoryBudgetError, MemoryPool, MemoryRoom,
     MemoryShare,
 };
 pub use crate::mesh::MeshBatch;
+pub use crate::peer::{
+    BatchHeader, PEER_BATCH_HEAD_BYTES, PeerCore, PeerError, PeerLane, describe_batch,
+};
 pub use crate::request::{
     BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
 };

@@ -5,6 +5,7 @@ use metastore_wal::ShardId;
 use thiserror::Error;
 
 use crate::ids::RequestId;
+use crate::peer::PeerCore;
 use crate::span::Span;
 use crate::status::CoreStatus;
 
@@ -111,6 +112,8 @@ pub enum RequestError {
     NotLeader {
         /// The shard.
         shard: ShardId,
+        /// Where the replica lives that leads, as far as ours knows.
+        leader: Option<PeerCore>,
     },
     /// The shard cannot answer now.
     #[error("shard {shard} cannot answer now")]

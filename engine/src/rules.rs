@@ -1,4 +1,4 @@
-//! In which order a core takes its snapshots, and what it checks when it loads one.
+//! In which order a core does what must have an order, and what it checks before it believes it.
 
 use crate::snapshot::Payload;
 
@@ -28,6 +28,15 @@ pub enum Rules {
     /// A chunk of a snapshot is taken for what its header says, whatever its bytes are.
     #[cfg(feature = "testing")]
     ChunkIsNotChecked,
+    /// Messages to other nodes leave before what they promise is durable.
+    #[cfg(feature = "testing")]
+    MessagesLeaveEarly,
+    /// Reads are answered by what a replica knows, without asking the others whether it still leads.
+    #[cfg(feature = "testing")]
+    ReadsWithoutRound,
+    /// A start forgets for whom the replica voted.
+    #[cfg(feature = "testing")]
+    VoteIsForgotten,
 }
 
 /// Is in every program that can have a bug planted, so that one can be told from a server's.
@@ -43,7 +52,10 @@ impl Rules {
             #[cfg(feature = "testing")]
             Rules::RecordedBeforeNamed
             | Rules::RemovedBeforeRecorded
-            | Rules::ChunkIsNotChecked => false,
+            | Rules::ChunkIsNotChecked
+            | Rules::MessagesLeaveEarly
+            | Rules::ReadsWithoutRound
+            | Rules::VoteIsForgotten => false,
             Rules::Complete => false,
         }
     }
@@ -53,9 +65,12 @@ impl Rules {
             #[cfg(feature = "testing")]
             Rules::RecordedBeforeNamed => true,
             #[cfg(feature = "testing")]
-            Rules::LabelBehindState | Rules::RemovedBeforeRecorded | Rules::ChunkIsNotChecked => {
-                false
-            }
+            Rules::LabelBehindState
+            | Rules::RemovedBeforeRecorded
+            | Rules::ChunkIsNotChecked
+            | Rules::MessagesLeaveEarly
+            | Rules::ReadsWithoutRound
+            | Rules::VoteIsForgotten => false,
             Rules::Complete => false,
         }
     }
@@ -65,9 +80,12 @@ impl Rules {
             #[cfg(feature = "testing")]
             Rules::RemovedBeforeRecorded => true,
             #[cfg(feature = "testing")]
-            Rules::LabelBehindState | Rules::RecordedBeforeNamed | Rules::ChunkIsNotChecked => {
-                false
-            }
+            Rules::LabelBehindState
+            | Rules::RecordedBeforeNamed
+            | Rules::ChunkIsNotChecked
+            | Rules::MessagesLeaveEarly
+            | Rules::ReadsWithoutRound
+            | Rules::VoteIsForgotten => false,
             Rules::Complete => false,
         }
     }
@@ -77,10 +95,58 @@ impl Rules {
             #[cfg(feature = "testing")]
             Rules::ChunkIsNotChecked => Payload::Unchecked,
             #[cfg(feature = "testing")]
-            Rules::LabelBehindState | Rules::RecordedBeforeNamed | Rules::RemovedBeforeRecorded => {
-                Payload::Checked
-            }
+            Rules::LabelBehindState
+            | Rules::RecordedBeforeNamed
+            | Rules::RemovedBeforeRecorded
+            | Rules::MessagesLeaveEarly
+            | Rules::ReadsWithoutRound
+            | Rules::VoteIsForgotten => Payload::Checked,
             Rules::Complete => Payload::Checked,
+        }
+    }
+
+    pub(crate) fn sends_early(self) -> bool {
+        match self {
+            #[cfg(feature = "testing")]
+            Rules::MessagesLeaveEarly => true,
+            #[cfg(feature = "testing")]
+            Rules::LabelBehindState
+            | Rules::RecordedBeforeNamed
+            | Rules::RemovedBeforeRecorded
+            | Rules::ChunkIsNotChecked
+            | Rules::ReadsWithoutRound
+            | Rules::VoteIsForgotten => false,
+            Rules::Complete => false,
+        }
+    }
+
+    pub(crate) fn reads_without_round(self) -> bool {
+        match self {
+            #[cfg(feature = "testing")]
+            Rules::ReadsWithoutRound => true,
+            #[cfg(feature = "testing")]
+            Rules::LabelBehindState
+            | Rules::RecordedBeforeNamed
+            | Rules::RemovedBeforeRecorded
+            | Rules::ChunkIsNotChecked
+            | Rules::MessagesLeaveEarly
+            | Rules::VoteIsForgotten => false,
+            Rules::Complete => false,
+        }
+    }
+
+    pub(crate) fn forgets_vote(self) -> bool {
+        match self {
+            #[cfg(feature = "testing")]
+            Rules::VoteIsForgotten => true,
+            #[cfg(feature = "testing")]
+            Rules::LabelBehindState
+            | Rules::RecordedBeforeNamed
+            | Rules::RemovedBeforeRecorded
+            | Rules::ChunkIsNotChecked
+            | Rules::MessagesLeaveEarly
+            | Rules::ReadsWithoutRound => false,
+            Rules::Complete => false,
         }
     }
 }

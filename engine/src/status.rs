@@ -76,10 +76,16 @@ pub struct CoreCounters {
     pub snapshots: u64,
     /// Bytes of their files.
     pub snapshot_bytes: u64,
+    /// Snapshots of other replicas that were fetched and installed.
+    pub snapshots_fetched: u64,
     /// Snapshots that could not be completed.
     pub snapshots_failed: u64,
     /// How often a replica wrote entries again, so that the oldest segment could be released.
     pub rewrites: u64,
+    /// Messages of replicas on other nodes that were taken.
+    pub peer_messages: u64,
+    /// Messages, or whole batches, from other nodes that made no sense or were for nobody here.
+    pub peer_dropped: u64,
 }
 
 /// What one replica reports about itself.
@@ -91,6 +97,8 @@ pub struct ReplicaStatus {
     pub replica: ReplicaId,
     /// Its role.
     pub role: Role,
+    /// Which replica leads, as far as it knows.
+    pub leader: Option<ReplicaId>,
     /// Its term.
     pub term: Term,
     /// Its commit index.
@@ -111,6 +119,8 @@ pub struct ReplicaStatus {
     pub state_hash: u64,
     /// Commands applied since the start, those of the log's replay left out.
     pub applied_commands: u64,
+    /// Messages to other replicas that were dropped because too many waited for the log.
+    pub messages_dropped: u64,
 }
 
 /// What part a replica plays in its group.

@@ -3,6 +3,7 @@
 mod counts;
 mod harness;
 mod limits;
+mod replication;
 mod slices;
 mod snapshots;
 mod space;
@@ -19,7 +20,7 @@ use metastore_statemachine::{
 
 const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;
 
-fn done(revision: u64) -> Answer {
+pub(crate) fn done(revision: u64) -> Answer {
     Answer::Outcome(OutcomeCode::Done, Revision(revision), None)
 }
 
@@ -501,6 +502,7 @@ fn a_full_log_refuses_writes_answers_reads_and_goes_on_when_a_snapshot_made_room
         ],
         now: node.now,
         answers: Vec::new(),
+        sent: Vec::new(),
         holds_slices: false,
         holds_snapshots: false,
     };

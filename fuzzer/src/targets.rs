@@ -19,6 +19,7 @@ pub fn all() -> Vec<Target> {
     targets.extend(frames());
     targets.extend(log());
     targets.extend(snapshots());
+    targets.extend(peers());
     for target in &mut targets {
         let package = match target.name.split('/').next() {
             Some("state") => "statemachine",
@@ -157,5 +158,16 @@ fn snapshots() -> Vec<Target> {
             engine::fuzz_members,
             engine::members_seeds(),
         ),
+    ]
+}
+
+fn peers() -> Vec<Target> {
+    vec![
+        Target::new(
+            "peer/batch",
+            engine::fuzz_peer_batch,
+            engine::peer_batch_seeds(),
+        )
+        .mended(&[engine::mend_peer_batch]),
     ]
 }

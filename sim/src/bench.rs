@@ -5,6 +5,7 @@ use metastore_statemachine::Parameters;
 use metastore_wal::recovery::Decision;
 
 use crate::clients::{AfterAnswer, Clients};
+use crate::clock::{Clock, ClockRate};
 use crate::disk::{CrashKind, Disk, FileName};
 use crate::node::{
     Machine, Node, NodeConfig, NodeCounters, NodeEvent, Observed, StartFailure, Started, Stop,
@@ -66,7 +67,10 @@ impl<E> Bench<E> {
         disk.format_file(FileName::Mark, 2 * metastore_wal::format::BLOCK_BYTES);
         Bench {
             oracle: Oracle::new(match checkers {
-                Checkers::All => Some(Ledger::new(&config.replicas(), Parameters::default())),
+                Checkers::All => Some(Ledger::new(
+                    &config.placement.replicas,
+                    Parameters::default(),
+                )),
                 Checkers::ClientsAlone => None,
             }),
             config,
@@ -156,8 +160,8 @@ impl<E> Bench<E> {
         } else {
             LogHistory::New
         };
-        let now = self.scheduler.now();
-        Node::start(&self.config, now, self.boots, history, &mut self.disk)
+        let clock = Clock::starting(self.scheduler.now(), ClockRate::TRUE);
+        Node::start(&self.config, clock, self.boots, history, &mut self.disk)
     }
 
     /// The machine stops.
@@ -321,11 +325,15 @@ fn observe(
             }
             Ok(())
         }
+        Observed::Forward { .. } | Observed::Send { .. } => {
+            unreachable!("a node of one core has nobody to speak to")
+        }
         Observed::Answer {
             connection,
             request,
             reply,
             arena,
+            ..
         } => {
             if clients.on_answer(connection, request, reply, arena, oracle)? == AfterAnswer::Drain {
                 drains.push(connection);

@@ -233,6 +233,14 @@ impl Disk {
 
     // ---- Files ----
 
+    /// Takes everything away: another disk stands in its place. Nothing is under way.
+    pub fn wipe(&mut self) {
+        assert!(self.writes.is_empty() && self.flushes.is_empty());
+        self.files.clear();
+        self.snapshots = SnapshotFiles::default();
+        self.reserve_bytes = 0;
+    }
+
     /// Puts a file of zeros there, durably and at once: what formatting does.
     pub fn format_file(&mut self, file: FileName, bytes: usize) {
         let made = File {

@@ -1,4 +1,7 @@
-//! The second driver of the core: one node on simulated devices, in virtual time, through thousands of crashes.
+//! The second driver of the core: nodes and clusters on simulated devices, in virtual time, through everything that goes
+//! wrong.
+//!
+//! A single node with its clients and the checkers of its log:
 //!
 //! ```text
 //!   Workload ──> Clients ──Input──> Core ──Effect──> Node ──> Disk ──crash──> what is left
@@ -11,20 +14,28 @@
 //! The core, its log and its recovery are the code of the server. Everything around them is made up here and follows
 //! from a seed: the same seed gives the same run, byte for byte, in every process.
 //!
-//! Where to begin: [`world`] is one seeded run, [`power_loss`] many of them; [`bench`](mod@bench) is what single stories
+//! A cluster is described on [`cluster`], its checkers on [`checkers`]; [`cluster::world`] is one seeded run of it,
+//! [`campaign`] many of them.
+//!
+//! Where to begin with a single node: [`world`] is one seeded run, [`power_loss`] many of them; [`bench`](mod@bench) is what single stories
 //! are told with; [`mutants`] lists the bugs that are planted to prove that the checkers of [`oracle`] find them;
 //! [`log_reuse`] drives the log alone. The binary `crash-test` kills real servers and judges them by the same
 //! [`oracle::History`].
 //!
 //! What this crate does not do: it opens no file and no socket, reads no clock, starts no thread and draws nothing
-//! from the system's randomness; only the binary `crash-test` does. It does not look inside the core: what it checks,
+//! from the system's randomness; only the binary `crash-test` does, and `metastore-sim` keeps a clock for who waits for it. It does not look inside the core: what it checks,
 //! it checks from outside.
 
 pub mod bench;
+pub mod campaign;
+pub mod checkers;
 pub mod clients;
+pub mod clock;
+pub mod cluster;
 pub mod disk;
 pub mod log_reuse;
 pub mod mutants;
+pub mod network;
 pub mod node;
 pub mod operation;
 pub mod oracle;

@@ -1,4 +1,6 @@
-//! Runs simulated nodes through crashes.
+//! Runs simulated nodes and clusters through faults.
+
+mod commands;
 
 use std::process::ExitCode;
 
@@ -7,7 +9,7 @@ use metastore_sim::Mutant;
 use metastore_sim::oracle::Checkers;
 use metastore_sim::power_loss::{self, PowerLoss};
 
-/// Runs simulated nodes through crashes. Everything follows from the seed.
+/// Runs simulated nodes and clusters through faults. Everything follows from the seed.
 #[derive(Debug, Parser)]
 #[command(name = "metastore-sim", version)]
 struct Arguments {
@@ -17,6 +19,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs clusters, one for each seed, through faults and back to rest.
+    Run(commands::RunArguments),
+    /// Runs the cluster of one seed once more.
+    Replay(commands::ReplayArguments),
     /// Crashes nodes under load and checks what clients were told against what survives.
     PowerLoss {
         /// How many crashes at least.
@@ -44,6 +50,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Run(arguments) => commands::run(&arguments),
+        Command::Replay(arguments) => commands::replay(&arguments),
         Command::PowerLoss {
             crashes,
             seed,
@@ -78,7 +86,7 @@ fn main() -> ExitCode {
             }
         },
         Command::ListMutants => {
-            for mutant in Mutant::ALL {
+            for mutant in Mutant::all() {
                 println!("{mutant}");
             }
             ExitCode::SUCCESS

@@ -17,6 +17,10 @@
 //! | `snapshot-chunk-not-checked` | engine | a start checks the headers of a snapshot's chunks and not their bytes | a damaged snapshot |
 //! | `record-body-not-checked` | recovery | a start checks the headers of records and not their bodies | power loss, a damaged record |
 //! | `torn-segment-start-refused` | recovery | a segment whose first record was torn counts as damaged | power loss while a segment is begun |
+//! | `messages-leave-early` | engine | messages to other nodes leave before what they promise is durable | a cluster |
+//! | `reads-without-round` | engine | reads are answered without asking the others who leads | a cluster |
+//! | `vote-is-forgotten` | engine | a start forgets for whom the replica voted | a cluster |
+//! | `wiped-disk-comes-back` | operator | a node whose disks were replaced comes back under its old ids | a cluster |
 //! | `full-disk-write-taken-as-whole` | driver | a write that found no room in its middle counts as complete, and the next one follows it | a full disk |
 //!
 //! Those of the driver and the device are switches of the simulator. Those of recovery and engine are switches in the
@@ -64,11 +68,19 @@ pub enum Mutant {
     TornSegmentStartRefused,
     /// A write that found no room in its middle counts as complete.
     FullDiskWriteTakenAsWhole,
+    /// Messages to other nodes leave before what they promise is durable.
+    MessagesLeaveEarly,
+    /// Reads are answered without asking the others who leads.
+    ReadsWithoutRound,
+    /// A start forgets for whom the replica voted.
+    VoteIsForgotten,
+    /// A node whose disks were replaced comes back under its old ids.
+    WipedDiskComesBack,
 }
 
 impl Mutant {
-    /// All of them.
-    pub const ALL: [Mutant; 16] = [
+    /// All that a single node may have.
+    pub const OF_A_NODE: [Mutant; 16] = [
         Mutant::AcknowledgeBeforeFlush,
         Mutant::SkippedFlush,
         Mutant::FlushBeforeWrite,
@@ -86,6 +98,19 @@ impl Mutant {
         Mutant::TornSegmentStartRefused,
         Mutant::FullDiskWriteTakenAsWhole,
     ];
+
+    /// Those that show where nodes depend on each other.
+    pub const OF_A_CLUSTER: [Mutant; 4] = [
+        Mutant::MessagesLeaveEarly,
+        Mutant::ReadsWithoutRound,
+        Mutant::VoteIsForgotten,
+        Mutant::WipedDiskComesBack,
+    ];
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Mutant> {
+        Mutant::OF_A_NODE.into_iter().chain(Mutant::OF_A_CLUSTER)
+    }
 
     /// Its name on the command line.
     #[must_use]
@@ -107,6 +132,10 @@ impl Mutant {
             Mutant::RecordBodyNotChecked => "record-body-not-checked",
             Mutant::TornSegmentStartRefused => "torn-segment-start-refused",
             Mutant::FullDiskWriteTakenAsWhole => "full-disk-write-taken-as-whole",
+            Mutant::MessagesLeaveEarly => "messages-leave-early",
+            Mutant::ReadsWithoutRound => "reads-without-round",
+            Mutant::VoteIsForgotten => "vote-is-forgotten",
+            Mutant::WipedDiskComesBack => "wiped-disk-comes-back",
         }
     }
 
@@ -130,6 +159,9 @@ impl Mutant {
             Some(Mutant::OldSnapshotRemovedFirst) => CoreRules::RemovedBeforeRecorded,
             Some(Mutant::SnapshotLabelledBehindState) => CoreRules::LabelBehindState,
             Some(Mutant::SnapshotChunkNotChecked) => CoreRules::ChunkIsNotChecked,
+            Some(Mutant::MessagesLeaveEarly) => CoreRules::MessagesLeaveEarly,
+            Some(Mutant::ReadsWithoutRound) => CoreRules::ReadsWithoutRound,
+            Some(Mutant::VoteIsForgotten) => CoreRules::VoteIsForgotten,
             Some(_) | None => CoreRules::Complete,
         }
     }
@@ -147,8 +179,7 @@ impl FromStr for Mutant {
     type Err = UnknownMutant;
 
     fn from_str(name: &str) -> Result<Mutant, UnknownMutant> {
-        Mutant::ALL
-            .into_iter()
+        Mutant::all()
             .find(|mutant| mutant.name() == name)
             .ok_or_else(|| UnknownMutant {
                 name: name.to_owned(),

@@ -1,5 +1,6 @@
 //! One node: a core and what carries out its effects. It does what a server's driver does, on a simulated disk.
 
+mod background_reads;
 mod config;
 mod disk_space;
 mod log_io;
@@ -9,15 +10,19 @@ mod writes;
 use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
-    ConnectionId, Core, CoreBuilder, CoreStatus, Effect, Effects, HaltReason, Input, LogHistory,
-    Reply, RequestId, Time,
+    ConnectionId, Core, CoreBuilder, CoreId, CoreStatus, Effect, Effects, HaltReason, Input,
+    LogHistory, MeshBatch, PeerCore, PeerLane, ReplicaStatus, Reply, RequestId, RequestKind, Time,
 };
 use metastore_wal::FileNumber;
 use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
 
-pub use self::config::{FlushMethod, IDENTITY, NodeConfig, SEAL};
+pub use self::background_reads::{LogRead, SnapshotRead};
+pub use self::config::{FlushMethod, IDENTITY, NodeConfig, Placement, SEAL};
 use self::log_io::{IoId, LogIo, Target};
+
 use self::snapshots::{Loader, SnapshotJob};
+use crate::checkers::log_view::{LogView, apply_event};
+use crate::clock::Clock;
 use crate::disk::{Disk, DiskError, FileName, IoTicket, SnapshotDeed};
 use crate::mutants::Mutant;
 use crate::oracle::Survivors;
@@ -30,6 +35,10 @@ use crate::violation::Violation;
 pub enum NodeEvent {
     /// The disk has done a part of a log write.
     Io(IoId, IoTicket),
+    /// The disk has read a part of the log.
+    LogRead(LogRead),
+    /// The disk has read a part of a snapshot.
+    SnapshotRead(SnapshotRead),
     /// A segment is to be prepared, or tried again.
     Prepare(FileNumber, u64),
     /// A segment is prepared.
@@ -85,12 +94,30 @@ pub enum Observed<'a> {
         /// The mark.
         bytes: &'a [u8],
     },
+    /// Messages leave for another core of the node.
+    Forward {
+        /// The core.
+        core: CoreId,
+        /// The messages.
+        batch: MeshBatch,
+    },
+    /// Messages leave for a core of another node.
+    Send {
+        /// The core.
+        to: PeerCore,
+        /// Over which of the connections.
+        lane: PeerLane,
+        /// The messages.
+        batch: Vec<u8>,
+    },
     /// A request is answered.
     Answer {
         /// Whose.
         connection: ConnectionId,
         /// Which.
         request: RequestId,
+        /// What kind of request it was.
+        kind: RequestKind,
         /// The answer.
         reply: &'a Reply,
         /// Where its bytes are.
@@ -123,6 +150,8 @@ pub enum StartFailure {
 pub struct Started {
     /// The entries in the log.
     pub survivors: Survivors,
+    /// What the log says of its replicas.
+    pub log: LogView,
     /// What recovery decided.
     pub decision: Decision,
 }
@@ -132,7 +161,7 @@ pub struct Node {
     core: Core,
     effects: Effects,
     config: NodeConfig,
-    started_at: Time,
+    clock: Clock,
     ios: BTreeMap<IoId, LogIo>,
     next_io: u64,
     /// What was asked for the files of snapshots; the first of it is being done.
@@ -159,6 +188,10 @@ pub struct NodeCounters {
     pub low_disks: u64,
     /// Records and marks written.
     pub writes: u64,
+    /// Parts of the log that were read back.
+    pub log_reads: u64,
+    /// Parts of snapshots that were read for others.
+    pub snapshot_reads: u64,
     /// Snapshots that got their name.
     pub snapshots: u64,
     /// Snapshots that a start loaded.
@@ -174,6 +207,8 @@ impl NodeCounters {
         self.full_disks += other.full_disks;
         self.low_disks += other.low_disks;
         self.writes += other.writes;
+        self.log_reads += other.log_reads;
+        self.snapshot_reads += other.snapshot_reads;
         self.snapshots += other.snapshots;
         self.loads += other.loads;
     }
@@ -193,7 +228,7 @@ impl Node {
     /// Says why it does not run.
     pub fn start(
         config: &NodeConfig,
-        now: Time,
+        clock: Clock,
         boot: u64,
         history: LogHistory,
         disk: &mut Disk,
@@ -205,6 +240,7 @@ impl Node {
             .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?
             .with_rules(Mutant::core_rules(config.mutant));
         let mut survivors = Survivors::default();
+        let mut log = LogView::new();
         let rules = Mutant::recovery_rules(config.mutant);
         let mut loader = Loader {
             disk,
@@ -212,12 +248,18 @@ impl Node {
             named: Vec::new(),
             failed: None,
         };
-        let recovered: Recovered =
-            recover_with(&mut disk.reader(), &IDENTITY, SEAL, rules, &mut |event| {
+        let recovered: Recovered = recover_with(
+            &mut disk.reader(),
+            &config.placement.identity,
+            SEAL,
+            rules,
+            &mut |event| {
                 survivors.on_event(&event);
+                apply_event(&mut log, &event);
                 loader.on_event(event);
-            })
-            .map_err(StartFailure::Refused)?;
+            },
+        )
+        .map_err(StartFailure::Refused)?;
         let Loader {
             builder,
             named,
@@ -237,7 +279,7 @@ impl Node {
             core,
             effects: Effects::default(),
             config: config.clone(),
-            started_at: now,
+            clock,
             ios: BTreeMap::new(),
             next_io: 0,
             snapshot_jobs: VecDeque::new(),
@@ -252,6 +294,7 @@ impl Node {
         };
         let started = Started {
             survivors,
+            log,
             decision,
         };
         Ok((node, started))
@@ -275,8 +318,26 @@ impl Node {
         self.core.status()
     }
 
+    /// How its replicas stand, `None` in the middle of a turn.
+    #[must_use]
+    pub fn replicas(&self) -> Option<Vec<ReplicaStatus>> {
+        (!self.is_turn_scheduled).then(|| self.core.replicas().collect())
+    }
+
     fn local(&self, now: Time) -> Time {
-        Time(now.nanos_since(self.started_at))
+        self.clock.local(now)
+    }
+
+    /// Something happens to its clock.
+    pub fn change_clock(
+        &mut self,
+        now: Time,
+        machine: &mut Machine<'_>,
+        change: impl FnOnce(&mut Clock),
+    ) {
+        change(&mut self.clock);
+        self.wake_at = None;
+        self.schedule_wake(now, machine);
     }
 
     // ---- Inputs ----
@@ -308,6 +369,8 @@ impl Node {
                     return Ok(());
                 }
             }
+            NodeEvent::LogRead(read) => self.on_log_read(now, read, machine),
+            NodeEvent::SnapshotRead(read) => self.on_snapshot_read(now, read, machine),
             NodeEvent::Prepare(file, bytes) => {
                 self.prepare(file, bytes, machine);
                 return Ok(());
@@ -331,6 +394,10 @@ impl Node {
                 self.run_slice(now, machine);
             }
             NodeEvent::Wake => {
+                // An earlier one took its place; each that is kept would bring another.
+                if self.wake_at.is_none_or(|wake| now < wake) {
+                    return Ok(());
+                }
                 self.wake_at = None;
                 self.watch_disk(now, machine);
                 self.step(now, Input::Tick, machine);
@@ -379,8 +446,8 @@ impl Node {
             "a completion alone answers nothing"
         );
         self.effects = effects;
-        let now = self.local(now);
-        self.core.on_turn_executed(now, now);
+        let local = self.local(now);
+        self.core.on_turn_executed(local, local);
         self.schedule_wake(now, machine);
         self.schedule_slice(machine);
         Ok(())
@@ -411,7 +478,7 @@ impl Node {
         let Some(deadline) = self.core.next_deadline() else {
             return;
         };
-        let wake = Time(deadline.0 + self.started_at.0).max(now);
+        let wake = self.clock.when(deadline).max(now);
         if self.wake_at.is_none_or(|earlier| wake < earlier) {
             self.wake_at = Some(wake);
             machine.schedule(wake.nanos_since(now), NodeEvent::Wake);
@@ -486,15 +553,47 @@ impl Node {
             Effect::Reply {
                 connection,
                 request,
+                kind,
                 reply,
-                ..
             } => observe(Observed::Answer {
                 connection,
                 request,
+                kind,
                 reply: &reply,
                 arena,
             }),
-            Effect::Forward { .. } => unreachable!("a node of one core has no mesh"),
+            Effect::Forward { core, batch } => observe(Observed::Forward { core, batch }),
+            Effect::Send { to, lane, batch } => observe(Observed::Send { to, lane, batch }),
+            Effect::ReadLog {
+                ticket,
+                file,
+                offset,
+                bytes,
+            } => {
+                let delay_ns = machine.disk.draw_latency_ns();
+                let read = LogRead {
+                    ticket,
+                    file,
+                    offset,
+                    bytes,
+                };
+                machine.schedule(delay_ns, NodeEvent::LogRead(read));
+            }
+            Effect::ReadSnapshot {
+                ticket,
+                snapshot,
+                offset,
+                bytes,
+            } => {
+                let delay_ns = machine.disk.draw_latency_ns();
+                let read = SnapshotRead {
+                    ticket,
+                    snapshot,
+                    offset,
+                    bytes,
+                };
+                machine.schedule(delay_ns, NodeEvent::SnapshotRead(read));
+            }
             Effect::Halt(reason) => return Err(Stop::Halt(reason)),
         }
         Ok(())

@@ -16,6 +16,7 @@ use metastore_net::blocking::OwnedOutcome;
 use metastore_statemachine::{Outcome, Revision, Row};
 
 pub use history::{Attempt, AttemptEnd, FoundRow, History, Moment, Sighting};
+pub(crate) use ledger::decompress;
 pub use ledger::{Floor, Ledger, RecordPlace, Survivors};
 pub use model::{Model, ModelOutcome, ModelRow};
 

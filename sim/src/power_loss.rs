@@ -106,7 +106,7 @@ pub fn trace(seed: u64, inputs: u64) -> Result<Trace, Box<Failure>> {
 }
 
 /// An assertion that fails in the core is a finding like any other.
-fn caught(run: impl FnOnce() -> Result<(), Violation>) -> Result<(), Violation> {
+pub(crate) fn caught(run: impl FnOnce() -> Result<(), Violation>) -> Result<(), Violation> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(ran) => ran,
         Err(payload) => {

@@ -4,6 +4,8 @@ use metastore_engine::{HaltReason, LogIndex, ReplicaId, ShardId, StartError};
 use metastore_statemachine::{CommandKind, Revision};
 use thiserror::Error;
 
+use crate::checkers::ClusterViolation;
+
 /// A broken promise. Finding one ends a run.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
@@ -220,6 +222,9 @@ pub enum Violation {
         /// What contradicts what.
         what: String,
     },
+    /// Nodes do not keep together what a cluster promises.
+    #[error(transparent)]
+    Cluster(#[from] ClusterViolation),
     /// An assertion failed.
     #[error("an assertion failed: {message}")]
     Panicked {

@@ -33,3 +33,20 @@ fn two_processes_leave_the_same_trace() {
 fn another_seed_leaves_another_trace() {
     assert_ne!(trace(7), trace(8));
 }
+
+/// A cluster with everything that goes wrong in it, told by its report: how many of what there were.
+fn report(seed: u64) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_metastore-sim"))
+        .args(["replay", "--seed", &seed.to_string()])
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("it prints text")
+}
+
+#[test]
+fn two_processes_have_the_same_cluster() {
+    let first = report(7);
+    assert_eq!(first, report(7));
+    assert_ne!(first, report(8));
+}

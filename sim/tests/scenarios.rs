@@ -4,7 +4,7 @@ use metastore_engine::Settings;
 use metastore_sim::bench::{Bench, Stepped};
 use metastore_sim::clients::Tally;
 use metastore_sim::disk::{CrashKind, Disk, Latency};
-use metastore_sim::node::{FlushMethod, IDENTITY, NodeConfig, SEAL};
+use metastore_sim::node::{FlushMethod, IDENTITY, NodeConfig, Placement, SEAL};
 use metastore_sim::operation::{Condition, Mutation, Operation, PreviousRow, RangeOf};
 use metastore_sim::oracle::Checkers;
 use metastore_sim::random::Random;
@@ -21,7 +21,7 @@ const FAST: Latency = Latency {
 
 fn config(budget_segments: u64) -> NodeConfig {
     NodeConfig {
-        shards: 4,
+        placement: Placement::alone(4),
         log: LogOptions {
             segment_bytes: SEGMENT_BYTES,
             record_bytes_max: 128 << 10,

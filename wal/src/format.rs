@@ -20,7 +20,7 @@ mod sub_header;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{ENTRY_HEADER_BYTES, Entries, EntryRef};
+pub use entry::{ENTRY_HEADER_BYTES, Entries, EntryRef, put_entry_header};
 pub(crate) use header::HeaderRemains;
 pub use header::{HeaderFault, RECORD_HEADER_BYTES, RecordHeader, RecordKind};
 pub use mark::{Mark, MarkFault, MarkSlot, MarkState};

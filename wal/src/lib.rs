@@ -35,7 +35,8 @@ pub use ids::{
     ReplicaId, SealKey, SegmentSequence, ShardId, Term, Ticket,
 };
 pub use log::{
-    Holder, Log, LogEffect, LogOptions, LogOptionsError, LogSpace, LogStart, LogStatus, SegmentFile,
+    EntryPlace, Holder, Log, LogEffect, LogOptions, LogOptionsError, LogSpace, LogStart, LogStatus,
+    ReadEnd, SegmentFile,
 };
 pub use part::{Entry, EntryKind, HardState, Part, PartBody, Position};
 pub use recovery::{

@@ -8,6 +8,7 @@ mod marks;
 mod options;
 pub(crate) mod placement;
 mod queue;
+mod reading;
 pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
@@ -26,8 +27,9 @@ pub use effect::{Holder, LogEffect, LogSpace, LogStatus};
 use marks::Marks;
 pub(crate) use marks::MarksStart;
 pub use options::{LogOptions, LogOptionsError};
-use placement::{Change, Placements};
+use placement::{Change, Placements, RecordPlace};
 use queue::Queue;
+pub use reading::{EntryPlace, ReadEnd};
 pub use segments::SegmentFile;
 use segments::Segments;
 pub(crate) use segments::{Segment, SegmentsStart};
@@ -52,6 +54,7 @@ pub struct LogStart {
 struct InFlight {
     ticket: Ticket,
     segment: Segment,
+    offset: u64,
     sequence: RecordSequence,
     oldest_live_segment: SegmentSequence,
     completes: Option<Position>,
@@ -436,8 +439,12 @@ impl Log {
         );
         self.watermark = record.sequence;
         self.durable_writes += 1;
+        let place = RecordPlace {
+            segment: record.segment.sequence,
+            offset: record.offset,
+        };
         for change in record.changes {
-            self.placements.apply(record.segment.sequence, change);
+            self.placements.apply(place, change);
         }
         if let Some(position) = record.completes {
             assert!(

@@ -311,6 +311,9 @@ impl Driver {
             Effect::Forward { core, batch } => {
                 self.outgoing.borrow_mut().push(core, batch);
             }
+            Effect::Send { .. } | Effect::ReadLog { .. } | Effect::ReadSnapshot { .. } => {
+                unreachable!("a node alone has no peers")
+            }
             Effect::Halt(reason) => halt_for(&reason),
         }
     }

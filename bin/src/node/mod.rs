@@ -26,6 +26,7 @@ mod snapshot_writer;
 mod stop;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -361,6 +362,7 @@ impl Setups<'_> {
                 identity,
                 cores: node.cores,
                 replicas: here.map(|place| (place.replica, place.shard)).collect(),
+                members: BTreeMap::new(),
                 shard_map: shard_map.clone(),
                 namespaces: Namespaces::default(),
                 settings: self.options.settings.clone(),

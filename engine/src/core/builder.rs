@@ -9,6 +9,8 @@ use thiserror::Error;
 
 use super::{Core, CoreParts};
 use crate::ids::{BootNonce, Time};
+use crate::membership::Member;
+use crate::peer::PeerCore;
 use crate::replica::{RecoveringReplica, ReplayError};
 use crate::router::{Namespaces, ShardMap};
 use crate::rules::Rules;
@@ -23,6 +25,8 @@ pub struct CoreConfig {
     pub cores: usize,
     /// The replicas that live here, each with its shard, in ascending order of shards.
     pub replicas: Vec<(ReplicaId, ShardId)>,
+    /// The voters with which shards begin that are new. A shard that is not in it begins with its replica here alone.
+    pub members: BTreeMap<ShardId, Vec<Member>>,
     /// Where every shard is.
     pub shard_map: ShardMap,
     /// The namespaces.
@@ -37,6 +41,27 @@ pub struct CoreConfig {
     pub seed: u64,
     /// Differs at every start.
     pub boot: BootNonce,
+}
+
+impl CoreConfig {
+    /// The voters with which a shard begins, of which `replica` is one.
+    fn voters_of(&self, replica: ReplicaId, shard: ShardId) -> Result<Vec<Member>, StartError> {
+        let Identity { node, core, .. } = self.identity;
+        let here = Member {
+            replica,
+            home: PeerCore { node, core },
+        };
+        let Some(voters) = self.members.get(&shard) else {
+            return Ok(vec![here]);
+        };
+        let mut sorted = voters.clone();
+        sorted.sort_unstable();
+        sorted.dedup_by_key(|member| member.replica);
+        match sorted.len() == voters.len() && sorted.contains(&here) {
+            true => Ok(sorted),
+            false => Err(StartError::StrangeVoters { replica, shard }),
+        }
+    }
 }
 
 /// Why a core cannot start.
@@ -56,6 +81,16 @@ pub enum StartError {
     /// The log of a formatted core lost a replica.
     #[error("the log does not hold replica {replica} of shard {shard}, which belongs to this core")]
     MissingReplica {
+        /// The replica.
+        replica: ReplicaId,
+        /// Its shard.
+        shard: ShardId,
+    },
+    /// A new shard's voters do not name the replica that is configured here, or name others twice.
+    #[error(
+        "the voters of shard {shard} do not fit replica {replica}, which is one of them and lives here"
+    )]
+    StrangeVoters {
         /// The replica.
         replica: ReplicaId,
         /// Its shard.
@@ -247,6 +282,7 @@ impl CoreBuilder {
                 None if history == LogHistory::New => RecoveringReplica::create(
                     replica,
                     shard,
+                    &self.config.voters_of(replica, shard)?,
                     self.config.parameters,
                     self.config.settings.raft.tail_bytes_max,
                     &mut log,
@@ -254,7 +290,7 @@ impl CoreBuilder {
                 None => return Err(StartError::MissingReplica { replica, shard }),
             };
             let started = recovering
-                .start(now, &self.config, &self.logger)
+                .start(now, &self.config, self.rules, &self.logger)
                 .map_err(failed(replica))?;
             replicas.push(started);
         }

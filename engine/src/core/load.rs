@@ -1,11 +1,12 @@
 //! Loading the snapshots that a log names, before its entries come.
 
-use metastore_statemachine::{ImportError, SnapshotImport};
+use metastore_statemachine::{ImportError, Parameters, SnapshotImport, StateMachine};
 use metastore_wal::ReplicaId;
 use thiserror::Error;
 
 use super::CoreBuilder;
 use crate::ids::SnapshotId;
+use crate::rules::Rules;
 use crate::snapshot::{SnapshotError, SnapshotIdentity, SnapshotReader, SnapshotStep};
 
 /// Why a snapshot cannot be loaded. Who reads the file adds its name.
@@ -38,6 +39,29 @@ pub struct SnapshotLoad {
 }
 
 impl SnapshotLoad {
+    /// Begins to load the file of `expected` into a state of these parameters.
+    pub(super) fn new(
+        expected: SnapshotIdentity,
+        parameters: Parameters,
+        rules: Rules,
+    ) -> SnapshotLoad {
+        SnapshotLoad {
+            replica: expected.replica,
+            members: bytes::Bytes::copy_from_slice(&expected.members),
+            reader: SnapshotReader::with_payload(Some(expected), rules.payload()),
+            import: SnapshotImport::new(parameters),
+            bytes: 0,
+        }
+    }
+
+    /// Every byte of the file has been taken: the state that it held.
+    pub(super) fn finish(self) -> Result<StateMachine, SnapshotLoadError> {
+        self.reader.finish()?;
+        let offset = self.bytes;
+        let state = self.import.finish();
+        state.map_err(|cause| SnapshotLoadError::State { offset, cause })
+    }
+
     /// Takes the next bytes of the file.
     ///
     /// # Errors
@@ -90,7 +114,6 @@ impl CoreBuilder {
         let Some((&replica, recovering)) = wanted else {
             panic!("{snapshot} is not to be loaded");
         };
-        let members = recovering.members();
         let expected = SnapshotIdentity {
             cluster: self.config.identity.cluster,
             node: self.config.identity.node,
@@ -98,15 +121,9 @@ impl CoreBuilder {
             replica,
             index: snapshot.index,
             term: snapshot.term,
-            members: members.to_vec(),
+            members: recovering.members().to_vec(),
         };
-        SnapshotLoad {
-            replica,
-            members,
-            reader: SnapshotReader::with_payload(Some(expected), self.rules.payload()),
-            import: SnapshotImport::new(self.config.parameters),
-            bytes: 0,
-        }
+        SnapshotLoad::new(expected, self.config.parameters, self.rules)
     }
 
     /// Every byte of the file has been taken: the replica begins with what it held.
@@ -114,17 +131,13 @@ impl CoreBuilder {
     /// # Errors
     /// When the file ends too early, or its sections do not make up a state.
     pub fn finish_load(&mut self, load: SnapshotLoad) -> Result<(), SnapshotLoadError> {
-        load.reader.finish()?;
-        let offset = load.bytes;
-        let state = load
-            .import
-            .finish()
-            .map_err(|cause| SnapshotLoadError::State { offset, cause })?;
+        let (replica, bytes) = (load.replica, load.bytes);
+        let state = load.finish()?;
         let recovering = self
             .recovering
-            .get_mut(&load.replica)
+            .get_mut(&replica)
             .expect("a load is begun by the replica that it is for");
-        recovering.on_loaded(state, load.bytes);
+        recovering.on_loaded(state, bytes);
         Ok(())
     }
 }

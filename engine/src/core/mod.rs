@@ -4,12 +4,14 @@ mod admission;
 mod builder;
 mod intake;
 mod load;
+mod peers;
 mod placement;
 mod ranges;
 mod slices;
 mod snapshots;
 mod space;
 mod sweeps;
+mod transfers;
 
 use std::collections::VecDeque;
 
@@ -26,6 +28,7 @@ use self::slices::Slices;
 use self::snapshots::Snapshots;
 pub use self::space::DiskSpace;
 use self::sweeps::Sweeps;
+use self::transfers::Transfers;
 
 use crate::answers::Answers;
 use crate::effect::{Effect, Effects};
@@ -33,15 +36,18 @@ use crate::ids::Time;
 use crate::input::Input;
 use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::MeshMessage;
+use crate::peer::Batches;
 
 use crate::replica::{Applied, Replica, STRUCTURED_PER_TURN_MAX, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
 use crate::rules::Rules;
 use crate::stages::{Stage, Stages};
-use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, WaitingWork};
+use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, ReplicaStatus, WaitingWork};
 
 /// A mark is written when the log was idle this long. With its own flush it is durable well within 10 ms.
 const IDLE_BEFORE_MARK_MS: u64 = 5;
+/// Bytes of messages to a core beyond which they leave before the turn ends.
+const PEER_BATCH_BYTES_FULL: usize = 1 << 20;
 /// How often a turn goes back to replicas that got new work from its own results; what is left waits for the next.
 const ROUNDS_PER_TURN_MAX: usize = 8;
 
@@ -130,6 +136,9 @@ pub struct Core {
     stages: Stages,
     slices: Slices,
     snapshots: Snapshots,
+    transfers: Transfers,
+    /// What is to be said to other nodes.
+    peers: Batches,
     counters: CoreCounters,
     /// What this turn applied, until the driver says that its answers have left.
     applied: Applied,
@@ -181,6 +190,8 @@ impl Core {
             stages: Stages::default(),
             slices: Slices::default(),
             snapshots: Snapshots::new(replicas.len(), rules),
+            transfers: Transfers::default(),
+            peers: Batches::new(config.identity, PEER_BATCH_BYTES_FULL),
             counters: CoreCounters::default(),
             applied: Applied::default(),
             turn_ended: now,
@@ -207,6 +218,7 @@ impl Core {
             log: &mut self.log,
             answers: &mut self.answers,
             stages: &mut self.stages,
+            peers: &mut self.peers,
             out,
         };
         (&mut self.replicas[replica], turn)
@@ -220,10 +232,10 @@ impl Core {
 
     // ---- What it reports ----
 
-    /// Whether every replica of the core leads its shard and answers.
+    /// Whether the shard of every replica of the core has a leader that answers, as far as is known here.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        self.replicas.iter().all(Replica::is_serving)
+        self.replicas.iter().all(Replica::is_useful)
     }
 
     /// Whether, after [`Input::Drain`], everything accepted is finished and the log has its mark.
@@ -235,6 +247,7 @@ impl Core {
             && self.sweeps.len() == 0
             && self.replicas.iter().all(Replica::is_quiet)
             && self.snapshots.is_quiet()
+            && self.transfers.is_quiet()
             && self.log.is_idle()
             && !self.log.needs_mark()
     }
@@ -285,6 +298,11 @@ impl Core {
             slices: self.slices.summaries(),
             replicas: self.replicas.iter().map(Replica::status).collect(),
         }
+    }
+
+    /// How its replicas stand. Unlike [`Core::status`] it costs next to nothing.
+    pub fn replicas(&self) -> impl Iterator<Item = ReplicaStatus> {
+        self.replicas.iter().map(Replica::status)
     }
 
     /// What the core holds, by account; the driver adds what it holds itself.
@@ -351,7 +369,10 @@ impl Core {
                 self.merges.on_drained(now, out, self.id(), connection);
             }
             Input::Mesh { from, batch } => self.on_mesh(now, from, batch, out),
+            Input::PeerMessages { from, batch } => self.on_peer_messages(now, from, batch, out),
+            Input::PeerUnreachable { peer } => self.on_peer_unreachable(peer),
             Input::LogWritten { ticket, buffer } => self.on_log_written(now, ticket, buffer),
+            Input::LogRead { ticket, result } => self.on_log_read(now, ticket, result, out),
             Input::MarkWritten { ticket, buffer } => self.log.on_mark_written(ticket, buffer),
             Input::SegmentPrepared { file } => self.log.on_segment_prepared(file),
             Input::SegmentRemoved { file } => self.log.on_segment_removed(file),
@@ -361,7 +382,9 @@ impl Core {
                 ticket,
                 result,
                 buffer,
-            } => self.on_snapshot_done(ticket, result, buffer),
+            } => self.on_snapshot_done(now, ticket, result, buffer),
+            Input::SnapshotRead { ticket, result } => self.on_snapshot_read(ticket, result, out),
+            Input::HandOver { shard, to } => self.on_hand_over(shard, to),
             Input::Drain => self.is_draining = true,
         }
     }
@@ -399,6 +422,9 @@ impl Core {
     pub fn finish_turn(&mut self, now: Time, out: &mut Effects) {
         self.counters.turns += 1;
         self.tick(now, out);
+        if self.is_draining {
+            self.hand_over_quiet();
+        }
         let mut structured = 0;
         for _ in 0..ROUNDS_PER_TURN_MAX {
             if !self.has_work() || out.is_full() || structured >= STRUCTURED_PER_TURN_MAX {
@@ -409,6 +435,8 @@ impl Core {
             self.drive_sweeps(now, out);
         }
         self.drive_snapshots(now, out);
+        self.drive_transfers(now, out);
+        self.peers.flush(out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();
         }
@@ -473,7 +501,8 @@ impl Core {
                 self.waiting_for_log.mark(replica);
             }
         }
-        // The device works while the committed entries are applied.
+        // Followers and the device work while the committed entries are applied.
+        self.peers.flush(out);
         self.drive_log(now, out);
         let log_is_free = self.log.is_free();
         for replica in dirty {

@@ -10,6 +10,7 @@ use super::Core;
 use crate::effect::{Effect, Effects};
 use crate::ids::{SnapshotId, SnapshotTicket, Time};
 use crate::input::SnapshotFailed;
+use crate::membership::Member;
 use crate::replica::{BegunSnapshot, ExportOutput};
 use crate::rules::Rules;
 
@@ -77,12 +78,21 @@ pub(super) struct Snapshots {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
+pub(super) enum Deed {
     /// With the memory that was handed out.
     OfTaking {
         writing_bytes: usize,
     },
     RemoveSuperseded,
+    /// Of the snapshot that is being fetched from another node.
+    OfPull,
+    /// A chunk is read for another node.
+    Serve {
+        replica: usize,
+        to: Member,
+        snapshot: SnapshotId,
+        offset: u64,
+    },
 }
 
 impl Snapshots {
@@ -106,6 +116,35 @@ impl Snapshots {
         self.is_check_due = true;
     }
 
+    /// Takes the ticket of something that came back.
+    pub(super) fn take(&mut self, ticket: SnapshotTicket) -> Deed {
+        let deed = self.tickets.remove(&ticket);
+        deed.expect("a ticket comes back exactly once")
+    }
+
+    /// Chunks that are being read for other nodes.
+    pub(super) fn serving(&self) -> usize {
+        let deeds = self.tickets.values();
+        deeds
+            .filter(|deed| matches!(deed, Deed::Serve { .. }))
+            .count()
+    }
+
+    /// A file that is replaced by one that the log names durably at `position`.
+    pub(super) fn supersede(&mut self, position: Position, snapshot: SnapshotId) {
+        self.superseded.push((position, snapshot));
+    }
+
+    /// Whether a file that was replaced is still there.
+    pub(super) fn still_has(&self, snapshot: SnapshotId) -> bool {
+        self.superseded.iter().any(|(_, kept)| *kept == snapshot)
+    }
+
+    /// Checks that are left out.
+    pub(super) fn rules(&self) -> Rules {
+        self.rules
+    }
+
     /// Whether no file is being written or removed.
     pub(super) fn is_quiet(&self) -> bool {
         self.taking.is_none() && self.tickets.is_empty()
@@ -115,13 +154,13 @@ impl Snapshots {
     pub(super) fn bytes(&self) -> u64 {
         let writing = self.tickets.values().map(|deed| match deed {
             Deed::OfTaking { writing_bytes } => *writing_bytes,
-            Deed::RemoveSuperseded => 0,
+            Deed::RemoveSuperseded | Deed::OfPull | Deed::Serve { .. } => 0,
         });
         let spare = self.spare_buffers.iter().map(Vec::capacity);
         (writing.sum::<usize>() + spare.sum::<usize>()) as u64
     }
 
-    fn ticket(&mut self, deed: Deed) -> SnapshotTicket {
+    pub(super) fn ticket(&mut self, deed: Deed) -> SnapshotTicket {
         let ticket = SnapshotTicket(self.next_ticket);
         self.next_ticket += 1;
         self.tickets.insert(ticket, deed);
@@ -136,20 +175,26 @@ impl Core {
     /// Something that was asked for a file is done or has failed. What follows comes with the end of the turn.
     pub(super) fn on_snapshot_done(
         &mut self,
+        now: Time,
         ticket: SnapshotTicket,
         result: Result<(), SnapshotFailed>,
         buffer: Vec<u8>,
     ) {
         let snapshots = &mut self.snapshots;
-        let deed = snapshots.tickets.remove(&ticket);
+        let deed = snapshots.take(ticket);
         if buffer.capacity() > 0
             && snapshots.spare_buffers.len() < self.config.settings.snapshots.writes_max
         {
             snapshots.spare_buffers.push(buffer);
         }
-        match deed.expect("a ticket comes back exactly once") {
+        match deed {
             // A file that could not be removed is removed at the next start.
             Deed::RemoveSuperseded => return,
+            Deed::OfPull => {
+                self.on_pull_done(now, result);
+                return;
+            }
+            Deed::Serve { .. } => unreachable!("what was read comes back with its bytes"),
             Deed::OfTaking { .. } => {}
         }
         let taking = snapshots.taking.as_mut().expect("its snapshot is taken");
@@ -157,9 +202,13 @@ impl Core {
         match (taking.step, result) {
             (Step::Writing | Step::GivingUp, Ok(())) => {}
             (Step::Naming, Ok(())) => {
-                let (replica, id) = (taking.replica, taking.begun.id);
-                taking.step =
-                    Step::Recording(self.replicas[replica].stage_snapshot(&mut self.log, id));
+                let replica = taking.replica;
+                if self.replicas[replica].is_beyond(taking.begun.id) {
+                    taking.step = Step::GivingUp;
+                    return;
+                }
+                let staged = self.replicas[replica].stage_snapshot(&mut self.log, &taking.begun);
+                taking.step = Step::Recording(staged);
                 if snapshots.rules.removes_before_recorded() {
                     let replaced = self.replicas[replica].last_snapshot_id();
                     snapshots
@@ -204,8 +253,15 @@ impl Core {
 
     /// Files that were replaced are removed once nothing can want them back.
     fn remove_superseded(&mut self, out: &mut Effects) {
+        if self.snapshots.superseded.is_empty() {
+            return;
+        }
         let covered = self.log.covered_position();
-        let is_over = |(position, _): &(Position, SnapshotId)| *position <= covered;
+        let replicas = &self.replicas;
+        let is_over = |(position, snapshot): &(Position, SnapshotId)| {
+            let is_served = replicas.iter().any(|replica| replica.serves(*snapshot));
+            *position <= covered && !is_served
+        };
         let superseded = std::mem::take(&mut self.snapshots.superseded);
         let (over, kept) = superseded.into_iter().partition(is_over);
         self.snapshots.superseded = kept;
@@ -338,7 +394,8 @@ impl Core {
                     let replica = &mut self.replicas[taking.replica];
                     replica.end_export();
                     let deed = if self.snapshots.rules.records_before_named() {
-                        taking.step = Step::Recording(replica.stage_snapshot(&mut self.log, id));
+                        taking.step =
+                            Step::Recording(replica.stage_snapshot(&mut self.log, &taking.begun));
                         // Whatever becomes of it.
                         Deed::RemoveSuperseded
                     } else {
@@ -369,11 +426,12 @@ impl Core {
             .taking
             .take()
             .expect("a snapshot is being taken");
-        let replaced = self.replicas[taking.replica].on_snapshot_durable(
-            &mut self.log,
-            &taking.begun,
-            taking.bytes,
-        );
+        let replica = &mut self.replicas[taking.replica];
+        // A newer one may have come from another replica meanwhile.
+        let replaced = match replica.is_beyond(taking.begun.id) {
+            true => Some(taking.begun.id),
+            false => replica.on_snapshot_durable(&mut self.log, &taking.begun, taking.bytes),
+        };
         if let Some(replaced) = replaced
             && !self.snapshots.rules.removes_before_recorded()
         {

@@ -229,6 +229,17 @@ impl Proposals {
         None
     }
 
+    /// Takes the proposals from `index` on.
+    pub(super) fn take_from(&mut self, index: u64) -> Vec<ProposedBatch> {
+        let kept = self.queue.partition_point(|batch| batch.index < index);
+        let taken: Vec<ProposedBatch> = self.queue.drain(kept..).collect();
+        for batch in &taken {
+            self.bytes -= batch.bytes;
+            self.commands -= batch.pending.len();
+        }
+        taken
+    }
+
     /// Tells clients whose deadline has passed that the outcome is unknown: the entry may still be committed.
     pub(super) fn expire(&mut self, now: Time, answers: &mut Answers, out: &mut Effects) {
         for batch in &mut self.queue {

@@ -33,8 +33,8 @@ impl Replica {
     }
 
     fn admit(&self, settings: &Settings, command_bytes: usize) -> Result<(), RequestError> {
-        if self.role == Role::Follower {
-            return Err(RequestError::NotLeader { shard: self.shard });
+        if self.role != Role::Leader {
+            return Err(self.not_leader());
         }
         if command_bytes > settings.command_bytes_max {
             return Err(RequestError::TooLarge {
@@ -98,8 +98,8 @@ impl Replica {
     }
 
     fn admit_read(&self, settings: &Settings, bytes: usize) -> Result<(), RequestError> {
-        if self.role == Role::Follower {
-            return Err(RequestError::NotLeader { shard: self.shard });
+        if self.role != Role::Leader && !self.follows() {
+            return Err(self.not_leader());
         }
         let (waiting, waiting_bytes) = self.reads.waiting();
         if waiting >= settings.reads_waiting_max

@@ -1,12 +1,19 @@
 //! One raft group's replica on this core: consensus, the state machine, and everybody who waits for either.
 
+mod appends;
 mod apply;
+mod catch_up;
 mod commands;
+mod hand_over;
+mod installing;
 mod intake;
-pub(crate) mod members;
+mod outbox;
 mod parts;
+mod peers;
 mod reads;
+mod ready;
 mod recovering;
+mod serving;
 mod slices;
 mod snapshots;
 mod tail;
@@ -15,24 +22,28 @@ use std::collections::VecDeque;
 
 use metastore_statemachine::{NamespaceId, ShardTime, StateMachine};
 use metastore_wal::{
-    Entry as LogEntry, EntryKind, HardState, Log, LogIndex, Part, PartBody, Position, ReplicaId,
-    ShardId, Term,
+    Entry as LogEntry, EntryKind, HardState, Log, LogIndex, Position, ReplicaId, ShardId, Term,
 };
+use raft::RawNode;
 use raft::eraftpb::{Entry, EntryType};
-use raft::{RawNode, StateRole};
 
+use self::catch_up::Reading;
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
+use self::installing::Installing;
+use self::outbox::Outbox;
 use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
+use self::serving::Served;
 use self::snapshots::{Exporting, LastSnapshot};
 use self::tail::EntryTail;
 use crate::answers::Answers;
-use crate::core::Admission;
 use crate::effect::Effects;
-use crate::ids::{BootNonce, Time};
+use crate::ids::{BootNonce, SnapshotId, Time};
 use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::Token;
+use crate::peer::{Batches, PeerCore};
 use crate::request::{OVERLOADED_RETRY_MS, RequestError};
+use crate::rules::Rules;
 use crate::settings::Settings;
 use crate::stages::{Stage, Stages};
 use crate::status::{ReplicaStatus, Role};
@@ -48,6 +59,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) log: &'a mut Log,
     pub(crate) answers: &'a mut Answers,
     pub(crate) stages: &'a mut Stages,
+    pub(crate) peers: &'a mut Batches,
     pub(crate) out: &'a mut Effects,
 }
 
@@ -65,6 +77,9 @@ pub(crate) struct WriteTimes {
 struct Unpersisted {
     position: Position,
     ready_number: u64,
+    /// The first index that it may have changed; behind the last one when it changed none.
+    first_index: u64,
+    /// The last index of the log after it.
     last_index: u64,
 }
 
@@ -107,9 +122,12 @@ pub(crate) struct Replica {
     shard: ShardId,
     node: RawNode<EntryTail>,
     state: StateMachine,
+    logger: slog::Logger,
     election_seed: u64,
     boot: BootNonce,
     role: Role,
+    /// Who led when it last looked, and in which term.
+    reign: (u64, u64),
     /// The term in which this replica leads and has applied an entry of its own: only then it takes commands and
     /// raft answers reads.
     serving_term: Option<u64>,
@@ -118,6 +136,11 @@ pub(crate) struct Replica {
     proposals: Proposals,
     compressor: Compressor,
     unpersisted: VecDeque<Unpersisted>,
+    outbox: Outbox,
+    rules: Rules,
+    /// What is being read back for followers that lag.
+    reading: Option<Reading>,
+    log_reads: u64,
     ready_last: u64,
     ready_persisted: u64,
     committed: Committed,
@@ -131,6 +154,12 @@ pub(crate) struct Replica {
     last_snapshot: LastSnapshot,
     /// The snapshot that is being exported.
     exporting: Option<Exporting>,
+    /// Snapshots that followers were offered.
+    served: Vec<Served>,
+    /// The snapshot of another replica that is being installed.
+    installing: Option<Installing>,
+    /// What the last one that was installed has replaced.
+    replaced_snapshot: Option<SnapshotId>,
 }
 
 impl Replica {
@@ -142,6 +171,30 @@ impl Replica {
         self.shard
     }
 
+    /// Whether its shard can answer, as far as it knows: it leads and can, or it follows who leads.
+    pub(crate) fn is_useful(&self) -> bool {
+        self.is_serving() || self.follows()
+    }
+
+    /// Whether it follows a leader that it knows, whom it can ask up to where a read must see.
+    fn follows(&self) -> bool {
+        self.role == Role::Follower && self.node.raft.leader_id != 0
+    }
+
+    /// Where the replica lives that leads, as far as it is known.
+    fn leader_home(&self) -> Option<PeerCore> {
+        let leader = ReplicaId(self.node.raft.leader_id);
+        self.node.store().members().home_of(leader)
+    }
+
+    /// Tells a client where to ask instead.
+    fn not_leader(&self) -> RequestError {
+        RequestError::NotLeader {
+            shard: self.shard,
+            leader: self.leader_home(),
+        }
+    }
+
     /// Whether it leads and can answer.
     pub(crate) fn is_serving(&self) -> bool {
         self.role == Role::Leader && self.serving_term == Some(self.node.raft.term)
@@ -151,7 +204,8 @@ impl Replica {
     /// read was answered.
     pub(crate) fn wants_turn(&self, log_is_free: bool) -> bool {
         let batch_may_go = self.may_propose(log_is_free);
-        self.is_serving() && (batch_may_go || self.reads.wants_round())
+        self.is_serving() && batch_may_go
+            || self.is_useful() && self.reads.wants_round()
             || !self.committed.entries.is_empty()
             || self.reads.has_answerable(self.node.raft.raft_log.applied())
     }
@@ -182,6 +236,11 @@ impl Replica {
         self.parts.len()
     }
 
+    /// Its term.
+    pub(crate) fn term(&self) -> Term {
+        Term(self.node.raft.term)
+    }
+
     /// Whether nobody waits for it.
     pub(crate) fn is_quiet(&self) -> bool {
         self.open.is_empty()
@@ -189,6 +248,7 @@ impl Replica {
             && self.reads.is_empty()
             && self.parts.is_empty()
             && self.unpersisted.is_empty()
+            && self.installing.is_none()
     }
 
     // ---- Time ----
@@ -198,8 +258,7 @@ impl Replica {
     /// death.
     pub(crate) fn on_ticks(&mut self, turn: &mut Turn<'_>, missed: u64) {
         let ticks = if self.role == Role::Leader { missed } else { 1 };
-        // A sole voter would campaign over entries that are not durable, which raft refuses with a panic.
-        if self.is_sole_voter() && !self.unpersisted.is_empty() {
+        if self.must_not_campaign() {
             self.expire(turn);
             return;
         }
@@ -211,6 +270,12 @@ impl Replica {
         self.expire(turn);
     }
 
+    /// A sole voter would campaign over entries that are not durable, and a replica that installs a snapshot over a log
+    /// that it does not hold any more. raft stops the process on either.
+    fn must_not_campaign(&self) -> bool {
+        self.is_install_staged() || self.is_sole_voter() && !self.unpersisted.is_empty()
+    }
+
     fn expire(&mut self, turn: &mut Turn<'_>) {
         self.open.expire(turn.now, turn.answers, turn.out);
         self.proposals.expire(turn.now, turn.answers, turn.out);
@@ -218,11 +283,12 @@ impl Replica {
         let raft = &turn.settings.raft;
         let patience_ms = raft.tick_interval_ms * raft.election_ticks as u64;
         self.reads.retry_lost_round(turn.now, patience_ms);
+        self.expire_served(turn.now, patience_ms);
         self.parts.expire(&mut self.state, turn.now);
     }
 
     fn is_sole_voter(&self) -> bool {
-        self.node.store().members().get_voters() == [self.id.0]
+        self.node.store().members().is_sole_voter(self.id)
     }
 
     /// A sole voter needs nobody's vote and waits for nobody's death.
@@ -256,17 +322,19 @@ impl Replica {
     ///
     /// `log_is_free` says that no write is in flight: what is proposed now is written at once.
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
-        if self.is_serving() {
-            if self.may_propose(log_is_free) {
-                self.propose(turn);
-            }
-            if self.reads.wants_round() {
-                self.start_read_round(turn.now);
-            }
+        let durable = turn.log.durable_position();
+        self.send_released(turn, durable);
+        self.drive_install(turn);
+        if self.is_serving() && self.may_propose(log_is_free) {
+            self.propose(turn);
+        }
+        if self.reads.wants_round() && self.is_useful() {
+            self.start_read_round(turn.now);
         }
         while self.node.has_ready() {
             self.handle_ready(turn);
         }
+        self.read_missing(turn);
     }
 
     /// Whether the open batch becomes an entry now.
@@ -331,158 +399,12 @@ impl Replica {
             context.extend_from_slice(&part.to_le_bytes());
         }
         self.reads.start_round(now, context.clone());
+        if self.rules.reads_without_round() {
+            let known = self.node.raft.raft_log.committed;
+            self.reads.on_confirmed(&context, known);
+            return;
+        }
         self.node.read_index(context);
-    }
-
-    fn handle_ready(&mut self, turn: &mut Turn<'_>) {
-        let mut ready = self.node.ready();
-        // A group of one writes to nobody; with peers, each message waits here for what it depends on.
-        assert!(
-            ready.messages().is_empty() && ready.persisted_messages().is_empty(),
-            "a sole voter sends no messages"
-        );
-        assert!(
-            ready.snapshot().is_empty(),
-            "a sole voter receives no snapshot"
-        );
-        let before = self.node.store().hard_state();
-        let promises_changed = ready
-            .hs()
-            .is_some_and(|after| after.term != before.term || after.vote != before.vote);
-        if let Some(hard_state) = ready.hs() {
-            let hard_state = hard_state.clone();
-            self.node.mut_store().set_hard_state(hard_state);
-        }
-        let entries = ready.take_entries();
-        // A commit index alone starts no write: it rides in the next record.
-        let number = ready.number();
-        let is_staged = promises_changed || !entries.is_empty();
-        if is_staged {
-            self.stage(turn, entries, number);
-        }
-        for state in ready.take_read_states() {
-            self.reads.on_confirmed(&state.request_ctx, state.index);
-        }
-        self.take_committed(turn.now, ready.take_committed_entries());
-        if let Some(soft_state) = ready.ss() {
-            let role = soft_state.raft_state;
-            self.on_role(turn, role);
-        }
-        self.node.advance_append_async(ready);
-        if !is_staged {
-            // raft keeps a record of every Ready until it is told that it is persisted. This one had nothing to
-            // persist, so it is as durable as the one before it.
-            match self.unpersisted.back_mut() {
-                Some(last) => last.ready_number = number,
-                None => self.persisted(number),
-            }
-        }
-        self.ready_last = number;
-        self.seed_election_timeout();
-    }
-
-    /// Makes new entries readable for raft and stages them, with term and vote, for the next record.
-    fn stage(&mut self, turn: &mut Turn<'_>, entries: Vec<Entry>, ready_number: u64) {
-        let store = self.node.store();
-        let first_index = LogIndex(
-            entries
-                .first()
-                .map_or(store.last() + 1, |entry| entry.index),
-        );
-        let log_entries: Vec<LogEntry> = entries.iter().map(to_log_entry).collect();
-        let stored_bytes = log_entries
-            .iter()
-            .map(LogEntry::stored_bytes)
-            .sum::<usize>();
-        self.last_snapshot.log_bytes += stored_bytes as u64;
-        for entry in entries {
-            self.node.mut_store().append(entry);
-        }
-        let store = self.node.store();
-        let position = turn.log.stage(Part {
-            replica: self.id,
-            shard: self.shard,
-            hard_state: to_log_hard_state(store.hard_state()),
-            body: PartBody::Append {
-                first_index,
-                entries: log_entries,
-            },
-        });
-        let last_index = store.last();
-        self.unpersisted.push_back(Unpersisted {
-            position,
-            ready_number,
-            last_index,
-        });
-    }
-
-    fn take_committed(&mut self, now: Time, entries: Vec<Entry>) {
-        if entries.is_empty() {
-            return;
-        }
-        if self.committed.entries.is_empty() {
-            self.committed = Committed { entries, at: now };
-        } else {
-            self.committed.entries.extend(entries);
-        }
-    }
-
-    fn on_role(&mut self, turn: &mut Turn<'_>, role: StateRole) {
-        let role = match role {
-            StateRole::Leader => Role::Leader,
-            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
-            StateRole::Follower => Role::Follower,
-        };
-        if role == self.role {
-            return;
-        }
-        self.role = role;
-        if role != Role::Leader {
-            self.serving_term = None;
-        }
-        if role == Role::Follower {
-            let error = RequestError::NotLeader { shard: self.shard };
-            self.reads.fail_all(&error, turn.answers, turn.out);
-            let pending = self.open.abandon();
-            fail_commands(pending, &error, turn);
-        }
-    }
-
-    /// Tells raft that everything staged up to `position` is durable. Returns whether that was news.
-    pub(crate) fn on_durable(
-        &mut self,
-        stages: &mut Stages,
-        admission: &mut Admission,
-        position: Position,
-        times: WriteTimes,
-    ) -> bool {
-        let mut newest: Option<Unpersisted> = None;
-        while self
-            .unpersisted
-            .front()
-            .is_some_and(|front| front.position <= position)
-        {
-            newest = self.unpersisted.pop_front();
-        }
-        let Some(newest) = newest else {
-            return false;
-        };
-        for batch in self.proposals.on_durable(newest.last_index, times.ended) {
-            let commands = batch.pending.len() as u64;
-            let queued = times.started.nanos_since(batch.opened_at);
-            // A command always waits for the write that is under way when it comes; only more than that is a queue.
-            admission.on_written(queued.saturating_sub(times.previous_ns), commands);
-            let waited = times.started.nanos_since(batch.proposed_at);
-            stages.record(Stage::Propose, waited, commands);
-            stages.record(
-                Stage::Flush,
-                times.ended.nanos_since(times.started),
-                commands,
-            );
-        }
-        self.persisted(newest.ready_number);
-        self.seed_election_timeout();
-        true
     }
 
     // ---- What it reports ----
@@ -514,6 +436,7 @@ impl Replica {
             shard: self.shard,
             replica: self.id,
             role: self.role,
+            leader: (raft.leader_id != 0).then_some(ReplicaId(raft.leader_id)),
             term: Term(raft.term),
             committed: LogIndex(raft.raft_log.committed),
             applied: LogIndex(raft.raft_log.applied()),
@@ -524,6 +447,7 @@ impl Replica {
             history_bytes: memory.history_bytes,
             state_hash: self.state.state_hash(),
             applied_commands: self.applied_commands,
+            messages_dropped: self.outbox.dropped(),
         }
     }
 }
@@ -538,14 +462,17 @@ fn fail_commands(pending: Vec<PendingCommand>, error: &RequestError, turn: &mut 
 }
 
 fn to_log_entry(entry: &Entry) -> LogEntry {
-    let kind = match entry.get_entry_type() {
-        EntryType::EntryNormal => EntryKind::Normal,
-        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => EntryKind::ConfChange,
+    let (kind, data) = match entry.get_entry_type() {
+        EntryType::EntryNormal => (EntryKind::Normal, &entry.data),
+        // Changes of members are kept in our own encoding, which is their context.
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+            (EntryKind::ConfChange, &entry.context)
+        }
     };
     LogEntry {
         term: Term(entry.term),
         kind,
-        data: entry.data.clone(),
+        data: data.clone(),
     }
 }
 

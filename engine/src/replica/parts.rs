@@ -148,6 +148,17 @@ impl RangeParts {
         }
     }
 
+    /// Fails every part: the state that they are pinned to goes away.
+    pub(super) fn fail_all(&mut self, answers: &mut Answers) {
+        for (key, part) in std::mem::take(&mut self.parts) {
+            // Who asks for its next chunk later hears the same.
+            if part.chunk.is_some() {
+                answers.part_chunk(key, failed_chunk(RequestError::RangeExpired));
+            }
+        }
+        self.queue.clear();
+    }
+
     /// Gives up parts that nobody asks for. One that collects a chunk is asked for, however long its turn takes.
     pub(super) fn expire(&mut self, state: &mut StateMachine, now: Time) {
         let idle = |part: &Part| {

@@ -6,21 +6,25 @@ use std::collections::BTreeMap;
 use metastore_statemachine::{Parameters, ShardTime, StateMachine};
 use metastore_wal::recovery::EntryRef;
 use metastore_wal::{
-    EntryKind, HardState, Log, LogIndex, Part, PartBody, ReplicaId, ShardId, SnapshotPoint, Term,
+    HardState, Log, LogIndex, Part, PartBody, ReplicaId, ShardId, SnapshotPoint, Term,
 };
-use raft::eraftpb::{ConfState, Entry, EntryType};
+use raft::eraftpb::{Entry, EntryType};
 use raft::{Config, RawNode, ReadOnlyOption};
 use thiserror::Error;
 
 use super::apply::apply_batch;
 use super::commands::{Compressor, OpenBatch, Proposals};
+use super::outbox::Outbox;
 use super::parts::RangeParts;
 use super::reads::Reads;
 use super::snapshots::LastSnapshot;
 use super::tail::EntryTail;
-use super::{Committed, Replica, ShardClock, members};
+use super::{Committed, Replica, ShardClock};
 use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
+use crate::membership::{Member, Membership};
+use crate::peer::to_raft_entry;
+use crate::rules::Rules;
 use crate::status::Role;
 
 /// Why a replica's records cannot be replayed.
@@ -110,7 +114,7 @@ impl RecoveringReplica {
         parameters: Parameters,
         tail_bytes_max: usize,
     ) -> Result<RecoveringReplica, ReplayError> {
-        let members = members::decode(&snapshot.members).ok_or(ReplayError::BadMembers)?;
+        let members = Membership::decode(&snapshot.members).ok_or(ReplayError::BadMembers)?;
         let SnapshotPoint { index, term, .. } = *snapshot;
         Ok(RecoveringReplica {
             id,
@@ -125,10 +129,11 @@ impl RecoveringReplica {
         })
     }
 
-    /// A replica that never existed: alone in its group, behind the snapshot of an empty state.
+    /// A replica that never existed, in a group of `voters` of which it is one, behind the snapshot of an empty state.
     pub(crate) fn create(
         id: ReplicaId,
         shard: ShardId,
+        voters: &[Member],
         parameters: Parameters,
         tail_bytes_max: usize,
         log: &mut Log,
@@ -136,7 +141,7 @@ impl RecoveringReplica {
         let snapshot = SnapshotPoint {
             index: LogIndex(INITIAL_INDEX),
             term: Term(INITIAL_TERM),
-            members: members::encode(&ConfState::from((vec![id.0], vec![]))),
+            members: Membership::of_voters(voters).encode(),
         };
         let hard_state = HardState {
             term: Term(INITIAL_TERM),
@@ -168,7 +173,7 @@ impl RecoveringReplica {
     }
 
     pub(crate) fn members(&self) -> bytes::Bytes {
-        members::encode(self.tail.members())
+        self.tail.members().encode()
     }
 
     /// The state of the snapshot, from a file of `bytes`.
@@ -295,10 +300,17 @@ impl RecoveringReplica {
         self,
         now: Time,
         config: &CoreConfig,
+        rules: Rules,
         logger: &slog::Logger,
     ) -> Result<Replica, ReplayError> {
         self.check_end()?;
-        let tail = self.tail;
+        let mut tail = self.tail;
+        if rules.forgets_vote() {
+            let mut hard_state = tail.hard_state().clone();
+            hard_state.vote = 0;
+            tail.set_hard_state(hard_state);
+        }
+        tail.set_snapshot_file(self.snapshot_bytes);
         let (snapshot_index, _) = tail.snapshot();
         let state = self.state.ok_or(ReplayError::SnapshotNotLoaded {
             index: LogIndex(snapshot_index),
@@ -331,14 +343,20 @@ impl RecoveringReplica {
                 stamped_at: now,
             },
             state,
+            logger,
             election_seed: config.seed,
             boot: config.boot,
             role: Role::Follower,
+            reign: (0, 0),
             serving_term: None,
             open: OpenBatch::default(),
             proposals: Proposals::default(),
             compressor: Compressor::default(),
             unpersisted: std::collections::VecDeque::new(),
+            outbox: Outbox::default(),
+            rules,
+            reading: None,
+            log_reads: 0,
             ready_last: 0,
             ready_persisted: 0,
             committed: Committed::default(),
@@ -354,6 +372,9 @@ impl RecoveringReplica {
                 log_bytes: self.log_bytes,
             },
             exporting: None,
+            served: Vec::new(),
+            installing: None,
+            replaced_snapshot: None,
         };
         replica.seed_election_timeout();
         replica.campaign_if_alone();
@@ -361,21 +382,12 @@ impl RecoveringReplica {
     }
 }
 
-fn to_raft_entry(index: u64, entry: &EntryRef<'_>) -> Entry {
-    let mut raft_entry = Entry::default();
-    raft_entry.set_index(index);
-    raft_entry.set_term(entry.term.0);
-    raft_entry.set_entry_type(match entry.kind {
-        EntryKind::Normal => EntryType::EntryNormal,
-        EntryKind::ConfChange => EntryType::EntryConfChangeV2,
-    });
-    raft_entry.set_data(entry.data.to_vec().into());
-    raft_entry
-}
-
 #[cfg(test)]
 mod tests {
+    use metastore_wal::{CoreId, EntryKind, NodeId};
+
     use super::*;
+    use crate::peer::PeerCore;
 
     const HARD_STATE: HardState = HardState {
         term: Term(1),
@@ -384,10 +396,18 @@ mod tests {
     };
 
     fn recovering() -> RecoveringReplica {
+        let home = PeerCore {
+            node: NodeId(1),
+            core: CoreId(0),
+        };
+        let member = Member {
+            replica: ReplicaId(1),
+            home,
+        };
         let snapshot = SnapshotPoint {
             index: LogIndex(INITIAL_INDEX),
             term: Term(INITIAL_TERM),
-            members: members::encode(&ConfState::from((vec![1], vec![]))),
+            members: Membership::of_voters(&[member]).encode(),
         };
         let (id, shard) = (ReplicaId(1), ShardId(0));
         RecoveringReplica::new(id, shard, &snapshot, Parameters::default(), 1 << 20)

@@ -6,8 +6,9 @@ use metastore_statemachine::{ExportProgress, SliceLimit, SnapshotExport};
 use metastore_wal::{Holder, Identity, Log, LogIndex, Part, PartBody, Position, Term};
 
 use super::recovering::is_initial;
-use super::{Replica, members, to_log_entry, to_log_hard_state};
+use super::{Replica, to_log_entry, to_log_hard_state};
 use crate::ids::{SnapshotId, Time};
+use crate::membership::Membership;
 use crate::rules::Rules;
 use crate::settings::{SNAPSHOT_WRITE_ALIGN_BYTES, SnapshotSettings};
 use crate::snapshot::{SnapshotIdentity, SnapshotWriter};
@@ -42,9 +43,11 @@ pub(super) struct Exporting {
 }
 
 /// A snapshot that was begun.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct BegunSnapshot {
     pub(crate) id: SnapshotId,
+    /// Who belonged to the group then.
+    members: Membership,
     begun_at: Time,
     /// What had been written to the log since the snapshot before it.
     log_bytes: u64,
@@ -87,7 +90,10 @@ impl Replica {
         let is_due_by_count = settings.entries.is_some_and(|count| entries >= count);
         let waited_ms = now.millis_since(last.taken_at);
         let is_due_by_time = settings.interval_ms.is_some_and(|limit| waited_ms >= limit);
-        entries > 0 && (is_due_by_log || is_due_by_count || is_due_by_time)
+        let is_due = is_due_by_log || is_due_by_count || is_due_by_time;
+        // A newer one would take away what follows the one that is being fetched.
+        let is_due = is_due && !self.serves_snapshots() || self.node.store().is_snapshot_wanted();
+        entries > 0 && is_due
     }
 
     /// Memory of what was exported and is not handed out yet.
@@ -101,7 +107,9 @@ impl Replica {
     /// Applied entries that the last snapshot does not cover.
     pub(crate) fn uncovered_entries(&self) -> u64 {
         let (snapshot_index, _) = self.node.store().snapshot();
-        self.node.raft.raft_log.applied() - snapshot_index
+        // While a snapshot of another replica is being installed it is ahead of what is applied.
+        let applied = self.node.raft.raft_log.applied();
+        applied.saturating_sub(snapshot_index)
     }
 
     /// Begins to export the state as it is applied now.
@@ -133,6 +141,7 @@ impl Replica {
             term: Term(term),
             index: LogIndex(index),
         };
+        let members = self.node.store().members().clone();
         let identity = SnapshotIdentity {
             cluster: writer.cluster,
             node: writer.node,
@@ -140,7 +149,7 @@ impl Replica {
             replica: self.id,
             index: id.index,
             term: id.term,
-            members: members::encode(self.node.store().members()).to_vec(),
+            members: members.encode().to_vec(),
         };
         let mut file_bytes = Vec::new();
         let writer = SnapshotWriter::new(&identity, &mut file_bytes);
@@ -154,6 +163,7 @@ impl Replica {
         });
         BegunSnapshot {
             id,
+            members,
             begun_at: now,
             log_bytes: self.last_snapshot.log_bytes,
         }
@@ -231,8 +241,9 @@ impl Replica {
     // ---- The log ----
 
     /// Says in the log that the file of a snapshot is complete and durable.
-    pub(crate) fn stage_snapshot(&self, log: &mut Log, id: SnapshotId) -> Position {
+    pub(crate) fn stage_snapshot(&self, log: &mut Log, begun: &BegunSnapshot) -> Position {
         let store = self.node.store();
+        let BegunSnapshot { id, members, .. } = begun;
         log.stage(Part {
             replica: self.id,
             shard: self.shard,
@@ -240,7 +251,7 @@ impl Replica {
             body: PartBody::Snapshot {
                 index: id.index,
                 term: id.term,
-                members: members::encode(store.members()),
+                members: members.encode(),
             },
         })
     }
@@ -254,8 +265,11 @@ impl Replica {
         bytes: u64,
     ) -> Option<SnapshotId> {
         let replaced = self.last_snapshot_id();
-        let BegunSnapshot { id, .. } = *begun;
-        self.node.mut_store().compact(id.index.0, id.term.0);
+        let id = begun.id;
+        let members = begun.members.clone();
+        self.node
+            .mut_store()
+            .compact(id.index.0, id.term.0, members, bytes);
         log.set_first_index(self.id, id.index.next());
         self.last_snapshot = LastSnapshot {
             bytes,

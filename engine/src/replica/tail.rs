@@ -1,9 +1,13 @@
-//! The newest part of a replica's log in memory, as raft reads it.
+//! The newest part of a replica's log in memory, as raft reads it, and what was read back for a follower that lags.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+
+use crate::membership::Membership;
+use crate::peer::encode_offer;
 
 /// What an entry costs in memory beyond its data; also keeps entries without data from being free.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
@@ -15,6 +19,20 @@ struct TermRun {
     term: u64,
 }
 
+/// Entries that raft asked for and that are not in memory.
+#[derive(Debug)]
+pub(super) struct MissingEntries {
+    /// The first of them.
+    pub(super) first_index: u64,
+    /// What raft is told when they are there.
+    pub(super) context: GetEntriesContext,
+}
+
+/// What was read back is given up, oldest first, beyond so many bytes.
+const READ_BACK_BYTES_MAX: usize = 8 << 20;
+/// Requests of raft that are noted at most; it asks again.
+const MISSING_MAX: usize = 64;
+
 /// The log as raft sees it: everything above the applied index, the terms of all of it, and what came before as a
 /// snapshot's index and term.
 ///
@@ -24,18 +42,31 @@ struct TermRun {
 /// ```
 ///
 /// Invariant: every entry above the applied index is in memory, so only reads for a slow follower, which raft can wait
-/// for, may find one missing.
+/// for, may find one missing. What they miss is noted, is read back from the log, and is kept until others need the room.
 #[derive(Debug)]
 pub(crate) struct EntryTail {
     snapshot_index: u64,
     snapshot_term: u64,
+    /// Length of the snapshot's file; 0 while there is none, and for the one with which every replica begins.
+    snapshot_file_bytes: u64,
+    /// Who belongs to the group as of the snapshot.
+    snapshot_members: Membership,
+    /// raft asked for a newer snapshot than there is.
+    is_snapshot_wanted: Cell<bool>,
     runs: Vec<TermRun>,
     entries: VecDeque<Entry>,
     entries_bytes: usize,
     entries_bytes_max: usize,
     last_index: u64,
+    /// Entries that were read back, each run without a hole; newest last.
+    read_back: VecDeque<Vec<Entry>>,
+    read_back_bytes: usize,
+    /// What raft asked for and did not get.
+    missing: RefCell<Vec<MissingEntries>>,
+    /// Entries below this index cannot be read back: who needs them needs a snapshot.
+    unreadable_below: u64,
     hard_state: HardState,
-    members: ConfState,
+    members: Membership,
 }
 
 impl EntryTail {
@@ -43,7 +74,7 @@ impl EntryTail {
     pub(crate) fn after_snapshot(
         snapshot_index: u64,
         snapshot_term: u64,
-        members: ConfState,
+        members: Membership,
         entries_bytes_max: usize,
     ) -> EntryTail {
         let mut hard_state = HardState::default();
@@ -52,11 +83,18 @@ impl EntryTail {
         EntryTail {
             snapshot_index,
             snapshot_term,
+            snapshot_file_bytes: 0,
+            snapshot_members: members.clone(),
+            is_snapshot_wanted: Cell::new(false),
             runs: Vec::new(),
             entries: VecDeque::new(),
             entries_bytes: 0,
             entries_bytes_max,
             last_index: snapshot_index,
+            read_back: VecDeque::new(),
+            read_back_bytes: 0,
+            missing: RefCell::new(Vec::new()),
+            unreadable_below: 0,
             hard_state,
             members,
         }
@@ -67,6 +105,29 @@ impl EntryTail {
         (self.snapshot_index, self.snapshot_term)
     }
 
+    /// The snapshot has a file of so many bytes, which may be offered to others.
+    pub(crate) fn set_snapshot_file(&mut self, bytes: u64) {
+        self.snapshot_file_bytes = bytes;
+    }
+
+    /// Whether a follower needs a newer snapshot than there is.
+    pub(crate) fn is_snapshot_wanted(&self) -> bool {
+        self.is_snapshot_wanted.get()
+    }
+
+    /// A snapshot that another replica took has the place of everything that was here.
+    pub(crate) fn restore(&mut self, index: u64, term: u64, members: Membership, file_bytes: u64) {
+        assert!(
+            index > self.snapshot_index,
+            "snapshots of a replica do not go back"
+        );
+        let hard_state = self.hard_state.clone();
+        let entries_bytes_max = self.entries_bytes_max;
+        *self = EntryTail::after_snapshot(index, term, members, entries_bytes_max);
+        self.snapshot_file_bytes = file_bytes;
+        self.hard_state = hard_state;
+    }
+
     pub(crate) fn hard_state(&self) -> &HardState {
         &self.hard_state
     }
@@ -75,13 +136,49 @@ impl EntryTail {
         self.hard_state = hard_state;
     }
 
-    pub(crate) fn members(&self) -> &ConfState {
+    pub(crate) fn members(&self) -> &Membership {
         &self.members
     }
 
     /// Bytes of the entries in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.entries_bytes
+        self.entries_bytes + self.read_back_bytes
+    }
+
+    /// What raft asked for since the last time and did not get.
+    pub(super) fn take_missing(&mut self) -> Vec<MissingEntries> {
+        self.missing.take()
+    }
+
+    /// Whether raft asked for something that it did not get.
+    pub(super) fn has_missing(&self) -> bool {
+        !self.missing.borrow().is_empty()
+    }
+
+    /// Keeps entries that were read back, a run without a hole.
+    pub(super) fn keep_read_back(&mut self, entries: Vec<Entry>) {
+        self.read_back_bytes += entries.iter().map(entry_bytes).sum::<usize>();
+        self.read_back.push_back(entries);
+        while self.read_back_bytes > READ_BACK_BYTES_MAX && self.read_back.len() > 1 {
+            let oldest = self.read_back.pop_front().expect("there are several");
+            self.read_back_bytes -= oldest.iter().map(entry_bytes).sum::<usize>();
+        }
+    }
+
+    /// Entries up to `index` cannot be read back from the log.
+    pub(super) fn give_up_reading(&mut self, index: u64) {
+        self.unreadable_below = self.unreadable_below.max(index + 1);
+    }
+
+    /// The entries from `low` on that were read back, up to `high`.
+    fn read_back_from(&self, low: u64, high: u64) -> Option<&[Entry]> {
+        self.read_back.iter().rev().find_map(|run| {
+            let first = run.first()?.index;
+            let skipped = usize::try_from(low.checked_sub(first)?).ok()?;
+            let wanted = usize::try_from(high - low).ok()?;
+            let rest = run.get(skipped..)?;
+            (!rest.is_empty()).then(|| &rest[..wanted.min(rest.len())])
+        })
     }
 
     /// Index of the last entry.
@@ -124,7 +221,7 @@ impl EntryTail {
     }
 
     /// A durable snapshot covers everything up to `index`, which is applied: what comes before it is forgotten.
-    pub(crate) fn compact(&mut self, index: u64, term: u64) {
+    pub(crate) fn compact(&mut self, index: u64, term: u64, members: Membership, file_bytes: u64) {
         assert!(
             self.snapshot_index <= index && index <= self.last_index,
             "a snapshot covers entries of the log, and snapshots do not go back"
@@ -136,6 +233,9 @@ impl EntryTail {
         );
         self.snapshot_index = index;
         self.snapshot_term = term;
+        self.snapshot_members = members;
+        self.snapshot_file_bytes = file_bytes;
+        self.is_snapshot_wanted.set(false);
         let kept = self
             .runs
             .partition_point(|run| run.first_index <= index + 1);
@@ -154,6 +254,10 @@ impl EntryTail {
             let dropped = self.entries.pop_front().expect("the front was just seen");
             self.entries_bytes -= entry_bytes(&dropped);
         }
+        self.read_back
+            .retain(|run| run.last().is_some_and(|last| last.index > index));
+        let kept = self.read_back.iter().flatten().map(entry_bytes);
+        self.read_back_bytes = kept.sum();
     }
 
     /// The entries from `first` to `last`, when all of them are in memory and they and what follows them take no more
@@ -201,7 +305,8 @@ impl EntryTail {
         }
     }
 
-    fn first_in_memory(&self) -> u64 {
+    /// The first entry that is in memory with everything after it.
+    pub(super) fn first_in_memory(&self) -> u64 {
         self.last_index + 1 - self.entries.len() as u64
     }
 }
@@ -210,11 +315,26 @@ fn entry_bytes(entry: &Entry) -> usize {
     entry.data.len() + entry.context.len() + ENTRY_OVERHEAD_BYTES
 }
 
+/// As many of the entries as `bytes_max` allows. One is always given, however large, or raft would make no progress.
+fn within<'a>(bytes_max: Option<u64>, entries: impl Iterator<Item = &'a Entry>) -> Vec<Entry> {
+    let bytes_max = bytes_max.unwrap_or(u64::MAX);
+    let mut bytes = 0;
+    let mut taken = Vec::new();
+    for entry in entries {
+        bytes += entry_bytes(entry) as u64;
+        if bytes > bytes_max && !taken.is_empty() {
+            break;
+        }
+        taken.push(entry.clone());
+    }
+    taken
+}
+
 impl Storage for EntryTail {
     fn initial_state(&self) -> raft::Result<RaftState> {
         Ok(RaftState::new(
             self.hard_state.clone(),
-            self.members.clone(),
+            self.members.conf_state().clone(),
         ))
     }
 
@@ -238,21 +358,25 @@ impl Storage for EntryTail {
                 context.can_async(),
                 "entries above the applied index are in memory"
             );
+            if let Some(run) = self.read_back_from(low, high) {
+                return Ok(within(max_size.into(), run.iter()));
+            }
+            if low < self.unreadable_below {
+                // raft sends a snapshot then.
+                return Err(StorageError::Compacted.into());
+            }
+            let mut missing = self.missing.borrow_mut();
+            if missing.len() < MISSING_MAX {
+                missing.push(MissingEntries {
+                    first_index: low,
+                    context,
+                });
+            }
             return Err(StorageError::LogTemporarilyUnavailable.into());
         }
-        let bytes_max = max_size.into().unwrap_or(u64::MAX);
         let position = |index: u64| usize::try_from(index - first).expect("a count in memory");
-        let mut bytes = 0;
-        let mut entries = Vec::new();
-        for entry in self.entries.range(position(low)..position(high)) {
-            bytes += entry_bytes(entry) as u64;
-            // One entry is always given, however large, or raft would make no progress.
-            if bytes > bytes_max && !entries.is_empty() {
-                break;
-            }
-            entries.push(entry.clone());
-        }
-        Ok(entries)
+        let entries = self.entries.range(position(low)..position(high));
+        Ok(within(max_size.into(), entries))
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
@@ -277,8 +401,25 @@ impl Storage for EntryTail {
         Ok(self.last_index)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// The newest snapshot, as an offer: its file is fetched by whoever needs it. One that leads to entries that cannot
+    /// be read any more is of no use.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let is_useful = self.snapshot_file_bytes > 0
+            && self.snapshot_index >= request_index
+            && self.snapshot_index + 1 >= self.unreadable_below;
+        if !is_useful {
+            self.is_snapshot_wanted.set(true);
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        }
+        let mut snapshot = Snapshot {
+            data: encode_offer(self.snapshot_file_bytes, &self.snapshot_members),
+            ..Snapshot::default()
+        };
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.snapshot_index;
+        metadata.term = self.snapshot_term;
+        metadata.set_conf_state(self.snapshot_members.conf_state().clone());
+        Ok(snapshot)
     }
 }
 
@@ -295,7 +436,7 @@ mod tests {
     }
 
     fn tail(bytes_max: usize) -> EntryTail {
-        EntryTail::after_snapshot(1, 1, ConfState::from((vec![1], vec![])), bytes_max)
+        EntryTail::after_snapshot(1, 1, Membership::of_voters(&[]), bytes_max)
     }
 
     fn indexes(entries: &[Entry]) -> Vec<u64> {
@@ -369,7 +510,7 @@ mod tests {
                 }
                 let before = terms(&tail, snapshot_index..=7);
                 let at_snapshot = tail.term(snapshot_index).expect("known");
-                tail.compact(snapshot_index, at_snapshot);
+                tail.compact(snapshot_index, at_snapshot, Membership::of_voters(&[]), 1);
                 assert_eq!(terms(&tail, snapshot_index..=7), before);
                 assert!(tail.term(snapshot_index - 1).is_err());
                 assert_eq!(tail.first_index().expect("known"), snapshot_index + 1);
@@ -396,7 +537,7 @@ mod tests {
             tail.release_applied(index);
             if index % 4 == 0 {
                 let term = tail.term(index - 1).expect("known");
-                tail.compact(index - 1, term);
+                tail.compact(index - 1, term, Membership::of_voters(&[]), 1);
                 let snapshot = index - 1;
                 let expected: Vec<_> = (snapshot..=index).map(|at| Some(1 + at / 3)).collect();
                 assert_eq!(terms(&tail, snapshot..=index), expected);

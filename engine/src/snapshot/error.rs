@@ -16,7 +16,7 @@ pub enum SnapshotError {
         /// The lowest version that can read it.
         reader_min: u16,
     },
-    /// It is the snapshot of another cluster, shard, replica, index or term.
+    /// It is the snapshot of another cluster, shard, index or term.
     #[error("offset 0, header: another {field} than expected: {found:#x} instead of {expected:#x}")]
     WrongIdentity {
         /// What differs.

@@ -101,13 +101,12 @@ impl SnapshotIdentity {
         FileSeed(seed)
     }
 
-    /// Whether a file is the one that was asked for. Who wrote it does not matter; neither do the members, which
-    /// the log names as of the same index.
+    /// Whether a file is the one that was asked for. Which replica wrote it does not matter: all of a
+    /// shard have the same state at an index. Neither do the members, which the log names as of the same index.
     pub(super) fn check_same(&self, found: &SnapshotIdentity) -> Result<(), SnapshotError> {
         let fields = [
             ("cluster", self.cluster.0, found.cluster.0),
             ("shard", self.shard.0.into(), found.shard.0.into()),
-            ("replica", self.replica.0.into(), found.replica.0.into()),
             ("index", self.index.0.into(), found.index.0.into()),
             ("term", self.term.0.into(), found.term.0.into()),
         ];

@@ -95,8 +95,8 @@ enum Read {
 }
 
 impl SnapshotReader {
-    /// Reads the snapshot that is expected, or any. Its node and members are not compared: who wrote it does not
-    /// matter, and the log names the members.
+    /// Reads the snapshot that is expected, or any. Its node, replica and members are not compared: who wrote it does
+    /// not matter, and the log names the members.
     #[must_use]
     pub fn new(expected: Option<SnapshotIdentity>) -> SnapshotReader {
         SnapshotReader::with_payload(expected, Payload::Checked)

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
     BootNonce, ClusterId, ConnectionId, Core, CoreBuilder, CoreConfig, CoreId, Effect, Effects,
-    Identity, Input, LogHistory, MeshBatch, Namespaces, NodeId, ReplicaId, Reply, Request,
-    RequestError, RequestId, Settings, ShardId, ShardLocation, ShardMap, SliceKind, Span,
-    StartError, Ticket, Time,
+    Identity, Input, LogHistory, LogReadFailed, MeshBatch, Namespaces, NodeId, PeerCore, PeerLane,
+    ReplicaId, Reply, Request, RequestError, RequestId, Settings, ShardId, ShardLocation, ShardMap,
+    SliceKind, Span, StartError, Ticket, Time,
 };
 use metastore_statemachine::{
     Command, Detail, Outcome, OutcomeCode, Parameters, Revision, Row, ShardRevision, TxnResult,
@@ -99,6 +99,10 @@ pub(crate) struct TestCore {
     writes: VecDeque<Write>,
     was_prepared: bool,
     snapshot_work: VecDeque<SnapshotWork>,
+    /// How often the log was read.
+    pub(crate) log_reads: u64,
+    /// The device cannot read the log.
+    pub(crate) fails_log_reads: bool,
     /// A slice was done: what it led to comes out of the next turn.
     ran_slice: bool,
 }
@@ -122,6 +126,8 @@ pub(crate) struct TestNode {
     pub(crate) cores: Vec<TestCore>,
     pub(crate) now: Time,
     pub(crate) answers: Vec<(ConnectionId, RequestId, Answer)>,
+    /// What is on its way to other nodes.
+    pub(crate) sent: Vec<(PeerCore, PeerLane, Vec<u8>)>,
     /// Turns do no slice of background work: the test does them.
     pub(crate) holds_slices: bool,
     /// Nothing is done to the files of snapshots unless the test does it.
@@ -154,6 +160,7 @@ pub(crate) fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
         replicas: here
             .map(|shard| (ReplicaId(u64::from(shard) + 1), ShardId(shard)))
             .collect(),
+        members: BTreeMap::new(),
         shard_map: ShardMap::split_evenly((0..shards).map(location).collect())
             .expect("a valid map"),
         namespaces: Namespaces::default(),
@@ -193,6 +200,8 @@ pub(crate) fn start(
         writes: VecDeque::new(),
         was_prepared: false,
         snapshot_work: VecDeque::new(),
+        log_reads: 0,
+        fails_log_reads: false,
         ran_slice: false,
     })
 }
@@ -212,6 +221,7 @@ impl TestNode {
             cores: (0..cores).map(start_core).collect(),
             now,
             answers: Vec::new(),
+            sent: Vec::new(),
             holds_slices: false,
             holds_snapshots: false,
         };
@@ -299,6 +309,7 @@ impl TestNode {
         let mut forwarded = Vec::new();
         let mut prepared = Vec::new();
         let mut removed = Vec::new();
+        let mut read = Vec::new();
         for effect in test.effects.queue.drain(..) {
             match effect {
                 Effect::WriteLog {
@@ -371,6 +382,28 @@ impl TestNode {
                     });
                 }
                 Effect::Forward { core, batch } => forwarded.push((core, batch)),
+                Effect::Send { to, lane, batch } => self.sent.push((to, lane, batch)),
+                Effect::ReadSnapshot {
+                    ticket,
+                    snapshot,
+                    offset,
+                    bytes,
+                } => test.snapshot_work.push_back(SnapshotWork {
+                    ticket,
+                    snapshot,
+                    deed: SnapshotDeed::Read { offset, bytes },
+                }),
+                Effect::ReadLog {
+                    ticket,
+                    file,
+                    offset,
+                    bytes,
+                } => {
+                    test.log_reads += 1;
+                    let start = usize::try_from(offset).expect("a small file");
+                    let segment = &test.files.segments[&file];
+                    read.push((ticket, segment[start..start + bytes].to_vec()));
+                }
                 Effect::Halt(reason) => panic!("halted: {reason}"),
             }
         }
@@ -387,6 +420,15 @@ impl TestNode {
         for file in prepared {
             test.core
                 .step(self.now, Input::SegmentPrepared { file }, &mut test.effects);
+        }
+        test.was_prepared |= !read.is_empty();
+        for (ticket, bytes) in read {
+            let result = match test.fails_log_reads {
+                true => Err(LogReadFailed),
+                false => Ok(&bytes[..]),
+            };
+            let input = Input::LogRead { ticket, result };
+            test.core.step(self.now, input, &mut test.effects);
         }
         forwarded
     }

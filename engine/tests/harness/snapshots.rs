@@ -26,6 +26,7 @@ pub(crate) struct SnapshotWork {
 pub(super) enum SnapshotDeed {
     Write { offset: u64, bytes: Vec<u8> },
     Finish { bytes: u64 },
+    Read { offset: u64, bytes: usize },
     Remove,
 }
 
@@ -69,6 +70,13 @@ impl TestNode {
             deed,
         } = work;
         let files = &mut test.files.snapshots;
+        if let SnapshotDeed::Read { offset, bytes } = deed {
+            let start = usize::try_from(offset).expect("a small file");
+            let file = files.named.get(&snapshot).cloned().unwrap_or_default();
+            let result = file.get(start..start + bytes).ok_or(SnapshotFailed);
+            self.step(core, Input::SnapshotRead { ticket, result });
+            return true;
+        }
         let mut buffer = Vec::new();
         match deed {
             SnapshotDeed::Write { offset, bytes } => {
@@ -86,6 +94,7 @@ impl TestNode {
                 assert_eq!(file.len() as u64, bytes);
                 files.named.insert(snapshot, file);
             }
+            SnapshotDeed::Read { .. } => unreachable!("it was read above"),
             SnapshotDeed::Remove => {
                 files.unnamed.remove(&snapshot);
                 files.named.remove(&snapshot);
@@ -110,6 +119,11 @@ impl TestNode {
         let buffer = match deed {
             SnapshotDeed::Write { bytes, .. } => bytes,
             SnapshotDeed::Finish { .. } | SnapshotDeed::Remove => Vec::new(),
+            SnapshotDeed::Read { .. } => {
+                let result = Err(SnapshotFailed);
+                self.step(core, Input::SnapshotRead { ticket, result });
+                return;
+            }
         };
         let result = Err(SnapshotFailed);
         self.step(

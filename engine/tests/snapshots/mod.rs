@@ -36,6 +36,7 @@ fn restarted_with(config: CoreConfig, files: &Files) -> TestNode {
         cores: vec![core],
         now,
         answers: Vec::new(),
+        sent: Vec::new(),
         holds_slices: false,
         holds_snapshots: false,
     };

@@ -8,7 +8,7 @@
 //! its bytes are forgotten. What the core is called through is in [`counted`], which is how a profiler tells the core
 //! from the load.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 
 use metastore_engine::{
@@ -275,7 +275,10 @@ impl CoreLoad {
                 | Effect::WriteSnapshot { .. }
                 | Effect::FinishSnapshot { .. }
                 | Effect::RemoveSnapshot { .. }
+                | Effect::ReadSnapshot { .. }
+                | Effect::ReadLog { .. }
                 | Effect::Forward { .. }
+                | Effect::Send { .. }
                 | Effect::Halt(_) => {
                     panic!("a short run of puts on one core does not come to {effect:?}")
                 }
@@ -318,6 +321,7 @@ fn config() -> CoreConfig {
         identity,
         cores: 1,
         replicas: vec![(ReplicaId(1), ShardId(0))],
+        members: BTreeMap::new(),
         shard_map: ShardMap::split_evenly(vec![shard]).expect("one shard takes all"),
         namespaces: Namespaces::default(),
         settings: Settings::default(),

@@ -95,6 +95,28 @@ impl Disk {
         self.snapshots.named.get(&snapshot).map(Vec::as_slice)
     }
 
+    /// Reads a part of a snapshot that has its name.
+    ///
+    /// # Errors
+    /// The device failed, or the file is gone or shorter.
+    pub fn read_snapshot(
+        &mut self,
+        snapshot: SnapshotId,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<Vec<u8>, DiskError> {
+        let failed = DiskError::Io {
+            file: FileName::Mark,
+        };
+        if self.random.chance(self.faults.snapshot_error_per_mille) {
+            return Err(failed);
+        }
+        let offset = usize::try_from(offset).expect("a small file");
+        let found = self.snapshots.named.get(&snapshot);
+        let part = found.and_then(|content| content.get(offset..offset + bytes));
+        part.map(<[u8]>::to_vec).ok_or(failed)
+    }
+
     /// Replaces bytes of every snapshot that has its name, each `at` parts per thousand of its length, as decay does.
     /// Returns what was there, for [`Disk::restore_snapshots`].
     pub fn damage_snapshots(

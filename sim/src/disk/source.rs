@@ -19,6 +19,29 @@ impl Disk {
     pub fn reader(&self) -> DiskReader<'_> {
         DiskReader { disk: self }
     }
+
+    /// Reads a part of a file, cache included.
+    ///
+    /// # Errors
+    /// The device failed, or the file is gone or shorter.
+    pub fn read(
+        &mut self,
+        file: FileName,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<Vec<u8>, DiskError> {
+        if self.random.chance(self.faults.io_error_per_mille) {
+            return Err(DiskError::Io { file });
+        }
+        let found = self.files.get(&file).ok_or(DiskError::Io { file })?;
+        let offset = usize::try_from(offset).expect("a segment fits the memory");
+        if offset + bytes > found.durable.len() {
+            return Err(DiskError::Io { file });
+        }
+        let mut read = vec![0; bytes];
+        found.read(offset, &mut read);
+        Ok(read)
+    }
 }
 
 impl SegmentSource for DiskReader<'_> {

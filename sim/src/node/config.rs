@@ -1,8 +1,10 @@
 //! What a node is.
 
+use std::collections::BTreeMap;
+
 use metastore_engine::{
-    BootNonce, ClusterId, CoreConfig, CoreId, Identity, Namespaces, NodeId, ReplicaId, Settings,
-    ShardId, ShardLocation, ShardMap,
+    BootNonce, ClusterId, CoreConfig, CoreId, Identity, Member, Namespaces, NodeId, ReplicaId,
+    Settings, ShardId, ShardLocation, ShardMap,
 };
 use metastore_statemachine::Parameters;
 use metastore_wal::{LogOptions, SealKey};
@@ -21,8 +23,8 @@ pub enum FlushMethod {
 /// What a node is, through all its lives.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// Shards, each with one replica.
-    pub shards: u32,
+    /// Which part of which cluster it is.
+    pub placement: Placement,
     /// The log.
     pub log: LogOptions,
     /// The core's settings.
@@ -37,7 +39,7 @@ pub struct NodeConfig {
     pub mutant: Option<Mutant>,
 }
 
-/// The one node of a simulated cluster.
+/// The one core of a simulated cluster that has no other.
 pub const IDENTITY: Identity = Identity {
     cluster: ClusterId(0x5eed_5eed_5eed_5eed_5eed_5eed_5eed_5eed),
     node: NodeId(1),
@@ -47,26 +49,57 @@ pub const IDENTITY: Identity = Identity {
 /// The secret of its log.
 pub const SEAL: SealKey = SealKey(0x5ea1_5ea1_5ea1_5ea1);
 
-impl NodeConfig {
-    /// Every replica with its shard, in the order of the shards.
-    #[must_use]
-    pub fn replicas(&self) -> Vec<(ReplicaId, ShardId)> {
-        (0..self.shards)
-            .map(|shard| (ReplicaId(u64::from(shard) + 1), ShardId(shard)))
-            .collect()
-    }
+/// Which part of a cluster one core is, and what lives on it.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// Cluster, node and core.
+    pub identity: Identity,
+    /// How many cores its node has.
+    pub cores: usize,
+    /// Its replicas, each with its shard, in the order of the shards.
+    pub replicas: Vec<(ReplicaId, ShardId)>,
+    /// The voters of each shard. A shard that is not in it has its replica here alone.
+    pub members: BTreeMap<ShardId, Vec<Member>>,
+    /// Where every shard is.
+    pub shard_map: ShardMap,
+}
 
-    pub(super) fn core(&self, boot: u64) -> CoreConfig {
-        let locations = (0..self.shards).map(|shard| ShardLocation {
+impl Placement {
+    /// A cluster of one core, with so many shards of one replica.
+    #[must_use]
+    pub fn alone(shards: u32) -> Placement {
+        let locations = (0..shards).map(|shard| ShardLocation {
             shard: ShardId(shard),
             core: IDENTITY.core,
             address: String::from("simulated:1"),
         });
-        CoreConfig {
+        Placement {
             identity: IDENTITY,
             cores: 1,
-            replicas: self.replicas(),
+            replicas: (0..shards)
+                .map(|shard| (ReplicaId(u64::from(shard) + 1), ShardId(shard)))
+                .collect(),
+            members: BTreeMap::new(),
             shard_map: ShardMap::split_evenly(locations.collect()).expect("a few shards"),
+        }
+    }
+}
+
+impl NodeConfig {
+    pub(super) fn core(&self, boot: u64) -> CoreConfig {
+        let Placement {
+            identity,
+            cores,
+            replicas,
+            members,
+            shard_map,
+        } = self.placement.clone();
+        CoreConfig {
+            identity,
+            cores,
+            replicas,
+            members,
+            shard_map,
             namespaces: Namespaces::default(),
             settings: self.settings.clone(),
             log: self.log.clone(),

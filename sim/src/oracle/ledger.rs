@@ -17,7 +17,8 @@ use metastore_wal::format::Mark;
 
 pub use self::record::{RecordPlace, Survivors};
 use self::record::{SubmittedRecord, WrittenEntry};
-use self::shard::{Account, AppliedCommand, ShardLedger, decompress, hash_of, is_same_row};
+pub(crate) use self::shard::decompress;
+use self::shard::{Account, AppliedCommand, ShardLedger, hash_of, is_same_row};
 use super::model::{Model, ModelRow};
 use crate::disk::{Disk, FileName};
 use crate::operation::RangeOf;

@@ -5,7 +5,7 @@ use metastore_wal::LogOptions;
 
 use crate::disk::{DiskFaults, Latency};
 use crate::mutants::Mutant;
-use crate::node::{FlushMethod, IDENTITY, NodeConfig, SEAL};
+use crate::node::{FlushMethod, IDENTITY, NodeConfig, Placement, SEAL};
 use crate::random::Random;
 use crate::workload::ValueSizes;
 
@@ -85,7 +85,7 @@ impl WorldPlan {
         };
         let node = NodeConfig {
             disk_low_bytes: if is_small { 6 * SEGMENT_BYTES } else { 0 },
-            shards: random.weighted(&[(1, 1), (3, 4)]),
+            placement: Placement::alone(random.weighted(&[(1, 1), (3, 4)])),
             log,
             settings: settings(random),
             flush,

@@ -85,6 +85,17 @@ pub(super) fn encode_entry_header(
     bytes
 }
 
+/// Appends the header that goes in front of `data_bytes` of data, for those who carry entries as the log holds them.
+///
+/// # Panics
+/// When the data is longer than the format can say: every limit lies far below.
+pub fn put_entry_header(out: &mut Vec<u8>, term: Term, kind: EntryKind, data_bytes: usize) {
+    let Ok(data_bytes) = u32::try_from(data_bytes) else {
+        panic!("an entry of {data_bytes} bytes does not fit the format");
+    };
+    out.extend_from_slice(&encode_entry_header(term, kind, data_bytes));
+}
+
 fn split_entry(payload: &[u8]) -> Option<(EntryRef<'_>, &[u8])> {
     let (header, rest) = payload.split_at_checked(ENTRY_HEADER_BYTES)?;
     let kind = match header[12..] {

@@ -43,7 +43,34 @@ struct Run {
 struct Placement {
     /// In the order of their indexes, without overlap.
     runs: Vec<Run>,
+    /// In the order of their indexes. They are hints: what they point to is checked when it is read.
+    waypoints: Vec<Waypoint>,
     snapshot_index: LogIndex,
+}
+
+/// Where a record begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordPlace {
+    pub(crate) segment: SegmentSequence,
+    /// In its file.
+    pub(crate) offset: u64,
+}
+
+/// A record from which on to look for entries: one for each window of a segment, so that it is not read from its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waypoint {
+    first: LogIndex,
+    place: RecordPlace,
+}
+
+/// How far waypoints of a replica lie apart in a segment, in bytes.
+const WINDOW_BYTES: u64 = 256 << 10;
+
+impl Waypoint {
+    fn is_near(&self, place: RecordPlace) -> bool {
+        self.place.segment == place.segment
+            && self.place.offset / WINDOW_BYTES == place.offset / WINDOW_BYTES
+    }
 }
 
 /// Which segment holds the newest durable copy of each entry of each replica.
@@ -58,14 +85,15 @@ impl Placements {
         self.replicas.insert(
             replica,
             Placement {
-                runs: Vec::new(),
                 snapshot_index,
+                ..Placement::default()
             },
         );
     }
 
-    /// A record of `segment` with this change is durable.
-    pub(crate) fn apply(&mut self, segment: SegmentSequence, change: Change) {
+    /// The record at `place`, with this change, is durable.
+    pub(crate) fn apply(&mut self, place: RecordPlace, change: Change) {
+        let segment = place.segment;
         match change {
             Change::Append {
                 replica,
@@ -79,17 +107,20 @@ impl Placements {
                     last,
                     segment,
                 });
+                placement.pass(first, place);
             }
             Change::Rewrite {
                 replica,
                 first,
                 last,
             } => {
-                self.replicas.entry(replica).or_default().replace(Run {
+                let placement = self.replicas.entry(replica).or_default();
+                placement.replace(Run {
                     first,
                     last,
                     segment,
                 });
+                placement.replace_waypoints(first, last, place);
             }
             Change::Snapshot {
                 replica,
@@ -131,6 +162,28 @@ impl Placements {
         self.replicas.iter().filter_map(of_replica).collect()
     }
 
+    /// From which record on the entry of `replica` at `index` is to be looked for: one in its segment, at or before the
+    /// one that holds it.
+    pub(crate) fn place_of(&self, replica: ReplicaId, index: LogIndex) -> Option<RecordPlace> {
+        let placement = self.replicas.get(&replica)?;
+        let run = placement
+            .runs
+            .iter()
+            .find(|run| run.first <= index && index <= run.last)?;
+        let before = placement
+            .waypoints
+            .partition_point(|waypoint| waypoint.first <= index);
+        let waypoint = placement.waypoints[..before]
+            .iter()
+            .rev()
+            .find(|waypoint| waypoint.place.segment == run.segment);
+        let start = RecordPlace {
+            segment: run.segment,
+            offset: 0,
+        };
+        Some(waypoint.map_or(start, |waypoint| waypoint.place))
+    }
+
     /// Whether no replica needs anything in `segment`.
     pub(crate) fn is_free(&self, segment: SegmentSequence) -> bool {
         self.replicas
@@ -163,6 +216,8 @@ impl Placement {
         {
             run.last = LogIndex(first.0 - 1);
         }
+        let is_replaced = |waypoint: &mut Waypoint| waypoint.first >= first;
+        while self.waypoints.pop_if(is_replaced).is_some() {}
     }
 
     fn drop_below(&mut self, first_needed: LogIndex) {
@@ -170,6 +225,31 @@ impl Placement {
         if let Some(run) = self.runs.first_mut() {
             run.first = run.first.max(first_needed);
         }
+        let after = self
+            .waypoints
+            .partition_point(|waypoint| waypoint.first <= first_needed);
+        self.waypoints.drain(..after.saturating_sub(1));
+    }
+
+    /// Entries from `first` on were appended at `place`.
+    fn pass(&mut self, first: LogIndex, place: RecordPlace) {
+        if !self
+            .waypoints
+            .last()
+            .is_some_and(|last| last.is_near(place))
+        {
+            self.waypoints.push(Waypoint { first, place });
+        }
+    }
+
+    /// Entries were written again at `place`.
+    fn replace_waypoints(&mut self, first: LogIndex, last: LogIndex, place: RecordPlace) {
+        self.waypoints
+            .retain(|waypoint| waypoint.first < first || waypoint.first > last);
+        let at = self
+            .waypoints
+            .partition_point(|waypoint| waypoint.first < first);
+        self.waypoints.insert(at, Waypoint { first, place });
     }
 
     fn push(&mut self, run: Run) {
@@ -210,13 +290,20 @@ mod tests {
 
     const REPLICA: ReplicaId = ReplicaId(1);
 
+    fn start_of(segment: u64) -> RecordPlace {
+        RecordPlace {
+            segment: SegmentSequence(segment),
+            offset: 0,
+        }
+    }
+
     fn append(placements: &mut Placements, segment: u64, first: u64, last: u64) {
         let change = Change::Append {
             replica: REPLICA,
             first: LogIndex(first),
             last: LogIndex(last),
         };
-        placements.apply(SegmentSequence(segment), change);
+        placements.apply(start_of(segment), change);
     }
 
     fn held(placements: &Placements, segment: u64) -> Option<(u64, u64)> {
@@ -252,7 +339,7 @@ mod tests {
             first: LogIndex(4),
             last: LogIndex(6),
         };
-        placements.apply(SegmentSequence(2), change);
+        placements.apply(start_of(2), change);
         assert_eq!(
             (held(&placements, 1), held(&placements, 2)),
             (Some((1, 10)), Some((4, 6)))
@@ -282,7 +369,7 @@ mod tests {
             first: LogIndex(9),
             last: LogIndex(8),
         };
-        placements.apply(SegmentSequence(2), change);
+        placements.apply(start_of(2), change);
         assert!(placements.is_free(SegmentSequence(1)));
     }
 
@@ -307,5 +394,67 @@ mod tests {
             placements.first_contiguous(REPLICA, LogIndex(9)),
             LogIndex(10)
         );
+    }
+
+    fn append_at(placements: &mut Placements, segment: u64, offset: u64, first: u64, last: u64) {
+        let change = Change::Append {
+            replica: REPLICA,
+            first: LogIndex(first),
+            last: LogIndex(last),
+        };
+        let segment = SegmentSequence(segment);
+        placements.apply(RecordPlace { segment, offset }, change);
+    }
+
+    fn place(placements: &Placements, index: u64) -> Option<(u64, u64)> {
+        let place = placements.place_of(REPLICA, LogIndex(index))?;
+        Some((place.segment.0, place.offset))
+    }
+
+    #[test]
+    fn entries_are_looked_for_from_the_last_waypoint_before_them() {
+        let mut placements = Placements::default();
+        append_at(&mut placements, 1, 4096, 1, 10);
+        append_at(&mut placements, 1, 8192, 11, 20);
+        append_at(&mut placements, 1, WINDOW_BYTES, 21, 30);
+        append_at(&mut placements, 2, 4096, 31, 40);
+        assert_eq!(place(&placements, 1), Some((1, 4096)));
+        assert_eq!(place(&placements, 20), Some((1, 4096)));
+        assert_eq!(place(&placements, 21), Some((1, WINDOW_BYTES)));
+        assert_eq!(place(&placements, 40), Some((2, 4096)));
+        assert_eq!(place(&placements, 41), None);
+        placements.set_first_index(REPLICA, LogIndex(1));
+        assert_eq!(place(&placements, 15), Some((1, 4096)));
+    }
+
+    #[test]
+    fn what_was_written_again_is_looked_for_there_and_its_neighbours_where_they_were() {
+        let mut placements = Placements::default();
+        append_at(&mut placements, 1, 4096, 1, 30);
+        let change = Change::Rewrite {
+            replica: REPLICA,
+            first: LogIndex(11),
+            last: LogIndex(20),
+        };
+        let again = RecordPlace {
+            segment: SegmentSequence(2),
+            offset: 8192,
+        };
+        placements.apply(again, change);
+        assert_eq!(place(&placements, 10), Some((1, 4096)));
+        assert_eq!(place(&placements, 11), Some((2, 8192)));
+        assert_eq!(place(&placements, 20), Some((2, 8192)));
+        assert_eq!(place(&placements, 21), Some((1, 4096)));
+    }
+
+    #[test]
+    fn what_was_replaced_is_looked_for_in_its_replacement() {
+        let mut placements = Placements::default();
+        append_at(&mut placements, 1, 4096, 1, 10);
+        append_at(&mut placements, 1, WINDOW_BYTES, 11, 20);
+        append_at(&mut placements, 1, 2 * WINDOW_BYTES, 6, 8);
+        assert_eq!(place(&placements, 5), Some((1, 4096)));
+        assert_eq!(place(&placements, 6), Some((1, 2 * WINDOW_BYTES)));
+        assert_eq!(place(&placements, 9), None);
     }
 }

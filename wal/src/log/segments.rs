@@ -207,6 +207,12 @@ impl Segments {
         Some((*self.live.back()?, self.offset?))
     }
 
+    /// A segment that is needed.
+    pub(super) fn live(&self, sequence: SegmentSequence) -> Option<Segment> {
+        let mut live = self.live.iter();
+        live.find(|segment| segment.sequence == sequence).copied()
+    }
+
     pub(super) fn newest_sequence(&self) -> SegmentSequence {
         SegmentSequence(self.next_segment.0 - 1)
     }

@@ -123,6 +123,7 @@ impl Log {
         self.in_flight.push_back(InFlight {
             ticket,
             segment,
+            offset,
             sequence: self.next_sequence,
             oldest_live_segment: self.segments.oldest_live(),
             completes,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::format::{BodyFault, Entries, RecordBody, RecordKind, SubHeader, SubHeaderKind};
 use crate::ids::{LogIndex, ReplicaId};
-use crate::log::placement::{Change, Placements};
+use crate::log::placement::{Change, Placements, RecordPlace};
 use crate::replica::{ReplicaState, SnapshotPoint};
 
 /// The replicas after the last surviving record.
@@ -291,7 +291,11 @@ fn replay_part(
         replayed.replicas.remove(&replica);
     }
     if let Some(change) = change {
-        replayed.placements.apply(found.header.segment, change);
+        let place = RecordPlace {
+            segment: found.header.segment,
+            offset: found.offset,
+        };
+        replayed.placements.apply(place, change);
     }
     Ok(())
 }

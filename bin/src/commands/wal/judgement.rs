@@ -1,5 +1,6 @@
 //! What a start of the node would make of the log of one core.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use metastore_engine::{
@@ -195,6 +196,7 @@ fn core_config(data: &Data, core: CoreId) -> Result<CoreConfig, Refusal> {
         identity,
         cores: node.cores,
         replicas: here.map(|place| (place.replica, place.shard)).collect(),
+        members: BTreeMap::new(),
         shard_map: ShardMap::split_evenly(locations.collect())?,
         namespaces: Namespaces::default(),
         settings: Settings::default(),

@@ -143,7 +143,7 @@ pub(super) fn hash_of(data: &[u8]) -> u64 {
 }
 
 /// The commands in an entry, decompressed.
-pub(super) fn decompress(data: &[u8]) -> Vec<u8> {
+pub(crate) fn decompress(data: &[u8]) -> Vec<u8> {
     let batch = Batch::decode(data).expect("the core proposes batches");
     match batch.codec {
         Codec::None => batch.body.to_vec(),

@@ -1,0 +1,116 @@
+//! What other nodes send: each message finds its replica, or is dropped with a count.
+
+use metastore_wal::{ReplicaId, ShardId};
+use raft::eraftpb::MessageType;
+
+use super::Core;
+use crate::effect::Effects;
+use crate::ids::{LogReadTicket, Time};
+use crate::input::LogReadFailed;
+use crate::peer::{OpenedBatch, PeerCore, PeerKind, PeerMessage};
+use crate::replica::Replica;
+
+impl Core {
+    /// Takes a batch from the core that its connection belongs to.
+    pub(super) fn on_peer_messages(
+        &mut self,
+        now: Time,
+        from: PeerCore,
+        batch: &[u8],
+        out: &mut Effects,
+    ) {
+        let mut opened = match OpenedBatch::open(&self.config.identity, from, batch) {
+            Ok(opened) => opened,
+            Err(_useless) => {
+                self.counters.peer_dropped += 1;
+                return;
+            }
+        };
+        while let Some(message) = opened.next_message() {
+            let taken = message
+                .ok()
+                .and_then(|message| self.on_peer_message(now, from, message, out));
+            let counter = match taken {
+                Some(()) => &mut self.counters.peer_messages,
+                None => &mut self.counters.peer_dropped,
+            };
+            *counter += 1;
+        }
+    }
+
+    /// Takes one message; `None` when it is of no use.
+    fn on_peer_message(
+        &mut self,
+        now: Time,
+        from: PeerCore,
+        message: PeerMessage<'_>,
+        out: &mut Effects,
+    ) -> Option<()> {
+        let replica = self
+            .replicas
+            .binary_search_by_key(&message.shard, Replica::shard)
+            .ok()?;
+        self.dirty.mark(replica);
+        let sender = self.replicas[replica].check_ends(from, &message).ok()?;
+        match message.kind {
+            PeerKind::Raft(MessageType::MsgSnapshot) => {
+                self.on_offer(replica, sender, message.to_offer()?);
+            }
+            PeerKind::Raft(_) => {
+                let target = &mut self.replicas[replica];
+                target.on_peer_message(message.to_raft()?).ok()?;
+            }
+            PeerKind::ChunkRequest => {
+                self.on_chunk_request(now, (replica, from), &message.to_chunk()?, out);
+            }
+            PeerKind::Chunk => self.on_chunk(replica, &message.to_chunk()?, out),
+        }
+        Some(())
+    }
+
+    /// A part of the log was read back for a follower that lags, or could not be.
+    pub(super) fn on_log_read(
+        &mut self,
+        now: Time,
+        ticket: LogReadTicket,
+        result: Result<&[u8], LogReadFailed>,
+        out: &mut Effects,
+    ) {
+        let reader = self
+            .replicas
+            .iter()
+            .position(|replica| replica.id() == ticket.replica)
+            .expect("the ticket is of a replica of this core");
+        let (target, mut turn) = self.turn_of(reader, now, out);
+        target.on_log_read(&mut turn, ticket, result);
+        self.dirty.mark(reader);
+    }
+
+    /// Another voter shall lead a shard.
+    pub(super) fn on_hand_over(&mut self, shard: ShardId, to: Option<ReplicaId>) {
+        let found = self.replicas.binary_search_by_key(&shard, Replica::shard);
+        if let Ok(replica) = found
+            && self.replicas[replica].hand_over(to)
+        {
+            self.dirty.mark(replica);
+        }
+    }
+
+    /// Lets others lead what nobody waits for here any more.
+    pub(super) fn hand_over_quiet(&mut self) {
+        for replica in 0..self.replicas.len() {
+            let leader = &mut self.replicas[replica];
+            if leader.may_hand_over() && leader.hand_over(None) {
+                self.dirty.mark(replica);
+            }
+        }
+    }
+
+    /// What was sent to a core of another node may be lost.
+    pub(super) fn on_peer_unreachable(&mut self, peer: PeerCore) {
+        for (position, replica) in self.replicas.iter_mut().enumerate() {
+            replica.on_peer_unreachable(peer);
+            self.dirty.mark(position);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Who belongs to a shard's group, and where each member lives.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use metastore_wal::{CoreId, NodeId, ReplicaId};
+use raft::eraftpb::ConfState;
+
+use crate::peer::PeerCore;
+
+const VERSION: u16 = 1;
+const HEAD_BYTES: usize = 8;
+const MEMBER_BYTES: usize = 16;
+/// A group has few members; whatever claims more is not a membership.
+const MEMBERS_MAX: usize = 64;
+
+const AUTO_LEAVE: u8 = 1;
+
+const VOTER: u8 = 1;
+const LEARNER: u8 = 2;
+const OUTGOING_VOTER: u8 = 4;
+const LEARNER_NEXT: u8 = 8;
+
+/// A member of a shard's group: a replica, and the core of a node on which it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// The replica: its id is allocated once and never reused.
+    pub replica: ReplicaId,
+    /// Where it lives.
+    pub home: PeerCore,
+}
+
+/// The members of a shard, as they stand in the log and in snapshots.
+///
+/// ```text
+///      0       1       2       3       4       5       6       7
+///  +-------+-------+-------+-------+-------+-------+-------+-------+
+///  | version (u16) | flags | 0     | members (u32)                 |
+///  +-------------------------------+---------------+-------+-------+
+///  | replica (u64)                                                 |   for each member, ascending
+///  +-------------------------------+---------------+-------+-------+
+///  | node (u32)                    | core (u16)    | parts | 0     |
+///  +-------------------------------+---------------+-------+-------+
+/// ```
+///
+/// * flags: 1 the group leaves its joint state by itself.
+/// * parts: 1 votes, 2 learns, 4 votes in the outgoing half of a joint state, 8 learns once that state is left.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Membership {
+    members: Vec<Member>,
+    conf_state: ConfState,
+}
+
+impl Membership {
+    /// A group whose members all vote.
+    pub(crate) fn of_voters(voters: &[Member]) -> Membership {
+        let mut members = voters.to_vec();
+        members.sort_unstable();
+        let ids: Vec<u64> = members.iter().map(|member| member.replica.0).collect();
+        Membership {
+            members,
+            conf_state: ConfState::from((ids, vec![])),
+        }
+    }
+
+    /// Who votes, as raft says it.
+    pub(crate) fn conf_state(&self) -> &ConfState {
+        &self.conf_state
+    }
+
+    /// Where a replica lives; `None` when it is no member.
+    pub(crate) fn home_of(&self, replica: ReplicaId) -> Option<PeerCore> {
+        let at = self
+            .members
+            .binary_search_by_key(&replica, |member| member.replica);
+        at.ok().map(|at| self.members[at].home)
+    }
+
+    /// Whether nobody else's vote counts.
+    pub(crate) fn is_sole_voter(&self, replica: ReplicaId) -> bool {
+        let state = &self.conf_state;
+        state.get_voters() == [replica.0] && state.get_voters_outgoing().is_empty()
+    }
+
+    /// The members that live on a core.
+    pub(crate) fn living_on(&self, core: PeerCore) -> impl Iterator<Item = ReplicaId> {
+        let there = self
+            .members
+            .iter()
+            .filter(move |member| member.home == core);
+        there.map(|member| member.replica)
+    }
+
+    fn parts_of(&self, replica: ReplicaId) -> u8 {
+        let state = &self.conf_state;
+        let parts = [
+            (state.get_voters(), VOTER),
+            (state.get_learners(), LEARNER),
+            (state.get_voters_outgoing(), OUTGOING_VOTER),
+            (state.get_learners_next(), LEARNER_NEXT),
+        ];
+        let has = parts.iter().filter(|(ids, _)| ids.contains(&replica.0));
+        has.fold(0, |parts, (_, part)| parts | part)
+    }
+
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(HEAD_BYTES + self.members.len() * MEMBER_BYTES);
+        bytes.put_u16_le(VERSION);
+        bytes.put_u8(u8::from(self.conf_state.auto_leave) * AUTO_LEAVE);
+        bytes.put_u8(0);
+        bytes.put_u32_le(u32::try_from(self.members.len()).expect("a shard has few members"));
+        for member in &self.members {
+            bytes.put_u64_le(member.replica.0);
+            bytes.put_u32_le(member.home.node.0);
+            bytes.put_u16_le(member.home.core.0);
+            bytes.put_u8(self.parts_of(member.replica));
+            bytes.put_u8(0);
+        }
+        bytes.freeze()
+    }
+
+    /// Reads a membership, `None` when the bytes are not one.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Membership> {
+        let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+        let (encoded, rest) = rest.as_chunks::<MEMBER_BYTES>();
+        let [version_low, version_high, flags, 0, count @ ..] = *head else {
+            return None;
+        };
+        let count = u32::from_le_bytes(count) as usize;
+        if u16::from_le_bytes([version_low, version_high]) != VERSION
+            || flags & !AUTO_LEAVE != 0
+            || count != encoded.len()
+            || count > MEMBERS_MAX
+            || !rest.is_empty()
+        {
+            return None;
+        }
+        let mut members: Vec<Member> = Vec::with_capacity(count);
+        let mut state = ConfState {
+            auto_leave: flags & AUTO_LEAVE != 0,
+            ..ConfState::default()
+        };
+        for bytes in encoded {
+            let (member, parts) = decode_member(bytes)?;
+            if members
+                .last()
+                .is_some_and(|last| last.replica >= member.replica)
+            {
+                return None;
+            }
+            let id = member.replica.0;
+            members.push(member);
+            for (part, ids) in [
+                (VOTER, &mut state.voters),
+                (LEARNER, &mut state.learners),
+                (OUTGOING_VOTER, &mut state.voters_outgoing),
+                (LEARNER_NEXT, &mut state.learners_next),
+            ] {
+                if parts & part != 0 {
+                    ids.push(id);
+                }
+            }
+        }
+        let is_joint = !state.voters_outgoing.is_empty();
+        if state.voters.is_empty() || state.auto_leave && !is_joint {
+            return None;
+        }
+        Some(Membership {
+            members,
+            conf_state: state,
+        })
+    }
+}
+
+fn decode_member(bytes: &[u8; MEMBER_BYTES]) -> Option<(Member, u8)> {
+    let (replica, rest) = bytes.split_first_chunk::<8>()?;
+    let (node, rest) = rest.split_first_chunk::<4>()?;
+    let [core_low, core_high, parts, 0] = *rest else {
+        return None;
+    };
+    // What raft allows: a voter of either half does not learn at the same time, and who learns once a joint state is
+    // left votes in its outgoing half.
+    let is_possible = matches!(parts, VOTER | LEARNER | OUTGOING_VOTER)
+        || parts == VOTER | OUTGOING_VOTER
+        || parts == OUTGOING_VOTER | LEARNER_NEXT;
+    let replica = ReplicaId(u64::from_le_bytes(*replica));
+    let home = PeerCore {
+        node: NodeId(u32::from_le_bytes(*node)),
+        core: CoreId(u16::from_le_bytes([core_low, core_high])),
+    };
+    (is_possible && replica.0 > 0).then_some((Member { replica, home }, parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(replica: u64) -> Member {
+        Member {
+            replica: ReplicaId(replica),
+            home: PeerCore {
+                node: NodeId(u32::try_from(replica).expect("small") + 100),
+                core: CoreId(3),
+            },
+        }
+    }
+
+    #[test]
+    fn a_membership_survives_the_round_trip() {
+        let members = Membership::of_voters(&[member(3), member(1), member(2)]);
+        let bytes = members.encode();
+        assert_eq!(bytes.len(), HEAD_BYTES + 3 * MEMBER_BYTES);
+        assert_eq!(Membership::decode(&bytes), Some(members.clone()));
+        assert_eq!(members.conf_state().get_voters(), [1, 2, 3]);
+        assert_eq!(members.home_of(ReplicaId(2)), Some(member(2).home));
+        assert_eq!(members.home_of(ReplicaId(4)), None);
+    }
+
+    #[test]
+    fn a_joint_membership_survives_the_round_trip() {
+        let mut members = Membership::of_voters(&[member(1), member(2), member(3), member(4)]);
+        members.conf_state = ConfState::from((vec![1, 4], vec![]));
+        members.conf_state.voters_outgoing = vec![1, 2, 3];
+        members.conf_state.learners_next = vec![3];
+        members.conf_state.auto_leave = true;
+        assert_eq!(Membership::decode(&members.encode()), Some(members));
+    }
+
+    /// The bytes of version 1, for good.
+    #[test]
+    fn the_golden_membership_reads_and_writes_as_ever() {
+        let golden = [
+            1, 0, 0, 0, 2, 0, 0, 0, // version, flags, count
+            1, 0, 0, 0, 0, 0, 0, 0, 101, 0, 0, 0, 3, 0, 1, 0, // replica 1
+            9, 0, 0, 0, 0, 0, 0, 0, 109, 0, 0, 0, 3, 0, 1, 0, // replica 9
+        ];
+        let members = Membership::of_voters(&[member(9), member(1)]);
+        assert_eq!(members.encode()[..], golden);
+        assert_eq!(Membership::decode(&golden), Some(members));
+    }
+
+    #[test]
+    fn what_is_no_membership_is_refused() {
+        let bytes = Membership::of_voters(&[member(1), member(2)]).encode();
+        for length in 0..bytes.len() {
+            assert_eq!(Membership::decode(&bytes[..length]), None);
+        }
+        assert_eq!(Membership::decode(&[&bytes[..], &[0]].concat()), None);
+        // Its version, a flag, the count, a replica 0, one that comes twice, a part that there is not, two that exclude
+        // each other.
+        for (at, value) in [(0, 2), (2, 2), (4, 3), (8, 0), (24, 1), (22, 16), (22, 3)] {
+            let mut changed = bytes.to_vec();
+            changed[at] = value;
+            assert_eq!(Membership::decode(&changed), None, "byte {at}");
+        }
+    }
+}

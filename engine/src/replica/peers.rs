@@ -1,0 +1,206 @@
+//! What a replica hears from the others: what no member of its group could mean is ignored, the rest goes to raft.
+
+use metastore_wal::{Position, ReplicaId};
+use raft::Storage;
+use raft::eraftpb::{Message, MessageType};
+use thiserror::Error;
+
+use super::appends::{anchor, split_off};
+use super::{Replica, Turn};
+use crate::membership::Member;
+use crate::peer::{PeerCore, PeerMessage};
+
+/// Why a message is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum Ignored {
+    /// It is for a replica that lived here before, or will.
+    #[error("it is for replica {to}, which is not here")]
+    OtherReceiver {
+        /// Whom it is for.
+        to: u64,
+    },
+    /// Its sender is no member, or does not live where it came from.
+    #[error("replica {from} does not send from there")]
+    StrangeSender {
+        /// Who claims to have sent it.
+        from: u64,
+    },
+    /// It says that more is committed than we ever acknowledged.
+    #[error("it commits index {commit}, our log ends at {last}")]
+    CommitBehindLog {
+        /// What it commits.
+        commit: u64,
+        /// Our last index.
+        last: u64,
+    },
+    /// It acknowledges entries that were never sent.
+    #[error("it acknowledges index {index}, our log ends at {last}")]
+    AcknowledgesBehindLog {
+        /// What it acknowledges.
+        index: u64,
+        /// Our last index.
+        last: u64,
+    },
+    /// Terms of its entries go back, or lie above the message's own.
+    #[error("the terms of its entries from index {first_index} on are not those of a log")]
+    StrangeTerms {
+        /// The first of them.
+        first_index: u64,
+    },
+    /// Only its leader may ask a follower to campaign.
+    #[error("its sender does not lead")]
+    NotFromLeader,
+    /// It must not campaign while its log is being written.
+    #[error("the log is being written")]
+    Busy,
+    /// raft has no use for it.
+    #[error("raft refuses it")]
+    Refused,
+}
+
+impl Replica {
+    /// Whether a message is for this replica and from where its sender lives; says who that is.
+    pub(crate) fn check_ends(
+        &self,
+        sender: PeerCore,
+        message: &PeerMessage<'_>,
+    ) -> Result<Member, Ignored> {
+        let home = self.node.store().members().home_of(message.from);
+        let checked = if message.to != self.id {
+            Err(Ignored::OtherReceiver { to: message.to.0 })
+        } else if home != Some(sender) {
+            Err(Ignored::StrangeSender {
+                from: message.from.0,
+            })
+        } else {
+            Ok(Member {
+                replica: message.from,
+                home: sender,
+            })
+        };
+        checked.inspect_err(|ignored| self.explain(message.from.0, *ignored))
+    }
+
+    /// Takes a message whose ends were checked.
+    pub(crate) fn on_peer_message(&mut self, message: Message) -> Result<(), Ignored> {
+        let from = message.from;
+        let taken = self.check(&message).and_then(|()| {
+            let stepped = self.node.step(message);
+            stepped.map_err(|_refused| Ignored::Refused)
+        });
+        self.seed_election_timeout();
+        taken.inspect_err(|ignored| self.explain(from, *ignored))
+    }
+
+    fn explain(&self, from: u64, ignored: Ignored) {
+        slog::debug!(self.logger, "ignoring a message"; "from" => from, "why" => %ignored);
+    }
+
+    /// raft stops the process on some messages that no correct member sends; they must not get that far.
+    fn check(&self, message: &Message) -> Result<(), Ignored> {
+        let raft = &self.node.raft;
+        let last = raft.raft_log.last_index();
+        match message.get_msg_type() {
+            MessageType::MsgHeartbeat if message.term >= raft.term && message.commit > last => {
+                let commit = message.commit;
+                Err(Ignored::CommitBehindLog { commit, last })
+            }
+            MessageType::MsgAppendResponse if !message.reject && message.index > last => {
+                let index = message.index;
+                Err(Ignored::AcknowledgesBehindLog { index, last })
+            }
+            MessageType::MsgAppend if !has_terms_of_a_log(message) => Err(Ignored::StrangeTerms {
+                first_index: message.index + 1,
+            }),
+            MessageType::MsgTimeoutNow if message.from != raft.leader_id => {
+                Err(Ignored::NotFromLeader)
+            }
+            MessageType::MsgTimeoutNow if self.must_not_campaign() => Err(Ignored::Busy),
+            MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgPropose
+            | MessageType::MsgAppend
+            | MessageType::MsgAppendResponse
+            | MessageType::MsgRequestVote
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgSnapshot
+            | MessageType::MsgHeartbeat
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum
+            | MessageType::MsgTransferLeader
+            | MessageType::MsgTimeoutNow
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp
+            | MessageType::MsgRequestPreVote
+            | MessageType::MsgRequestPreVoteResponse => Ok(()),
+        }
+    }
+
+    /// What was sent to a core of another node may be lost.
+    pub(crate) fn on_peer_unreachable(&mut self, peer: PeerCore) {
+        let members = self.node.store().members();
+        let there: Vec<u64> = members.living_on(peer).map(|replica| replica.0).collect();
+        for replica in there {
+            self.node.report_unreachable(replica);
+        }
+    }
+
+    /// Hands over what raft wants sent, as far as it may leave; the rest waits for the log.
+    pub(super) fn send_all(&mut self, turn: &mut Turn<'_>, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let durable = turn.log.durable_position();
+        let bytes_max = turn.settings.raft.message_bytes_max;
+        for mut message in messages {
+            if !anchor(&mut message, |index| self.node.store().term(index).ok()) {
+                continue;
+            }
+            while let Some(rest) = split_off(&mut message, bytes_max) {
+                let part = std::mem::replace(&mut message, rest);
+                self.send_or_hold(turn, part, durable);
+            }
+            self.send_or_hold(turn, message, durable);
+        }
+    }
+
+    fn send_or_hold(&mut self, turn: &mut Turn<'_>, message: Message, durable: Position) {
+        let held = match self.rules.sends_early() {
+            true => Some(message),
+            false => self.outbox.hold(message, self.unpersisted.iter(), durable),
+        };
+        if let Some(message) = held {
+            self.send(turn, &message);
+        }
+    }
+
+    /// Sends what waited for the log up to `durable`.
+    pub(super) fn send_released(&mut self, turn: &mut Turn<'_>, durable: Position) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        for message in self.outbox.release(durable) {
+            self.send(turn, &message);
+        }
+    }
+
+    fn send(&mut self, turn: &mut Turn<'_>, message: &Message) {
+        let to = ReplicaId(message.to);
+        // A member that was removed meanwhile has no home any more.
+        if let Some(home) = self.node.store().members().home_of(to) {
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                self.on_offered(turn.now, to);
+            }
+            turn.peers.push(home, self.shard, message, turn.out);
+        }
+    }
+}
+
+/// Whether the terms of an append's entries are those of a log: they do not go back, and none is above the message's.
+fn has_terms_of_a_log(message: &Message) -> bool {
+    let entries = message.get_entries().iter().map(|entry| entry.term);
+    let terms: Vec<u64> = [message.log_term].into_iter().chain(entries).collect();
+    terms.is_sorted() && terms.last().is_some_and(|&last| last <= message.term)
+}

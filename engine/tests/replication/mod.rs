@@ -1,0 +1,114 @@
+//! Groups of several voters: what their replicas say to each other, and when.
+
+pub(crate) mod cluster;
+mod script;
+mod snapshots;
+
+use std::path::Path;
+
+use cluster::TestCluster;
+
+use crate::done;
+use crate::harness::Answer;
+
+/// Every script leads to what it says.
+#[test]
+fn scripts_lead_to_what_they_say() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts"));
+    let mut scripts: Vec<_> = std::fs::read_dir(folder)
+        .expect("the scripts are in the repository")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    scripts.sort();
+    assert!(!scripts.is_empty());
+    for path in scripts {
+        script::run(&path);
+    }
+}
+
+#[test]
+fn a_put_is_on_every_node_once_it_is_answered_and_all_is_quiet() {
+    let mut cluster = TestCluster::new(3, 1);
+    cluster.elect(1);
+    cluster.put(1, 1, "/a", "1");
+    cluster.settle();
+    assert_eq!(cluster.take_answers(1), [(1, done(1))]);
+    let states: Vec<_> = (1..=3)
+        .map(|node| {
+            let status = cluster.status(node);
+            (status.applied, status.state_hash, status.keys)
+        })
+        .collect();
+    assert_eq!(states, vec![states[0]; 3]);
+    assert_eq!(states[0].2, 1);
+}
+
+#[test]
+fn a_request_on_a_follower_says_where_the_leader_lives() {
+    let mut cluster = TestCluster::new(3, 1);
+    cluster.elect(2);
+    cluster.put(1, 1, "/a", "1");
+    let answers = cluster.take_answers(1);
+    let [(1, Answer::Error(metastore_engine::RequestError::NotLeader { leader, .. }))] =
+        &answers[..]
+    else {
+        panic!("{answers:?}");
+    };
+    assert_eq!(leader.map(|leader| leader.node.0), Some(2));
+}
+
+/// A cluster that keeps nothing in memory that it has applied, and whose third node misses 300 entries over several
+/// segments and the elections of others.
+fn with_a_node_that_missed_much() -> TestCluster {
+    let mut cluster = TestCluster::with(3, 1, |config| {
+        config.settings.raft.tail_bytes_max = 0;
+        config.settings.batch.compress_bytes_min = None;
+        config.log.budget_bytes = 64 << 20;
+    });
+    cluster.elect(1);
+    cluster.partition(&[3], &[1, 2]);
+    for (leader, deposed) in [(1, 2), (2, 1), (1, 2)] {
+        cluster.crash(deposed);
+        cluster.start(deposed);
+        cluster.elect(leader);
+        for request in 0..100 {
+            let key = format!("/{leader}/{request}");
+            cluster.put(leader, request, &key, &"v".repeat(12_000));
+            cluster.settle();
+        }
+    }
+    let log = cluster.node(1).cores[0].core.status().log;
+    assert!(log.segments_live > 3, "{log:?}");
+    cluster.heal();
+    cluster
+}
+
+#[test]
+fn a_follower_that_lags_is_sent_what_its_leader_reads_back_from_the_log() {
+    let mut cluster = with_a_node_that_missed_much();
+    cluster.tick(1);
+    cluster.settle();
+    let (leader, follower) = (cluster.status(1), cluster.status(3));
+    assert_eq!(follower.applied, leader.applied);
+    assert_eq!(follower.state_hash, leader.state_hash);
+    let reads = cluster.node(1).cores[0].log_reads;
+    assert!(
+        (4..20).contains(&reads),
+        "{reads} reads of 1 MiB for 3.6 MB"
+    );
+}
+
+/// The leader starts anew: what it knows of the places of its entries comes from the recovery of its log.
+#[test]
+fn a_leader_that_started_anew_reads_back_what_it_wrote_before() {
+    let mut cluster = with_a_node_that_missed_much();
+    cluster.crash(1);
+    cluster.start(1);
+    cluster.elect(1);
+    cluster.tick(1);
+    cluster.settle();
+    let (leader, follower) = (cluster.status(1), cluster.status(3));
+    assert_eq!(follower.applied, leader.applied);
+    assert_eq!(follower.state_hash, leader.state_hash);
+    assert!(cluster.node(1).cores[0].log_reads >= 4);
+}

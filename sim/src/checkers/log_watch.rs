@@ -1,0 +1,219 @@
+//! The log of one core, from submission to recovery: what of it is durable, and what a recovery may find.
+
+use std::collections::VecDeque;
+
+use metastore_engine::{CoreId, NodeId, ReplicaId};
+use metastore_wal::SealKey;
+
+use super::ClusterViolation;
+use super::log_view::{LogView, PartSeen, RecordSeen, apply};
+use crate::disk::{Disk, FileName};
+
+/// Whose log it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogOwner {
+    /// The node.
+    pub node: NodeId,
+    /// Its core.
+    pub core: CoreId,
+}
+
+/// Watches one log through all lives of its node.
+///
+/// A recovery must find everything durable, and behind it whatever it likes of what was on its way, in order and
+/// without a hole. What it cut away may come back until the cut itself is durable, which it is with the next record.
+#[derive(Debug)]
+pub struct LogWatch {
+    owner: LogOwner,
+    seal: SealKey,
+    durable: LogView,
+    submitted: VecDeque<RecordSeen>,
+    /// What recoveries may have found besides, while the cut of the last one is not durable.
+    alternatives: Vec<LogView>,
+}
+
+impl LogWatch {
+    /// A log that was never written.
+    #[must_use]
+    pub fn new(owner: LogOwner, seal: SealKey) -> LogWatch {
+        LogWatch {
+            owner,
+            seal,
+            durable: LogView::new(),
+            submitted: VecDeque::new(),
+            alternatives: Vec::new(),
+        }
+    }
+
+    /// What is durable.
+    #[must_use]
+    pub fn durable(&self) -> &LogView {
+        &self.durable
+    }
+
+    /// A record leaves for the disk.
+    pub fn on_submitted(&mut self, place: (FileName, u64), bytes: &[u8]) -> &RecordSeen {
+        let record = RecordSeen::parse(self.seal, place, bytes);
+        self.submitted.push_back(record);
+        self.submitted.back().expect("it was put there")
+    }
+
+    /// The disk has changed: hands out the parts that have become durable with it, in order.
+    pub fn advance(&mut self, disk: &Disk) -> Vec<PartSeen> {
+        let mut parts = Vec::new();
+        while let Some(record) = self.submitted.front() {
+            if !disk.is_durable(record.file, record.offset, &record.bytes) {
+                break;
+            }
+            let record = self.submitted.pop_front().expect("it has a front");
+            self.alternatives.clear();
+            for part in record.parts {
+                apply(&mut self.durable, &part);
+                parts.push(part);
+            }
+        }
+        parts
+    }
+
+    /// The machine has stopped. What is on its way may survive or not.
+    pub fn on_crash(&mut self) {
+        let mut view = self.durable.clone();
+        let mut alternatives = std::mem::take(&mut self.alternatives);
+        for record in self.submitted.drain(..) {
+            for part in &record.parts {
+                apply(&mut view, part);
+            }
+            alternatives.push(view.clone());
+        }
+        self.alternatives = alternatives;
+    }
+
+    /// A recovery found this.
+    ///
+    /// # Errors
+    /// Something is lost or invented.
+    pub fn on_recovered(&mut self, found: LogView) -> Result<(), ClusterViolation> {
+        let mut possible = std::iter::once(&self.durable).chain(&self.alternatives);
+        if possible.any(|view| differing(view, &found).is_none()) {
+            if differing(&self.durable, &found).is_some() {
+                let before = std::mem::replace(&mut self.durable, found);
+                self.alternatives.push(before);
+            }
+            return Ok(());
+        }
+        let replica = differing(&self.durable, &found).unwrap_or_default();
+        let last = |view: &LogView| view.get(&replica).map(|replica| replica.last());
+        Err(ClusterViolation::RecoveredLogDiffers {
+            node: self.owner.node,
+            replica,
+            durable: last(&self.durable).unwrap_or_default(),
+            found: last(&found).unwrap_or_default(),
+        })
+    }
+}
+
+/// The first replica of which two logs do not say the same.
+fn differing(one: &LogView, other: &LogView) -> Option<ReplicaId> {
+    let of_one = one
+        .iter()
+        .find(|(replica, view)| other.get(replica).is_none_or(|found| !found.is_same(view)));
+    let only_other = other.keys().find(|replica| !one.contains_key(replica));
+    of_one.map(|(&replica, _)| replica).or(only_other.copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkers::log_view::{EntrySeen, PartBodySeen};
+    use metastore_engine::{LogIndex, ShardId, Term};
+    use metastore_wal::{EntryKind, FileNumber, HardState, RecordSequence};
+
+    /// The record that appends entry `index`.
+    fn record(index: u64) -> RecordSeen {
+        let entry = EntrySeen {
+            term: Term(1),
+            kind: EntryKind::Normal,
+            data: index.to_le_bytes().to_vec(),
+        };
+        RecordSeen {
+            sequence: RecordSequence(index),
+            file: FileName::Segment(FileNumber(1)),
+            offset: 4096 * index,
+            bytes: vec![1; 4096],
+            parts: vec![PartSeen {
+                replica: ReplicaId(1),
+                shard: ShardId(0),
+                hard_state: HardState::default(),
+                body: PartBodySeen::Append(LogIndex(index), vec![entry]),
+            }],
+        }
+    }
+
+    fn view(indexes: &[u64]) -> LogView {
+        let mut view = LogView::new();
+        for &index in indexes {
+            record(index)
+                .parts
+                .iter()
+                .for_each(|part| apply(&mut view, part));
+        }
+        view
+    }
+
+    /// A log with entries 1 and 2 durable, and 3 and 4 on their way, whose machine has stopped.
+    fn stopped() -> LogWatch {
+        let owner = LogOwner {
+            node: NodeId(1),
+            core: CoreId(0),
+        };
+        let mut watch = LogWatch::new(owner, SealKey(0));
+        watch.durable = view(&[1, 2]);
+        watch.submitted.extend([record(3), record(4)]);
+        watch.on_crash();
+        watch
+    }
+
+    #[test]
+    fn what_was_on_its_way_survives_in_order_or_not_at_all() {
+        for found in [&[1, 2][..], &[1, 2, 3], &[1, 2, 3, 4]] {
+            stopped().on_recovered(view(found)).unwrap();
+        }
+        for found in [&[][..], &[1], &[1, 2, 4], &[1, 3], &[1, 2, 3, 4, 5]] {
+            let broken = stopped().on_recovered(view(found)).unwrap_err();
+            assert!(matches!(
+                broken,
+                ClusterViolation::RecoveredLogDiffers { .. }
+            ));
+        }
+    }
+
+    #[test]
+    fn what_was_cut_away_may_come_back_until_the_cut_is_durable() {
+        let mut watch = stopped();
+        watch.on_recovered(view(&[1, 2])).unwrap();
+        watch.on_crash();
+        watch.on_recovered(view(&[1, 2, 3])).unwrap();
+        // What a recovery has found and nothing has followed may be lost once more.
+        watch.on_crash();
+        watch.on_recovered(view(&[1, 2])).unwrap();
+        let mut disk = Disk::new(crate::random::Random::new(1), LATENCY);
+        disk.format_file(FileName::Segment(FileNumber(1)), 1 << 16);
+        let next = RecordSeen {
+            offset: 0,
+            bytes: vec![0; 4096],
+            ..record(3)
+        };
+        watch.submitted.push_back(next);
+        assert_eq!(watch.advance(&disk).len(), 1);
+        watch.on_crash();
+        assert!(watch.on_recovered(view(&[1, 2, 3, 4])).is_err());
+        watch.on_recovered(view(&[1, 2, 3])).unwrap();
+    }
+
+    const LATENCY: crate::disk::Latency = crate::disk::Latency {
+        min_ns: 1,
+        usual_max_ns: 1,
+        slow_per_mille: 0,
+        slow_max_ns: 1,
+    };
+}

@@ -1,0 +1,20 @@
+//! What several nodes together must keep, checked from outside.
+//!
+//! | checker | sees | promise |
+//! |---|---|---|
+//! | [`linearizability`] | what clients sent and were told | each shard behaves like one copy that does one thing at a time |
+//! | [`log_watch`] | the records of one log and what its disk holds | a recovery finds all that is durable, and nothing that was not written |
+//! | [`promises`] | the messages that leave a node, and its durable log | nothing leaves before what it promises is durable |
+//! | [`replication`] | all logs and what replicas report | one leader a term, one vote a term; logs match; what is committed stays; acknowledged means durable on a quorum; one state at one index |
+//!
+//! They share nothing with the code that they judge, and little with each other: a mistake in one is not a mistake in
+//! all. The checkers of a single node are those of [`oracle`](crate::oracle).
+
+pub mod linearizability;
+pub mod log_view;
+pub mod log_watch;
+pub mod promises;
+pub mod replication;
+mod violation;
+
+pub use violation::ClusterViolation;

@@ -1,0 +1,403 @@
+//! What the logs and replicas of a shard must agree on.
+//!
+//! Each promise is that of the Raft paper (Ongaro and Ousterhout, 2014, figure 3), in the words of what can be seen
+//! from outside: the records that go to the disks, what the disks say is durable, and what replicas report.
+
+use std::collections::BTreeMap;
+
+use metastore_engine::{LogIndex, NodeId, ReplicaId, ReplicaStatus, Role, ShardId, Term};
+use metastore_statemachine::Command;
+use metastore_wal::{EntryKind, HardState};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::ClusterViolation;
+use super::log_view::{EntryMark, EntrySeen, LogView, PartBodySeen, PartSeen};
+use crate::oracle::decompress;
+
+/// The members of a shard that vote: each replica with its node.
+pub type Voters = Vec<(ReplicaId, NodeId)>;
+
+/// What is known of a shard.
+#[derive(Debug)]
+struct Shard {
+    id: ShardId,
+    voters: Voters,
+    /// Who leads in each term.
+    leaders: BTreeMap<Term, ReplicaId>,
+    /// Every entry that was ever written, with the term of the one before it.
+    entries: BTreeMap<(LogIndex, Term), (u64, Option<Term>)>,
+    /// Where each command was written, by a hash of its bytes.
+    commands: BTreeMap<u64, Vec<(LogIndex, Term)>>,
+    committed: BTreeMap<LogIndex, EntryMark>,
+    /// The state after each entry, and who was first in it.
+    states: BTreeMap<LogIndex, (u64, ReplicaId)>,
+}
+
+/// What is known of a replica.
+#[derive(Debug, Default)]
+struct Replica {
+    /// Its newest durable term, vote and commit.
+    durable: HardState,
+    /// What it said is committed, in this life.
+    committed: LogIndex,
+    /// Up to here its log has been compared with what is committed.
+    compared: LogIndex,
+    /// What it has written, durable or not: the term at each index.
+    written: BTreeMap<LogIndex, EntryMark>,
+}
+
+/// Compares all logs and replicas with each other.
+#[derive(Debug)]
+pub struct Replication {
+    shards: BTreeMap<ShardId, Shard>,
+    replicas: BTreeMap<ReplicaId, Replica>,
+    states_compared: u64,
+}
+
+impl Replication {
+    /// Shards in which nothing has happened.
+    #[must_use]
+    pub fn new(voters: BTreeMap<ShardId, Voters>) -> Replication {
+        let shards = voters
+            .into_iter()
+            .map(|(id, voters)| (id, Shard::new(id, voters)));
+        Replication {
+            shards: shards.collect(),
+            replicas: BTreeMap::new(),
+            states_compared: 0,
+        }
+    }
+
+    /// How often a state was compared with one of another replica or another life.
+    #[must_use]
+    pub fn states_compared(&self) -> u64 {
+        self.states_compared
+    }
+
+    /// In how many terms of any shard somebody led.
+    #[must_use]
+    pub fn reigns(&self) -> u64 {
+        let shards = self.shards.values();
+        shards.map(|shard| shard.leaders.len() as u64).sum()
+    }
+
+    // ---- Logs ----
+
+    /// A replica writes this, which is not durable yet.
+    ///
+    /// # Errors
+    /// It contradicts what another has written, or what is committed.
+    pub fn on_written(&mut self, part: &PartSeen) -> Result<(), ClusterViolation> {
+        let shard = shard_of(&mut self.shards, part.shard);
+        let replica = self.replicas.entry(part.replica).or_default();
+        match &part.body {
+            PartBodySeen::Append(first, entries) => {
+                if !entries.is_empty() {
+                    replica.written.split_off(first);
+                }
+                write(shard, part, replica, (*first, entries))?;
+            }
+            PartBodySeen::Rewrite(first, entries) => {
+                write(shard, part, replica, (*first, entries))?;
+            }
+            PartBodySeen::Snapshot {
+                covered,
+                first,
+                last,
+            } => {
+                replica
+                    .written
+                    .retain(|index, _| (first..=last).contains(&index));
+                replica.compared = replica.compared.max(*covered);
+            }
+            PartBodySeen::Checkpoint { .. } => return Ok(()),
+            PartBodySeen::Tombstone => {
+                self.replicas.remove(&part.replica);
+                return Ok(());
+            }
+        }
+        compare_committed(shard, part.replica, replica, part.hard_state.commit)
+    }
+
+    /// What a replica wrote has become durable.
+    ///
+    /// # Errors
+    /// Its term, vote or commit went back.
+    pub fn on_durable(&mut self, part: &PartSeen) -> Result<(), ClusterViolation> {
+        let replica = self.replicas.entry(part.replica).or_default();
+        replica.on_hard_state(part.replica, part.hard_state)
+    }
+
+    /// A log was recovered: what its replicas had in memory and on their way is forgotten.
+    ///
+    /// # Errors
+    /// What was recovered contradicts what was durable, or what others have.
+    pub fn on_recovered(&mut self, found: &LogView) -> Result<(), ClusterViolation> {
+        for (&id, view) in found {
+            let shard = shard_of(&mut self.shards, view.shard);
+            let replica = self.replicas.entry(id).or_default();
+            replica.on_hard_state(id, view.hard_state)?;
+            replica.committed = LogIndex(0);
+            replica.written = view.entries.clone();
+            if view.hard_state.commit > view.last() {
+                return Err(ClusterViolation::CommitBeyondLog {
+                    replica: id,
+                    last: view.last(),
+                    commit: view.hard_state.commit,
+                });
+            }
+            replica.compared = view.covered;
+            compare_committed(shard, id, replica, view.hard_state.commit)?;
+        }
+        Ok(())
+    }
+
+    // ---- Replicas ----
+
+    /// A replica does what only a leader does.
+    ///
+    /// # Errors
+    /// Another one leads in this term.
+    pub fn on_leader(
+        &mut self,
+        shard: ShardId,
+        term: Term,
+        replica: ReplicaId,
+    ) -> Result<(), ClusterViolation> {
+        shard_of(&mut self.shards, shard).on_leader(term, replica)
+    }
+
+    /// A replica reports how it stands.
+    ///
+    /// # Errors
+    /// It contradicts itself or another.
+    pub fn on_status(&mut self, status: &ReplicaStatus) -> Result<(), ClusterViolation> {
+        let shard = shard_of(&mut self.shards, status.shard);
+        let replica = self.replicas.entry(status.replica).or_default();
+        if status.role == Role::Leader {
+            shard.on_leader(status.term, status.replica)?;
+        }
+        if status.committed < replica.committed {
+            return Err(ClusterViolation::CommitWentBack {
+                replica: status.replica,
+                before: replica.committed,
+                after: status.committed,
+            });
+        }
+        // What it has in memory may be ahead of its records, also where it has replaced what they say: its log is compared
+        // with what others have committed when a record says so.
+        replica.committed = status.committed;
+        let (hash, first) = *shard
+            .states
+            .entry(status.applied)
+            .or_insert((status.state_hash, status.replica));
+        self.states_compared += u64::from(first != status.replica);
+        if hash != status.state_hash {
+            return Err(ClusterViolation::StatesDiffer {
+                shard: status.shard,
+                applied: status.applied,
+                one: first,
+                other: status.replica,
+            });
+        }
+        Ok(())
+    }
+
+    // ---- Clients ----
+
+    /// A command was answered with an outcome. `durable` are the logs of all nodes.
+    ///
+    /// # Errors
+    /// A quorum does not hold it durably.
+    pub fn on_acknowledged<'a>(
+        &self,
+        shard: ShardId,
+        command: &[u8],
+        durable: impl Iterator<Item = &'a LogView> + Clone,
+    ) -> Result<(), ClusterViolation> {
+        let known = &self.shards[&shard];
+        let quorum = known.voters.len() / 2 + 1;
+        let places = known.commands.get(&xxh3_64(command));
+        let holders = |&(index, term): &(LogIndex, Term)| {
+            let holds = |&&(replica, _): &&(ReplicaId, NodeId)| {
+                let view = durable.clone().find_map(|log| log.get(&replica));
+                view.is_some_and(|view| view.holds(index, term))
+            };
+            known.voters.iter().filter(holds).count()
+        };
+        let most = places.into_iter().flatten().map(holders).max();
+        let holders = most.unwrap_or(0);
+        if holders >= quorum {
+            return Ok(());
+        }
+        Err(ClusterViolation::NotOnQuorum {
+            shard,
+            quorum,
+            holders,
+        })
+    }
+}
+
+fn shard_of(shards: &mut BTreeMap<ShardId, Shard>, shard: ShardId) -> &mut Shard {
+    shards.get_mut(&shard).expect("the cluster has the shard")
+}
+
+impl Shard {
+    fn new(id: ShardId, voters: Voters) -> Shard {
+        Shard {
+            id,
+            voters,
+            leaders: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            states: BTreeMap::new(),
+        }
+    }
+
+    fn on_leader(&mut self, term: Term, replica: ReplicaId) -> Result<(), ClusterViolation> {
+        let leader = *self.leaders.entry(term).or_insert(replica);
+        if leader == replica {
+            return Ok(());
+        }
+        Err(ClusterViolation::TwoLeaders {
+            shard: self.id,
+            term,
+            one: leader,
+            other: replica,
+        })
+    }
+}
+
+impl Replica {
+    fn on_hard_state(&mut self, id: ReplicaId, now: HardState) -> Result<(), ClusterViolation> {
+        let before = std::mem::replace(&mut self.durable, now);
+        if now.term < before.term {
+            return Err(ClusterViolation::TermWentBack {
+                replica: id,
+                before: before.term,
+                after: now.term,
+            });
+        }
+        let has_voted = before.vote != ReplicaId(0) && before.term == now.term;
+        if has_voted && now.vote != before.vote {
+            return Err(ClusterViolation::VotedTwice {
+                replica: id,
+                term: now.term,
+                before: before.vote,
+                after: now.vote,
+            });
+        }
+        if now.commit < before.commit {
+            return Err(ClusterViolation::CommitWentBack {
+                replica: id,
+                before: before.commit,
+                after: now.commit,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A replica writes entries: the same index and term mean the same entry everywhere, and the same before it.
+fn write(
+    shard: &mut Shard,
+    part: &PartSeen,
+    replica: &mut Replica,
+    (first, entries): (LogIndex, &[EntrySeen]),
+) -> Result<(), ClusterViolation> {
+    for (index, entry) in (first.0..).map(LogIndex).zip(entries) {
+        let mark = entry.mark();
+        let before = replica
+            .written
+            .range(..index)
+            .next_back()
+            .filter(|(before, _)| before.next() == index)
+            .map(|(_, before)| before.term);
+        let place = (index, entry.term);
+        if let Some((hash, known)) = shard.entries.get_mut(&place) {
+            let is_same_before = before.is_none() || known.is_none() || before == *known;
+            if *hash != mark.hash || !is_same_before {
+                let what = match is_same_before {
+                    true => format!("{} bytes that are others", entry.data.len()),
+                    false => format!("behind term {before:?}, and {known:?} elsewhere"),
+                };
+                return Err(ClusterViolation::LogsDiffer {
+                    shard: part.shard,
+                    replica: part.replica,
+                    what,
+                    index,
+                    term: entry.term,
+                });
+            }
+            *known = known.or(before);
+        } else {
+            shard.entries.insert(place, (mark.hash, before));
+            for command in commands_of(entry) {
+                shard.commands.entry(command).or_default().push(place);
+            }
+        }
+        if let Some(committed) = shard.committed.get(&index)
+            && index <= replica.compared
+            && *committed != mark
+        {
+            return Err(ClusterViolation::CommittedEntryChanged {
+                shard: part.shard,
+                replica: part.replica,
+                index,
+                before: committed.term,
+                after: entry.term,
+            });
+        }
+        replica.written.insert(index, mark);
+    }
+    Ok(())
+}
+
+/// Compares what a replica calls committed with what others do.
+fn compare_committed(
+    shard: &mut Shard,
+    id: ReplicaId,
+    replica: &mut Replica,
+    commit: LogIndex,
+) -> Result<(), ClusterViolation> {
+    while replica.compared < commit {
+        let index = replica.compared.next();
+        // A leader may know of a commit before its own log has it; then it is compared later.
+        let Some(&mark) = replica.written.get(&index) else {
+            return Ok(());
+        };
+        let committed = *shard.committed.entry(index).or_insert(mark);
+        if committed != mark {
+            return Err(ClusterViolation::CommittedEntryChanged {
+                shard: shard.id,
+                replica: id,
+                index,
+                before: committed.term,
+                after: mark.term,
+            });
+        }
+        replica.compared = index;
+    }
+    Ok(())
+}
+
+/// Hashes of the commands in an entry.
+fn commands_of(entry: &EntrySeen) -> Vec<u64> {
+    let mut hashes = Vec::new();
+    if entry.kind == EntryKind::ConfChange || entry.data.is_empty() {
+        return hashes;
+    }
+    let body = decompress(&entry.data);
+    let mut rest = body.as_slice();
+    while !rest.is_empty() {
+        let (_, length) = Command::decode(rest).expect("a batch holds commands");
+        let (command, after) = rest.split_at(length);
+        hashes.push(xxh3_64(command));
+        rest = after;
+    }
+    hashes
+}
+
+#[cfg(test)]
+mod tests;

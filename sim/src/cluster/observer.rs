@@ -1,0 +1,216 @@
+//! What all checkers of a cluster are shown.
+
+use std::collections::BTreeMap;
+
+use metastore_engine::{PeerCore, PeerLane, ReplicaStatus, ShardId};
+
+use crate::checkers::ClusterViolation;
+use crate::checkers::linearizability::{Operation, ShardHistory, Verdict};
+use crate::checkers::log_view::LogView;
+use crate::checkers::log_watch::{LogOwner, LogWatch};
+use crate::checkers::promises;
+use crate::checkers::replication::Replication;
+use crate::disk::{Disk, FileName};
+use crate::node::SEAL;
+use crate::oracle::Checkers;
+
+use super::shape::Shape;
+
+/// The checkers, and what they have seen.
+#[derive(Debug)]
+pub struct Observer {
+    logs: BTreeMap<PeerCore, LogWatch>,
+    replication: Replication,
+    histories: BTreeMap<ShardId, ShardHistory>,
+    undecided: u64,
+    checkers: Checkers,
+}
+
+impl Observer {
+    /// The checkers of a cluster in which nothing has happened.
+    #[must_use]
+    pub fn new(shape: Shape, checkers: Checkers) -> Observer {
+        let places = shape.nodes().flat_map(|node| {
+            let cores = shape.cores();
+            cores.map(move |core| PeerCore { node, core })
+        });
+        let watch_of = |place: PeerCore| {
+            let owner = LogOwner {
+                node: place.node,
+                core: place.core,
+            };
+            (place, LogWatch::new(owner, SEAL))
+        };
+        Observer {
+            logs: places.map(watch_of).collect(),
+            replication: Replication::new(shape.voters()),
+            histories: shape
+                .shards()
+                .map(|shard| (shard, ShardHistory::default()))
+                .collect(),
+            undecided: 0,
+            checkers,
+        }
+    }
+
+    /// What a checker says that is not a client, if anybody listens to it.
+    fn heard(&self, said: Result<(), ClusterViolation>) -> Result<(), ClusterViolation> {
+        match self.checkers {
+            Checkers::All => said,
+            Checkers::ClientsAlone => Ok(()),
+        }
+    }
+
+    // ---- Logs ----
+
+    /// A record leaves for the disk.
+    ///
+    /// # Errors
+    /// It contradicts another log.
+    pub fn on_submitted(
+        &mut self,
+        place: PeerCore,
+        target: (FileName, u64),
+        bytes: &[u8],
+    ) -> Result<(), ClusterViolation> {
+        let log = self.logs.get_mut(&place).expect("every core has a log");
+        let record = log.on_submitted(target, bytes);
+        let mut parts = record.parts.iter();
+        let said = parts.try_for_each(|part| self.replication.on_written(part));
+        self.heard(said)
+    }
+
+    /// A disk has changed.
+    ///
+    /// # Errors
+    /// What is durable contradicts what was.
+    pub fn on_disk_changed(
+        &mut self,
+        place: PeerCore,
+        disk: &Disk,
+    ) -> Result<(), ClusterViolation> {
+        let log = self.logs.get_mut(&place).expect("every core has a log");
+        let parts = log.advance(disk);
+        let mut parts = parts.iter();
+        let said = parts.try_for_each(|part| self.replication.on_durable(part));
+        self.heard(said)
+    }
+
+    /// A machine has stopped.
+    pub fn on_crash(&mut self, place: PeerCore) {
+        self.logs
+            .get_mut(&place)
+            .expect("every core has a log")
+            .on_crash();
+    }
+
+    /// A start read a log.
+    ///
+    /// # Errors
+    /// It lacks something, or has what was never written.
+    pub fn on_recovered(
+        &mut self,
+        place: PeerCore,
+        found: LogView,
+    ) -> Result<(), ClusterViolation> {
+        let said = self.replication.on_recovered(&found);
+        self.heard(said)?;
+        let log = self.logs.get_mut(&place).expect("every core has a log");
+        let said = log.on_recovered(found);
+        self.heard(said)
+    }
+
+    /// How many replicas of a core are durable in its log.
+    #[must_use]
+    pub fn durable_replicas(&self, place: PeerCore) -> usize {
+        self.logs[&place].durable().len()
+    }
+
+    // ---- Messages ----
+
+    /// A batch leaves for another node.
+    ///
+    /// # Errors
+    /// It promises what is not durable, or two lead.
+    pub fn on_sent(
+        &mut self,
+        from: PeerCore,
+        lane: PeerLane,
+        batch: &[u8],
+    ) -> Result<(), ClusterViolation> {
+        let said = promises::check_sent(batch, self.logs[&from].durable(), lane);
+        self.heard(said)?;
+        if lane == PeerLane::Snapshots {
+            return Ok(());
+        }
+        for message in promises::messages_of(batch) {
+            if message.kind.is_of_leader() {
+                let (shard, term) = (message.shard, message.term);
+                let said = self.replication.on_leader(shard, term, message.from);
+                self.heard(said)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A replica reports how it stands.
+    ///
+    /// # Errors
+    /// It contradicts itself or another.
+    pub fn on_status(&mut self, status: &ReplicaStatus) -> Result<(), ClusterViolation> {
+        let said = self.replication.on_status(status);
+        self.heard(said)
+    }
+
+    // ---- Clients ----
+
+    /// A change is acknowledged.
+    ///
+    /// # Errors
+    /// A quorum could still lose it.
+    pub fn on_acknowledged(&self, shard: ShardId, command: &[u8]) -> Result<(), ClusterViolation> {
+        let durable = self.logs.values().map(LogWatch::durable);
+        let said = self.replication.on_acknowledged(shard, command, durable);
+        self.heard(said)
+    }
+
+    /// A client's operation has come to its end, or its client will never know.
+    pub fn on_operation(&mut self, shard: ShardId, operation: Operation) {
+        let history = self.histories.get_mut(&shard);
+        history.expect("the cluster has the shard").add(operation);
+    }
+
+    /// Judges what clients saw.
+    ///
+    /// # Errors
+    /// No order of events explains it.
+    pub fn check_histories(&mut self) -> Result<(), ClusterViolation> {
+        for (&shard, history) in &self.histories {
+            let verdict = history
+                .check()
+                .map_err(|cause| ClusterViolation::NotLinearizable { shard, cause })?;
+            if let Verdict::Undecided { keys } = verdict {
+                self.undecided += keys.len() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys for which the search was given up.
+    #[must_use]
+    pub fn undecided(&self) -> u64 {
+        self.undecided
+    }
+
+    /// In how many terms of any shard somebody led.
+    #[must_use]
+    pub fn reigns(&self) -> u64 {
+        self.replication.reigns()
+    }
+
+    /// How often the states of replicas were compared.
+    #[must_use]
+    pub fn states_compared(&self) -> u64 {
+        self.replication.states_compared()
+    }
+}

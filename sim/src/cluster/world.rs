@@ -1,0 +1,225 @@
+//! One seeded run of a cluster: a time of faults, in which it must stay right, and a time of calm, in which it must come
+//! to life again.
+//!
+//! Everything about it follows from its seed: how large the cluster is, what clients do, which faults there are and
+//! when. What a run went through is in its [`ClusterReport`].
+
+mod calm;
+mod faults;
+mod plan;
+mod report;
+
+use metastore_engine::{NodeId, ShardMap, Time};
+
+pub use self::faults::FaultKind;
+use self::faults::{DiskTrouble, Faults};
+pub use self::plan::ClusterPlan;
+pub use self::report::ClusterReport;
+use super::event_log::EventLog;
+use super::workload::{Known, Workload};
+use super::{Cluster, ClusterStepped};
+use crate::mutants::Mutant;
+use crate::oracle::Checkers;
+use crate::random::Random;
+use crate::trace::Trace;
+use crate::violation::Violation;
+
+/// What a world lets happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WorldEvent {
+    /// A client has thought of something.
+    Think(usize),
+    /// The next fault of a kind.
+    Fault(FaultKind),
+    /// The disks of a node are well again.
+    EndTrouble(DiskTrouble, NodeId),
+    /// The newest partition is healed, if it still is that one.
+    Heal(u64),
+    /// A node that is down starts.
+    Restart(NodeId),
+    /// A node crashes just after its start.
+    CrashStarting(NodeId),
+    /// A time has come that the world was waiting for.
+    Bell(u64),
+}
+
+/// A simulated cluster with everything that happens to it.
+pub struct ClusterWorld {
+    plan: ClusterPlan,
+    random: Random,
+    cluster: Cluster<WorldEvent>,
+    workload: Workload,
+    faults: Faults,
+    /// Whether clients think of anything new.
+    is_busy: bool,
+    /// Whether anything still goes wrong.
+    is_faulty: bool,
+    /// Names the bell that the world waits for.
+    bell: u64,
+    report: ClusterReport,
+}
+
+/// Whether there is more to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    GoesOn,
+    /// As many inputs as were asked for have been traced.
+    Traced,
+}
+
+impl ClusterWorld {
+    /// The world of a seed, possibly with a planted bug.
+    #[must_use]
+    pub fn new(seed: u64, mutant: Option<Mutant>, checkers: Checkers) -> ClusterWorld {
+        let mut random = Random::new(seed);
+        let plan = ClusterPlan::draw(&mut random, mutant, checkers);
+        ClusterWorld::of_plan(plan, random)
+    }
+
+    fn of_plan(plan: ClusterPlan, mut random: Random) -> ClusterWorld {
+        let cluster = Cluster::new(plan.cluster.clone(), random.fork());
+        let map: &ShardMap = cluster.shard_map();
+        ClusterWorld {
+            workload: Workload::new(random.fork(), map),
+            faults: Faults::default(),
+            is_busy: true,
+            is_faulty: true,
+            bell: 0,
+            report: ClusterReport::default(),
+            cluster,
+            plan,
+            random,
+        }
+    }
+
+    /// Records a trace and stops when it is full.
+    pub fn set_trace(&mut self, trace: Trace) {
+        self.cluster.trace = Some(trace);
+    }
+
+    /// The trace so far.
+    #[must_use]
+    pub fn take_trace(&mut self) -> Option<Trace> {
+        self.cluster.trace.take()
+    }
+
+    /// Writes down what happens.
+    pub fn set_event_log(&mut self, log: EventLog) {
+        self.cluster.event_log = log;
+    }
+
+    /// What the world is like.
+    #[must_use]
+    pub fn plan(&self) -> &ClusterPlan {
+        &self.plan
+    }
+
+    /// What it went through so far.
+    #[must_use]
+    pub fn report(&self) -> ClusterReport {
+        let mut report = self.report.clone();
+        report.simulated_ns = self.cluster.now().0;
+        report.tally = self.cluster.tally();
+        report.counters = self.cluster.counters();
+        report.network = self.cluster.network.counters();
+        report.states_compared = self.cluster.observer.states_compared();
+        report.reigns = self.cluster.observer.reigns();
+        report.undecided = self.cluster.observer.undecided();
+        report.faults = self.faults.counts.clone();
+        report.add_network_faults();
+        report
+    }
+
+    /// Lives through all faults, then comes to rest.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn run(&mut self) -> Result<(), Violation> {
+        for node in self.plan.cluster.shape.nodes() {
+            self.set_up(node)?;
+            self.restart(node)?;
+        }
+        for client in 0..self.plan.cluster.clients {
+            self.think_later(client);
+        }
+        for kind in self.plan.scheduled_faults() {
+            self.schedule_fault(kind);
+        }
+        if self.run_until(Time(self.plan.faults_ns), |_| false)? == Course::Traced {
+            return Ok(());
+        }
+        self.come_to_rest()
+    }
+
+    /// Until a time, or until something holds.
+    fn run_until(
+        &mut self,
+        by: Time,
+        mut is_enough: impl FnMut(&mut ClusterWorld) -> bool,
+    ) -> Result<Course, Violation> {
+        self.bell += 1;
+        let bell = self.bell;
+        self.cluster.at(by, WorldEvent::Bell(bell));
+        while !is_enough(self) {
+            match self.cluster.step()?.expect("a bell is to ring") {
+                ClusterStepped::Own(WorldEvent::Bell(rung)) if rung == bell => {
+                    return Ok(Course::GoesOn);
+                }
+                ClusterStepped::Own(event) => self.on_event(event)?,
+                ClusterStepped::Stopped(node) => self.restart_later(node),
+                ClusterStepped::WentOn => {}
+            }
+            if self.cluster.trace.as_ref().is_some_and(Trace::is_full) {
+                return Ok(Course::Traced);
+            }
+        }
+        Ok(Course::GoesOn)
+    }
+
+    fn on_event(&mut self, event: WorldEvent) -> Result<(), Violation> {
+        match event {
+            WorldEvent::Think(client) => {
+                self.on_think(client);
+                Ok(())
+            }
+            WorldEvent::Fault(kind) => self.on_fault(kind),
+            WorldEvent::EndTrouble(trouble, node) => {
+                self.end_trouble(trouble, node);
+                Ok(())
+            }
+            WorldEvent::Heal(number) => {
+                self.heal(number);
+                Ok(())
+            }
+            WorldEvent::Restart(node) => self.restart(node),
+            WorldEvent::CrashStarting(node) => {
+                self.crash(node);
+                Ok(())
+            }
+            // Of an earlier wait.
+            WorldEvent::Bell(_) => Ok(()),
+        }
+    }
+
+    // ---- Clients ----
+
+    fn think_later(&mut self, client: usize) {
+        let think_ns = self
+            .random
+            .between(self.plan.think_min_ns, self.plan.think_max_ns);
+        let time = Time(self.cluster.now().0 + think_ns);
+        self.cluster.at(time, WorldEvent::Think(client));
+    }
+
+    fn on_think(&mut self, client: usize) {
+        self.think_later(client);
+        if self.is_busy && !self.cluster.is_asking(client) {
+            let known: &Known = self.cluster.known(client);
+            let (shard, action) = self.workload.draw(known);
+            self.cluster.ask(client, shard, action);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

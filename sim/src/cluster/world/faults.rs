@@ -1,0 +1,421 @@
+//! What goes wrong, when it begins and when it is over.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use metastore_engine::{NodeId, ReplicaStatus, Role, ShardId, Time};
+
+use super::{ClusterWorld, WorldEvent};
+use crate::clock::ClockRate;
+use crate::disk::{CrashKind, DiskFaults, Latency};
+use crate::mutants::Mutant;
+use crate::network::{NetworkFaults, Partition, PartitionShape, Site};
+use crate::violation::Violation;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// A machine loses its power, or its process is killed.
+    Crash,
+    /// All of them at once.
+    CrashAll,
+    /// A node stands still while time passes.
+    Pause,
+    /// Links are cut.
+    Partition,
+    /// Partitions come and go quickly.
+    Flapping,
+    /// A shard is to be led by another replica.
+    HandOver,
+    /// Clocks run too fast or too slow.
+    Drift,
+    /// Clocks jump forward.
+    Jump,
+    /// Disks take very long.
+    Stall,
+    /// Writes and flushes fail.
+    DiskError,
+    /// Others fill a disk.
+    FullDisk,
+    /// Writes are cut short.
+    ShortWrite,
+    /// Messages are lost.
+    Loss,
+    /// Messages arrive twice.
+    Duplicate,
+    /// Messages overtake each other.
+    Reorder,
+    /// Messages take long.
+    Slow,
+    /// Connections of clients break.
+    Cut,
+}
+
+/// What is wrong with the disks of a node for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DiskTrouble {
+    /// They take very long.
+    Stall,
+    /// Writes and flushes fail.
+    Errors,
+    /// Others have filled them.
+    Full,
+}
+
+/// What is wrong at present.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// Names the newest partition.
+    partition: u64,
+    /// How often each kind happened.
+    pub(super) counts: BTreeMap<FaultKind, u64>,
+}
+
+const MILLISECOND_NS: u64 = 1_000_000;
+
+impl FaultKind {
+    /// All of them.
+    pub const ALL: [FaultKind; 17] = [
+        FaultKind::Crash,
+        FaultKind::CrashAll,
+        FaultKind::Pause,
+        FaultKind::Partition,
+        FaultKind::Flapping,
+        FaultKind::HandOver,
+        FaultKind::Drift,
+        FaultKind::Jump,
+        FaultKind::Stall,
+        FaultKind::DiskError,
+        FaultKind::FullDisk,
+        FaultKind::ShortWrite,
+        FaultKind::Loss,
+        FaultKind::Duplicate,
+        FaultKind::Reorder,
+        FaultKind::Slow,
+        FaultKind::Cut,
+    ];
+
+    /// Those that end the reign of a leader.
+    pub const OF_LEADERS: [FaultKind; 4] = [
+        FaultKind::Crash,
+        FaultKind::CrashAll,
+        FaultKind::Pause,
+        FaultKind::Partition,
+    ];
+
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Crash => "crash",
+            FaultKind::CrashAll => "crash-all",
+            FaultKind::Pause => "pause",
+            FaultKind::Partition => "partition",
+            FaultKind::Flapping => "flapping",
+            FaultKind::HandOver => "hand-over",
+            FaultKind::Drift => "drift",
+            FaultKind::Jump => "jump",
+            FaultKind::Stall => "stall",
+            FaultKind::DiskError => "disk-error",
+            FaultKind::FullDisk => "full-disk",
+            FaultKind::ShortWrite => "short-write",
+            FaultKind::Loss => "loss",
+            FaultKind::Duplicate => "duplicate",
+            FaultKind::Reorder => "reorder",
+            FaultKind::Slow => "slow",
+            FaultKind::Cut => "cut",
+        }
+    }
+
+    /// The usual time between two faults of this kind, 0 for what goes on all the time.
+    pub(super) fn usual_ms(self) -> u64 {
+        match self {
+            FaultKind::Crash => 1_200,
+            FaultKind::CrashAll => 5_000,
+            FaultKind::Pause => 1_500,
+            FaultKind::Partition => 2_500,
+            FaultKind::Flapping => 150,
+            FaultKind::HandOver => 800,
+            FaultKind::Drift => 4_000,
+            FaultKind::Jump => 2_000,
+            FaultKind::Stall => 3_000,
+            FaultKind::DiskError => 5_000,
+            FaultKind::FullDisk => 5_000,
+            FaultKind::ShortWrite
+            | FaultKind::Loss
+            | FaultKind::Duplicate
+            | FaultKind::Reorder
+            | FaultKind::Slow
+            | FaultKind::Cut => 0,
+        }
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl ClusterWorld {
+    pub(super) fn schedule_fault(&mut self, kind: FaultKind) {
+        let every_ns = self.plan.every_ns(kind).expect("it is planned");
+        let delay_ns = self.random.between(every_ns / 2, every_ns * 3 / 2);
+        let time = Time(self.cluster.now().0 + delay_ns);
+        self.cluster.at(time, WorldEvent::Fault(kind));
+    }
+
+    /// What is wrong with a node from the beginning.
+    pub(super) fn set_up(&mut self, node: NodeId) -> Result<(), Violation> {
+        let faults = self.usual_faults();
+        for disk in self.cluster.disks(node) {
+            disk.faults = faults;
+        }
+        match self.plan.has(FaultKind::Drift) {
+            true => self.draw_drift(node),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn on_fault(&mut self, kind: FaultKind) -> Result<(), Violation> {
+        if !self.is_faulty {
+            return Ok(());
+        }
+        self.schedule_fault(kind);
+        *self.faults.counts.entry(kind).or_default() += 1;
+        let node = self.draw_node();
+        self.cluster
+            .note("fault", format_args!("{kind} of node {node}"));
+        match kind {
+            FaultKind::Crash => self.crash(node),
+            FaultKind::CrashAll => {
+                for node in self.plan.cluster.shape.nodes() {
+                    self.crash(node);
+                }
+            }
+            FaultKind::Pause => {
+                let length_ms = self.random.weighted(&[(2, 20), (2, 500), (1, 3_000)]);
+                let until = self.after_ms(length_ms);
+                self.cluster.pause(node, until);
+            }
+            FaultKind::Partition => {
+                let length_ms = self.random.weighted(&[(1, 300), (2, 2_000), (1, 6_000)]);
+                self.split(length_ms);
+            }
+            FaultKind::Flapping => self.split(100),
+            FaultKind::HandOver => self.hand_over(node)?,
+            FaultKind::Drift => self.draw_drift(node)?,
+            FaultKind::Jump => {
+                let forward_ns = self.random.weighted(&[(2, 100), (1, 2_000), (1, 20_000)]);
+                let forward_ns = self.random.below(forward_ns * MILLISECOND_NS);
+                self.cluster
+                    .change_clock(node, |clock, now| clock.jump(now, forward_ns))?;
+            }
+            FaultKind::Stall => self.begin_trouble(DiskTrouble::Stall, node),
+            FaultKind::DiskError => self.begin_trouble(DiskTrouble::Errors, node),
+            FaultKind::FullDisk => self.begin_trouble(DiskTrouble::Full, node),
+            FaultKind::ShortWrite
+            | FaultKind::Loss
+            | FaultKind::Duplicate
+            | FaultKind::Reorder
+            | FaultKind::Slow
+            | FaultKind::Cut => unreachable!("these go on all the time"),
+        }
+        Ok(())
+    }
+
+    /// Half of the time one that leads something: what happens to others changes little.
+    fn draw_node(&mut self) -> NodeId {
+        let shape = self.plan.cluster.shape;
+        let nodes: Vec<NodeId> = shape.nodes().collect();
+        let leaders: Vec<NodeId> = match self.random.chance(500) {
+            true => self.leaders(),
+            false => Vec::new(),
+        };
+        match leaders.is_empty() {
+            true => nodes[self.random.index(nodes.len())],
+            false => leaders[self.random.index(leaders.len())],
+        }
+    }
+
+    /// The nodes of replicas that take themselves for leaders.
+    fn leaders(&self) -> Vec<NodeId> {
+        let shape = self.plan.cluster.shape;
+        let leading = self.cluster.replicas().into_iter();
+        let leading = leading.filter(|status| status.role == Role::Leader);
+        let node_of = |status: ReplicaStatus| {
+            let mut nodes = shape.nodes();
+            nodes.find(|&node| shape.replica(status.shard, node) == status.replica)
+        };
+        leading.filter_map(node_of).collect()
+    }
+
+    /// Up to so many milliseconds from now.
+    fn after_ms(&mut self, length_ms: u64) -> Time {
+        let length_ns = self.random.between(1, length_ms * MILLISECOND_NS);
+        Time(self.cluster.now().0 + length_ns)
+    }
+
+    // ---- Machines ----
+
+    /// A node that runs stops, and starts again some time.
+    pub(super) fn crash(&mut self, node: NodeId) {
+        if !self.is_faulty || !self.cluster.is_running(node) {
+            return;
+        }
+        let kind = self
+            .random
+            .weighted(&[(2, CrashKind::PowerLoss), (1, CrashKind::ProcessKilled)]);
+        self.report.crashes += 1;
+        self.report.power_losses += u64::from(kind == CrashKind::PowerLoss);
+        self.cluster.crash(node, kind);
+        if self.plan.cluster.mutant == Some(Mutant::WipedDiskComesBack) && self.random.chance(500) {
+            self.cluster.replace_disks(node);
+        }
+        self.restart_later(node);
+    }
+
+    pub(super) fn restart_later(&mut self, node: NodeId) {
+        let longest_ms = match self.is_faulty {
+            true => self.random.weighted(&[(2, 20), (3, 1_000), (1, 4_000)]),
+            false => 100,
+        };
+        let time = self.after_ms(longest_ms);
+        self.cluster.at(time, WorldEvent::Restart(node));
+    }
+
+    pub(super) fn restart(&mut self, node: NodeId) -> Result<(), Violation> {
+        if self.cluster.is_running(node) {
+            return Ok(());
+        }
+        if !self.cluster.start(node)? {
+            self.report.failed_starts += 1;
+            self.restart_later(node);
+            return Ok(());
+        }
+        self.report.starts += 1;
+        if self.plan.has(FaultKind::Crash) && self.random.chance(150) {
+            let time = self.after_ms(3);
+            self.cluster.at(time, WorldEvent::CrashStarting(node));
+        }
+        Ok(())
+    }
+
+    /// Somebody moves the lead of a shard, to any replica or to whoever is best.
+    fn hand_over(&mut self, from: NodeId) -> Result<(), Violation> {
+        let shape = self.plan.cluster.shape;
+        let shards: Vec<ShardId> = shape.shards().collect();
+        let shard = shards[self.random.index(shards.len())];
+        let to = shape.replica(shard, self.draw_node());
+        let to = self.random.chance(700).then_some(to);
+        self.cluster.hand_over(from, shard, to)
+    }
+
+    fn draw_drift(&mut self, node: NodeId) -> Result<(), Violation> {
+        let most = self.random.weighted(&[(2, 1_000), (1, 100_000)]);
+        let rate = self.random.between(1_000_000 - most, 1_000_000 + most);
+        self.cluster.set_clock_rate(node, ClockRate(rate))
+    }
+
+    // ---- The network ----
+
+    fn split(&mut self, length_ms: u64) {
+        let shape = self.plan.cluster.shape;
+        let nodes = shape.nodes().map(Site::Node);
+        // Sometimes clients are on a side, sometimes they reach everybody.
+        let clients = match self.random.chance(500) {
+            true => self.plan.cluster.clients,
+            false => 0,
+        };
+        let sites: Vec<Site> = nodes.chain((0..clients).map(Site::Client)).collect();
+        if sites.len() < 2 {
+            return;
+        }
+        let kind = PartitionShape::ALL[self.random.index(PartitionShape::ALL.len())];
+        let partition = Partition::draw(&mut self.random, kind, &sites);
+        *self.report.partitions.entry(kind).or_default() += 1;
+        self.cluster.split(partition);
+        self.faults.partition += 1;
+        let time = self.after_ms(length_ms);
+        let heal = WorldEvent::Heal(self.faults.partition);
+        self.cluster.at(time, heal);
+    }
+
+    pub(super) fn heal(&mut self, number: u64) {
+        if number == self.faults.partition {
+            self.cluster.heal();
+        }
+    }
+
+    // ---- Disks ----
+
+    fn begin_trouble(&mut self, trouble: DiskTrouble, node: NodeId) {
+        let usual = self.plan.cluster.latency;
+        let drawn = self.random.next_u64();
+        for disk in self.cluster.disks(node) {
+            match trouble {
+                DiskTrouble::Stall => {
+                    let times = 10 + drawn % 300;
+                    disk.latency = Latency {
+                        min_ns: usual.min_ns * times,
+                        usual_max_ns: usual.usual_max_ns * times,
+                        ..usual
+                    };
+                    disk.latency.slow_max_ns = usual.slow_max_ns.max(disk.latency.usual_max_ns);
+                }
+                DiskTrouble::Errors => disk.faults.io_error_per_mille = 1 + drawn % 20,
+                DiskTrouble::Full => {
+                    let used_bytes = disk.used_bytes();
+                    disk.set_capacity(used_bytes + drawn % (512 << 10));
+                }
+            }
+        }
+        let time = self.after_ms(2_000);
+        self.cluster.at(time, WorldEvent::EndTrouble(trouble, node));
+    }
+
+    pub(super) fn end_trouble(&mut self, trouble: DiskTrouble, node: NodeId) {
+        let (usual, faults) = (self.plan.cluster.latency, self.usual_faults());
+        for disk in self.cluster.disks(node) {
+            match trouble {
+                DiskTrouble::Stall => disk.latency = usual,
+                DiskTrouble::Errors => disk.faults = faults,
+                DiskTrouble::Full => disk.set_capacity(u64::MAX),
+            }
+        }
+    }
+
+    /// What is wrong with disks all the time.
+    fn usual_faults(&self) -> DiskFaults {
+        let has_short_writes = self.is_faulty && self.plan.has(FaultKind::ShortWrite);
+        DiskFaults {
+            short_write_per_mille: if has_short_writes { 30 } else { 0 },
+            lies_about_flushes: self.plan.cluster.mutant == Some(Mutant::SkippedFlush),
+            ..DiskFaults::default()
+        }
+    }
+
+    // ---- The end ----
+
+    /// Nothing goes wrong any more, and what is down comes up.
+    pub(super) fn stop_faults(&mut self) -> Result<(), Violation> {
+        self.is_faulty = false;
+        self.cluster.heal();
+        self.cluster.network.faults = NetworkFaults::NONE;
+        let (usual, now) = (self.plan.cluster.latency, self.cluster.now());
+        let faults = self.usual_faults();
+        for node in self.plan.cluster.shape.nodes() {
+            for disk in self.cluster.disks(node) {
+                disk.faults = faults;
+                disk.latency = usual;
+                disk.set_capacity(u64::MAX);
+            }
+            self.cluster.pause(node, now);
+            self.cluster.set_clock_rate(node, ClockRate::TRUE)?;
+            if !self.cluster.is_running(node) {
+                self.restart_later(node);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! What a world of a cluster went through.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::FaultKind;
+use crate::cluster::ClusterTally;
+use crate::network::{NetworkCounters, PartitionShape};
+use crate::node::NodeCounters;
+
+/// What a world, or several, went through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterReport {
+    /// Time that passed in it.
+    pub simulated_ns: u64,
+    /// How requests ended.
+    pub tally: ClusterTally,
+    /// What nodes did.
+    pub counters: NodeCounters,
+    /// What became of messages.
+    pub network: NetworkCounters,
+    /// How often each kind of fault happened.
+    pub faults: BTreeMap<FaultKind, u64>,
+    /// Partitions by their shape.
+    pub partitions: BTreeMap<PartitionShape, u64>,
+    /// Losses of power and killed processes.
+    pub crashes: u64,
+    /// Those that were losses of power.
+    pub power_losses: u64,
+    /// Starts of nodes.
+    pub starts: u64,
+    /// Those that a disk did not let happen.
+    pub failed_starts: u64,
+    /// Terms of any shard in which somebody led.
+    pub reigns: u64,
+    /// States of replicas that were compared.
+    pub states_compared: u64,
+    /// Keys for which the search for an order was given up.
+    pub undecided: u64,
+    /// How long after the last fault every client was answered, at the longest.
+    pub answered_after_ns: u64,
+    /// How long after the last fault all replicas had applied the same, at the longest.
+    pub converged_after_ns: u64,
+}
+
+impl ClusterReport {
+    /// Counts what the network did among the faults.
+    pub(super) fn add_network_faults(&mut self) {
+        let network = &self.network;
+        let counted = [
+            (FaultKind::Loss, network.lost),
+            (FaultKind::Duplicate, network.duplicated),
+            (FaultKind::Reorder, network.reordered),
+            (FaultKind::Slow, network.slow),
+            (FaultKind::Cut, network.cut),
+            (FaultKind::ShortWrite, self.counters.short_writes),
+        ];
+        let happened = counted.into_iter().filter(|&(_, count)| count > 0);
+        self.faults.extend(happened);
+    }
+
+    /// Adds what another world went through.
+    pub fn add(&mut self, other: &ClusterReport) {
+        self.simulated_ns += other.simulated_ns;
+        let (tally, more) = (&mut self.tally, &other.tally);
+        tally.succeeded += more.succeeded;
+        tally.failed += more.failed;
+        tally.unknown += more.unknown;
+        tally.retries += more.retries;
+        tally.connections += more.connections;
+        self.counters.add(&other.counters);
+        let (network, more) = (&mut self.network, &other.network);
+        network.sent += more.sent;
+        network.lost += more.lost;
+        network.blocked += more.blocked;
+        network.duplicated += more.duplicated;
+        network.reordered += more.reordered;
+        network.slow += more.slow;
+        network.cut += more.cut;
+        for (&kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+        for (&shape, count) in &other.partitions {
+            *self.partitions.entry(shape).or_default() += count;
+        }
+        self.crashes += other.crashes;
+        self.power_losses += other.power_losses;
+        self.starts += other.starts;
+        self.failed_starts += other.failed_starts;
+        self.reigns += other.reigns;
+        self.states_compared += other.states_compared;
+        self.undecided += other.undecided;
+        self.answered_after_ns = self.answered_after_ns.max(other.answered_after_ns);
+        self.converged_after_ns = self.converged_after_ns.max(other.converged_after_ns);
+    }
+}
+
+impl fmt::Display for ClusterReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tally = &self.tally;
+        writeln!(
+            formatter,
+            "{:.1} simulated seconds; {} operations succeeded, {} failed, {} unknown; {} tries again",
+            self.simulated_ns as f64 / 1e9,
+            tally.succeeded,
+            tally.failed,
+            tally.unknown,
+            tally.retries
+        )?;
+        let list = |items: &mut dyn Iterator<Item = (String, u64)>| {
+            let items: Vec<String> = items
+                .map(|(name, count)| format!("{name} {count}"))
+                .collect();
+            items.join(", ")
+        };
+        let faults = &mut self
+            .faults
+            .iter()
+            .map(|(kind, &count)| (kind.to_string(), count));
+        writeln!(formatter, "faults: {}", list(faults))?;
+        let shapes = &mut self
+            .partitions
+            .iter()
+            .map(|(shape, &count)| (shape.to_string(), count));
+        writeln!(
+            formatter,
+            "partitions: {}; {} of {} messages were lost to them",
+            list(shapes),
+            self.network.blocked,
+            self.network.sent
+        )?;
+        writeln!(
+            formatter,
+            "{} crashes, {} of them losses of power; {} starts, {} prevented by a disk; {} reads of logs, {} of snapshots; {} snapshots named, {} loaded",
+            self.crashes,
+            self.power_losses,
+            self.starts,
+            self.failed_starts,
+            self.counters.log_reads,
+            self.counters.snapshot_reads,
+            self.counters.snapshots,
+            self.counters.loads
+        )?;
+        write!(
+            formatter,
+            "{} terms with a leader; {} states compared; {} keys undecided; all answered {} ms after the last fault, all equal after {} ms, at the latest",
+            self.reigns,
+            self.states_compared,
+            self.undecided,
+            self.answered_after_ns / 1_000_000,
+            self.converged_after_ns / 1_000_000
+        )
+    }
+}

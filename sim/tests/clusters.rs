@@ -1,0 +1,423 @@
+//! Single stories of clusters, each from its beginning. The checkers look on in all of them: what a story asserts is
+//! that the cluster goes on, or does not, and at the end that what clients saw has an order.
+
+use metastore_engine::{NodeId, PeerCore, Role, Settings, ShardId, SnapshotSettings};
+use metastore_sim::checkers::linearizability::Action;
+use metastore_sim::clock::ClockRate;
+use metastore_sim::cluster::shape::{Shape, shard_of};
+use metastore_sim::cluster::{Cluster, ClusterConfig, ClusterStepped};
+use metastore_sim::disk::{CrashKind, Latency};
+use metastore_sim::network::{NetworkFaults, Partition, Site};
+use metastore_sim::node::{FlushMethod, IDENTITY, SEAL};
+use metastore_sim::operation::{Condition, Mutation, PreviousRow};
+use metastore_sim::oracle::Checkers;
+use metastore_sim::random::Random;
+use metastore_statemachine::CommandKind;
+use metastore_wal::LogOptions;
+
+const SHARD: ShardId = ShardId(0);
+const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+/// Longer than two election timeouts.
+const ELECTION_MS: u64 = 3_000;
+const SEGMENT_BYTES: u64 = 256 << 10;
+
+fn config() -> ClusterConfig {
+    ClusterConfig {
+        shape: Shape {
+            nodes: 3,
+            cores: 1,
+            shards: 2,
+        },
+        clients: 4,
+        timeout_ns: 500_000_000,
+        settings: Settings {
+            batch: metastore_engine::BatchSettings {
+                bytes_max: 40 << 10,
+                ..Default::default()
+            },
+            command_bytes_max: 40 << 10,
+            ..Settings::default()
+        },
+        log: LogOptions {
+            segment_bytes: SEGMENT_BYTES,
+            record_bytes_max: 128 << 10,
+            budget_bytes: 64 * SEGMENT_BYTES,
+            spare_segments: 2,
+            ..LogOptions::new(IDENTITY, SEAL)
+        },
+        flush: FlushMethod::DurableWrite,
+        latency: Latency {
+            min_ns: 20_000,
+            usual_max_ns: 60_000,
+            slow_per_mille: 0,
+            slow_max_ns: 60_000,
+        },
+        network: NetworkFaults::NONE,
+        mutant: None,
+        checkers: Checkers::All,
+    }
+}
+
+struct Story {
+    cluster: Cluster<u64>,
+    bell: u64,
+    values: u64,
+}
+
+impl Story {
+    /// A cluster that has its leaders.
+    fn begin(config: ClusterConfig) -> Story {
+        let mut story = Story {
+            cluster: Cluster::new(config, Random::new(1)),
+            bell: 0,
+            values: 0,
+        };
+        NODES.iter().for_each(|&node| story.start(node));
+        story.run_ms(ELECTION_MS);
+        story.put(0);
+        story
+    }
+
+    fn start(&mut self, node: NodeId) {
+        let started = self.cluster.start(node);
+        assert!(started.unwrap_or_else(|broken| panic!("{broken}")));
+    }
+
+    fn run_ms(&mut self, milliseconds: u64) {
+        self.bell += 1;
+        let until = self.cluster.now().plus_ms(milliseconds);
+        self.cluster.at(until, self.bell);
+        loop {
+            let stepped = self.cluster.step();
+            let stepped = stepped.unwrap_or_else(|broken| panic!("{broken}"));
+            if stepped.expect("a bell is to ring") == ClusterStepped::Own(self.bell) {
+                return;
+            }
+        }
+    }
+
+    fn key(&self) -> Vec<u8> {
+        let names = (0..).map(|number| format!("/d{number}/k").into_bytes());
+        let map = self.cluster.shard_map();
+        let mut here = names.filter(|key| shard_of(map, key) == SHARD);
+        here.next().expect("every shard has keys")
+    }
+
+    /// A client puts a value that no other has.
+    fn ask_put(&mut self, client: usize, value_bytes: usize) {
+        self.values += 1;
+        let mut value = self.values.to_le_bytes().to_vec();
+        value.resize(value_bytes.max(8), 0);
+        Random::new(self.values).fill(&mut value[8..]);
+        let put = Mutation {
+            kind: CommandKind::Put,
+            key: self.key(),
+            value,
+            condition: Condition::Always,
+            previous: PreviousRow::NotWanted,
+        };
+        self.cluster.ask(client, SHARD, Action::Mutate(put));
+    }
+
+    fn ask_get(&mut self, client: usize) {
+        let key = self.key();
+        self.cluster.ask(client, SHARD, Action::Read(vec![key]));
+    }
+
+    /// Puts until one is done: of the first ones the client may have to learn that nobody knows.
+    fn put(&mut self, client: usize) {
+        let before = self.cluster.tally().succeeded;
+        for _ in 0..3 {
+            if !self.cluster.is_asking(client) {
+                self.ask_put(client, 8);
+            }
+            self.run_ms(ELECTION_MS);
+            if self.cluster.tally().succeeded > before {
+                return;
+            }
+        }
+        panic!("it is done");
+    }
+
+    fn get(&mut self, client: usize) {
+        let before = self.cluster.tally().succeeded;
+        self.ask_get(client);
+        self.run_ms(ELECTION_MS);
+        assert_eq!(self.cluster.tally().succeeded, before + 1, "it is answered");
+    }
+
+    /// The node that leads the shard, in the newest term.
+    fn leader(&self) -> NodeId {
+        let replicas = self.cluster.replicas();
+        let leads = replicas
+            .iter()
+            .filter(|status| status.shard == SHARD && status.role == Role::Leader);
+        let newest = leads.max_by_key(|status| status.term);
+        let replica = newest.expect("somebody leads").replica;
+        let shape = self.cluster.config().shape;
+        let lives = |node: &NodeId| shape.replica(SHARD, *node) == replica;
+        NODES.into_iter().find(lives).expect("it lives somewhere")
+    }
+
+    fn followers(&self) -> Vec<NodeId> {
+        let leader = self.leader();
+        NODES.into_iter().filter(|&node| node != leader).collect()
+    }
+
+    /// Parts a node from the others, with these clients on its side.
+    fn isolate(&mut self, node: NodeId, clients: &[usize]) {
+        let there = clients.iter().map(|&client| Site::Client(client));
+        let inside = std::iter::once(Site::Node(node)).chain(there).collect();
+        let others = NODES.into_iter().filter(|&other| other != node);
+        let clients_there = (0..4).filter(|client| !clients.contains(client));
+        let outside = others
+            .map(Site::Node)
+            .chain(clients_there.map(Site::Client))
+            .collect();
+        self.cluster.split(Partition::of_groups(&[inside, outside]));
+    }
+
+    fn crash(&mut self, node: NodeId) {
+        self.cluster.crash(node, CrashKind::PowerLoss);
+    }
+
+    /// Everybody has applied the same, and what clients saw has an order.
+    fn end(mut self) {
+        self.cluster.heal();
+        self.run_ms(ELECTION_MS);
+        self.put(0);
+        self.get(1);
+        let applied = |story: &Story| {
+            let replicas = story.cluster.replicas();
+            let here = replicas.iter().filter(|status| status.shard == SHARD);
+            here.map(|status| status.applied).collect::<Vec<_>>()
+        };
+        let applied = applied(&self);
+        assert_eq!(applied.len(), NODES.len());
+        assert!(
+            applied.iter().all(|&index| index == applied[0]),
+            "{applied:?}"
+        );
+        for status in self.cluster.replicas() {
+            self.cluster
+                .observer
+                .on_status(&status)
+                .expect("equal states");
+        }
+        let checked = self.cluster.observer.check_histories();
+        checked.unwrap_or_else(|broken| panic!("{broken}"));
+    }
+}
+
+#[test]
+fn a_follower_that_was_away_catches_up() {
+    let mut story = Story::begin(config());
+    let away = story.followers()[0];
+    story.crash(away);
+    (0..5).for_each(|_| story.put(0));
+    story.start(away);
+    story.end();
+}
+
+#[test]
+fn the_majority_goes_on_without_the_leader_and_the_minority_does_not() {
+    let mut story = Story::begin(config());
+    let leader = story.leader();
+    story.isolate(leader, &[1]);
+    story.run_ms(ELECTION_MS);
+    assert_ne!(story.leader(), leader);
+    story.put(0);
+    let before = story.cluster.tally();
+    story.ask_put(1, 8);
+    story.run_ms(ELECTION_MS);
+    assert_eq!(story.cluster.tally().succeeded, before.succeeded);
+    story.run_ms(ELECTION_MS);
+    story.end();
+}
+
+#[test]
+fn a_leader_that_was_cut_off_answers_no_read() {
+    let mut story = Story::begin(config());
+    let leader = story.leader();
+    // Its client keeps the connection that it has.
+    story.get(1);
+    story.isolate(leader, &[1]);
+    story.ask_put(0, 8);
+    story.run_ms(ELECTION_MS);
+    let before = story.cluster.tally().succeeded;
+    story.ask_get(1);
+    story.run_ms(ELECTION_MS);
+    assert_eq!(story.cluster.tally().succeeded, before);
+    story.cluster.heal();
+    story.run_ms(ELECTION_MS);
+    story.end();
+}
+
+#[test]
+fn all_nodes_lose_their_power_at_once_and_nothing_that_was_acknowledged() {
+    let mut story = Story::begin(config());
+    for _ in 0..5 {
+        story.put(0);
+        (1..4).for_each(|client| story.ask_put(client, 3_000));
+        story.run_ms(1);
+        NODES.iter().for_each(|&node| story.crash(node));
+        NODES.iter().for_each(|&node| story.start(node));
+        story.run_ms(ELECTION_MS);
+        story.get(0);
+    }
+    story.end();
+}
+
+#[test]
+fn a_leader_that_stood_still_does_not_answer_from_what_it_knew() {
+    let mut story = Story::begin(config());
+    let leader = story.leader();
+    story.get(1);
+    let until = story.cluster.now().plus_ms(2 * ELECTION_MS);
+    story.cluster.pause(leader, until);
+    story.run_ms(ELECTION_MS);
+    story.put(0);
+    // The read waits at the old leader when it wakes up, if the client still asks there.
+    story.ask_get(1);
+    story.run_ms(2 * ELECTION_MS);
+    story.end();
+}
+
+#[test]
+fn nobody_leads_without_a_majority() {
+    let mut story = Story::begin(config());
+    let followers = story.followers();
+    followers.iter().for_each(|&node| story.crash(node));
+    let before = story.cluster.tally().succeeded;
+    story.ask_put(0, 8);
+    story.run_ms(ELECTION_MS);
+    assert_eq!(story.cluster.tally().succeeded, before);
+    story.start(followers[1]);
+    story.run_ms(ELECTION_MS);
+    story.put(1);
+    story.start(followers[0]);
+    story.end();
+}
+
+#[test]
+fn a_leader_whose_disk_fails_stops_and_another_one_leads() {
+    let mut story = Story::begin(config());
+    let leader = story.leader();
+    for disk in story.cluster.disks(leader) {
+        disk.faults.io_error_per_mille = 1_000;
+    }
+    story.ask_put(0, 8);
+    story.run_ms(2 * ELECTION_MS);
+    assert!(!story.cluster.is_running(leader));
+    story.put(1);
+    for disk in story.cluster.disks(leader) {
+        disk.faults.io_error_per_mille = 0;
+    }
+    story.start(leader);
+    story.end();
+}
+
+#[test]
+fn a_leader_that_hears_nobody_gives_up() {
+    let mut story = Story::begin(config());
+    let leader = story.leader();
+    let others = NODES.into_iter().filter(|&node| node != leader);
+    let cuts: Vec<(Site, Site)> = others
+        .map(|node| (Site::Node(node), Site::Node(leader)))
+        .collect();
+    story.cluster.split(Partition::of_links(&cuts));
+    story.run_ms(2 * ELECTION_MS);
+    assert_ne!(story.leader(), leader);
+    story.put(0);
+    story.end();
+}
+
+#[test]
+fn a_shard_is_led_by_whom_it_is_handed_over_to() {
+    let mut story = Story::begin(config());
+    let (leader, follower) = (story.leader(), story.followers()[0]);
+    let to = story.cluster.config().shape.replica(SHARD, follower);
+    let told = story.cluster.hand_over(leader, SHARD, Some(to));
+    told.unwrap_or_else(|broken| panic!("{broken}"));
+    story.run_ms(200);
+    assert_eq!(story.leader(), follower);
+    story.put(0);
+    story.end();
+}
+
+#[test]
+fn clocks_that_run_a_tenth_apart_change_nothing() {
+    let mut story = Story::begin(config());
+    for (node, rate) in NODES.into_iter().zip([900_000, 1_000_000, 1_100_000]) {
+        let set = story.cluster.set_clock_rate(node, ClockRate(rate));
+        set.unwrap_or_else(|broken| panic!("{broken}"));
+    }
+    for _ in 0..5 {
+        story.put(0);
+        story.get(1);
+    }
+    story.end();
+}
+
+#[test]
+fn a_follower_that_was_away_for_long_gets_what_the_log_still_has() {
+    let mut config = config();
+    config.settings.raft.tail_bytes_max = 4 << 10;
+    let mut story = Story::begin(config);
+    let away = story.followers()[0];
+    story.crash(away);
+    for _ in 0..100 {
+        story.ask_put(0, 4_000);
+        story.run_ms(20);
+    }
+    let before = story.cluster.counters().log_reads;
+    story.start(away);
+    story.run_ms(ELECTION_MS);
+    assert!(story.cluster.counters().log_reads > before);
+    story.end();
+}
+
+#[test]
+fn a_follower_whose_entries_are_gone_gets_a_snapshot() {
+    let mut config = config();
+    config.settings.raft.tail_bytes_max = 4 << 10;
+    config.settings.snapshots = SnapshotSettings {
+        log_bytes_min: 64 << 10,
+        log_bytes_per_snapshot_byte: 0,
+        ..SnapshotSettings::default()
+    };
+    let mut story = Story::begin(config);
+    let away = story.followers()[0];
+    story.crash(away);
+    for _ in 0..200 {
+        story.ask_put(0, 8_000);
+        story.run_ms(20);
+    }
+    let before = story.cluster.counters().snapshot_reads;
+    story.start(away);
+    story.run_ms(ELECTION_MS);
+    assert!(story.cluster.counters().snapshot_reads > before);
+    story.end();
+}
+
+#[test]
+fn requests_that_come_to_the_wrong_core_of_a_node_are_passed_on() {
+    let mut config = config();
+    config.shape = Shape {
+        nodes: 3,
+        cores: 2,
+        shards: 4,
+    };
+    let mut story = Story::begin(config);
+    for client in 0..4 {
+        story.put(client);
+        story.get(client);
+    }
+    let shape = story.cluster.config().shape;
+    let place = PeerCore {
+        node: NODES[0],
+        core: shape.core_of(SHARD),
+    };
+    assert_eq!(shape.placement(place).replicas.len(), 2);
+    story.end();
+}
