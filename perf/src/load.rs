@@ -248,12 +248,7 @@ impl<'a> Driver<'a> {
         let give_up_ns = self.give_up_ns();
         while self.in_flight_or_running() {
             let now_ns = self.now_ns();
-            while let Some(intended_ns) = arrivals.next_until(now_ns.min(self.window.end)) {
-                if self.window.contains(&intended_ns) {
-                    self.result.offered += self.plan.mix.commands_per_request();
-                }
-                waiting.push_back(intended_ns);
-            }
+            self.take_arrivals(&mut arrivals, now_ns, &mut waiting);
             self.submit_waiting(&mut waiting, &mut next_link, now_ns);
             if now_ns >= self.window.end {
                 self.give_up_waiting(&mut waiting);
@@ -268,7 +263,20 @@ impl<'a> Driver<'a> {
             }
             self.check_patience(give_up_ns)?;
         }
+        // The last answers may have come after the end of the run, and with them nothing was sent any more.
+        self.take_arrivals(&mut arrivals, self.window.end, &mut waiting);
+        self.give_up_waiting(&mut waiting);
         Ok(())
+    }
+
+    /// Adds the operations to `waiting` that are meant to have started by now.
+    fn take_arrivals(&mut self, arrivals: &mut Arrivals, now_ns: u64, waiting: &mut VecDeque<u64>) {
+        while let Some(intended_ns) = arrivals.next_until(now_ns.min(self.window.end)) {
+            if self.window.contains(&intended_ns) {
+                self.result.offered += self.plan.mix.commands_per_request();
+            }
+            waiting.push_back(intended_ns);
+        }
     }
 
     /// Gives what waits to connections that have room, in turn.

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{Core, CoreParts};
 use crate::ids::{BootNonce, Time};
-use crate::membership::Member;
+use crate::membership::{Member, Membership};
 use crate::peer::PeerCore;
 use crate::replica::{RecoveringReplica, ReplayError};
 use crate::router::{Namespaces, ShardMap};
@@ -54,11 +54,10 @@ impl CoreConfig {
         let Some(voters) = self.members.get(&shard) else {
             return Ok(vec![here]);
         };
-        let mut sorted = voters.clone();
-        sorted.sort_unstable();
-        sorted.dedup_by_key(|member| member.replica);
-        match sorted.len() == voters.len() && sorted.contains(&here) {
-            true => Ok(sorted),
+        // What cannot be read back must not be written: ids that come twice, and more members than a shard may have.
+        let is_readable = Membership::decode(&Membership::of_voters(voters).encode()).is_some();
+        match is_readable && voters.contains(&here) {
+            true => Ok(voters.clone()),
             false => Err(StartError::StrangeVoters { replica, shard }),
         }
     }
@@ -86,7 +85,7 @@ pub enum StartError {
         /// Its shard.
         shard: ShardId,
     },
-    /// A new shard's voters do not name the replica that is configured here, or name others twice.
+    /// A new shard's voters do not name the replica that is configured here, name others twice, or are too many.
     #[error(
         "the voters of shard {shard} do not fit replica {replica}, which is one of them and lives here"
     )]

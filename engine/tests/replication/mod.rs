@@ -7,9 +7,12 @@ mod snapshots;
 use std::path::Path;
 
 use cluster::TestCluster;
+use metastore_engine::{
+    CoreId, LogHistory, Member, NodeId, PeerCore, ReplicaId, ShardId, StartError, Time,
+};
 
 use crate::done;
-use crate::harness::Answer;
+use crate::harness::{Answer, Files, config, start};
 
 /// Every script leads to what it says.
 #[test]
@@ -55,6 +58,38 @@ fn a_request_on_a_follower_says_where_the_leader_lives() {
         panic!("{answers:?}");
     };
     assert_eq!(leader.map(|leader| leader.node.0), Some(2));
+}
+
+#[test]
+fn voters_that_make_no_sense_are_refused_at_the_start() {
+    let member = |replica, node| Member {
+        replica: ReplicaId(replica),
+        home: PeerCore {
+            node: NodeId(node),
+            core: CoreId(0),
+        },
+    };
+    let start_with = |voters: Vec<Member>| {
+        let mut config = config(0, 1, 1);
+        config.members.insert(ShardId(0), voters);
+        start(config, Files::default(), Time(0), LogHistory::New).err()
+    };
+    let refused = Some(StartError::StrangeVoters {
+        replica: ReplicaId(1),
+        shard: ShardId(0),
+    });
+    let here = member(1, 1);
+    assert_eq!(start_with(vec![here, member(2, 2), member(3, 3)]), None);
+    assert_eq!(start_with(vec![]), refused, "nobody");
+    assert_eq!(
+        start_with(vec![member(1, 2)]),
+        refused,
+        "it lives elsewhere"
+    );
+    assert_eq!(start_with(vec![here, member(2, 2), member(2, 3)]), refused);
+    assert_eq!(start_with(vec![here, member(0, 2)]), refused, "no replica");
+    let many = (1..=65).map(|node| member(u64::from(node), node));
+    assert_eq!(start_with(many.collect()), refused, "too many");
 }
 
 /// A cluster that keeps nothing in memory that it has applied, and whose third node misses 300 entries over several
