@@ -15,9 +15,9 @@ use metastore_sim::oracle::Checkers;
 /// Which seeds to run.
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
-    /// How many seeds at most.
-    #[arg(long, default_value_t = 100)]
-    seeds: u64,
+    /// How many seeds at most; without it 100, or as many as `--minutes` allow.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first seed; without it the one behind the last in `--out`, or 1.
     #[arg(long)]
     from: Option<u64>,
@@ -46,6 +46,8 @@ pub(crate) struct ReplayArguments {
     trace: bool,
 }
 
+/// Seeds of a run that says neither how many nor how long.
+const SEEDS_DEFAULT: u64 = 100;
 /// Seeds between two lines of the file.
 const SEEDS_PER_LINE: u64 = 50;
 
@@ -97,15 +99,19 @@ fn try_run(arguments: &RunArguments) -> Result<ExitCode, String> {
     };
     let commit = commit();
     println!("run, from seed {from}, commit {commit}");
+    let seeds = arguments.seeds.unwrap_or(match minutes {
+        Some(_) => u64::MAX,
+        None => SEEDS_DEFAULT,
+    });
     let mut all = Done {
         from,
         succeeded_least: u64::MAX,
         ..Done::default()
     };
-    while all.seeds < arguments.seeds && watch.has_time() {
+    while all.seeds < seeds && watch.has_time() {
         let campaign = Campaign {
             from: from + all.seeds,
-            seeds: SEEDS_PER_LINE.min(arguments.seeds - all.seeds),
+            seeds: SEEDS_PER_LINE.min(seeds - all.seeds),
             mutant: arguments.mutant,
         };
         let (done, broken) = campaign.run(&watch);
@@ -127,9 +133,7 @@ fn try_run(arguments: &RunArguments) -> Result<ExitCode, String> {
 
 /// Runs one seed once more.
 pub(crate) fn replay(arguments: &ReplayArguments) -> ExitCode {
-    let event_log = arguments
-        .trace
-        .then(|| EventLog::new(Box::new(|line| println!("{line}"))));
+    let event_log = arguments.trace.then(|| EventLog::new(Box::new(print_line)));
     match run_seed(arguments.seed, arguments.mutant, Checkers::All, event_log) {
         Ok(report) => {
             println!("{report}\nno promise was broken");
@@ -139,6 +143,13 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> ExitCode {
             println!("{broken}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints a line. Whoever has read enough closes the pipe, and that is no failure of the world.
+fn print_line(line: &str) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
     }
 }
 
