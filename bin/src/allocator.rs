@@ -26,10 +26,10 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// back sooner is asked for again at once, and the system fills it with zeros.
 const FREED_MEMORY_KEPT_MS: std::ffi::c_long = 10_000;
 
-/// Sets the allocator up, unless its own environment variables say otherwise.
+/// Sets the allocator up, unless its own environment variables say otherwise. To be called before there are threads.
 #[expect(unsafe_code, reason = "the allocator's options have no safe interface")]
 pub(crate) fn set_up() {
-    // SAFETY: setting an option touches nothing but the allocator's own atomic table of options.
+    // SAFETY: setting an option writes one number of the allocator's own table; no other thread reads it yet.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, FREED_MEMORY_KEPT_MS) }
 }
 

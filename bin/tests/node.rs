@@ -6,6 +6,9 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
+use metastore_net::blocking::Client;
+use metastore_statemachine::NamespaceId;
+
 use harness::{Store, TestDirectory, free_ports, refused, stderr, stdout};
 
 #[test]
@@ -117,6 +120,36 @@ fn a_failed_log_write_halts_the_process_and_is_not_acknowledged() {
         value.lines().last(),
         Some(acknowledged.to_string().as_str())
     );
+}
+
+/// The core waits for the writes of a client that is alone in another way than for others.
+#[test]
+fn a_failed_write_of_a_lone_client_halts_the_process_too() {
+    for poll_us in ["0", "10000"] {
+        let data = TestDirectory::new("halt-alone");
+        Store::start(data.path(), 1, &[]).kill();
+        let poll = format!("wal.poll_us={poll_us}");
+        let faulty = ["--fail-log-write", "40", "--set", &poll];
+        let store = Store::start(data.path(), 1, &faulty);
+        let address = format!("127.0.0.1:{}", store.port);
+        let mut client =
+            Client::connect(address.as_str(), Duration::from_secs(30)).expect("it serves");
+        let mut acknowledged = None;
+        for number in 0..100_u32 {
+            let value = number.to_string();
+            match client.put(NamespaceId::DEFAULT, b"/lost", value.as_bytes()) {
+                Ok(_) => acknowledged = Some(value),
+                Err(_halted) => break,
+            }
+        }
+        let acknowledged = acknowledged.expect("the fault comes later");
+        let (code, errors, _) = store.wait();
+        assert_eq!(code, None, "a halted process ends by a signal");
+        assert!(errors.contains("cannot be written"), "{errors}");
+        let store = Store::start(data.path(), 1, &[]);
+        let value = stdout(&store.run(&["get", "/lost"]));
+        assert_eq!(value.lines().last(), Some(acknowledged.as_str()));
+    }
 }
 
 #[test]

@@ -14,8 +14,8 @@
 //! 2. Feed inputs with [`Core::step`], as many as are there, then call [`Core::finish_turn`] once.
 //! 3. Carry out the [`Effects`] in order. A log write that completed comes back as [`Input::LogWritten`]; one that
 //!    failed does not come back at all: the process halts.
-//! 4. Call [`Core::on_turn_executed`] when the effects are carried out. While [`Core::has_slice`], do one slice of
-//!    background work with [`Core::run_slice`] after a turn, tell its time with [`Core::on_slice_executed`], and end
+//! 4. Call [`Core::on_turn_executed`] when the effects are carried out. While [`Core::has_slice`], do a slice or several
+//!    of background work with [`Core::run_slice`] after a turn, tell its time with [`Core::on_slice_executed`], and end
 //!    another turn soon.
 //! 5. Go on with 2 when something arrived or [`Core::next_deadline`] has passed.
 

@@ -124,7 +124,7 @@ struct Namespace {
     answering_count: u64,
 }
 
-/// Entries freed with each command: more than one, so that freeing catches up after a pin is gone.
+/// Entries freed for each command: more than one, so that freeing catches up after a pin is gone.
 const RECLAIM_ENTRIES_PER_COMMAND: u64 = 16;
 
 /// Entries whose versions are fetched from memory together before they are freed, one by one: each has been left alone

@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use metastore_engine::ConnectionId;
 
-/// Requests in a row that show a client to be alone.
+/// After so many requests in a row a client is taken to be alone.
 const REQUESTS_ALONE: u32 = 4;
 
 /// Who has sent the last requests.

@@ -37,7 +37,7 @@ pub enum ApplyError {
 }
 
 /// Changes that one command lets grow too old at most. Age can run out for many changes at once, after a pause; the
-/// other limits are overstepped by one command's worth.
+/// other limits are overstepped by one command's worth, and what is let go is freed after [`COMMANDS_PER_RECLAIM`] commands.
 /// A command that makes many changes lets as many go.
 const AGED_ENTRIES_PER_COMMAND: u64 = 64;
 

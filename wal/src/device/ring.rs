@@ -239,6 +239,9 @@ impl Ring {
     /// Waits in place until something is over, but no longer than `at_most`, and goes on as [`Ring::reap`] does. The
     /// byte of [`RingOptions::wake`] comes all the same.
     ///
+    /// # Panics
+    /// When something was queued and not handed over with [`Ring::submit`].
+    ///
     /// # Errors
     /// The process must halt.
     pub fn reap_within(
