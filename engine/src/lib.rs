@@ -22,6 +22,7 @@
 mod answers;
 mod core;
 mod effect;
+mod fields;
 pub mod fuzz;
 mod ids;
 mod input;

@@ -4,7 +4,6 @@
 //! bytes, in order within a lane as long as a connection lives, and may lose or repeat any of them.
 
 mod batch;
-mod bytes;
 mod error;
 pub(crate) mod fuzz;
 mod kind;

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use metastore_wal::{ClusterId, CoreId, Identity, NodeId, ShardId};
 use raft::eraftpb::Message;
 
-use super::bytes::{array_at, length_u32, put, u16_at, u32_at};
 use super::error::PeerError;
 use super::kind::lane_of;
 use super::message::{self, ChunkMessage, PeerMessage};
 use super::{PeerCore, PeerLane};
 use crate::effect::{Effect, Effects};
+use crate::fields::{array_at, length_u32, put, u16_at, u32_at};
 
 /// Length of a batch's head.
 pub const PEER_BATCH_HEAD_BYTES: usize = 40;

@@ -4,11 +4,11 @@ use metastore_wal::{ClusterId, CoreId, Identity, NodeId, ReplicaId, ShardId};
 use raft::eraftpb::{Entry, Message, MessageType};
 
 use super::batch::{Batches, OpenedBatch, checksum};
-use super::bytes::put;
 use super::kind::PeerKind;
 use super::message::{self, ChunkContent, ChunkMessage, encode_offer};
 use super::{BatchHeader, PEER_BATCH_HEAD_BYTES, PeerCore, describe_batch};
 use crate::effect::{Effect, Effects};
+use crate::fields::put;
 use crate::ids::SnapshotId;
 use crate::membership::{Member, Membership};
 

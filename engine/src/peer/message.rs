@@ -7,12 +7,12 @@ use metastore_wal::format::{ENTRY_HEADER_BYTES, Entries, EntryRef, put_entry_hea
 use metastore_wal::{EntryKind, LogIndex, ReplicaId, ShardId, Term};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
-use super::bytes::{length_u32, put, u32_at, u64_at};
 use super::error::PeerError;
 use super::kind::{
     CHUNK_CODE, PeerKind, REQUEST_CODE, code_of, is_read_index, kind_of, may_have_body,
     may_have_context, name_of,
 };
+use crate::fields::{length_u32, put, u32_at, u64_at};
 use crate::ids::SnapshotId;
 use crate::membership::Membership;
 

@@ -3,9 +3,9 @@
 use metastore_statemachine::SectionTag;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
-use super::bytes::{array_at, length_u32, put, u16_at, u32_at, u64_at, u128_at};
 use super::error::{SnapshotError, SnapshotPart};
 use super::header::FileSeed;
+use crate::fields::{array_at, length_u32, put, u16_at, u32_at, u64_at, u128_at};
 
 /// Length of a chunk's header.
 pub const CHUNK_HEADER_BYTES: usize = 48;

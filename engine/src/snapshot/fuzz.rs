@@ -7,11 +7,11 @@
 use metastore_statemachine::SectionTag;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
-use super::bytes::{put, u32_at, u64_at};
 use super::{
     CHUNK_HEADER_BYTES, SNAPSHOT_BLOCK_BYTES, SNAPSHOT_HEADER_BYTES, SnapshotError,
     SnapshotIdentity, SnapshotReader, SnapshotStep, SnapshotSummary, SnapshotWriter,
 };
+use crate::fields::{put, u32_at, u64_at};
 
 /// What a file was read as.
 type Content = (

@@ -3,9 +3,9 @@
 use metastore_wal::{ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::bytes::{array_at, length_u32, put, u16_at, u32_at, u64_at, u128_at};
 use super::error::{SnapshotError, SnapshotPart};
 use super::{SNAPSHOT_VERSION, SNAPSHOT_VERSION_READER_MIN};
+use crate::fields::{array_at, length_u32, put, u16_at, u32_at, u64_at, u128_at};
 
 /// Length of the fixed part of the header.
 pub const SNAPSHOT_HEADER_BYTES: usize = 80;

@@ -21,7 +21,6 @@
 //! A file is written under another name and gets its own when it is complete and synced. So after a crash a file of
 //! this name is whole, or was damaged later; damage is told by offset and section, and never loaded.
 
-mod bytes;
 mod chunk;
 mod error;
 pub mod fuzz;

@@ -2,11 +2,11 @@
 
 use metastore_statemachine::SectionTag;
 
-use super::bytes::array_at;
 use super::chunk::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, ChunkPlace, Payload};
 use super::error::{SnapshotError, SnapshotPart};
 use super::header::{FileSeed, Header, SNAPSHOT_HEADER_BYTES, SnapshotIdentity};
 use super::totals::{ChunkLength, SnapshotSummary, Totals};
+use crate::fields::array_at;
 
 /// Checks the bytes of a file and hands out its sections.
 ///

@@ -6,8 +6,8 @@ use std::fmt;
 use metastore_statemachine::SectionTag;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::bytes::length_u32;
 use super::chunk::CHUNK_HEADER_BYTES;
+use crate::fields::length_u32;
 
 /// What a snapshot file holds, as its trailer says and its chunks confirm.
 #[derive(Clone, Debug, PartialEq, Eq)]
