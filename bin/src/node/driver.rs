@@ -13,7 +13,7 @@ use glommio::net::UnixStream;
 use glommio::timer::Timer;
 use metastore_engine::{
     Account, ConnectionId, Core, CoreId, Effect, Effects, Input, LoadRoom, MemoryShare, MeshBatch,
-    RequestId as EngineRequestId, SnapshotFailed, SnapshotId, SnapshotTicket, Time,
+    RequestId as EngineRequestId, SliceKind, SnapshotFailed, SnapshotId, SnapshotTicket, Time,
 };
 use metastore_net::server::{self, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
@@ -217,20 +217,25 @@ impl Driver {
         }
     }
 
-    /// Does background work that waits, slice by slice for a bounded time, and wants a turn for what it led to: whoever
-    /// comes meanwhile waits for no more than that, and background work goes on however many come. Most slices are
-    /// short, as the lists of small directories are; one a turn would let them wait for as many turns as there are lists.
+    /// Does background work that waits, and wants a turn for what it led to: one slice of any kind, then slices of
+    /// ranges for a bounded time. Most of these are short, as the lists of small directories are, and one a turn would
+    /// let them wait for as many turns as there are lists. The other kinds have slices of full length, and nobody waits
+    /// for their end.
     fn run_slices(&self) {
         let mut core = self.core.borrow_mut();
         let first_began = self.clock.now();
+        let mut next = core.run_slice(first_began, &mut self.effects.borrow_mut());
         let mut began = first_began;
-        while began.nanos_since(first_began) < SLICES_BEGIN_WITHIN.as_nanos() as u64 {
-            let Some(kind) = core.run_slice(began, &mut self.effects.borrow_mut()) else {
-                return;
-            };
+        while let Some(kind) = next {
             let ended = self.clock.now();
             core.on_slice_executed(kind, began, ended);
             self.turn_wanted.set();
+            if ended.nanos_since(first_began) >= SLICES_BEGIN_WITHIN.as_nanos() as u64 {
+                return;
+            }
+            let effects = &mut self.effects.borrow_mut();
+            let is_range = core.run_slice_of(SliceKind::Range, ended, effects);
+            next = is_range.then_some(SliceKind::Range);
             began = ended;
         }
     }

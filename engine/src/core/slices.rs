@@ -58,12 +58,24 @@ impl Core {
     /// the replicas within a kind. What it leads to comes out of the next [`Core::finish_turn`].
     pub fn run_slice(&mut self, now: Time, out: &mut Effects) -> Option<SliceKind> {
         let (kind, replica) = self.find_slice()?;
-        let position = kind as usize;
-        self.slices.kind_next = (position + 1) % SliceKind::ALL.len();
-        self.slices.replica_next[position] = (replica + 1) % self.replicas.len();
+        self.slices.kind_next = (kind as usize + 1) % SliceKind::ALL.len();
+        self.execute_slice(kind, replica, now, out);
+        Some(kind)
+    }
+
+    /// As [`Core::run_slice`], of this kind alone and without taking its turn among the kinds; whether there was one.
+    pub fn run_slice_of(&mut self, kind: SliceKind, now: Time, out: &mut Effects) -> bool {
+        let found = self.replica_with_slice(kind);
+        if let Some(replica) = found {
+            self.execute_slice(kind, replica, now, out);
+        }
+        found.is_some()
+    }
+
+    fn execute_slice(&mut self, kind: SliceKind, replica: usize, now: Time, out: &mut Effects) {
+        self.slices.replica_next[kind as usize] = (replica + 1) % self.replicas.len();
         let (target, mut turn) = self.turn_of(replica, now, out);
         target.run_slice(&mut turn, kind);
-        Some(kind)
     }
 
     /// Tells how long a slice took.
@@ -78,10 +90,14 @@ impl Core {
         let kinds = SliceKind::ALL.len();
         (0..kinds).find_map(|step| {
             let kind = SliceKind::ALL[(self.slices.kind_next + step) % kinds];
-            let first = self.slices.replica_next[kind as usize];
-            let mut replicas = (first..self.replicas.len()).chain(0..first);
-            let replica = replicas.find(|&replica| self.replicas[replica].has_slice(kind))?;
-            Some((kind, replica))
+            Some((kind, self.replica_with_slice(kind)?))
         })
+    }
+
+    /// The replica whose turn it is within a kind.
+    fn replica_with_slice(&self, kind: SliceKind) -> Option<usize> {
+        let first = self.slices.replica_next[kind as usize];
+        let mut replicas = (first..self.replicas.len()).chain(0..first);
+        replicas.find(|&replica| self.replicas[replica].has_slice(kind))
     }
 }
