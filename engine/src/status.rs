@@ -3,6 +3,7 @@
 use metastore_statemachine::Revision;
 use metastore_wal::{CoreId, LogIndex, LogStatus, ReplicaId, ShardId, Term};
 
+use crate::members::MembersStatus;
 use crate::memory::{MemoryAccounts, MemoryRoom};
 use crate::stages::StageSummary;
 
@@ -86,6 +87,12 @@ pub struct CoreCounters {
     pub peer_messages: u64,
     /// Messages, or whole batches, from other nodes that made no sense or were for nobody here.
     pub peer_dropped: u64,
+    /// Those among them that came from replicas that are no members any more.
+    pub peer_removed: u64,
+    /// Replicas that were created here to join a shard.
+    pub replicas_created: u64,
+    /// Replicas that were removed from here with all they had.
+    pub replicas_removed: u64,
 }
 
 /// What one replica reports about itself.
@@ -121,6 +128,8 @@ pub struct ReplicaStatus {
     pub applied_commands: u64,
     /// Messages to other replicas that were dropped because too many waited for the log.
     pub messages_dropped: u64,
+    /// The members of its group, as it knows them.
+    pub members: MembersStatus,
 }
 
 /// What part a replica plays in its group.

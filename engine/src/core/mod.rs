@@ -4,6 +4,8 @@ mod admission;
 mod builder;
 mod intake;
 mod load;
+mod members;
+mod moves;
 mod peers;
 mod placement;
 mod ranges;
@@ -21,6 +23,8 @@ pub(crate) use self::admission::Admission;
 use self::admission::{Backlog, Lane};
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 pub use self::load::{SnapshotLoad, SnapshotLoadError};
+use self::members::Residents;
+use self::moves::Move;
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
 pub use self::slices::SliceKind;
@@ -57,6 +61,7 @@ struct CoreParts {
     log: Log,
     replicas: Vec<Replica>,
     rules: Rules,
+    logger: slog::Logger,
 }
 
 /// Where the keys of a slot are.
@@ -64,8 +69,8 @@ struct CoreParts {
 struct Route {
     core: CoreId,
     shard: ShardId,
-    /// Position among this core's replicas, meaningful where `core` is ours.
-    replica: u32,
+    /// Position among this core's replicas; `None` where none of the shard lives here.
+    replica: Option<usize>,
 }
 
 /// Replicas that have something to do, each at most once.
@@ -96,6 +101,14 @@ impl Dirty {
             self.is_queued[replica] = false;
         }
         taken
+    }
+
+    fn follow(&mut self, moved: Move) {
+        moved.apply(&mut self.is_queued);
+        self.queue = std::mem::take(&mut self.queue)
+            .into_iter()
+            .filter_map(|replica| moved.of(replica))
+            .collect();
     }
 }
 
@@ -137,6 +150,10 @@ pub struct Core {
     slices: Slices,
     snapshots: Snapshots,
     transfers: Transfers,
+    /// Replicas that come or go.
+    residents: Residents,
+    rules: Rules,
+    logger: slog::Logger,
     /// What is to be said to other nodes.
     peers: Batches,
     counters: CoreCounters,
@@ -152,6 +169,7 @@ impl Core {
             log,
             replicas,
             rules,
+            logger,
         } = parts;
         let routes = (0..SLOT_COUNT)
             .map(|slot| {
@@ -165,8 +183,7 @@ impl Core {
                 Route {
                     core,
                     shard,
-                    replica: replica
-                        .map_or(u32::MAX, |at| u32::try_from(at).expect("few replicas")),
+                    replica,
                 }
             })
             .collect();
@@ -191,6 +208,9 @@ impl Core {
             slices: Slices::default(),
             snapshots: Snapshots::new(replicas.len(), rules),
             transfers: Transfers::default(),
+            residents: Residents::default(),
+            rules,
+            logger,
             peers: Batches::new(config.identity, PEER_BATCH_BYTES_FULL),
             counters: CoreCounters::default(),
             applied: Applied::default(),
@@ -235,7 +255,8 @@ impl Core {
     /// Whether the shard of every replica of the core has a leader that answers, as far as is known here.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        self.replicas.iter().all(Replica::is_useful)
+        let mut members = self.replicas.iter().filter(|replica| replica.is_member());
+        members.all(Replica::is_useful)
     }
 
     /// Whether, after [`Input::Drain`], everything accepted is finished and the log has its mark.
@@ -385,6 +406,7 @@ impl Core {
             } => self.on_snapshot_done(now, ticket, result, buffer),
             Input::SnapshotRead { ticket, result } => self.on_snapshot_read(ticket, result, out),
             Input::HandOver { shard, to } => self.on_hand_over(shard, to),
+            Input::Members(input) => self.on_members(now, input, out),
             Input::Drain => self.is_draining = true,
         }
     }
@@ -436,6 +458,7 @@ impl Core {
         }
         self.drive_snapshots(now, out);
         self.drive_transfers(now, out);
+        self.drive_residents(out);
         self.peers.flush(out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();
@@ -493,6 +516,10 @@ impl Core {
             let (target, mut turn) = self.turn_of(replica, now, out);
             target.drive_raft(&mut turn, log_is_free);
             let waits_for_log = target.has_open_batch();
+            if target.is_fenced() {
+                let fenced = target.id();
+                self.residents.on_fenced(fenced);
+            }
             let staged = self.log.staged_position();
             if staged > staged_before {
                 self.awaiting_log.push_back((staged, replica));

@@ -7,8 +7,8 @@ use super::Core;
 use crate::effect::Effects;
 use crate::ids::{LogReadTicket, Time};
 use crate::input::LogReadFailed;
-use crate::peer::{OpenedBatch, PeerCore, PeerKind, PeerMessage};
-use crate::replica::Replica;
+use crate::peer::{NoticeKind, OpenedBatch, PeerCore, PeerKind, PeerMessage};
+use crate::replica::{Ignored, Replica};
 
 impl Core {
     /// Takes a batch from the core that its connection belongs to.
@@ -51,7 +51,14 @@ impl Core {
             .binary_search_by_key(&message.shard, Replica::shard)
             .ok()?;
         self.dirty.mark(replica);
-        let sender = self.replicas[replica].check_ends(from, &message).ok()?;
+        let sender = match self.replicas[replica].check_ends(from, &message) {
+            Ok(sender) => sender,
+            Err(Ignored::RemovedSender { .. }) => {
+                self.on_removed_sender(replica, from, &message, out);
+                return None;
+            }
+            Err(_useless) => return None,
+        };
         match message.kind {
             PeerKind::Raft(MessageType::MsgSnapshot) => {
                 self.on_offer(replica, sender, message.to_offer()?);
@@ -64,8 +71,31 @@ impl Core {
                 self.on_chunk_request(now, (replica, from), &message.to_chunk()?, out);
             }
             PeerKind::Chunk => self.on_chunk(replica, &message.to_chunk()?, out),
+            PeerKind::Notice(NoticeKind::Removed) => self.replicas[replica].on_removed(),
+            // It is a member: its leader will find it.
+            PeerKind::Notice(NoticeKind::Question) => {}
         }
         Some(())
+    }
+
+    /// A replica that is no member any more speaks: it is told so where it asks, or asks for votes.
+    fn on_removed_sender(
+        &mut self,
+        replica: usize,
+        from: PeerCore,
+        message: &PeerMessage<'_>,
+        out: &mut Effects,
+    ) {
+        self.counters.peer_removed += 1;
+        let is_to_be_told = matches!(
+            message.kind,
+            PeerKind::Notice(NoticeKind::Question)
+                | PeerKind::Raft(MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
+        );
+        if is_to_be_told {
+            let notice = self.replicas[replica].notice_to(message.from, NoticeKind::Removed);
+            self.peers.push_notice(from, &notice, out);
+        }
     }
 
     /// A part of the log was read back for a follower that lags, or could not be.

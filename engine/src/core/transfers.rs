@@ -12,6 +12,7 @@
 //! A core fetches one snapshot at a time. The old replica answers meanwhile; both states are in memory. After a start
 //! the file is fetched anew.
 
+use super::moves::Move;
 use super::snapshots::Deed;
 use super::{Core, SnapshotLoad};
 use crate::effect::{Effect, Effects};
@@ -78,6 +79,30 @@ impl Transfers {
     pub(super) fn is_quiet(&self) -> bool {
         self.pull.is_none()
     }
+
+    /// Whether a snapshot is being fetched for a replica.
+    pub(super) fn works_for(&self, replica: usize) -> bool {
+        self.pull
+            .as_ref()
+            .is_some_and(|pull| pull.replica == replica)
+    }
+
+    /// A replica has no use for a snapshot any more.
+    pub(super) fn give_up(&mut self, replica: usize) {
+        if let Some(pull) = &mut self.pull
+            && pull.replica == replica
+            && pull.step == Step::Fetching
+        {
+            pull.step = Step::GivingUp;
+        }
+    }
+
+    pub(super) fn follow(&mut self, moved: Move) {
+        if let Some(pull) = &mut self.pull {
+            let follows = moved.of(pull.replica);
+            pull.replica = follows.expect("whose snapshot is fetched is not removed");
+        }
+    }
 }
 
 impl Pull {
@@ -92,7 +117,7 @@ impl Core {
     /// A leader offers a snapshot to a follower of this core.
     pub(super) fn on_offer(&mut self, replica: usize, source: Member, offer: SnapshotOffer) {
         let target = &mut self.replicas[replica];
-        if target.is_outdated(&offer) || target.is_installing() {
+        if target.is_outdated(&offer) || target.is_installing() || !target.may_install(&offer) {
             return;
         }
         if target.needs_no_file(&offer) {
@@ -257,6 +282,9 @@ impl Core {
         pull.in_flight -= 1;
         match (pull.step, result) {
             (Step::Fetching | Step::GivingUp, Ok(())) => {}
+            (Step::Naming, Ok(())) if self.replicas[pull.replica].is_fenced() => {
+                pull.step = Step::GivingUp;
+            }
             (Step::Naming, Ok(())) => {
                 pull.step = Step::Installing;
                 let state = pull.state.take().expect("all of it was loaded");

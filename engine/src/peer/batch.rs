@@ -8,6 +8,7 @@ use raft::eraftpb::Message;
 use super::error::PeerError;
 use super::kind::lane_of;
 use super::message::{self, ChunkMessage, PeerMessage};
+use super::notice::Notice;
 use super::{PeerCore, PeerLane};
 use crate::effect::{Effect, Effects};
 use crate::fields::{array_at, length_u32, put, u16_at, u32_at};
@@ -216,6 +217,13 @@ impl Batches {
     ) {
         self.add((to, PeerLane::Snapshots), out, |bytes| {
             message::encode_chunk(message, bytes);
+        });
+    }
+
+    /// Adds a notice to the batch for `to`.
+    pub(crate) fn push_notice(&mut self, to: PeerCore, notice: &Notice, out: &mut Effects) {
+        self.add((to, PeerLane::Urgent), out, |bytes| {
+            message::encode_notice(notice, bytes);
         });
     }
 

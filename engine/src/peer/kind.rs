@@ -2,7 +2,7 @@
 
 use raft::eraftpb::MessageType;
 
-use super::PeerLane;
+use super::{NoticeKind, PeerLane};
 
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,10 +13,14 @@ pub(crate) enum PeerKind {
     ChunkRequest,
     /// A chunk of a snapshot's file, or that it is not there.
     Chunk,
+    /// Something about being a member.
+    Notice(NoticeKind),
 }
 
 pub(super) const REQUEST_CODE: u8 = 13;
 pub(super) const CHUNK_CODE: u8 = 14;
+pub(super) const REMOVED_CODE: u8 = 15;
+pub(super) const QUESTION_CODE: u8 = 16;
 
 /// What raft's kinds are called on the wire; `None` for those that never leave a process.
 pub(super) fn code_of(kind: MessageType) -> Option<u8> {
@@ -59,6 +63,8 @@ pub(super) fn kind_of(code: u8) -> Option<PeerKind> {
         12 => MessageType::MsgSnapshot,
         REQUEST_CODE => return Some(PeerKind::ChunkRequest),
         CHUNK_CODE => return Some(PeerKind::Chunk),
+        REMOVED_CODE => return Some(PeerKind::Notice(NoticeKind::Removed)),
+        QUESTION_CODE => return Some(PeerKind::Notice(NoticeKind::Question)),
         _ => return None,
     }))
 }
@@ -74,7 +80,7 @@ pub(super) fn may_have_body(kind: PeerKind) -> bool {
     match kind {
         PeerKind::Raft(MessageType::MsgSnapshot) | PeerKind::Chunk => true,
         PeerKind::Raft(kind) => may_have_context(kind),
-        PeerKind::ChunkRequest => false,
+        PeerKind::ChunkRequest | PeerKind::Notice(_) => false,
     }
 }
 

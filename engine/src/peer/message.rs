@@ -9,9 +9,10 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use super::error::PeerError;
 use super::kind::{
-    CHUNK_CODE, PeerKind, REQUEST_CODE, code_of, is_read_index, kind_of, may_have_body,
-    may_have_context, name_of,
+    CHUNK_CODE, PeerKind, QUESTION_CODE, REMOVED_CODE, REQUEST_CODE, code_of, is_read_index,
+    kind_of, may_have_body, may_have_context, name_of,
 };
+use super::notice::{Notice, NoticeKind};
 use crate::fields::{length_u32, put, u32_at, u64_at};
 use crate::ids::SnapshotId;
 use crate::membership::Membership;
@@ -51,7 +52,7 @@ const TRANSFER_CONTEXT: &[u8] = raft::CAMPAIGN_TRANSFER;
 ///
 /// * kind: 1 append, 2 its response, 3 heartbeat, 4 its response, 5 vote request, 6 its response, 7 pre-vote request,
 ///   8 its response, 9 campaign now, 10 read index, 11 its response, 12 offer of a snapshot, 13 request for a chunk of
-///   its file, 14 that chunk.
+///   its file, 14 that chunk, 15 the receiver is no member any more, 16 the sender asks whether it is one.
 /// * flags: 1 rejected, 2 the candidate was asked to campaign by its leader. A rejected chunk says that the file is not
 ///   there.
 /// * The body of an append is its entries, as they stand in the log: each a head of 16 bytes and its data. Their indexes
@@ -190,6 +191,22 @@ pub(super) fn encode_chunk(message: &ChunkMessage<'_>, out: &mut Vec<u8>) {
     put(head, 72, wanted.to_le_bytes());
 }
 
+/// Appends a notice to `out`.
+pub(super) fn encode_notice(notice: &Notice, out: &mut Vec<u8>) {
+    let code = match notice.kind {
+        NoticeKind::Removed => REMOVED_CODE,
+        NoticeKind::Question => QUESTION_CODE,
+    };
+    let start = out.len();
+    out.resize(start + HEAD_BYTES, 0);
+    let head = &mut out[start..];
+    put(head, 0, [code]);
+    put(head, 8, notice.shard.0.to_le_bytes());
+    put(head, 16, notice.from.0.to_le_bytes());
+    put(head, 24, notice.to.0.to_le_bytes());
+    put(head, 32, notice.term.0.to_le_bytes());
+}
+
 fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
     // A change of members travels in our own encoding, which is its context: no peer parses what raft made of it.
     let (kind, data) = match entry.get_entry_type() {
@@ -291,7 +308,7 @@ impl<'a> PeerMessage<'a> {
             PeerKind::ChunkRequest => ChunkContent::Wanted(u64_at(self.head, 72)),
             PeerKind::Chunk if self.flags & REJECTED != 0 => ChunkContent::Gone,
             PeerKind::Chunk => ChunkContent::Bytes(self.body),
-            PeerKind::Raft(_) => return None,
+            PeerKind::Raft(_) | PeerKind::Notice(_) => return None,
         };
         Some(ChunkMessage {
             from: self.from,
@@ -306,9 +323,10 @@ impl<'a> PeerMessage<'a> {
     /// The message as raft takes it, entries and context copied; `None` when it is not for raft.
     pub(crate) fn to_raft(self) -> Option<Message> {
         let kind = match self.kind {
-            PeerKind::Raft(MessageType::MsgSnapshot) | PeerKind::ChunkRequest | PeerKind::Chunk => {
-                return None;
-            }
+            PeerKind::Raft(MessageType::MsgSnapshot)
+            | PeerKind::ChunkRequest
+            | PeerKind::Chunk
+            | PeerKind::Notice(_) => return None,
             PeerKind::Raft(kind) => kind,
         };
         let mut message = Message::default();
@@ -352,6 +370,8 @@ impl fmt::Display for PeerMessage<'_> {
             PeerKind::ChunkRequest => "chunk request",
             PeerKind::Chunk if is_rejected => "chunk gone",
             PeerKind::Chunk => "chunk",
+            PeerKind::Notice(NoticeKind::Removed) => "no member any more",
+            PeerKind::Notice(NoticeKind::Question) => "question whether it is a member",
             PeerKind::Raft(kind) => name_of(kind, is_rejected),
         };
         let PeerMessage {

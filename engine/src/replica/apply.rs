@@ -78,15 +78,28 @@ impl Replica {
             };
             fail_commands(lost.pending, &error, turn);
         });
-        if entry.get_entry_type() != EntryType::EntryNormal {
-            return Err(HaltReason::EntryKind {
-                replica: self.id.0,
-                index: entry.index,
-            });
+        self.check_rejected(turn, entry);
+        match entry.get_entry_type() {
+            EntryType::EntryNormal => {}
+            EntryType::EntryConfChangeV2 => {
+                let applied = self.apply_change(turn, entry);
+                return applied.map_err(|cause| HaltReason::Apply {
+                    replica: self.id.0,
+                    index: entry.index,
+                    cause,
+                });
+            }
+            EntryType::EntryConfChange => {
+                return Err(HaltReason::EntryKind {
+                    replica: self.id.0,
+                    index: entry.index,
+                });
+            }
         }
         if entry.data.is_empty() {
-            // The empty entry with which a leader begins its term.
-            if self.role == Role::Leader && entry.term == self.node.raft.term {
+            // The empty entry with which a leader begins its term, or what raft made of a change that it did not take.
+            if self.role == Role::Leader && entry.term == self.node.raft.term && !self.is_serving()
+            {
                 self.begin_serving(turn.now);
             }
             return Ok(());

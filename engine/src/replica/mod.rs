@@ -7,6 +7,7 @@ mod commands;
 mod hand_over;
 mod installing;
 mod intake;
+mod members;
 mod outbox;
 mod parts;
 mod peers;
@@ -30,6 +31,7 @@ use raft::eraftpb::{Entry, EntryType};
 use self::catch_up::Reading;
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::installing::Installing;
+use self::members::Changes;
 use self::outbox::Outbox;
 use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
@@ -49,6 +51,8 @@ use crate::stages::{Stage, Stages};
 use crate::status::{ReplicaStatus, Role};
 
 pub(crate) use self::apply::{Applied, KeyList, STRUCTURED_PER_TURN_MAX};
+pub(crate) use self::peers::Ignored;
+pub(crate) use self::reads::failed_chunk;
 pub(crate) use self::recovering::{RecoveringReplica, ReplayError};
 pub(crate) use self::snapshots::{BegunSnapshot, ExportOutput};
 
@@ -160,6 +164,10 @@ pub(crate) struct Replica {
     installing: Option<Installing>,
     /// What the last one that was installed has replaced.
     replaced_snapshot: Option<SnapshotId>,
+    /// Changes of the members.
+    changes: Changes,
+    /// How long an election timeout is.
+    election_ms: u64,
 }
 
 impl Replica {
@@ -183,8 +191,7 @@ impl Replica {
 
     /// Where the replica lives that leads, as far as it is known.
     fn leader_home(&self) -> Option<PeerCore> {
-        let leader = ReplicaId(self.node.raft.leader_id);
-        self.node.store().members().home_of(leader)
+        self.home_of(ReplicaId(self.node.raft.leader_id))
     }
 
     /// Tells a client where to ask instead.
@@ -202,9 +209,10 @@ impl Replica {
 
     /// Whether it could go on at once: what it applied has made room for the open batch, or a turn ended before every
     /// read was answered.
-    pub(crate) fn wants_turn(&self, log_is_free: bool) -> bool {
+    pub(crate) fn wants_turn(&mut self, log_is_free: bool) -> bool {
         let batch_may_go = self.may_propose(log_is_free);
-        self.is_serving() && batch_may_go
+        self.take_wants_turn()
+            || self.is_serving() && batch_may_go
             || self.is_useful() && self.reads.wants_round()
             || !self.committed.entries.is_empty()
             || self.reads.has_answerable(self.node.raft.raft_log.applied())
@@ -257,7 +265,12 @@ impl Replica {
     /// mistaken for a healthy quorum; a follower gets one, so that a stall of its own is not taken for the leader's
     /// death.
     pub(crate) fn on_ticks(&mut self, turn: &mut Turn<'_>, missed: u64) {
+        if self.is_fenced() {
+            return;
+        }
         let ticks = if self.role == Role::Leader { missed } else { 1 };
+        self.watch_members(turn.now);
+        self.ask_whether_member(turn);
         if self.must_not_campaign() {
             self.expire(turn);
             return;
@@ -277,6 +290,7 @@ impl Replica {
     }
 
     fn expire(&mut self, turn: &mut Turn<'_>) {
+        self.expire_change(turn);
         self.open.expire(turn.now, turn.answers, turn.out);
         self.proposals.expire(turn.now, turn.answers, turn.out);
         self.reads.expire(turn.now, turn.answers, turn.out);
@@ -322,9 +336,13 @@ impl Replica {
     ///
     /// `log_is_free` says that no write is in flight: what is proposed now is written at once.
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
+        if self.fence_if_removed(turn) {
+            return;
+        }
         let durable = turn.log.durable_position();
         self.send_released(turn, durable);
         self.drive_install(turn);
+        self.drive_changes(turn);
         if self.is_serving() && self.may_propose(log_is_free) {
             self.propose(turn);
         }
@@ -448,6 +466,7 @@ impl Replica {
             state_hash: self.state.state_hash(),
             applied_commands: self.applied_commands,
             messages_dropped: self.outbox.dropped(),
+            members: self.members_status(),
         }
     }
 }

@@ -138,6 +138,7 @@ impl Replica {
         self.role = role;
         if role != Role::Leader {
             self.serving_term = None;
+            self.on_lead_lost(turn);
             let error = self.not_leader();
             let pending = self.open.abandon();
             fail_commands(pending, &error, turn);

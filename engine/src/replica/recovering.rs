@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use metastore_statemachine::{Parameters, ShardTime, StateMachine};
 use metastore_wal::recovery::EntryRef;
 use metastore_wal::{
-    HardState, Log, LogIndex, Part, PartBody, ReplicaId, ShardId, SnapshotPoint, Term,
+    HardState, Log, LogIndex, Part, PartBody, Position, ReplicaId, ShardId, SnapshotPoint, Term,
 };
 use raft::eraftpb::{Entry, EntryType};
 use raft::{Config, RawNode, ReadOnlyOption};
@@ -19,10 +19,10 @@ use super::parts::RangeParts;
 use super::reads::Reads;
 use super::snapshots::LastSnapshot;
 use super::tail::EntryTail;
-use super::{Committed, Replica, ShardClock};
+use super::{Changes, Committed, Replica, ShardClock};
 use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
-use crate::membership::{Member, Membership};
+use crate::membership::{BadChange, Member, Membership, MembershipChange};
 use crate::peer::to_raft_entry;
 use crate::rules::Rules;
 use crate::status::Role;
@@ -70,6 +70,14 @@ pub enum ReplayError {
         /// What the state machine says.
         cause: String,
     },
+    /// A committed change of members does not follow the members before it.
+    #[error("entry {index} cannot change the members: {cause}")]
+    BadChange {
+        /// Its index.
+        index: LogIndex,
+        /// Why.
+        cause: BadChange,
+    },
     /// A record of a kind that this version does not replay.
     #[error("it has a record of a kind that this version does not replay")]
     UnknownKind,
@@ -80,9 +88,9 @@ pub enum ReplayError {
 const INITIAL_INDEX: u64 = 1;
 const INITIAL_TERM: u64 = 1;
 
-/// Whether a snapshot is the one with which every replica begins.
+/// Whether a snapshot is the one with which every replica begins, or stands for none where it waits to join.
 pub(crate) fn is_initial(index: LogIndex, term: Term) -> bool {
-    (index.0, term.0) == (INITIAL_INDEX, INITIAL_TERM)
+    (index.0, term.0) == (INITIAL_INDEX, INITIAL_TERM) || index.0 == 0
 }
 
 /// A replica on its way from the log.
@@ -160,6 +168,40 @@ impl RecoveringReplica {
         });
         RecoveringReplica::new(id, shard, &snapshot, parameters, tail_bytes_max)
             .expect("members that were just encoded are readable")
+    }
+
+    /// A replica that waits to join a group: it knows nothing, not even who belongs to it, until the leader offers it a
+    /// snapshot.
+    pub(crate) fn joining(
+        id: ReplicaId,
+        shard: ShardId,
+        parameters: Parameters,
+        tail_bytes_max: usize,
+    ) -> RecoveringReplica {
+        RecoveringReplica {
+            id,
+            shard,
+            state: Some(StateMachine::new(parameters)),
+            tail: EntryTail::after_snapshot(0, 0, Membership::unknown(), tail_bytes_max),
+            ahead: BTreeMap::new(),
+            applied: 0,
+            decompressed: Vec::new(),
+            snapshot_bytes: 0,
+            log_bytes: 0,
+        }
+    }
+
+    /// What the log says first of a replica that waits to join: that there is one.
+    pub(crate) fn stage_joining(id: ReplicaId, shard: ShardId, log: &mut Log) -> Position {
+        log.stage(Part {
+            replica: id,
+            shard,
+            hard_state: HardState::default(),
+            body: PartBody::Append {
+                first_index: LogIndex(1),
+                entries: Vec::new(),
+            },
+        })
     }
 
     /// The snapshot that must be loaded before the first entry comes, if it has not been.
@@ -265,18 +307,24 @@ impl RecoveringReplica {
         while self.applied < committed
             && let Some(entry) = self.tail.entry(self.applied + 1)
         {
-            if entry.get_entry_type() != EntryType::EntryNormal {
-                return Err(ReplayError::UnknownKind);
+            let index = LogIndex(entry.index);
+            match entry.get_entry_type() {
+                EntryType::EntryNormal => {}
+                EntryType::EntryConfChangeV2 => {
+                    let after = MembershipChange::decode(&entry.context)
+                        .and_then(|change| self.tail.members().after(&change));
+                    let after = after.map_err(|cause| ReplayError::BadChange { index, cause })?;
+                    self.tail.set_members(after);
+                    self.applied = index.0;
+                    continue;
+                }
+                EntryType::EntryConfChange => return Err(ReplayError::UnknownKind),
             }
             if !entry.data.is_empty() {
-                apply_batch(state, &entry.data, &mut self.decompressed, |_| {}).map_err(
-                    |cause| ReplayError::Apply {
-                        index: LogIndex(entry.index),
-                        cause,
-                    },
-                )?;
+                apply_batch(state, &entry.data, &mut self.decompressed, |_| {})
+                    .map_err(|cause| ReplayError::Apply { index, cause })?;
             }
-            self.applied = entry.index;
+            self.applied = index.0;
         }
         self.tail.release_applied(self.applied);
         Ok(())
@@ -375,7 +423,10 @@ impl RecoveringReplica {
             served: Vec::new(),
             installing: None,
             replaced_snapshot: None,
+            changes: Changes::default(),
+            election_ms: raft.tick_interval_ms * raft.election_ticks as u64,
         };
+        replica.find_own_removal();
         replica.seed_election_timeout();
         replica.campaign_if_alone();
         Ok(replica)
