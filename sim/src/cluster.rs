@@ -19,6 +19,7 @@ mod cores;
 pub mod event_log;
 mod host;
 mod link;
+mod members;
 mod nodes;
 mod observer;
 pub mod shape;
@@ -31,8 +32,8 @@ use std::fmt::{self, Display};
 use std::rc::Rc;
 
 use metastore_engine::{
-    ConnectionId, CoreId, Input, MeshBatch, NodeId, PeerCore, PeerLane, ReplicaStatus, Settings,
-    ShardMap, Time,
+    ConnectionId, CoreId, Input, MembersEffect, MeshBatch, NodeId, PeerCore, PeerLane, ReplicaId,
+    ReplicaStatus, Settings, ShardMap, Time,
 };
 use metastore_wal::LogOptions;
 
@@ -145,6 +146,10 @@ pub struct Cluster<E> {
     next_connection: u64,
     moments: u64,
     tally: ClusterTally,
+    /// The newest id that a replica was given.
+    newest_replica: ReplicaId,
+    /// What cores told about members and nobody has heard yet.
+    members_told: Vec<(PeerCore, MembersEffect)>,
     /// The network.
     pub network: Network,
     /// The checkers.
@@ -185,6 +190,8 @@ impl<E> Cluster<E> {
             next_connection: 0,
             moments: 0,
             tally: ClusterTally::default(),
+            newest_replica: shape.newest_replica(),
+            members_told: Vec::new(),
             network: Network::new(random.fork(), config.network),
             observer: Observer::new(shape, config.checkers),
             trace: None,

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
     ConnectionId, Core, CoreBuilder, CoreId, CoreStatus, Effect, Effects, HaltReason, Input,
-    LogHistory, MeshBatch, PeerCore, PeerLane, ReplicaStatus, Reply, RequestId, RequestKind, Time,
+    LogHistory, MemberStatus, MembersEffect, MembersInput, MeshBatch, PeerCore, PeerLane,
+    ReplicaId, ReplicaStatus, Reply, RequestId, RequestKind, ShardId, Time,
 };
 use metastore_wal::FileNumber;
 use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
@@ -49,6 +50,8 @@ pub enum NodeEvent {
     SnapshotDone,
     /// Enough has come in: the turn ends.
     Turn,
+    /// A replica is on the node's list no more.
+    Unlisted(ReplicaId),
     /// A slice of background work is done.
     Slice,
     /// The core wanted to be woken.
@@ -110,6 +113,8 @@ pub enum Observed<'a> {
         /// The messages.
         batch: Vec<u8>,
     },
+    /// Something became of members, or of a replica.
+    Members(MembersEffect),
     /// A request is answered.
     Answer {
         /// Whose.
@@ -324,6 +329,16 @@ impl Node {
         (!self.is_turn_scheduled).then(|| self.core.replicas().collect())
     }
 
+    /// How the members of a shard stand, as its replica here knows them; empty where there is none, or in the middle of a
+    /// turn.
+    #[must_use]
+    pub fn members(&self, now: Time, shard: ShardId) -> Vec<MemberStatus> {
+        match self.is_turn_scheduled {
+            true => Vec::new(),
+            false => self.core.members(self.local(now), shard),
+        }
+    }
+
     fn local(&self, now: Time) -> Time {
         self.clock.local(now)
     }
@@ -388,6 +403,10 @@ impl Node {
             NodeEvent::Turn => {
                 self.is_turn_scheduled = false;
                 self.watch_disk(now, machine);
+            }
+            NodeEvent::Unlisted(replica) => {
+                let input = Input::Members(MembersInput::Unlisted { replica });
+                self.step(now, input, machine);
             }
             NodeEvent::Slice => {
                 self.is_slice_scheduled = false;
@@ -593,6 +612,14 @@ impl Node {
                     bytes,
                 };
                 machine.schedule(delay_ns, NodeEvent::SnapshotRead(read));
+            }
+            Effect::Members(effect) => {
+                if let MembersEffect::Unlist { replica, .. } = effect {
+                    // A small file is written anew and gets its name.
+                    let delay_ns = 4 * machine.disk.draw_latency_ns();
+                    machine.schedule(delay_ns, NodeEvent::Unlisted(replica));
+                }
+                observe(Observed::Members(effect));
             }
             Effect::Halt(reason) => return Err(Stop::Halt(reason)),
         }

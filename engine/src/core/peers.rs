@@ -92,8 +92,9 @@ impl Core {
             PeerKind::Notice(NoticeKind::Question)
                 | PeerKind::Raft(MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
         );
-        if is_to_be_told {
-            let notice = self.replicas[replica].notice_to(message.from, NoticeKind::Removed);
+        let durable = self.log.durable_position();
+        let notice = self.replicas[replica].notice_to(message.from, NoticeKind::Removed, durable);
+        if let (true, Some(notice)) = (is_to_be_told, notice) {
             self.peers.push_notice(from, &notice, out);
         }
     }

@@ -14,10 +14,12 @@ mod peers;
 mod reads;
 mod ready;
 mod recovering;
+mod removal;
 mod serving;
 mod slices;
 mod snapshots;
 mod tail;
+mod watching;
 
 use std::collections::VecDeque;
 
@@ -35,9 +37,11 @@ use self::members::Changes;
 use self::outbox::Outbox;
 use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
+use self::removal::Belonging;
 use self::serving::Served;
 use self::snapshots::{Exporting, LastSnapshot};
 use self::tail::EntryTail;
+use self::watching::Watching;
 use crate::answers::Answers;
 use crate::effect::Effects;
 use crate::ids::{BootNonce, SnapshotId, Time};
@@ -166,6 +170,8 @@ pub(crate) struct Replica {
     replaced_snapshot: Option<SnapshotId>,
     /// Changes of the members.
     changes: Changes,
+    belonging: Belonging,
+    watching: Watching,
     /// How long an election timeout is.
     election_ms: u64,
 }

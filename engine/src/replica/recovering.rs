@@ -19,7 +19,7 @@ use super::parts::RangeParts;
 use super::reads::Reads;
 use super::snapshots::LastSnapshot;
 use super::tail::EntryTail;
-use super::{Changes, Committed, Replica, ShardClock};
+use super::{Belonging, Changes, Committed, Replica, ShardClock, Watching};
 use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
 use crate::membership::{BadChange, Member, Membership, MembershipChange};
@@ -424,6 +424,8 @@ impl RecoveringReplica {
             installing: None,
             replaced_snapshot: None,
             changes: Changes::default(),
+            belonging: Belonging::default(),
+            watching: Watching::default(),
             election_ms: raft.tick_interval_ms * raft.election_ticks as u64,
         };
         replica.find_own_removal();

@@ -150,7 +150,7 @@ impl<E> Cluster<E> {
     /// The node that led last time, or any; mostly the core that has the shard, else another, which passes it on.
     fn choose_place(&mut self, client: usize, shard: ShardId) -> PeerCore {
         let shape = self.config.shape;
-        let nodes: Vec<_> = shape.nodes().collect();
+        let nodes = self.nodes();
         let known = self.clients[client].leaders.get(&shard).copied();
         let node = known.unwrap_or_else(|| nodes[self.random.index(nodes.len())]);
         let core = match self.random.chance(100) {

@@ -29,6 +29,8 @@ pub(super) struct Host {
     pub(super) cores: Vec<HostCore>,
     pub(super) paused_until: Time,
     pub(super) rate: ClockRate,
+    /// It has stopped for good, and its disks are gone.
+    pub(super) is_lost: bool,
     counters: NodeCounters,
 }
 
@@ -63,6 +65,7 @@ impl Host {
             cores: cores.into_iter().map(format).collect(),
             paused_until: Time(0),
             rate: ClockRate::TRUE,
+            is_lost: false,
             counters: NodeCounters::default(),
         }
     }
@@ -89,6 +92,7 @@ impl Host {
     /// Starts every core over what is on its disk.
     pub(super) fn start(&mut self, now: Time) -> Result<HostStart, Violation> {
         assert!(!self.is_running(), "a node runs once");
+        assert!(!self.is_lost, "who is lost does not come back");
         self.life += 1;
         self.paused_until = now;
         let clock = Clock::starting(now, self.rate);

@@ -34,13 +34,6 @@ impl Observer {
             let cores = shape.cores();
             cores.map(move |core| PeerCore { node, core })
         });
-        let watch_of = |place: PeerCore| {
-            let owner = LogOwner {
-                node: place.node,
-                core: place.core,
-            };
-            (place, LogWatch::new(owner, SEAL))
-        };
         Observer {
             logs: places.map(watch_of).collect(),
             replication: Replication::new(shape.voters()),
@@ -51,6 +44,11 @@ impl Observer {
             undecided: 0,
             checkers,
         }
+    }
+
+    /// A core more, whose log was never written.
+    pub fn on_new_place(&mut self, place: PeerCore) {
+        self.logs.extend([watch_of(place)]);
     }
 
     /// What a checker says that is not a client, if anybody listens to it.
@@ -213,4 +211,13 @@ impl Observer {
     pub fn states_compared(&self) -> u64 {
         self.replication.states_compared()
     }
+}
+
+/// A log that was never written.
+fn watch_of(place: PeerCore) -> (PeerCore, LogWatch) {
+    let owner = LogOwner {
+        node: place.node,
+        core: place.core,
+    };
+    (place, LogWatch::new(owner, SEAL))
 }

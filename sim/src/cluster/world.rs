@@ -6,6 +6,7 @@
 
 mod calm;
 mod faults;
+mod operator;
 mod plan;
 mod report;
 
@@ -13,6 +14,8 @@ use metastore_engine::{NodeId, ShardMap, Time};
 
 pub use self::faults::FaultKind;
 use self::faults::{DiskTrouble, Faults};
+pub use self::operator::MembersTally;
+use self::operator::Operator;
 pub use self::plan::ClusterPlan;
 pub use self::report::ClusterReport;
 use super::event_log::EventLog;
@@ -39,6 +42,8 @@ enum WorldEvent {
     Restart(NodeId),
     /// A node crashes just after its start.
     CrashStarting(NodeId),
+    /// The operator looks after the members of shards.
+    Operate,
     /// A time has come that the world was waiting for.
     Bell(u64),
 }
@@ -50,6 +55,7 @@ pub struct ClusterWorld {
     cluster: Cluster<WorldEvent>,
     workload: Workload,
     faults: Faults,
+    operator: Operator,
     /// Whether clients think of anything new.
     is_busy: bool,
     /// Whether anything still goes wrong.
@@ -82,6 +88,7 @@ impl ClusterWorld {
         ClusterWorld {
             workload: Workload::new(random.fork(), map),
             faults: Faults::default(),
+            operator: Operator::default(),
             is_busy: true,
             is_faulty: true,
             bell: 0,
@@ -126,6 +133,7 @@ impl ClusterWorld {
         report.reigns = self.cluster.observer.reigns();
         report.undecided = self.cluster.observer.undecided();
         report.faults = self.faults.counts.clone();
+        report.members = self.operator.tally;
         report.add_network_faults();
         report
     }
@@ -138,6 +146,12 @@ impl ClusterWorld {
         for node in self.plan.cluster.shape.nodes() {
             self.set_up(node)?;
             self.restart(node)?;
+        }
+        if self.plan.changes_members() {
+            for _ in 0..self.plan.spare_nodes {
+                self.add_node()?;
+            }
+            self.operate_later();
         }
         for client in 0..self.plan.cluster.clients {
             self.think_later(client);
@@ -196,6 +210,7 @@ impl ClusterWorld {
                 self.crash(node);
                 Ok(())
             }
+            WorldEvent::Operate => self.on_operate(),
             // Of an earlier wait.
             WorldEvent::Bell(_) => Ok(()),
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use metastore_engine::{NodeId, ReplicaStatus, Role, ShardId, Time};
+use metastore_engine::{NodeId, Role, ShardId, Time};
 
 use super::{ClusterWorld, WorldEvent};
 use crate::clock::ClockRate;
@@ -49,6 +49,10 @@ pub enum FaultKind {
     Slow,
     /// Connections of clients break.
     Cut,
+    /// A node is lost for good with its disks, and a new one takes its place.
+    Replace,
+    /// Replicas of a shard come, move and go.
+    Members,
 }
 
 /// What is wrong with the disks of a node for a while.
@@ -75,7 +79,7 @@ const MILLISECOND_NS: u64 = 1_000_000;
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 17] = [
+    pub const ALL: [FaultKind; 19] = [
         FaultKind::Crash,
         FaultKind::CrashAll,
         FaultKind::Pause,
@@ -93,6 +97,8 @@ impl FaultKind {
         FaultKind::Reorder,
         FaultKind::Slow,
         FaultKind::Cut,
+        FaultKind::Replace,
+        FaultKind::Members,
     ];
 
     /// Those that end the reign of a leader.
@@ -124,6 +130,8 @@ impl FaultKind {
             FaultKind::Reorder => "reorder",
             FaultKind::Slow => "slow",
             FaultKind::Cut => "cut",
+            FaultKind::Replace => "replace",
+            FaultKind::Members => "members",
         }
     }
 
@@ -141,6 +149,8 @@ impl FaultKind {
             FaultKind::Stall => 3_000,
             FaultKind::DiskError => 5_000,
             FaultKind::FullDisk => 5_000,
+            FaultKind::Replace => 3_000,
+            FaultKind::Members => 700,
             FaultKind::ShortWrite
             | FaultKind::Loss
             | FaultKind::Duplicate
@@ -182,14 +192,22 @@ impl ClusterWorld {
             return Ok(());
         }
         self.schedule_fault(kind);
-        *self.faults.counts.entry(kind).or_default() += 1;
         let node = self.draw_node();
+        let happens = match kind {
+            FaultKind::Replace => self.lose_node(node)?,
+            FaultKind::Members => self.plan_change(),
+            _ => true,
+        };
+        if !happens {
+            return Ok(());
+        }
+        *self.faults.counts.entry(kind).or_default() += 1;
         self.cluster
             .note("fault", format_args!("{kind} of node {node}"));
         match kind {
             FaultKind::Crash => self.crash(node),
             FaultKind::CrashAll => {
-                for node in self.plan.cluster.shape.nodes() {
+                for node in self.cluster.nodes() {
                     self.crash(node);
                 }
             }
@@ -214,6 +232,7 @@ impl ClusterWorld {
             FaultKind::Stall => self.begin_trouble(DiskTrouble::Stall, node),
             FaultKind::DiskError => self.begin_trouble(DiskTrouble::Errors, node),
             FaultKind::FullDisk => self.begin_trouble(DiskTrouble::Full, node),
+            FaultKind::Replace | FaultKind::Members => {}
             FaultKind::ShortWrite
             | FaultKind::Loss
             | FaultKind::Duplicate
@@ -226,8 +245,7 @@ impl ClusterWorld {
 
     /// Half of the time one that leads something: what happens to others changes little.
     fn draw_node(&mut self) -> NodeId {
-        let shape = self.plan.cluster.shape;
-        let nodes: Vec<NodeId> = shape.nodes().collect();
+        let nodes = self.cluster.nodes();
         let leaders: Vec<NodeId> = match self.random.chance(500) {
             true => self.leaders(),
             false => Vec::new(),
@@ -240,14 +258,9 @@ impl ClusterWorld {
 
     /// The nodes of replicas that take themselves for leaders.
     fn leaders(&self) -> Vec<NodeId> {
-        let shape = self.plan.cluster.shape;
-        let leading = self.cluster.replicas().into_iter();
-        let leading = leading.filter(|status| status.role == Role::Leader);
-        let node_of = |status: ReplicaStatus| {
-            let mut nodes = shape.nodes();
-            nodes.find(|&node| shape.replica(status.shard, node) == status.replica)
-        };
-        leading.filter_map(node_of).collect()
+        let leading = self.cluster.residents().into_iter();
+        let leading = leading.filter(|(_, status)| status.role == Role::Leader);
+        leading.map(|(node, _)| node).collect()
     }
 
     /// Up to so many milliseconds from now.
@@ -285,7 +298,7 @@ impl ClusterWorld {
     }
 
     pub(super) fn restart(&mut self, node: NodeId) -> Result<(), Violation> {
-        if self.cluster.is_running(node) {
+        if self.cluster.is_running(node) || !self.cluster.nodes().contains(&node) {
             return Ok(());
         }
         if !self.cluster.start(node)? {
@@ -306,8 +319,12 @@ impl ClusterWorld {
         let shape = self.plan.cluster.shape;
         let shards: Vec<ShardId> = shape.shards().collect();
         let shard = shards[self.random.index(shards.len())];
-        let to = shape.replica(shard, self.draw_node());
-        let to = self.random.chance(700).then_some(to);
+        let successor = self.draw_node();
+        let residents = self.cluster.residents();
+        let mut there = residents.iter().filter(|(node, _)| *node == successor);
+        let to = there.find(|(_, status)| status.shard == shard);
+        let to = to.map(|(_, status)| status.replica);
+        let to = to.filter(|_| self.random.chance(700));
         self.cluster.hand_over(from, shard, to)
     }
 
@@ -320,8 +337,7 @@ impl ClusterWorld {
     // ---- The network ----
 
     fn split(&mut self, length_ms: u64) {
-        let shape = self.plan.cluster.shape;
-        let nodes = shape.nodes().map(Site::Node);
+        let nodes = self.cluster.nodes().into_iter().map(Site::Node);
         // Sometimes clients are on a side, sometimes they reach everybody.
         let clients = match self.random.chance(500) {
             true => self.plan.cluster.clients,
@@ -404,7 +420,7 @@ impl ClusterWorld {
         self.cluster.network.faults = NetworkFaults::NONE;
         let (usual, now) = (self.plan.cluster.latency, self.cluster.now());
         let faults = self.usual_faults();
-        for node in self.plan.cluster.shape.nodes() {
+        for node in self.cluster.nodes() {
             for disk in self.cluster.disks(node) {
                 disk.faults = faults;
                 disk.latency = usual;

@@ -29,6 +29,8 @@ const FAULTS_MAX: u64 = 6;
 pub struct ClusterPlan {
     /// The cluster.
     pub cluster: ClusterConfig,
+    /// Nodes on which nothing lives in the beginning, where members are changed.
+    pub spare_nodes: u32,
     /// How long there are faults.
     pub faults_ns: u64,
     /// The shortest time between two requests of a client.
@@ -80,8 +82,13 @@ impl ClusterPlan {
             mutant,
             checkers,
         };
+        let spare_nodes = match has(FaultKind::Members) {
+            true => random.weighted(&[(2, 1), (1, 2)]),
+            false => 0,
+        };
         ClusterPlan {
             cluster,
+            spare_nodes,
             faults_ns: random.between(10, 14) * SECOND_NS,
             think_min_ns: MILLISECOND_NS,
             think_max_ns: random.weighted(&[(1, 20), (5, 120)]) * MILLISECOND_NS,
@@ -99,6 +106,11 @@ impl ClusterPlan {
     #[must_use]
     pub fn has(&self, kind: FaultKind) -> bool {
         self.faults.iter().any(|&(other, _)| other == kind)
+    }
+
+    /// Whether somebody changes members.
+    pub(super) fn changes_members(&self) -> bool {
+        self.has(FaultKind::Replace) || self.has(FaultKind::Members)
     }
 
     /// The mean time between two faults of a kind.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::FaultKind;
+use super::{FaultKind, MembersTally};
 use crate::cluster::ClusterTally;
 use crate::network::{NetworkCounters, PartitionShape};
 use crate::node::NodeCounters;
@@ -31,6 +31,8 @@ pub struct ClusterReport {
     pub starts: u64,
     /// Those that a disk did not let happen.
     pub failed_starts: u64,
+    /// What the operator did.
+    pub members: MembersTally,
     /// Terms of any shard in which somebody led.
     pub reigns: u64,
     /// States of replicas that were compared.
@@ -87,6 +89,7 @@ impl ClusterReport {
         self.power_losses += other.power_losses;
         self.starts += other.starts;
         self.failed_starts += other.failed_starts;
+        self.members.add(&other.members);
         self.reigns += other.reigns;
         self.states_compared += other.states_compared;
         self.undecided += other.undecided;
@@ -141,6 +144,7 @@ impl fmt::Display for ClusterReport {
             self.counters.snapshots,
             self.counters.loads
         )?;
+        writeln!(formatter, "{}", self.members)?;
         write!(
             formatter,
             "{} terms with a leader; {} states compared; {} keys undecided; all answered {} ms after the last fault, all equal after {} ms, at the latest",
