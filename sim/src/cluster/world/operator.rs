@@ -150,14 +150,15 @@ impl ClusterWorld {
     /// The operator looks at every shard of which something is to become.
     pub(super) fn on_operate(&mut self) -> Result<(), Violation> {
         self.operate_later();
-        for (place, effect) in self.cluster.take_members_told() {
-            self.hear_of_members(place, effect);
+        for (_, effect) in self.cluster.take_members_told() {
+            self.hear_of_members(effect);
         }
+        self.discard_strays()?;
         let shards: Vec<ShardId> = self.operator.tasks.keys().copied().collect();
         shards.into_iter().try_for_each(|shard| self.advance(shard))
     }
 
-    fn hear_of_members(&mut self, _from: PeerCore, effect: MembersEffect) {
+    fn hear_of_members(&mut self, effect: MembersEffect) {
         let tally = &mut self.operator.tally;
         match effect {
             MembersEffect::Changed { ticket, result } => {
@@ -205,6 +206,22 @@ impl ClusterWorld {
         let (node, _) = leads.max_by_key(|(_, status)| status.term)?;
         let members = self.cluster.members(*node, shard);
         (!members.is_empty()).then_some((*node, members))
+    }
+
+    /// Replicas that nobody has ever told who belongs to their shard, and that nobody plans with any more, are of no use:
+    /// they were made, and were not reached before they were to go again.
+    fn discard_strays(&mut self) -> Result<(), Violation> {
+        for (node, status) in self.cluster.residents() {
+            let task = self.operator.tasks.get(&status.shard);
+            let planned = task.and_then(|task| task.aim.joins());
+            let is_planned = planned == Some((status.replica, node));
+            if status.members.newest == ReplicaId(0) && !is_planned {
+                let replica = status.replica;
+                let input = MembersInput::Discard { replica };
+                self.cluster.tell_of_members(node, status.shard, input)?;
+            }
+        }
+        Ok(())
     }
 
     /// Does what comes next for a shard.
