@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use metastore_wal::{Log, Part, PartBody, Position, ReplicaId};
+use metastore_wal::{Log, Part, PartBody, Position, ReplicaId, Term};
 
 use super::{Committed, Replica, Turn, fail_commands, to_log_hard_state};
 use crate::membership::{Member, Membership};
@@ -91,12 +91,15 @@ impl Replica {
         kind: NoticeKind,
         durable: Position,
     ) -> Option<Notice> {
-        self.outbox.may_speak(durable).then_some(Notice {
+        // raft may have a newer term that is not staged yet.
+        let term = Term(self.node.store().hard_state().term);
+        let may_speak = self.outbox.may_speak(durable) && term > Term(0);
+        may_speak.then_some(Notice {
             kind,
             shard: self.shard,
             from: self.id,
             to,
-            term: self.term(),
+            term,
         })
     }
 

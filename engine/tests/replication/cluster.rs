@@ -284,6 +284,15 @@ impl TestCluster {
         self.collect(number);
     }
 
+    /// Tells a leader to let a replica of the first shard lead.
+    pub(crate) fn hand_over_to_replica(&mut self, number: NodeNumber, to: u64) {
+        let (shard, to) = (ShardId(0), Some(ReplicaId(to)));
+        let node = self.node(number);
+        node.step(0, Input::HandOver { shard, to });
+        node.turn();
+        self.collect(number);
+    }
+
     /// A replica of the first shard is to live on a node.
     pub(crate) fn create(&mut self, number: NodeNumber, replica: u64) {
         let (replica, shard) = (ReplicaId(replica), ShardId(0));

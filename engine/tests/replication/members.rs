@@ -489,6 +489,52 @@ fn a_voter_that_has_lost_everything_does_not_come_back_under_its_id() {
     }
 }
 
+/// Found by the simulator: a member that learned of a new term and was asked by one that is gone, in one turn, answered
+/// with the new term before that was durable.
+#[test]
+fn who_is_gone_is_told_in_no_term_that_is_not_durable() {
+    let mut cluster = with_a_learner();
+    cluster.crash(3);
+    cluster.pass_ticks(30);
+    let asked = cluster.change(1, change_voters(&[4], &[3]));
+    cluster.pass_ticks(3);
+    assert_done(&cluster, asked);
+    cluster.partition(&[2], &[1, 3, 4]);
+    cluster.hand_over_to_replica(1, 4);
+    cluster.settle();
+    assert_eq!(cluster.status(4).role, Role::Leader);
+    cluster.heal();
+    cluster.tick(4);
+    cluster.start(3);
+    cluster.campaign(3);
+    let durable = cluster.status(2).term;
+    let batches: Vec<(NodeNumber, Vec<u8>)> = cluster
+        .on_the_way()
+        .filter(|&(_, to, _)| to == 2)
+        .map(|(from, _, batch)| (from, batch.to_vec()))
+        .collect();
+    for sender in [4, 3] {
+        for (_, batch) in batches.iter().filter(|(from, _)| *from == sender) {
+            cluster.hand_bytes(sender, 2, batch);
+        }
+    }
+    cluster.node(2).turn();
+    assert!(
+        cluster.status(2).term > durable,
+        "it has learned of the new term"
+    );
+    let sent = cluster.node(2).sent.iter();
+    let lines = sent.flat_map(|(_, _, batch)| metastore_engine::describe_batch(batch));
+    let told: Vec<String> = lines
+        .flatten()
+        .filter(|line| line.contains("2->3"))
+        .collect();
+    assert_eq!(
+        told,
+        [format!("shard 0 2->3 no member any more term {durable}")]
+    );
+}
+
 /// A member was away while all others were replaced. It does not know who leads, and learns it.
 #[test]
 fn a_member_that_was_away_follows_a_leader_that_it_has_never_heard_of() {
