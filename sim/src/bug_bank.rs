@@ -56,7 +56,7 @@ pub(crate) fn hunt_all(arguments: &MutantsArguments) -> ExitCode {
     }
 }
 
-fn print(mutant: Mutant, ended: &Result<Found, Missed>, seconds: f64) {
+fn print(mutant: Mutant, ended: &Result<Found, Box<Missed>>, seconds: f64) {
     let (name, recreates) = (mutant.name(), mutant.recreates());
     let end = match ended {
         Ok(found) => format!("found at {found}"),

@@ -29,8 +29,14 @@ impl PlantedMutant {
 
     /// There is none.
     #[cfg(not(feature = "bug-bank"))]
-    pub(crate) fn plant(&self) {}
+    pub(crate) fn plant(&self) -> NothingPlanted {
+        NothingPlanted
+    }
 }
+
+/// What a program holds in which no bug can be planted.
+#[cfg(not(feature = "bug-bank"))]
+pub(crate) struct NothingPlanted;
 
 /// Which seeds to run.
 #[derive(Debug, Args)]

@@ -126,33 +126,33 @@ impl Hunt {
     ///
     /// # Errors
     /// Says why it does not count as found.
-    pub fn run(&self) -> Result<Found, Missed> {
+    pub fn run(&self) -> Result<Found, Box<Missed>> {
         let ground = Ground::of(self.mutant);
         let checkers = ground::checkers_of(self.mutant);
         for seed in 1..=self.effort.calm_seeds(ground) {
             if let Some(violation) = self.planted(|| run_calm(ground, seed, checkers)) {
-                return Err(Missed::FailsWithoutFaults { seed, violation });
+                return Err(Box::new(Missed::FailsWithoutFaults { seed, violation }));
             }
         }
         let found = self.find(ground, checkers)?;
         let again = self.planted(|| run_world(ground, found.seed, checkers));
         if again.violation.as_ref() != Some(&found.violation) {
-            return Err(Missed::NotRepeated {
+            return Err(Box::new(Missed::NotRepeated {
                 seed: found.seed,
                 before: found.violation,
                 after: again.violation,
-            });
+            }));
         }
         match run_world(ground, found.seed, Checkers::All).violation {
-            Some(violation) => Err(Missed::BrokenAnyway {
+            Some(violation) => Err(Box::new(Missed::BrokenAnyway {
                 seed: found.seed,
                 violation,
-            }),
+            })),
             None => Ok(found),
         }
     }
 
-    fn find(&self, ground: Ground, checkers: Checkers) -> Result<Found, Missed> {
+    fn find(&self, ground: Ground, checkers: Checkers) -> Result<Found, Box<Missed>> {
         let seeds = self.effort.seeds_max(ground);
         for seed in 1..=seeds {
             panics::forget();
@@ -166,7 +166,7 @@ impl Hunt {
                 });
             }
         }
-        Err(Missed::NotFound { seeds })
+        Err(Box::new(Missed::NotFound { seeds }))
     }
 
     fn planted<T>(&self, run: impl FnOnce() -> T) -> T {

@@ -54,11 +54,15 @@ impl Ground {
 /// Who looks for a mutant. Where the order of things is what is wrong, the checkers that watch that order would see it
 /// in any world; it must also be found by what it leads to.
 pub(super) fn checkers_of(mutant: Mutant) -> Checkers {
-    match mutant {
+    let is_order = matches!(
+        mutant,
         Mutant::AcknowledgeBeforeFlush
-        | Mutant::FlushBeforeWrite
-        | Mutant::SkippedFlush
-        | Mutant::MessagesLeaveEarly => Checkers::ClientsAlone,
-        _ => Checkers::All,
+            | Mutant::FlushBeforeWrite
+            | Mutant::SkippedFlush
+            | Mutant::MessagesLeaveEarly
+    );
+    match is_order {
+        true => Checkers::ClientsAlone,
+        false => Checkers::All,
     }
 }
