@@ -19,7 +19,8 @@ pub(crate) use self::batch::{Batches, OpenedBatch};
 pub use self::error::PeerError;
 pub(crate) use self::kind::PeerKind;
 pub(crate) use self::message::{
-    ChunkContent, ChunkMessage, PeerMessage, SnapshotOffer, encode_offer, to_raft_entry,
+    ChunkContent, ChunkMessage, PeerMessage, SnapshotOffer, encode_offer, kind_and_data,
+    to_raft_entry,
 };
 pub(crate) use self::notice::{Notice, NoticeKind};
 

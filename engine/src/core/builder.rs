@@ -13,7 +13,6 @@ use crate::membership::{Member, Membership};
 use crate::peer::PeerCore;
 use crate::replica::{RecoveringReplica, ReplayError, Replica};
 use crate::router::{Namespaces, ShardMap};
-use crate::rules::Rules;
 use crate::settings::{Settings, SettingsError};
 
 /// What a core is, and what an operator set.
@@ -127,7 +126,6 @@ pub struct CoreBuilder {
     passing: BTreeSet<ReplicaId>,
     failed: Option<StartError>,
     logger: slog::Logger,
-    pub(super) rules: Rules,
 }
 
 impl CoreBuilder {
@@ -147,7 +145,6 @@ impl CoreBuilder {
             passing: BTreeSet::new(),
             failed: None,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
-            rules: Rules::default(),
         })
     }
 
@@ -155,14 +152,6 @@ impl CoreBuilder {
     #[must_use]
     pub fn with_logger(mut self, logger: slog::Logger) -> CoreBuilder {
         self.logger = logger;
-        self
-    }
-
-    /// Leaves out an order or a check: for those who prove that a missing one would be noticed.
-    #[cfg(feature = "testing")]
-    #[must_use]
-    pub fn with_rules(mut self, rules: Rules) -> CoreBuilder {
-        self.rules = rules;
         self
     }
 
@@ -323,7 +312,7 @@ impl CoreBuilder {
         }
         let mut replicas = Vec::new();
         for (replica, recovering) in self.recovering {
-            let started = recovering.start(now, &self.config, self.rules, &self.logger);
+            let started = recovering.start(now, &self.config, &self.logger);
             replicas.push(started.map_err(failed(replica))?);
         }
         replicas.sort_by_key(Replica::shard);
@@ -339,7 +328,6 @@ impl CoreBuilder {
                 config: self.config,
                 log,
                 replicas,
-                rules: self.rules,
                 logger: self.logger,
             },
         ))

@@ -142,7 +142,7 @@ impl Core {
         let parameters = self.config.parameters;
         let tail_bytes_max = self.config.settings.raft.tail_bytes_max;
         let joining = RecoveringReplica::joining(replica, shard, parameters, tail_bytes_max);
-        let started = joining.start(now, &self.config, self.rules, &self.logger);
+        let started = joining.start(now, &self.config, &self.logger);
         let mut started = started.expect("a replica without a log has nothing to be wrong");
         started.wait_for(position);
         self.insert_replica(started);

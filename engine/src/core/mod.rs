@@ -44,7 +44,6 @@ use crate::peer::Batches;
 
 use crate::replica::{Applied, Replica, STRUCTURED_PER_TURN_MAX, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
-use crate::rules::Rules;
 use crate::stages::{Stage, Stages};
 use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, ReplicaStatus, WaitingWork};
 
@@ -60,7 +59,6 @@ struct CoreParts {
     config: CoreConfig,
     log: Log,
     replicas: Vec<Replica>,
-    rules: Rules,
     logger: slog::Logger,
 }
 
@@ -152,7 +150,6 @@ pub struct Core {
     transfers: Transfers,
     /// Replicas that come or go.
     residents: Residents,
-    rules: Rules,
     logger: slog::Logger,
     /// What is to be said to other nodes.
     peers: Batches,
@@ -168,7 +165,6 @@ impl Core {
             config,
             log,
             replicas,
-            rules,
             logger,
         } = parts;
         let routes = (0..SLOT_COUNT)
@@ -206,10 +202,9 @@ impl Core {
             waiting_bytes: 0,
             stages: Stages::default(),
             slices: Slices::default(),
-            snapshots: Snapshots::new(replicas.len(), rules),
+            snapshots: Snapshots::new(replicas.len()),
             transfers: Transfers::default(),
             residents: Residents::default(),
-            rules,
             logger,
             peers: Batches::new(config.identity, PEER_BATCH_BYTES_FULL),
             counters: CoreCounters::default(),

@@ -83,7 +83,7 @@ impl Outbox {
         self.promised_at <= durable
     }
 
-    /// Forgets everything that waits.
+    /// Forgets what waits.
     pub(super) fn clear(&mut self) {
         self.held.clear();
     }

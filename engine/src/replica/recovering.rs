@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::{Parameters, ShardTime, StateMachine};
 use metastore_wal::recovery::EntryRef;
 use metastore_wal::{
-    HardState, Log, LogIndex, Part, PartBody, Position, ReplicaId, ShardId, SnapshotPoint, Term,
+    EntryKind, HardState, Log, LogIndex, Part, PartBody, Position, ReplicaId, ShardId,
+    SnapshotPoint, Term,
 };
-use raft::eraftpb::{Entry, EntryType};
+use raft::eraftpb::Entry;
 use raft::{Config, RawNode, ReadOnlyOption};
 use thiserror::Error;
 
@@ -16,15 +18,16 @@ use super::apply::apply_batch;
 use super::commands::{Compressor, OpenBatch, Proposals};
 use super::outbox::Outbox;
 use super::parts::RangeParts;
+use super::quarantine::Quarantine;
 use super::reads::Reads;
 use super::snapshots::LastSnapshot;
+use super::state_checks::{Checked, StateChecks};
 use super::tail::EntryTail;
 use super::{Belonging, Changes, Committed, Replica, ShardClock, Watching};
 use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
 use crate::membership::{BadChange, Member, Membership, MembershipChange};
-use crate::peer::to_raft_entry;
-use crate::rules::Rules;
+use crate::peer::{kind_and_data, to_raft_entry};
 use crate::status::Role;
 
 /// Why a replica's records cannot be replayed.
@@ -111,6 +114,8 @@ pub(crate) struct RecoveringReplica {
     snapshot_bytes: u64,
     /// Bytes of the entries' data that the snapshot does not cover.
     log_bytes: u64,
+    state_checks: StateChecks,
+    quarantine: Option<Quarantine>,
 }
 
 impl RecoveringReplica {
@@ -134,6 +139,8 @@ impl RecoveringReplica {
             decompressed: Vec::new(),
             snapshot_bytes: 0,
             log_bytes: 0,
+            state_checks: StateChecks::default(),
+            quarantine: None,
         })
     }
 
@@ -188,6 +195,8 @@ impl RecoveringReplica {
             decompressed: Vec::new(),
             snapshot_bytes: 0,
             log_bytes: 0,
+            state_checks: StateChecks::default(),
+            quarantine: None,
         }
     }
 
@@ -308,21 +317,28 @@ impl RecoveringReplica {
             && let Some(entry) = self.tail.entry(self.applied + 1)
         {
             let index = LogIndex(entry.index);
-            match entry.get_entry_type() {
-                EntryType::EntryNormal => {}
-                EntryType::EntryConfChangeV2 => {
-                    let after = MembershipChange::decode(&entry.context)
+            let (kind, data) = kind_and_data(entry);
+            match kind {
+                EntryKind::ConfChange => {
+                    let after = MembershipChange::decode(data)
                         .and_then(|change| self.tail.members().after(&change));
                     let after = after.map_err(|cause| ReplayError::BadChange { index, cause })?;
                     self.tail.set_members(after);
-                    self.applied = index.0;
-                    continue;
                 }
-                EntryType::EntryConfChange => return Err(ReplayError::UnknownKind),
-            }
-            if !entry.data.is_empty() {
-                apply_batch(state, &entry.data, &mut self.decompressed, |_| {})
-                    .map_err(|cause| ReplayError::Apply { index, cause })?;
+                EntryKind::StateCheck => {
+                    let hash = state.state_hash();
+                    match self.state_checks.on_word(index.0, data, hash) {
+                        Checked::Fine => {}
+                        Checked::Differs(why) => self.quarantine = Some(why),
+                        Checked::Unknown => return Err(ReplayError::UnknownKind),
+                    }
+                }
+                EntryKind::Normal if data.is_empty() => {}
+                EntryKind::Normal => {
+                    apply_batch(state, data, &mut self.decompressed, |_| {})
+                        .map_err(|cause| ReplayError::Apply { index, cause })?;
+                    self.state_checks.on_applied();
+                }
             }
             self.applied = index.0;
         }
@@ -348,12 +364,11 @@ impl RecoveringReplica {
         self,
         now: Time,
         config: &CoreConfig,
-        rules: Rules,
         logger: &slog::Logger,
     ) -> Result<Replica, ReplayError> {
         self.check_end()?;
         let mut tail = self.tail;
-        if rules.forgets_vote() {
+        if is_planted(Mutant::VoteIsForgotten) {
             let mut hard_state = tail.hard_state().clone();
             hard_state.vote = 0;
             tail.set_hard_state(hard_state);
@@ -402,7 +417,6 @@ impl RecoveringReplica {
             compressor: Compressor::default(),
             unpersisted: std::collections::VecDeque::new(),
             outbox: Outbox::default(),
-            rules,
             reading: None,
             log_reads: 0,
             ready_last: 0,
@@ -427,17 +441,22 @@ impl RecoveringReplica {
             belonging: Belonging::default(),
             watching: Watching::default(),
             election_ms: raft.tick_interval_ms * raft.election_ticks as u64,
+            state_checks: self.state_checks,
+            quarantine: self.quarantine,
         };
+        replica.state_checks.begin(now);
         replica.find_own_removal();
         replica.seed_election_timeout();
-        replica.campaign_if_alone();
+        if !replica.is_quarantined() {
+            replica.campaign_if_alone();
+        }
         Ok(replica)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use metastore_wal::{CoreId, EntryKind, NodeId};
+    use metastore_wal::{CoreId, NodeId};
 
     use super::*;
     use crate::peer::PeerCore;

@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 mod members;
 mod script;
 mod snapshots;
+mod state_checks;
 
 use std::path::Path;
 
