@@ -171,11 +171,11 @@ impl ClusterWorld {
                     return;
                 };
                 task.asked = None;
-                let is_used = matches!(
-                    result,
-                    Err(ChangeRefused::Impossible(BadChange::NotNewer { .. }))
-                );
-                if is_used {
+                // Where it is itself the newest it has joined by an earlier request.
+                if let Err(ChangeRefused::Impossible(BadChange::NotNewer { replica, newest })) =
+                    result
+                    && replica < newest
+                {
                     task.aim.set_joining(self.cluster.new_replica_id());
                 }
             }
