@@ -80,7 +80,16 @@ impl MembershipView {
 
     /// A change is written somewhere.
     pub fn on_written(&mut self, place: (LogIndex, Term), data: &[u8]) {
-        self.changes.insert(place, ChangeSeen::parse(data));
+        // What is none no replica can apply.
+        if let Some(change) = ChangeSeen::parse(data) {
+            self.changes.insert(place, change);
+        }
+    }
+
+    /// How many of the voters of the beginning are a quorum.
+    #[must_use]
+    pub fn first_quorum(&self) -> usize {
+        self.initial.len() / 2 + 1
     }
 
     /// Whether a replica votes, or may have, in any log.
@@ -133,14 +142,14 @@ impl MembershipView {
 }
 
 impl ChangeSeen {
-    fn parse(data: &[u8]) -> ChangeSeen {
-        let replicas = data[HEAD_BYTES..].chunks_exact(REPLICA_BYTES);
+    fn parse(data: &[u8]) -> Option<ChangeSeen> {
+        let replicas = data.get(HEAD_BYTES..)?.chunks_exact(REPLICA_BYTES);
         let with_fate = |fate: u8| {
             let these = replicas.clone().filter(move |bytes| bytes[14] == fate);
             let id = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().expect("eight"));
             these.map(|bytes| ReplicaId(id(bytes))).collect()
         };
-        ChangeSeen {
+        Some(ChangeSeen {
             step: match data[2] {
                 ENTER_JOINT => StepSeen::EnterJoint,
                 LEAVE_JOINT => StepSeen::LeaveJoint,
@@ -148,7 +157,7 @@ impl ChangeSeen {
             },
             promoted: with_fate(VOTE),
             removed: with_fate(REMOVE),
-        }
+        })
     }
 }
 

@@ -218,7 +218,7 @@ impl Replication {
     ) -> Result<(), ClusterViolation> {
         let known = &self.shards[&shard];
         let places = known.commands.get(&xxh3_64(command));
-        let (mut quorum, mut most) = (0, 0);
+        let (mut quorum, mut most) = (known.members.first_quorum(), 0);
         for &(index, term) in places.into_iter().flatten() {
             let holds = |replica| {
                 let view = durable.clone().find_map(|log| log.get(&replica));
