@@ -257,6 +257,7 @@ impl<'a> Driver<'a> {
                 link.send()?;
             }
             let idle_ns = arrivals.next_ns().saturating_sub(self.now_ns());
+            std::thread::yield_now();
             self.poll_once(Some(sleep_within(idle_ns)))?;
             for position in 0..self.ready.len() {
                 self.receive(self.ready[position])?;
