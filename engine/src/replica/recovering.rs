@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::{Parameters, ShardTime, StateMachine};
 use metastore_wal::recovery::EntryRef;
 use metastore_wal::{
@@ -24,7 +25,6 @@ use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
 use crate::membership::{Member, Membership};
 use crate::peer::to_raft_entry;
-use crate::rules::Rules;
 use crate::status::Role;
 
 /// Why a replica's records cannot be replayed.
@@ -300,12 +300,11 @@ impl RecoveringReplica {
         self,
         now: Time,
         config: &CoreConfig,
-        rules: Rules,
         logger: &slog::Logger,
     ) -> Result<Replica, ReplayError> {
         self.check_end()?;
         let mut tail = self.tail;
-        if rules.forgets_vote() {
+        if is_planted(Mutant::VoteIsForgotten) {
             let mut hard_state = tail.hard_state().clone();
             hard_state.vote = 0;
             tail.set_hard_state(hard_state);
@@ -354,7 +353,6 @@ impl RecoveringReplica {
             compressor: Compressor::default(),
             unpersisted: std::collections::VecDeque::new(),
             outbox: Outbox::default(),
-            rules,
             reading: None,
             log_reads: 0,
             ready_last: 0,
