@@ -145,6 +145,8 @@ pub struct Cluster<E> {
     servers: BTreeMap<ConnectionId, ServerEnd>,
     next_connection: u64,
     moments: u64,
+    /// Who was the last to give up what it asked for, and when it had begun to ask.
+    given_up: Option<(usize, Time)>,
     tally: ClusterTally,
     /// The network.
     pub network: Network,
@@ -185,6 +187,7 @@ impl<E> Cluster<E> {
             servers: BTreeMap::new(),
             next_connection: 0,
             moments: 0,
+            given_up: None,
             tally: ClusterTally::default(),
             network: Network::new(random.fork(), config.network),
             observer: Observer::new(shape, config.checkers),

@@ -1,6 +1,7 @@
 //! Single stories of clusters, each from its beginning. The checkers look on in all of them: what a story asserts is
 //! that the cluster goes on, or does not, and at the end that what clients saw has an order.
 
+mod many_keys;
 mod story;
 
 use metastore_engine::{PeerCore, SnapshotSettings};

@@ -165,12 +165,14 @@ pub enum ClusterViolation {
         calm_ms: u64,
     },
     /// Faults have stopped, and somebody waits while others are served who asked later.
-    #[error("client {client} has waited {waited_ms} ms in the calm while others were served")]
+    #[error(
+        "client {client} waits or has given up {calm_ms} ms after the last fault, and others are served"
+    )]
     Overtaken {
         /// The client.
         client: usize,
-        /// How long.
-        waited_ms: u64,
+        /// How long ago the last fault was.
+        calm_ms: u64,
     },
     /// Faults have stopped, and replicas are still apart.
     #[error(

@@ -180,6 +180,12 @@ impl Observer {
         history.expect("the cluster has the shard").add(operation);
     }
 
+    /// What clients have done with a shard so far.
+    #[must_use]
+    pub fn history(&self, shard: ShardId) -> &ShardHistory {
+        &self.histories[&shard]
+    }
+
     /// Judges what clients saw.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! A cluster that a test plays with, step by step.
 
-use metastore_engine::{NodeId, Role, Settings, ShardId};
+use metastore_engine::{NodeId, Role, Settings, ShardId, Time};
 use metastore_sim::cluster::shape::{Shape, shard_of};
 use metastore_sim::cluster::{Cluster, ClusterConfig, ClusterStepped};
 use metastore_sim::disk::{CrashKind, Latency};
@@ -82,8 +82,12 @@ impl Story {
     }
 
     pub(crate) fn run_ms(&mut self, milliseconds: u64) {
+        self.run_us(1_000 * milliseconds);
+    }
+
+    pub(crate) fn run_us(&mut self, microseconds: u64) {
         self.bell += 1;
-        let until = self.cluster.now().plus_ms(milliseconds);
+        let until = Time(self.cluster.now().0 + 1_000 * microseconds);
         self.cluster.at(until, self.bell);
         loop {
             let stepped = self.cluster.step();

@@ -31,13 +31,7 @@ impl ClusterWorld {
         if self.run_until(busy_until, is_unfair)? == Course::Traced {
             return Ok(());
         }
-        if let Some(client) = self.forgotten(calm_began) {
-            let waited_ms = STARVING_MS;
-            return Err(Violation::from(ClusterViolation::Overtaken {
-                client,
-                waited_ms,
-            }));
-        }
+        self.check_forgotten(calm_began)?;
         let by = calm_began.plus_ms(CALM_MS);
         self.is_busy = false;
         self.run_until(by, |world| world.asking().is_none())?;
@@ -46,6 +40,7 @@ impl ClusterWorld {
         }
         self.report.answered_after_ns = self.cluster.now().nanos_since(calm_began);
         self.be_busy_enough()?;
+        self.check_forgotten(calm_began)?;
         self.probe_shards(calm_began)?;
         self.read_everything(calm_began)?;
         let by = self.cluster.now().plus_ms(CALM_MS);
@@ -76,10 +71,24 @@ impl ClusterWorld {
         Ok(())
     }
 
-    /// A client that waits while others are served.
+    fn check_forgotten(&self, calm_began: Time) -> Result<(), Violation> {
+        match self.forgotten(calm_began) {
+            None => Ok(()),
+            Some(client) => {
+                let calm_ms = self.cluster.now().millis_since(calm_began);
+                let broken = ClusterViolation::Overtaken { client, calm_ms };
+                Err(Violation::from(broken))
+            }
+        }
+    }
+
+    /// A client that waits while others are served, or has given up when every shard should long have had a leader.
     fn forgotten(&self, calm_began: Time) -> Option<usize> {
-        self.cluster
-            .starving(calm_began, STARVING_MS, OVERTAKEN_MAX)
+        let starving = self
+            .cluster
+            .starving(calm_began, STARVING_MS, OVERTAKEN_MAX);
+        let calm_for_long = calm_began.plus_ms(STARVING_MS);
+        starving.or(self.cluster.given_up_since(calm_for_long))
     }
 
     /// A client that still waits.
