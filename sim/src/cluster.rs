@@ -44,6 +44,7 @@ use self::host::Host;
 use self::link::ServerEnd;
 pub use self::observer::Observer;
 use self::shape::Shape;
+use crate::checkers::budgets::Budgets;
 use crate::disk::{CrashKind, Disk, Latency};
 use crate::network::{Network, NetworkFaults, Site, Traffic};
 use crate::node::{FlushMethod, NodeConfig, NodeCounters, NodeEvent, SEAL, Stop};
@@ -190,7 +191,11 @@ impl<E> Cluster<E> {
             given_up: None,
             tally: ClusterTally::default(),
             network: Network::new(random.fork(), config.network),
-            observer: Observer::new(shape, config.checkers),
+            observer: Observer::new(
+                shape,
+                Budgets::of(&config.settings, &config.log),
+                config.checkers,
+            ),
             trace: None,
             event_log: EventLog::default(),
             random,

@@ -156,6 +156,18 @@ pub enum ClusterViolation {
         /// Why.
         cause: NotLinearizable,
     },
+    /// A core holds more than it may.
+    #[error("node {node} holds {held} {what}, and may hold {limit}")]
+    OverBudget {
+        /// The node.
+        node: NodeId,
+        /// What it holds.
+        what: &'static str,
+        /// How much of it.
+        held: u64,
+        /// How much it may hold.
+        limit: u64,
+    },
     /// Faults have stopped, and somebody still waits.
     #[error("{who} is not answered {calm_ms} ms after the last fault")]
     Starved {
@@ -205,6 +217,7 @@ impl ClusterViolation {
             | ClusterViolation::NotOnQuorum { .. }
             | ClusterViolation::AppliedUnseen { .. }
             | ClusterViolation::StatesDiffer { .. } => "replication",
+            ClusterViolation::OverBudget { .. } => "budgets",
             ClusterViolation::PromisedTooEarly { .. } => "promises",
             ClusterViolation::RecoveredLogDiffers { .. } => "log watch",
             ClusterViolation::NotLinearizable { .. } => "linearizability",

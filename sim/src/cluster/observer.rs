@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use metastore_engine::{PeerCore, PeerLane, ReplicaStatus, ShardId};
+use metastore_engine::{CoreStatus, PeerCore, PeerLane, ReplicaStatus, ShardId};
 
 use crate::checkers::ClusterViolation;
+use crate::checkers::budgets::Budgets;
 use crate::checkers::linearizability::{Operation, ShardHistory, Verdict};
 use crate::checkers::log_view::LogView;
 use crate::checkers::log_watch::{LogOwner, LogWatch};
@@ -23,13 +24,14 @@ pub struct Observer {
     replication: Replication,
     histories: BTreeMap<ShardId, ShardHistory>,
     undecided: u64,
+    budgets: Budgets,
     checkers: Checkers,
 }
 
 impl Observer {
     /// The checkers of a cluster in which nothing has happened.
     #[must_use]
-    pub fn new(shape: Shape, checkers: Checkers) -> Observer {
+    pub fn new(shape: Shape, budgets: Budgets, checkers: Checkers) -> Observer {
         let places = shape.nodes().flat_map(|node| {
             let cores = shape.cores();
             cores.map(move |core| PeerCore { node, core })
@@ -49,6 +51,7 @@ impl Observer {
                 .map(|shard| (shard, ShardHistory::new(shard)))
                 .collect(),
             undecided: 0,
+            budgets,
             checkers,
         }
     }
@@ -160,6 +163,24 @@ impl Observer {
     pub fn on_status(&mut self, status: &ReplicaStatus) -> Result<(), ClusterViolation> {
         let said = self.replication.on_status(status);
         self.heard(said)
+    }
+
+    /// A core reports what it holds.
+    ///
+    /// # Errors
+    /// It is more than it may.
+    pub fn on_core_status(
+        &self,
+        place: PeerCore,
+        status: &CoreStatus,
+    ) -> Result<(), ClusterViolation> {
+        self.heard(self.budgets.check(place, status))
+    }
+
+    /// Holds cores against other budgets from now on.
+    #[cfg(test)]
+    pub(crate) fn set_budgets(&mut self, budgets: Budgets) {
+        self.budgets = budgets;
     }
 
     // ---- Clients ----
