@@ -445,7 +445,7 @@ fn compare_committed(
 
 /// The commands in an entry, back to back.
 fn commands_of(entry: &EntrySeen) -> Vec<u8> {
-    match entry.kind == EntryKind::ConfChange || entry.data.is_empty() {
+    match entry.kind != EntryKind::Normal || entry.data.is_empty() {
         true => Vec::new(),
         false => decompress(&entry.data),
     }
