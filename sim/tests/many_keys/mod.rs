@@ -105,7 +105,8 @@ fn a_transaction_is_whole_after_all_nodes_lost_their_power() {
 fn a_transaction_under_way_when_its_leader_is_lost_is_whole_or_was_not() {
     let mut story = Story::begin(config());
     for round in 0..8 {
-        let (txn, leader) = (both(&story, &format!("{round}")), story.leader());
+        let leader = story.await_leader();
+        let txn = both(&story, &format!("{round}"));
         story.cluster.ask(0, txn);
         story.run_us(40 * (round + 1));
         story.crash(leader);
@@ -132,7 +133,7 @@ fn a_commit_is_refused_when_another_client_changed_what_it_had_read() {
     }));
     let intruder = Operation::Mutate(put(&story, "new", "in the range"));
     ask(&mut story, 1, &intruder);
-    let leader = story.leader();
+    let leader = story.await_leader();
     story.crash(leader);
     assert_eq!(code(&ask(&mut story, 0, &commit)), OutcomeCode::Conflict);
     story.start(leader);
@@ -191,7 +192,7 @@ fn a_range_that_was_begun_at_a_node_that_dies_is_read_elsewhere() {
 #[test]
 fn a_follower_answers_with_what_was_written_just_before() {
     let mut story = Story::begin(config());
-    let leader = story.leader();
+    let leader = story.await_leader();
     // The reader reaches everybody but the leader.
     let cuts = [
         (Site::Client(1), Site::Node(leader)),
@@ -204,7 +205,7 @@ fn a_follower_answers_with_what_was_written_just_before() {
         let found = values(&mut story, 1);
         assert!(found.contains(&format!("{round}").into_bytes()));
     }
-    assert_eq!(story.leader(), leader);
+    assert_eq!(story.await_leader(), leader);
     story.end();
 }
 
@@ -234,7 +235,7 @@ fn what_was_forgotten_is_refused_by_whoever_leads_next() {
         revision: newest,
     });
     assert_eq!(code(&ask(&mut story, 0, &compaction)), OutcomeCode::Done);
-    let leader = story.leader();
+    let leader = story.await_leader();
     story.crash(leader);
     let read = |story: &Story, at| Operation::Get {
         key: story.key(),
@@ -259,7 +260,7 @@ fn a_range_deleted_while_its_leader_is_cut_off_is_gone_as_a_whole_or_untouched()
         let batch = (0..6).map(|number| put(&story, &format!("k{number}"), "here"));
         let batch = Operation::Batch(batch.collect());
         ask(&mut story, 0, &batch);
-        let leader = story.leader();
+        let leader = story.await_leader();
         let range = DirectoryRange::all(&directory(&story));
         let deletion = Operation::Compound(Compound::DeleteRange(range));
         story.cluster.ask(1, deletion);

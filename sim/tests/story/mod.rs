@@ -148,6 +148,22 @@ impl Story {
         assert_eq!(self.cluster.tally().succeeded, before + 1, "it is answered");
     }
 
+    /// Waits until somebody leads the shard, and nobody is in the middle of a turn.
+    pub(crate) fn await_leader(&mut self) -> NodeId {
+        let has_leader = |story: &Story| {
+            let replicas = story.cluster.replicas();
+            let mut here = replicas.iter().filter(|status| status.shard == SHARD);
+            here.any(|status| status.role == Role::Leader)
+        };
+        for _ in 0..50_000 {
+            if has_leader(self) {
+                return self.leader();
+            }
+            self.run_us(100);
+        }
+        panic!("somebody leads");
+    }
+
     /// The node that leads the shard, in the newest term.
     pub(crate) fn leader(&self) -> NodeId {
         let replicas = self.cluster.replicas();
