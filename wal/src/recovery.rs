@@ -14,6 +14,7 @@ mod attribution;
 mod decision;
 mod replay;
 mod rules;
+mod salvage;
 mod scan;
 mod snapshots;
 mod survey;
@@ -24,7 +25,7 @@ mod walk;
 use thiserror::Error;
 
 use crate::format::{BLOCK_BYTES, BodyFault};
-pub use crate::format::{Entries, EntryRef, MarkState};
+pub use crate::format::{Entries, EntryRef, MarkState, Standing};
 use crate::ids::{
     CoreId, FileNumber, Identity, LogIndex, NodeId, RecordSequence, RecoveryEpoch, ReplicaId,
     SealKey, SegmentSequence, ShardId, Term,
@@ -33,6 +34,7 @@ use crate::log::{LogStart, SegmentFile};
 use crate::part::HardState;
 use crate::replica::SnapshotPoint;
 pub use decision::Decision;
+use rules::Damages;
 #[cfg(feature = "testing")]
 pub use rules::Rules;
 #[cfg(not(feature = "testing"))]
@@ -82,6 +84,8 @@ pub struct RecoveredReplica {
     pub last_index: LogIndex,
     /// Its newest snapshot; index 0 when there is none.
     pub snapshot: SnapshotPoint,
+    /// Whether all of that can be relied on.
+    pub standing: Standing,
 }
 
 /// Where the log says that a replica's newest snapshot stands.
@@ -228,6 +232,8 @@ pub struct Recovered {
     pub epoch: RecoveryEpoch,
     /// The two mark blocks.
     pub marks: [MarkState; 2],
+    /// What is damaged, where that does not refuse the log.
+    pub findings: Vec<Damage>,
 }
 
 /// Which shards a damage may concern.
@@ -288,6 +294,13 @@ pub enum DamageKind {
     /// A checkpoint contradicts the records before it.
     CheckpointContradicts {
         /// The record.
+        sequence: RecordSequence,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// An earlier start found the replica damaged, and nothing has taken its place.
+    WasDamaged {
+        /// The last record.
         sequence: RecordSequence,
         /// The replica.
         replica: ReplicaId,
@@ -378,7 +391,28 @@ pub fn recover<S: SegmentSource>(
     seal: SealKey,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    recover_by(source, identity, seal, Rules::Complete, on_event)
+    let (rules, damages) = (Rules::Complete, Damages::AreRefused);
+    recover_by(source, (identity, seal), (rules, damages), on_event)
+}
+
+/// As [`recover`], for a log whose replicas have peers that may hold what is damaged here.
+///
+/// What is damaged at or below the watermark is left out instead of refusing the log, and [`RecoveredReplica::standing`]
+/// says of each replica whether anything of it is missing. Of a replica that is not whole no event tells anything. Who
+/// calls this must not let such a replica vote, acknowledge or answer, and must refuse the log if it has no peers. The
+/// standing is durable with the first record that is written: only a snapshot that takes the place of everything makes
+/// the replica whole again.
+///
+/// # Errors
+/// As [`recover`], where a damage cannot be attributed: both marks, contents that contradict each other, nothing intact.
+pub fn recover_among_peers<S: SegmentSource>(
+    source: &mut S,
+    identity: &Identity,
+    seal: SealKey,
+    on_event: &mut dyn FnMut(ReplayEvent<'_>),
+) -> Result<Recovered, RecoveryError<S::Error>> {
+    let (rules, damages) = (Rules::Complete, Damages::AreLeftOut);
+    recover_by(source, (identity, seal), (rules, damages), on_event)
 }
 
 /// As [`recover`], with one check left out: for those who prove that a missing check would be noticed.
@@ -393,17 +427,33 @@ pub fn recover_with<S: SegmentSource>(
     rules: Rules,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    recover_by(source, identity, seal, rules, on_event)
+    let damages = Damages::AreRefused;
+    recover_by(source, (identity, seal), (rules, damages), on_event)
 }
 
-fn recover_by<S: SegmentSource>(
+/// As [`recover_among_peers`], with one check left out.
+///
+/// # Errors
+/// As [`recover_among_peers`].
+#[cfg(feature = "testing")]
+pub fn recover_among_peers_with<S: SegmentSource>(
     source: &mut S,
     identity: &Identity,
     seal: SealKey,
     rules: Rules,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    let scan = scan::scan(source, (identity, seal), rules, &mut |_| {})?;
+    let damages = Damages::AreLeftOut;
+    recover_by(source, (identity, seal), (rules, damages), on_event)
+}
+
+fn recover_by<S: SegmentSource>(
+    source: &mut S,
+    (identity, seal): (&Identity, SealKey),
+    (rules, damages): (Rules, Damages),
+    on_event: &mut dyn FnMut(ReplayEvent<'_>),
+) -> Result<Recovered, RecoveryError<S::Error>> {
+    let scan = scan::scan(source, (identity, seal), (rules, damages), &mut |_| {})?;
     let is_unreadable = |mark: &MarkState| *mark == MarkState::Unreadable;
     if scan.marks.iter().all(is_unreadable) {
         // A crash can tear the one that is being written. Both tell of damage, and what they said is lost.
@@ -418,19 +468,28 @@ fn recover_by<S: SegmentSource>(
             }],
         });
     }
-    let plan = decision::Plan::new(&scan, rules);
+    let mut plan = decision::Plan::new(&scan, rules, damages);
+    let mut findings = Vec::new();
     if plan.decision == Decision::Corrupt {
-        let findings =
-            attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;
-        return Err(RecoveryError::Corrupt { findings });
+        findings = attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;
+        if damages == Damages::AreRefused || !plan.is_usable(&scan) {
+            return Err(RecoveryError::Corrupt { findings });
+        }
     }
     let torn = attribution::torn_tail(source, &scan, &plan).map_err(RecoveryError::Source)?;
-    let snapshots =
-        snapshots::newest(source, &scan, &plan, rules).map_err(RecoveryError::Source)?;
-    on_event(ReplayEvent::Snapshots {
-        snapshots: &snapshots,
-    });
-    let replayed = replay::replay(source, &scan, &plan, rules, on_event)?;
+    let names_damage = scan.records.iter().any(|record| record.names_damage);
+    let replayed =
+        if damages == Damages::AreLeftOut && (plan.decision == Decision::Corrupt || names_damage) {
+            plan.leave_out_damages(&scan);
+            salvage::salvage(source, &scan, &plan, rules, on_event)?
+        } else {
+            let snapshots =
+                snapshots::newest(source, &scan, &plan, rules).map_err(RecoveryError::Source)?;
+            on_event(ReplayEvent::Snapshots {
+                snapshots: &snapshots,
+            });
+            replay::replay(source, &scan, &plan, rules, on_event)?
+        };
     let replicas = replayed.recovered_replicas();
     Ok(Recovered {
         start: plan.log_start(&scan, replayed),
@@ -441,6 +500,7 @@ fn recover_by<S: SegmentSource>(
         last_record: plan.last_sequence(),
         epoch: plan.epoch,
         marks: scan.marks,
+        findings,
     })
 }
 

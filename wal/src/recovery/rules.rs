@@ -29,6 +29,15 @@ pub enum Rules {
     BodyIsNotChecked,
 }
 
+/// What becomes of a log that is damaged where it was durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damages {
+    /// It is refused.
+    AreRefused,
+    /// What is damaged is left out, and the replicas whose it is are named: others may have what they lost.
+    AreLeftOut,
+}
+
 impl Rules {
     /// Whether damage to what was durable is cut off.
     pub(super) fn cuts_damage(self) -> bool {
