@@ -122,6 +122,8 @@ pub struct ReplicaStatus {
     pub states_compared: u64,
     /// Why it takes no part in its group, if it does not.
     pub quarantine: Option<Quarantine>,
+    /// How often it was repaired since the start.
+    pub repairs: u64,
     /// Commands applied since the start, those of the log's replay left out.
     pub applied_commands: u64,
     /// Messages to other replicas that were dropped because too many waited for the log.

@@ -7,7 +7,7 @@ use super::replay::Replayed;
 use super::rules::{Damages, Rules};
 use super::scan::{FoundRecord, Scan};
 use super::walk::{SalvagePlan, Walk};
-use crate::format::{MarkSlot, MarkState, RecordKind};
+use crate::format::{MarkSlot, MarkState};
 use crate::ids::{FileNumber, RecordSequence, RecoveryEpoch, SegmentSequence};
 use crate::log::{LogStart, MarksStart, Segment, SegmentFile, SegmentsStart};
 

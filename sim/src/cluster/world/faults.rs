@@ -1,13 +1,13 @@
 //! What goes wrong, when it begins and when it is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use metastore_engine::{NodeId, ReplicaStatus, Role, ShardId, Time};
 
 use super::{ClusterWorld, WorldEvent};
 use crate::clock::ClockRate;
-use crate::disk::{CrashKind, DiskFaults, Latency};
+use crate::disk::{CrashKind, Decay, DiskFaults, Latency};
 use crate::mutants::Mutant;
 use crate::network::{NetworkFaults, Partition, PartitionShape, Site};
 use crate::violation::Violation;
@@ -49,6 +49,8 @@ pub enum FaultKind {
     Slow,
     /// Connections of clients break.
     Cut,
+    /// Durable data are damaged: bits flip, records were never written or lie at a wrong place, blocks cannot be read.
+    Decay,
 }
 
 /// What is wrong with the disks of a node for a while.
@@ -67,6 +69,10 @@ pub(super) enum DiskTrouble {
 pub(super) struct Faults {
     /// Names the newest partition.
     partition: u64,
+    /// Nodes that have been damaged and are not known to be whole again.
+    damaged: BTreeSet<NodeId>,
+    /// Those of them that have not been started since.
+    unnoticed: BTreeSet<NodeId>,
     /// How often each kind happened.
     pub(super) counts: BTreeMap<FaultKind, u64>,
 }
@@ -75,7 +81,7 @@ const MILLISECOND_NS: u64 = 1_000_000;
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 17] = [
+    pub const ALL: [FaultKind; 18] = [
         FaultKind::Crash,
         FaultKind::CrashAll,
         FaultKind::Pause,
@@ -93,6 +99,7 @@ impl FaultKind {
         FaultKind::Reorder,
         FaultKind::Slow,
         FaultKind::Cut,
+        FaultKind::Decay,
     ];
 
     /// Those that end the reign of a leader.
@@ -124,6 +131,7 @@ impl FaultKind {
             FaultKind::Reorder => "reorder",
             FaultKind::Slow => "slow",
             FaultKind::Cut => "cut",
+            FaultKind::Decay => "decay",
         }
     }
 
@@ -140,6 +148,7 @@ impl FaultKind {
             FaultKind::Jump => 2_000,
             FaultKind::Stall => 3_000,
             FaultKind::DiskError => 5_000,
+            FaultKind::Decay => 1_500,
             FaultKind::FullDisk => 5_000,
             FaultKind::ShortWrite
             | FaultKind::Loss
@@ -214,6 +223,7 @@ impl ClusterWorld {
             FaultKind::Stall => self.begin_trouble(DiskTrouble::Stall, node),
             FaultKind::DiskError => self.begin_trouble(DiskTrouble::Errors, node),
             FaultKind::FullDisk => self.begin_trouble(DiskTrouble::Full, node),
+            FaultKind::Decay => self.decay(node),
             FaultKind::ShortWrite
             | FaultKind::Loss
             | FaultKind::Duplicate
@@ -294,6 +304,7 @@ impl ClusterWorld {
             return Ok(());
         }
         self.report.starts += 1;
+        self.faults.unnoticed.remove(&node);
         if self.plan.has(FaultKind::Crash) && self.random.chance(150) {
             let time = self.after_ms(3);
             self.cluster.at(time, WorldEvent::CrashStarting(node));
@@ -383,6 +394,46 @@ impl ClusterWorld {
                 DiskTrouble::Full => disk.set_capacity(u64::MAX),
             }
         }
+    }
+
+    /// Something durable of a node is damaged, as long as a majority of the nodes is whole. Half of the time the node starts
+    /// anew, and finds it; else it may never know, or when it reads for others.
+    fn decay(&mut self, node: NodeId) {
+        self.look_for_whole_nodes();
+        let nodes = self.plan.cluster.shape.nodes().count();
+        let mut damaged = self.faults.damaged.clone();
+        damaged.insert(node);
+        if damaged.len() > (nodes - 1) / 2 || self.faults.unnoticed.contains(&node) {
+            return;
+        }
+        let decay = Decay::ALL[self.random.index(Decay::ALL.len())];
+        if decay == Decay::Snapshots || self.random.chance(500) {
+            self.crash(node);
+        }
+        if self.cluster.decay(node, decay) {
+            *self.report.decays.entry(decay).or_default() += 1;
+            self.faults.damaged.insert(node);
+            self.faults.unnoticed.insert(node);
+        }
+    }
+
+    /// Nodes that have started since they were damaged, and all of whose replicas take part, are whole.
+    fn look_for_whole_nodes(&mut self) {
+        let shape = self.plan.cluster.shape;
+        let replicas = self.cluster.replicas();
+        let is_whole = |node: NodeId| {
+            let of_node = |shard| {
+                let replica = shape.replica(shard, node);
+                replicas
+                    .iter()
+                    .any(|status| status.replica == replica && status.quarantine.is_none())
+            };
+            shape.shards().all(of_node)
+        };
+        let unnoticed = &self.faults.unnoticed;
+        self.faults
+            .damaged
+            .retain(|&node| unnoticed.contains(&node) || !is_whole(node));
     }
 
     /// What is wrong with disks all the time.
