@@ -33,7 +33,6 @@ mod peer;
 mod replica;
 mod request;
 mod router;
-mod rules;
 mod settings;
 pub mod snapshot;
 mod span;
@@ -65,8 +64,6 @@ pub use crate::request::{
 pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
-#[cfg(feature = "testing")]
-pub use crate::rules::Rules;
 pub use crate::settings::{
     AdmissionSettings, BatchSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES, Settings,
     SettingsError, SnapshotSettings,

@@ -9,14 +9,14 @@ mod writes;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_engine::{
     ConnectionId, Core, CoreBuilder, CoreId, CoreStatus, Effect, Effects, HaltReason, Input,
     LogHistory, MeshBatch, PeerCore, PeerLane, Quarantine, ReplicaId, ReplicaStatus, Reply,
     RequestId, RequestKind, Time,
 };
 use metastore_wal::recovery::{
-    Decision, Recovered, RecoveredReplica, RecoveryError, ReplayEvent, Rules,
-    recover_among_peers_with, recover_with,
+    Decision, Recovered, RecoveredReplica, RecoveryError, ReplayEvent, recover, recover_among_peers,
 };
 use metastore_wal::{FileNumber, HardState};
 
@@ -28,7 +28,6 @@ use self::snapshots::{Loader, SnapshotJob};
 use crate::checkers::log_view::{LogView, apply_event};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskError, DiskReader, FileName, IoTicket, SnapshotDeed};
-use crate::mutants::Mutant;
 use crate::oracle::Survivors;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -166,7 +165,6 @@ pub struct Started {
 fn recover_as(
     config: &NodeConfig,
     reader: &mut DiskReader<'_>,
-    rules: Rules,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<DiskError>> {
     let identity = &config.placement.identity;
@@ -176,8 +174,8 @@ fn recover_as(
         .values()
         .any(|members| members.len() > 1);
     match has_peers {
-        true => recover_among_peers_with(reader, identity, SEAL, rules, on_event),
-        false => recover_with(reader, identity, SEAL, rules, on_event),
+        true => recover_among_peers(reader, identity, SEAL, on_event),
+        false => recover(reader, identity, SEAL, on_event),
     }
 }
 
@@ -271,22 +269,20 @@ impl Node {
         history: LogHistory,
         disk: &mut Disk,
     ) -> Result<(Node, Started), StartFailure> {
-        if config.mutant != Some(Mutant::RecoveryFromCache) {
+        if !is_planted(Mutant::RecoveryFromCache) {
             disk.flush_all().map_err(StartFailure::DiskFailed)?;
         }
         let builder = CoreBuilder::new(config.core(boot))
-            .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?
-            .with_rules(Mutant::core_rules(config.mutant));
+            .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?;
         let mut survivors = Survivors::default();
         let mut log = LogView::new();
-        let rules = Mutant::recovery_rules(config.mutant);
         let mut loader = Loader {
             disk,
             builder,
             named: Vec::new(),
             failed: None,
         };
-        let recovered = recover_as(config, &mut disk.reader(), rules, &mut |event| {
+        let recovered = recover_as(config, &mut disk.reader(), &mut |event| {
             survivors.on_event(&event);
             apply_event(&mut log, &event);
             loader.on_event(event);

@@ -53,7 +53,6 @@ fn config() -> ClusterConfig {
             slow_max_ns: 60_000,
         },
         network: NetworkFaults::NONE,
-        mutant: None,
         checkers: Checkers::All,
     }
 }

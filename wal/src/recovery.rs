@@ -13,7 +13,6 @@
 mod attribution;
 mod decision;
 mod replay;
-mod rules;
 mod salvage;
 mod scan;
 mod snapshots;
@@ -34,12 +33,8 @@ use crate::log::{LogStart, SegmentFile};
 use crate::part::HardState;
 use crate::replica::SnapshotPoint;
 pub use decision::Decision;
-use rules::Damages;
-#[cfg(feature = "testing")]
-pub use rules::Rules;
-#[cfg(not(feature = "testing"))]
-use rules::Rules;
 pub use survey::{Survey, SurveyItem, survey};
+use walk::Damages;
 
 /// The two blocks of the mark file, `None` for one that does not exist.
 pub type MarkBlocks = [Option<Box<[u8]>>; 2];
@@ -391,8 +386,7 @@ pub fn recover<S: SegmentSource>(
     seal: SealKey,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    let (rules, damages) = (Rules::Complete, Damages::AreRefused);
-    recover_by(source, (identity, seal), (rules, damages), on_event)
+    recover_by(source, (identity, seal), Damages::AreRefused, on_event)
 }
 
 /// As [`recover`], for a log whose replicas have peers that may hold what is damaged here.
@@ -411,49 +405,16 @@ pub fn recover_among_peers<S: SegmentSource>(
     seal: SealKey,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    let (rules, damages) = (Rules::Complete, Damages::AreLeftOut);
-    recover_by(source, (identity, seal), (rules, damages), on_event)
-}
-
-/// As [`recover`], with one check left out: for those who prove that a missing check would be noticed.
-///
-/// # Errors
-/// As [`recover`].
-#[cfg(feature = "testing")]
-pub fn recover_with<S: SegmentSource>(
-    source: &mut S,
-    identity: &Identity,
-    seal: SealKey,
-    rules: Rules,
-    on_event: &mut dyn FnMut(ReplayEvent<'_>),
-) -> Result<Recovered, RecoveryError<S::Error>> {
-    let damages = Damages::AreRefused;
-    recover_by(source, (identity, seal), (rules, damages), on_event)
-}
-
-/// As [`recover_among_peers`], with one check left out.
-///
-/// # Errors
-/// As [`recover_among_peers`].
-#[cfg(feature = "testing")]
-pub fn recover_among_peers_with<S: SegmentSource>(
-    source: &mut S,
-    identity: &Identity,
-    seal: SealKey,
-    rules: Rules,
-    on_event: &mut dyn FnMut(ReplayEvent<'_>),
-) -> Result<Recovered, RecoveryError<S::Error>> {
-    let damages = Damages::AreLeftOut;
-    recover_by(source, (identity, seal), (rules, damages), on_event)
+    recover_by(source, (identity, seal), Damages::AreLeftOut, on_event)
 }
 
 fn recover_by<S: SegmentSource>(
     source: &mut S,
     (identity, seal): (&Identity, SealKey),
-    (rules, damages): (Rules, Damages),
+    damages: Damages,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    let scan = scan::scan(source, (identity, seal), (rules, damages), &mut |_| {})?;
+    let scan = scan::scan(source, (identity, seal), damages, &mut |_| {})?;
     let is_unreadable = |mark: &MarkState| *mark == MarkState::Unreadable;
     if scan.marks.iter().all(is_unreadable) {
         // A crash can tear the one that is being written. Both tell of damage, and what they said is lost.
@@ -468,7 +429,7 @@ fn recover_by<S: SegmentSource>(
             }],
         });
     }
-    let mut plan = decision::Plan::new(&scan, rules, damages);
+    let mut plan = decision::Plan::new(&scan, damages);
     let mut findings = Vec::new();
     if plan.decision == Decision::Corrupt {
         findings = attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;
@@ -478,18 +439,18 @@ fn recover_by<S: SegmentSource>(
     }
     let torn = attribution::torn_tail(source, &scan, &plan).map_err(RecoveryError::Source)?;
     let names_damage = scan.records.iter().any(|record| record.names_damage);
-    let replayed =
-        if damages == Damages::AreLeftOut && (plan.decision == Decision::Corrupt || names_damage) {
-            plan.leave_out_damages(&scan);
-            salvage::salvage(source, &scan, &plan, rules, on_event)?
-        } else {
-            let snapshots =
-                snapshots::newest(source, &scan, &plan, rules).map_err(RecoveryError::Source)?;
-            on_event(ReplayEvent::Snapshots {
-                snapshots: &snapshots,
-            });
-            replay::replay(source, &scan, &plan, rules, on_event)?
-        };
+    let replayed = if damages == Damages::AreLeftOut
+        && (plan.decision == Decision::Corrupt || names_damage)
+    {
+        plan.leave_out_damages(&scan);
+        salvage::salvage(source, &scan, &plan, on_event)?
+    } else {
+        let snapshots = snapshots::newest(source, &scan, &plan).map_err(RecoveryError::Source)?;
+        on_event(ReplayEvent::Snapshots {
+            snapshots: &snapshots,
+        });
+        replay::replay(source, &scan, &plan, on_event)?
+    };
     let replicas = replayed.recovered_replicas();
     Ok(Recovered {
         start: plan.log_start(&scan, replayed),

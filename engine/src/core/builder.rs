@@ -15,7 +15,6 @@ use crate::membership::{Member, Membership};
 use crate::peer::PeerCore;
 use crate::replica::{Quarantine, RecoveringReplica, ReplayError};
 use crate::router::{Namespaces, ShardMap};
-use crate::rules::Rules;
 use crate::settings::{Settings, SettingsError};
 
 /// What a core is, and what an operator set.
@@ -135,7 +134,6 @@ pub struct CoreBuilder {
     pub(super) recovering: BTreeMap<ReplicaId, RecoveringReplica>,
     failed: Option<StartError>,
     logger: slog::Logger,
-    pub(super) rules: Rules,
 }
 
 impl CoreBuilder {
@@ -154,7 +152,6 @@ impl CoreBuilder {
             recovering: BTreeMap::new(),
             failed: None,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
-            rules: Rules::default(),
         })
     }
 
@@ -162,14 +159,6 @@ impl CoreBuilder {
     #[must_use]
     pub fn with_logger(mut self, logger: slog::Logger) -> CoreBuilder {
         self.logger = logger;
-        self
-    }
-
-    /// Leaves out an order or a check: for those who prove that a missing one would be noticed.
-    #[cfg(feature = "testing")]
-    #[must_use]
-    pub fn with_rules(mut self, rules: Rules) -> CoreBuilder {
-        self.rules = rules;
         self
     }
 
@@ -361,7 +350,7 @@ impl CoreBuilder {
                 None => return Err(StartError::MissingReplica { replica, shard }),
             };
             let started = recovering
-                .start(now, &self.config, self.rules, &self.logger)
+                .start(now, &self.config, &self.logger)
                 .map_err(failed(replica))?;
             replicas.push(started);
         }
@@ -371,7 +360,6 @@ impl CoreBuilder {
                 config: self.config,
                 log,
                 replicas,
-                rules: self.rules,
             },
         ))
     }

@@ -40,7 +40,6 @@ use crate::peer::Batches;
 
 use crate::replica::{Applied, Replica, STRUCTURED_PER_TURN_MAX, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
-use crate::rules::Rules;
 use crate::stages::{Stage, Stages};
 use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, ReplicaStatus, WaitingWork};
 
@@ -56,7 +55,6 @@ struct CoreParts {
     config: CoreConfig,
     log: Log,
     replicas: Vec<Replica>,
-    rules: Rules,
 }
 
 /// Where the keys of a slot are.
@@ -151,7 +149,6 @@ impl Core {
             config,
             log,
             replicas,
-            rules,
         } = parts;
         let routes = (0..SLOT_COUNT)
             .map(|slot| {
@@ -189,7 +186,7 @@ impl Core {
             waiting_bytes: 0,
             stages: Stages::default(),
             slices: Slices::default(),
-            snapshots: Snapshots::new(replicas.len(), rules),
+            snapshots: Snapshots::new(replicas.len()),
             transfers: Transfers::default(),
             peers: Batches::new(config.identity, PEER_BATCH_BYTES_FULL),
             counters: CoreCounters::default(),

@@ -130,8 +130,7 @@ impl Core {
             term: offer.snapshot.term,
             members: offer.members.encode().to_vec(),
         };
-        let rules = self.snapshots.rules();
-        let load = SnapshotLoad::new(expected, self.config.parameters, rules);
+        let load = SnapshotLoad::new(expected, self.config.parameters);
         self.transfers.pull = Some(Pull {
             replica,
             source,

@@ -23,6 +23,7 @@ mod tail;
 
 use std::collections::VecDeque;
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::{NamespaceId, ShardTime, StateMachine};
 use metastore_wal::{
     Entry as LogEntry, HardState, Log, LogIndex, Position, ReplicaId, ShardId, Term,
@@ -48,7 +49,6 @@ use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::Token;
 use crate::peer::{Batches, PeerCore, kind_and_data};
 use crate::request::{OVERLOADED_RETRY_MS, RequestError};
-use crate::rules::Rules;
 use crate::settings::Settings;
 use crate::stages::{Stage, Stages};
 use crate::status::{ReplicaStatus, Role};
@@ -143,7 +143,6 @@ pub(crate) struct Replica {
     compressor: Compressor,
     unpersisted: VecDeque<Unpersisted>,
     outbox: Outbox,
-    rules: Rules,
     /// What is being read back for followers that lag.
     reading: Option<Reading>,
     log_reads: u64,
@@ -425,7 +424,7 @@ impl Replica {
             context.extend_from_slice(&part.to_le_bytes());
         }
         self.reads.start_round(now, context.clone());
-        if self.rules.reads_without_round() {
+        if is_planted(Mutant::ReadsWithoutRound) {
             let known = self.node.raft.raft_log.committed;
             self.reads.on_confirmed(&context, known);
             return;

@@ -1,5 +1,6 @@
 //! What a replica hears from the others: what no member of its group could mean is ignored, the rest goes to raft.
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_wal::{Position, ReplicaId};
 use raft::Storage;
 use raft::eraftpb::{Message, MessageType};
@@ -173,7 +174,7 @@ impl Replica {
     }
 
     fn send_or_hold(&mut self, turn: &mut Turn<'_>, message: Message, durable: Position) {
-        let held = match self.rules.sends_early() {
+        let held = match is_planted(Mutant::MessagesLeaveEarly) {
             true => Some(message),
             false => self.outbox.hold(message, self.unpersisted.iter(), durable),
         };

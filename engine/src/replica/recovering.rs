@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::{Parameters, ShardTime, StateMachine};
 use metastore_wal::recovery::{EntryRef, RecoveredReplica};
 use metastore_wal::{
@@ -27,7 +28,6 @@ use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
 use crate::membership::{Member, Membership};
 use crate::peer::{kind_and_data, to_raft_entry};
-use crate::rules::Rules;
 use crate::settings::RaftSettings;
 use crate::status::Role;
 
@@ -369,14 +369,13 @@ impl RecoveringReplica {
         self,
         now: Time,
         config: &CoreConfig,
-        rules: Rules,
         logger: &slog::Logger,
     ) -> Result<Replica, ReplayError> {
         if self.promised.is_none() {
             self.check_end()?;
         }
         let mut tail = self.tail;
-        if rules.forgets_vote() {
+        if is_planted(Mutant::VoteIsForgotten) {
             let mut hard_state = tail.hard_state().clone();
             hard_state.vote = 0;
             tail.set_hard_state(hard_state);
@@ -408,7 +407,6 @@ impl RecoveringReplica {
             compressor: Compressor::default(),
             unpersisted: std::collections::VecDeque::new(),
             outbox: Outbox::default(),
-            rules,
             reading: None,
             log_reads: 0,
             ready_last: 0,

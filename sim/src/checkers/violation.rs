@@ -193,3 +193,28 @@ pub enum ClusterViolation {
         calm_ms: u64,
     },
 }
+
+impl ClusterViolation {
+    /// Who saw it.
+    #[must_use]
+    pub fn checker(&self) -> &'static str {
+        match self {
+            ClusterViolation::TwoLeaders { .. }
+            | ClusterViolation::VotedTwice { .. }
+            | ClusterViolation::TermWentBack { .. }
+            | ClusterViolation::CommitWentBack { .. }
+            | ClusterViolation::CommitBeyondLog { .. }
+            | ClusterViolation::LogsDiffer { .. }
+            | ClusterViolation::CommittedEntryChanged { .. }
+            | ClusterViolation::NotOnQuorum { .. }
+            | ClusterViolation::StatesDiffer { .. } => "replication",
+            ClusterViolation::PromisedTooEarly { .. } => "promises",
+            ClusterViolation::RecoveredLogDiffers { .. }
+            | ClusterViolation::PromisesForgotten { .. } => "log watch",
+            ClusterViolation::StrangeQuarantine { .. }
+            | ClusterViolation::ActsInQuarantine { .. } => "quarantine",
+            ClusterViolation::NotLinearizable { .. } => "linearizability",
+            ClusterViolation::Starved { .. } | ClusterViolation::NotConverged { .. } => "calm",
+        }
+    }
+}

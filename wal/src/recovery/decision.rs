@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use super::DamageKind;
 use super::replay::Replayed;
-use super::rules::{Damages, Rules};
 use super::scan::{FoundRecord, Scan};
-use super::walk::{SalvagePlan, Walk};
+use super::walk::{Damages, SalvagePlan, Walk};
 use crate::format::{MarkSlot, MarkState};
 use crate::ids::{FileNumber, RecordSequence, RecoveryEpoch, SegmentSequence};
 use crate::log::{LogStart, MarksStart, Segment, SegmentFile, SegmentsStart};
@@ -120,7 +119,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(scan: &Scan, rules: Rules, damages: Damages) -> Self {
+    pub(super) fn new(scan: &Scan, damages: Damages) -> Self {
         let oldest_in_records = scan.records.iter().filter(|record| record.is_valid());
         let oldest_live = oldest_in_records
             .map(|record| record.header.oldest_live_segment)
@@ -141,7 +140,7 @@ impl Plan {
             .chain(scan.valid_marks().map(|mark| mark.epoch))
             .max()
             .unwrap_or_default();
-        Walk::new(scan, oldest_live, watermark, epoch, damages).into_plan(rules)
+        Walk::new(scan, oldest_live, watermark, epoch, damages).into_plan()
     }
 
     /// Whether something is left to go on with: nothing contradicts itself, and a record is intact.

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 
 use super::decision::Plan;
 use super::replay::Replayed;
-use super::rules::Rules;
 use super::scan::{FileReader, FoundRecord, Scan};
 use super::{
     Concerned, Damage, DamageKind, RecoveredReplica, RecoveredSnapshot, RecoveryError, ReplayEvent,
@@ -45,23 +44,23 @@ pub(super) fn salvage<S: SegmentSource>(
     source: &mut S,
     scan: &Scan,
     plan: &Plan,
-    rules: Rules,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Replayed, RecoveryError<S::Error>> {
     let mut salvage = Salvage {
         known: BTreeMap::new(),
         replayed: Replayed::default(),
     };
-    for_each_record(source, scan, plan, |found, bytes| {
-        match rules.decode_body(&found.header, bytes) {
-            Ok(body) if found.header.kind == RecordKind::Checkpoint => {
-                salvage.on_checkpoint(found, &body)
-            }
-            Ok(body) => salvage.on_parts(found, &body),
-            Err(_damaged) => {
-                salvage.on_damaged(found, bytes);
-                Ok(())
-            }
+    for_each_record(source, scan, plan, |found, bytes| match RecordBody::decode(
+        &found.header,
+        bytes,
+    ) {
+        Ok(body) if found.header.kind == RecordKind::Checkpoint => {
+            salvage.on_checkpoint(found, &body)
+        }
+        Ok(body) => salvage.on_parts(found, &body),
+        Err(_damaged) => {
+            salvage.on_damaged(found, bytes);
+            Ok(())
         }
     })?;
     salvage.settle(plan);
@@ -78,7 +77,7 @@ pub(super) fn salvage<S: SegmentSource>(
         snapshots: &snapshots,
     });
     for_each_record(source, scan, plan, |found, bytes| {
-        match rules.decode_body(&found.header, bytes) {
+        match RecordBody::decode(&found.header, bytes) {
             Ok(body) => tell(&replayed, found, &body, on_event),
             Err(_damaged) => tell_promises(&replayed, found, bytes, on_event),
         }

@@ -1,6 +1,6 @@
 //! The first pass: what lies at every block boundary of every file, without a judgement.
 
-use super::rules::{Damages, Rules};
+use super::walk::Damages;
 use super::{RecoveryError, SegmentSource};
 use crate::format::{
     BLOCK_BYTES, BodyFault, FORMAT_VERSION, HeaderFault, HeaderRemains, Mark, MarkFault, MarkState,
@@ -90,7 +90,7 @@ impl Scan {
 pub(super) fn scan<S: SegmentSource>(
     source: &mut S,
     (identity, seal): (&Identity, SealKey),
-    (rules, damages): (Rules, Damages),
+    damages: Damages,
     on_record: &mut dyn FnMut(Passed<'_>),
 ) -> Result<Scan, RecoveryError<S::Error>> {
     let marks = source.marks().map_err(RecoveryError::Source)?;
@@ -111,7 +111,7 @@ pub(super) fn scan<S: SegmentSource>(
         scan_file(
             source,
             scan.files[index],
-            (identity, seal, rules, damages),
+            (identity, seal, damages),
             &mut scan,
             on_record,
         )?;
@@ -122,7 +122,7 @@ pub(super) fn scan<S: SegmentSource>(
 fn scan_file<S: SegmentSource>(
     source: &mut S,
     file: SegmentFile,
-    (identity, seal, rules, damages): (&Identity, SealKey, Rules, Damages),
+    (identity, seal, damages): (&Identity, SealKey, Damages),
     scan: &mut Scan,
     on_record: &mut dyn FnMut(Passed<'_>),
 ) -> Result<(), RecoveryError<S::Error>> {
@@ -157,7 +157,7 @@ fn scan_file<S: SegmentSource>(
                 let bytes = reader
                     .bytes(offset, record_bytes)
                     .map_err(RecoveryError::Source)?;
-                let body = rules.decode_body(&header, bytes);
+                let body = RecordBody::decode(&header, bytes);
                 let moves_snapshots = body.as_ref().is_ok_and(RecordBody::moves_snapshots);
                 let names_damage = body.as_ref().is_ok_and(RecordBody::names_damage);
                 let fault = body.err();

@@ -1,8 +1,8 @@
 //! Everything there is to know about a log without using it: for people who inspect or verify one.
 
 use super::decision::Plan;
-use super::rules::{Damages, Rules};
 use super::scan::{self, Passed};
+use super::walk::Damages;
 use super::{
     Damage, Decision, MarkState, RecoveryError, SegmentSource, TornTail, attribution, replay,
 };
@@ -71,7 +71,7 @@ pub fn survey<S: SegmentSource>(
     let scan = scan::scan(
         source,
         (identity, seal),
-        (Rules::Complete, Damages::AreRefused),
+        Damages::AreRefused,
         &mut |passed: Passed<'_>| {
             let parts = RecordBody::sub_headers_of(&passed.found.header, passed.bytes);
             on_item(SurveyItem::Record {
@@ -89,14 +89,14 @@ pub fn survey<S: SegmentSource>(
             offset: found.offset,
         });
     }
-    let plan = Plan::new(&scan, Rules::Complete, Damages::AreRefused);
+    let plan = Plan::new(&scan, Damages::AreRefused);
     let torn = attribution::torn_tail(source, &scan, &plan).map_err(RecoveryError::Source)?;
     let mut decision = plan.decision;
     let mut findings = Vec::new();
     if decision == Decision::Corrupt {
         findings = attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;
     } else {
-        match replay::replay(source, &scan, &plan, Rules::Complete, &mut |_| {}) {
+        match replay::replay(source, &scan, &plan, &mut |_| {}) {
             Ok(_) => {}
             Err(RecoveryError::Corrupt { findings: found }) => {
                 decision = Decision::Corrupt;

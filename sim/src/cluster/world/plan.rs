@@ -7,7 +7,6 @@ use super::faults::FaultKind;
 use crate::cluster::ClusterConfig;
 use crate::cluster::shape::Shape;
 use crate::disk::Latency;
-use crate::mutants::Mutant;
 use crate::network::NetworkFaults;
 use crate::node::{FlushMethod, IDENTITY, SEAL};
 use crate::oracle::Checkers;
@@ -19,6 +18,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 const RECORD_BYTES_MAX: usize = 128 << 10;
 const SEGMENT_BYTES: u64 = 256 << 10;
+/// How long a world without faults goes on before it is to come to rest.
+const CALM_NS: u64 = 4 * SECOND_NS;
 /// How many kinds of faults a world has at least.
 const FAULTS_MIN: u64 = 3;
 /// And at most.
@@ -40,11 +41,7 @@ pub struct ClusterPlan {
 }
 
 impl ClusterPlan {
-    pub(super) fn draw(
-        random: &mut Random,
-        mutant: Option<Mutant>,
-        checkers: Checkers,
-    ) -> ClusterPlan {
+    pub(super) fn draw(random: &mut Random, checkers: Checkers) -> ClusterPlan {
         let shape = Shape {
             nodes: random.weighted(&[(3, 3), (1, 5)]),
             cores: random.weighted(&[(2, 1), (1, 2)]),
@@ -77,7 +74,6 @@ impl ClusterPlan {
                 slow_max_ns,
             },
             network: draw_network(random, &has),
-            mutant,
             checkers,
         };
         ClusterPlan {
@@ -87,6 +83,18 @@ impl ClusterPlan {
             think_max_ns: random.weighted(&[(1, 20), (5, 120)]) * MILLISECOND_NS,
             faults,
         }
+    }
+
+    /// Nothing goes wrong, and not for so long.
+    pub(super) fn drop_faults(&mut self) {
+        self.faults.clear();
+        self.faults_ns = CALM_NS;
+        let network = &mut self.cluster.network;
+        *network = NetworkFaults {
+            delay_min_ns: network.delay_min_ns,
+            delay_max_ns: network.delay_max_ns,
+            ..NetworkFaults::NONE
+        };
     }
 
     /// The faults that come now and then.
