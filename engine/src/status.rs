@@ -83,6 +83,8 @@ pub struct CoreCounters {
     pub snapshots_failed: u64,
     /// How often a replica wrote entries again, so that the oldest segment could be released.
     pub rewrites: u64,
+    /// How often a shard was handed over because the disk here was slow.
+    pub slow_disk_hand_overs: u64,
     /// Messages of replicas on other nodes that were taken.
     pub peer_messages: u64,
     /// Messages, or whole batches, from other nodes that made no sense or were for nobody here.

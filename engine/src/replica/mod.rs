@@ -172,6 +172,8 @@ pub(crate) struct Replica {
     repair: Option<Repair>,
     /// Repairs since the start.
     repairs: u64,
+    /// Whether a write of the log does not come back: it leads nothing meanwhile.
+    is_disk_hung: bool,
     /// How far a snapshot must go that a replica in quarantine waits for.
     repair_wants: Option<LogIndex>,
 }
@@ -292,6 +294,7 @@ impl Replica {
     /// that it does not hold any more. raft stops the process on either.
     fn must_not_campaign(&self) -> bool {
         self.is_quarantined()
+            || self.is_disk_hung
             || self.is_install_staged()
             || self.is_sole_voter() && !self.unpersisted.is_empty()
     }

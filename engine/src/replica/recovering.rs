@@ -431,6 +431,7 @@ impl RecoveringReplica {
             quarantine: self.quarantine,
             repair: self.promised.map(Repair::new),
             repairs: 0,
+            is_disk_hung: false,
             repair_wants: None,
         };
         replica.state_checks.begin(now);

@@ -33,6 +33,8 @@ pub enum FaultKind {
     Jump,
     /// Disks take very long.
     Stall,
+    /// Disks do not come back for seconds.
+    Hang,
     /// Writes and flushes fail.
     DiskError,
     /// Others fill a disk.
@@ -58,6 +60,8 @@ pub enum FaultKind {
 pub(super) enum DiskTrouble {
     /// They take very long.
     Stall,
+    /// They do not come back for seconds.
+    Hang,
     /// Writes and flushes fail.
     Errors,
     /// Others have filled them.
@@ -81,7 +85,7 @@ const MILLISECOND_NS: u64 = 1_000_000;
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 18] = [
+    pub const ALL: [FaultKind; 19] = [
         FaultKind::Crash,
         FaultKind::CrashAll,
         FaultKind::Pause,
@@ -100,6 +104,7 @@ impl FaultKind {
         FaultKind::Slow,
         FaultKind::Cut,
         FaultKind::Decay,
+        FaultKind::Hang,
     ];
 
     /// Those that end the reign of a leader.
@@ -132,6 +137,7 @@ impl FaultKind {
             FaultKind::Slow => "slow",
             FaultKind::Cut => "cut",
             FaultKind::Decay => "decay",
+            FaultKind::Hang => "hang",
         }
     }
 
@@ -149,6 +155,7 @@ impl FaultKind {
             FaultKind::Stall => 3_000,
             FaultKind::DiskError => 5_000,
             FaultKind::Decay => 1_500,
+            FaultKind::Hang => 4_000,
             FaultKind::FullDisk => 5_000,
             FaultKind::ShortWrite
             | FaultKind::Loss
@@ -224,6 +231,7 @@ impl ClusterWorld {
             FaultKind::DiskError => self.begin_trouble(DiskTrouble::Errors, node),
             FaultKind::FullDisk => self.begin_trouble(DiskTrouble::Full, node),
             FaultKind::Decay => self.decay(node),
+            FaultKind::Hang => self.begin_trouble(DiskTrouble::Hang, node),
             FaultKind::ShortWrite
             | FaultKind::Loss
             | FaultKind::Duplicate
@@ -374,6 +382,15 @@ impl ClusterWorld {
                     };
                     disk.latency.slow_max_ns = usual.slow_max_ns.max(disk.latency.usual_max_ns);
                 }
+                DiskTrouble::Hang => {
+                    let hang_ns = (1_000 + drawn % 5_000) * MILLISECOND_NS;
+                    disk.latency = Latency {
+                        min_ns: hang_ns,
+                        usual_max_ns: hang_ns,
+                        slow_per_mille: 0,
+                        slow_max_ns: hang_ns,
+                    };
+                }
                 DiskTrouble::Errors => disk.faults.io_error_per_mille = 1 + drawn % 20,
                 DiskTrouble::Full => {
                     let used_bytes = disk.used_bytes();
@@ -389,7 +406,7 @@ impl ClusterWorld {
         let (usual, faults) = (self.plan.cluster.latency, self.usual_faults());
         for disk in self.cluster.disks(node) {
             match trouble {
-                DiskTrouble::Stall => disk.latency = usual,
+                DiskTrouble::Stall | DiskTrouble::Hang => disk.latency = usual,
                 DiskTrouble::Errors => disk.faults = faults,
                 DiskTrouble::Full => disk.set_capacity(u64::MAX),
             }
