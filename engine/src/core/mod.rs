@@ -2,6 +2,7 @@
 
 mod admission;
 mod builder;
+mod disk_health;
 mod intake;
 mod load;
 mod peers;
@@ -20,6 +21,7 @@ use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, Position, ShardId, Ticket
 pub(crate) use self::admission::Admission;
 use self::admission::{Backlog, Lane};
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
+use self::disk_health::DiskHealth;
 pub use self::load::{SnapshotLoad, SnapshotLoadError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
@@ -122,6 +124,7 @@ pub struct Core {
     has_write_ended: bool,
     /// Replicas whose staged parts are not durable, in the order of their positions.
     awaiting_log: VecDeque<(Position, usize)>,
+    disk_health: DiskHealth,
     write_started: Time,
     last_write_ended: Time,
     /// How long the last write took.
@@ -177,6 +180,7 @@ impl Core {
             waiting_for_log: Dirty::new(replicas.len()),
             has_write_ended: false,
             awaiting_log: VecDeque::new(),
+            disk_health: DiskHealth::default(),
             write_started: now,
             last_write_ended: now,
             last_write_ns: 0,
@@ -253,6 +257,12 @@ impl Core {
     #[must_use]
     pub fn is_log_stalled(&self) -> bool {
         self.log.is_stalled()
+    }
+
+    /// Whether no segment is ready for when the present one is full: the one being prepared is urgent.
+    #[must_use]
+    pub fn is_segment_urgent(&self) -> bool {
+        self.log.is_spare_missing()
     }
 
     /// What a snapshot of its largest shard would take at most, in bytes, before compression.
@@ -389,6 +399,7 @@ impl Core {
     fn on_log_written(&mut self, now: Time, ticket: Ticket, buffer: LogBuffer) {
         self.last_write_ended = now;
         self.has_write_ended = true;
+        self.disk_health.on_completed(now);
         for replica in self.waiting_for_log.take() {
             self.dirty.mark(replica);
         }
@@ -470,6 +481,7 @@ impl Core {
         };
         self.admission.on_time(now, backlog);
         self.snapshots.on_tick();
+        self.watch_disk_health(now, out);
         self.retry_sweeps(now, out);
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
         self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
@@ -526,6 +538,7 @@ impl Core {
                     buffer,
                 } => {
                     self.write_started = now;
+                    self.disk_health.on_submitted(now);
                     Effect::WriteLog {
                         ticket,
                         file,

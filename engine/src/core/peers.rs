@@ -64,6 +64,14 @@ impl Core {
                 self.on_chunk_request(now, (replica, from), &message.to_chunk()?, out);
             }
             PeerKind::Chunk => self.on_chunk(replica, &message.to_chunk()?, out),
+            PeerKind::RepairRequest => {
+                let request = message.to_repair()?;
+                let (target, mut turn) = self.turn_of(replica, now, out);
+                target.on_repair_request(&mut turn, from, &request);
+            }
+            PeerKind::RepairTarget => {
+                self.replicas[replica].on_repair_target(&message.to_repair()?)
+            }
         }
         Some(())
     }

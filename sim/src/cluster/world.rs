@@ -146,6 +146,7 @@ impl ClusterWorld {
         report.states_compared = self.cluster.observer.states_compared();
         report.reigns = self.cluster.observer.reigns();
         report.undecided = self.cluster.observer.undecided();
+        report.quarantines = self.cluster.observer.quarantines();
         report.faults = self.faults.counts.clone();
         report.add_network_faults();
         report

@@ -98,6 +98,22 @@ impl Story {
         }
     }
 
+    /// Until a node stops by itself, or so much time has passed.
+    pub(crate) fn run_until_stop(&mut self, milliseconds: u64) -> Option<NodeId> {
+        self.bell += 1;
+        let until = self.cluster.now().plus_ms(milliseconds);
+        self.cluster.at(until, self.bell);
+        loop {
+            let stepped = self.cluster.step();
+            let stepped = stepped.unwrap_or_else(|broken| panic!("{broken}"));
+            match stepped.expect("a bell is to ring") {
+                ClusterStepped::Own(bell) if bell == self.bell => return None,
+                ClusterStepped::Stopped(node) => return Some(node),
+                ClusterStepped::Own(_) | ClusterStepped::WentOn => {}
+            }
+        }
+    }
+
     pub(crate) fn key(&self) -> Vec<u8> {
         let names = (0..).map(|number| format!("/d{number}/k").into_bytes());
         let map = self.cluster.shard_map();
