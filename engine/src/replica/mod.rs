@@ -3,6 +3,7 @@
 mod appends;
 mod apply;
 mod catch_up;
+mod claims;
 mod commands;
 mod hand_over;
 mod installing;
@@ -14,6 +15,7 @@ mod reads;
 mod ready;
 mod recovering;
 mod serving;
+mod sleep;
 mod slices;
 mod snapshots;
 mod tail;
@@ -28,15 +30,18 @@ use raft::RawNode;
 use raft::eraftpb::{Entry, EntryType};
 
 use self::catch_up::Reading;
+use self::claims::{Ambition, Claim};
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::installing::Installing;
 use self::outbox::Outbox;
 use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
 use self::serving::Served;
+use self::sleep::Sleep;
 use self::snapshots::{Exporting, LastSnapshot};
 use self::tail::EntryTail;
 use crate::answers::Answers;
+use crate::core::Neighbours;
 use crate::effect::Effects;
 use crate::ids::{BootNonce, SnapshotId, Time};
 use crate::memory::{Account, MemoryAccounts};
@@ -60,6 +65,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) answers: &'a mut Answers,
     pub(crate) stages: &'a mut Stages,
     pub(crate) peers: &'a mut Batches,
+    pub(crate) neighbours: &'a Neighbours,
     pub(crate) out: &'a mut Effects,
 }
 
@@ -160,6 +166,10 @@ pub(crate) struct Replica {
     installing: Option<Installing>,
     /// What the last one that was installed has replaced.
     replaced_snapshot: Option<SnapshotId>,
+    sleep: Sleep,
+    /// Who would like to lead instead.
+    claim: Option<Claim>,
+    ambition: Ambition,
 }
 
 impl Replica {
@@ -258,6 +268,8 @@ impl Replica {
     /// death.
     pub(crate) fn on_ticks(&mut self, turn: &mut Turn<'_>, missed: u64) {
         let ticks = if self.role == Role::Leader { missed } else { 1 };
+        self.expire_claim(ticks);
+        self.on_tick_awake(turn);
         if self.must_not_campaign() {
             self.expire(turn);
             return;
@@ -325,6 +337,7 @@ impl Replica {
         let durable = turn.log.durable_position();
         self.send_released(turn, durable);
         self.drive_install(turn);
+        self.serve_claim(turn.now);
         if self.is_serving() && self.may_propose(log_is_free) {
             self.propose(turn);
         }
@@ -334,7 +347,9 @@ impl Replica {
         while self.node.has_ready() {
             self.handle_ready(turn);
         }
+        self.speak_unasked(turn);
         self.read_missing(turn);
+        self.wake_if_busy();
     }
 
     /// Whether the open batch becomes an entry now.
@@ -448,6 +463,7 @@ impl Replica {
             state_hash: self.state.state_hash(),
             applied_commands: self.applied_commands,
             messages_dropped: self.outbox.dropped(),
+            is_asleep: self.is_asleep(),
         }
     }
 }

@@ -13,10 +13,12 @@ use raft::{Config, RawNode, ReadOnlyOption};
 use thiserror::Error;
 
 use super::apply::apply_batch;
+use super::claims::Ambition;
 use super::commands::{Compressor, OpenBatch, Proposals};
 use super::outbox::Outbox;
 use super::parts::RangeParts;
 use super::reads::Reads;
+use super::sleep::Sleep;
 use super::snapshots::LastSnapshot;
 use super::tail::EntryTail;
 use super::{Committed, Replica, ShardClock};
@@ -375,6 +377,9 @@ impl RecoveringReplica {
             served: Vec::new(),
             installing: None,
             replaced_snapshot: None,
+            sleep: Sleep::default(),
+            claim: None,
+            ambition: Ambition::default(),
         };
         replica.seed_election_timeout();
         replica.campaign_if_alone();

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use metastore_wal::{LogIndex, ReplicaId, Term};
 use raft::eraftpb::{Entry, EntryType, MessageType};
 
+use super::super::beat::BeatRecord;
 use super::super::message::{ChunkContent, encode_offer};
 use super::*;
 use crate::ids::SnapshotId;
@@ -103,7 +104,7 @@ fn batches_of(messages: &[Message], bytes_max: usize) -> Vec<(PeerLane, Vec<u8>)
     for message in messages {
         batches.push(core_of(RECEIVER), ShardId(9), message, &mut out);
     }
-    batches.flush(&mut out);
+    batches.flush(|_| Stamp::default(), &mut out);
     let sent = out.queue.into_iter().map(|effect| {
         let Effect::Send { to, lane, batch } = effect else {
             panic!("{effect:?}");
@@ -118,10 +119,20 @@ fn read_all(bytes: &[u8]) -> Result<Vec<Message>, PeerError> {
     let mut opened = OpenedBatch::open(&RECEIVER, core_of(SENDER), bytes)?;
     let mut messages = Vec::new();
     while let Some(message) = opened.next_message() {
-        let message = message?;
-        messages.push(message.to_raft().expect("it is for raft"));
+        match message? {
+            Said::Message(message) => messages.push(message.to_raft().expect("it is for raft")),
+            Said::Beat(beat) => messages.extend(beat.records().map(BeatRecord::to_raft)),
+        }
     }
     Ok(messages)
+}
+
+fn next_of<'a>(opened: &mut OpenedBatch<'a>) -> PeerMessage<'a> {
+    let next = opened.next_message().expect("there is one");
+    match next.expect("intact") {
+        Said::Message(message) => message,
+        Said::Beat(beat) => panic!("{beat:?}"),
+    }
 }
 
 #[test]
@@ -134,7 +145,7 @@ fn every_kind_of_message_survives_the_round_trip() {
         assert_eq!(*lane, lane_of(message.get_msg_type()));
         assert_eq!(read_all(bytes), Ok(vec![message]));
         let mut opened = OpenedBatch::open(&RECEIVER, core_of(SENDER), bytes).expect("intact");
-        let first = opened.next_message().expect("one").expect("intact");
+        let first = next_of(&mut opened);
         let ends = (first.shard, first.from.0, first.to.0);
         assert_eq!(ends, (ShardId(9), 11, 13));
     }
@@ -288,7 +299,7 @@ fn batch_of_snapshots() -> Vec<u8> {
     for chunk in chunks() {
         batches.push_chunk(core_of(RECEIVER), &chunk, &mut out);
     }
-    batches.flush(&mut out);
+    batches.flush(|_| Stamp::default(), &mut out);
     let [Effect::Send { lane, batch, .. }] = &out.queue[..] else {
         panic!("{out:?}");
     };
@@ -300,12 +311,7 @@ fn batch_of_snapshots() -> Vec<u8> {
 fn offers_and_chunks_survive_the_round_trip() {
     let bytes = batch_of_snapshots();
     let mut opened = OpenedBatch::open(&RECEIVER, core_of(SENDER), &bytes).expect("intact");
-    let mut next = || {
-        opened
-            .next_message()
-            .expect("there is one")
-            .expect("intact")
-    };
+    let mut next = || next_of(&mut opened);
     let found = next().to_offer().expect("an offer");
     assert_eq!((found.snapshot, found.term), (SNAPSHOT, Term(7)));
     assert_eq!(found.file_bytes, 70_000);
