@@ -94,12 +94,14 @@ impl Replica {
                 self.step(record.to_raft())?;
                 self.on_sleeper(record.from, neighbours);
             }
-            (_, aside) => {
-                self.on_peer_message(record.to_raft())?;
+            (MessageType::MsgHeartbeatResponse, aside) => {
+                self.step(record.to_raft())?;
+                self.on_waking(record.from);
                 if aside == Aside::Lead {
                     self.on_claim(record.from);
                 }
             }
+            (_, _) => self.on_peer_message(record.to_raft())?,
         }
         Ok(())
     }
@@ -133,6 +135,15 @@ impl Replica {
                 self.sleep.sleepers.push(from);
             }
             self.fall_asleep_with_others(neighbours);
+        }
+    }
+
+    /// A follower is awake, as most are that answer a heartbeat.
+    fn on_waking(&mut self, from: ReplicaId) {
+        match self.sleep.rest {
+            Rest::Awake => {}
+            Rest::Inviting => self.sleep.sleepers.retain(|&sleeper| sleeper != from),
+            Rest::Asleep => self.wake_for_message(from.0),
         }
     }
 
