@@ -192,7 +192,11 @@ impl TestCluster {
     pub(crate) fn campaign(&mut self, number: NodeNumber) {
         for _ in 0..40 {
             self.tick(number);
-            if self.on_the_way().any(|(from, ..)| from == number) {
+            let says = |batch| !describe_batch(batch).expect("intact").is_empty();
+            if self
+                .on_the_way()
+                .any(|(from, _, batch)| from == number && says(batch))
+            {
                 return;
             }
         }
