@@ -281,14 +281,15 @@ impl Batches {
 
     /// Sends everything; `stamp` says what the beats for a core say of this one.
     pub(crate) fn flush(&mut self, stamp: impl Fn(PeerCore) -> Stamp, out: &mut Effects) {
+        // A core alone has nothing to say in any turn.
+        if self.beats.is_empty() && self.filling.is_empty() {
+            return;
+        }
         for (to, records) in std::mem::take(&mut self.beats) {
             let stamp = stamp(to);
             self.add((to, PeerLane::Urgent), out, |bytes| {
                 beat::encode(&stamp, &records, bytes);
             });
-        }
-        if self.filling.is_empty() {
-            return;
         }
         for ((to, lane), filling) in std::mem::take(&mut self.filling) {
             if filling.messages > 0 {

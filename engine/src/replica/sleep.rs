@@ -237,6 +237,9 @@ impl Replica {
     /// Says to its leader that it is awake, or that it would be the better leader: as an answer to a heartbeat that
     /// did not come, which is harmless wherever it arrives.
     pub(super) fn speak_unasked(&mut self, turn: &mut Turn<'_>) {
+        if self.role == Role::Leader {
+            return;
+        }
         let must_remind = std::mem::take(&mut self.sleep.must_remind);
         let must_claim = self.takes_claim();
         let raft = &self.node.raft;
