@@ -33,7 +33,6 @@ mod peer;
 mod replica;
 mod request;
 mod router;
-mod rules;
 mod settings;
 pub mod snapshot;
 mod span;
@@ -58,14 +57,13 @@ pub use crate::mesh::MeshBatch;
 pub use crate::peer::{
     BatchHeader, PEER_BATCH_HEAD_BYTES, PeerCore, PeerError, PeerLane, describe_batch,
 };
+pub use crate::replica::Quarantine;
 pub use crate::request::{
     BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
 };
 pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
-#[cfg(feature = "testing")]
-pub use crate::rules::Rules;
 pub use crate::settings::{
     AdmissionSettings, BatchSettings, IdleSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES,
     Settings, SettingsError, SnapshotSettings, TickTiming,

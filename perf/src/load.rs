@@ -257,6 +257,8 @@ impl<'a> Driver<'a> {
                 link.send()?;
             }
             let idle_ns = arrivals.next_ns().saturating_sub(self.now_ns());
+            // The kernel's own work on this processor comes first: the end of a flush may be waiting for it.
+            std::thread::yield_now();
             self.poll_once(Some(sleep_within(idle_ns)))?;
             for position in 0..self.ready.len() {
                 self.receive(self.ready[position])?;

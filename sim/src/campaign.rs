@@ -6,11 +6,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use metastore_bugs::planted_name;
 use serde_json::{Value, json};
 
 use crate::cluster::event_log::EventLog;
 use crate::cluster::world::{ClusterReport, ClusterWorld};
-use crate::mutants::Mutant;
 use crate::oracle::Checkers;
 use crate::power_loss::caught;
 use crate::violation::Violation;
@@ -22,8 +22,6 @@ pub struct Campaign {
     pub from: u64,
     /// How many.
     pub seeds: u64,
-    /// The planted bug, if any.
-    pub mutant: Option<Mutant>,
 }
 
 /// What was done with a range of seeds.
@@ -46,8 +44,8 @@ pub struct Done {
 pub struct Broken {
     /// The seed.
     pub seed: u64,
-    /// The planted bug, if any.
-    pub mutant: Option<Mutant>,
+    /// The name of the bug that was planted, if any.
+    pub planted: Option<&'static str>,
     /// What was broken.
     pub violation: Violation,
     /// What the world had gone through until then.
@@ -76,7 +74,7 @@ impl Campaign {
         };
         while done.seeds < self.seeds && pace.has_time() {
             let seed = self.from + done.seeds;
-            let ran = run_seed(seed, self.mutant, Checkers::All, None);
+            let ran = run_seed(seed, Checkers::All, None);
             match ran {
                 Ok(report) => {
                     done.succeeded_least = done.succeeded_least.min(report.tally.succeeded);
@@ -97,11 +95,10 @@ impl Campaign {
 /// The promise that was broken.
 pub fn run_seed(
     seed: u64,
-    mutant: Option<Mutant>,
     checkers: Checkers,
     event_log: Option<EventLog>,
 ) -> Result<ClusterReport, Box<Broken>> {
-    let mut world = ClusterWorld::new(seed, mutant, checkers);
+    let mut world = ClusterWorld::new(seed, checkers);
     if let Some(event_log) = event_log {
         world.set_event_log(event_log);
     }
@@ -109,7 +106,7 @@ pub fn run_seed(
         Ok(()) => Ok(world.report()),
         Err(violation) => Err(Box::new(Broken {
             seed,
-            mutant,
+            planted: planted_name(),
             violation,
             report: world.report(),
         })),
@@ -198,7 +195,7 @@ impl fmt::Display for Broken {
             "replay: metastore-sim replay --seed {}",
             self.seed
         )?;
-        match self.mutant {
+        match self.planted {
             Some(mutant) => write!(formatter, " --mutant {mutant}"),
             None => Ok(()),
         }

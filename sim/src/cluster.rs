@@ -45,7 +45,6 @@ use self::link::ServerEnd;
 pub use self::observer::Observer;
 use self::shape::Shape;
 use crate::disk::{CrashKind, Disk, Latency};
-use crate::mutants::Mutant;
 use crate::network::{Network, NetworkFaults, Site, Traffic};
 use crate::node::{FlushMethod, NodeConfig, NodeCounters, NodeEvent, SEAL, Stop};
 use crate::oracle::Checkers;
@@ -73,8 +72,6 @@ pub struct ClusterConfig {
     pub latency: Latency,
     /// How the network is.
     pub network: NetworkFaults,
-    /// The planted bug, if any.
-    pub mutant: Option<Mutant>,
     /// Who checks.
     pub checkers: Checkers,
 }
@@ -386,6 +383,5 @@ fn node_config(config: &ClusterConfig, place: PeerCore, random: &mut Random) -> 
         disk_low_bytes: 0,
         flush: config.flush,
         seed: random.next_u64(),
-        mutant: config.mutant,
     }
 }

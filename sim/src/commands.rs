@@ -7,10 +7,36 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use metastore_sim::Mutant;
 use metastore_sim::campaign::{Campaign, Done, Pace, next_seed, run_seed};
 use metastore_sim::cluster::event_log::EventLog;
 use metastore_sim::oracle::Checkers;
+
+/// Which bug to plant: none where none can be.
+#[derive(Debug, Args)]
+pub(crate) struct PlantedMutant {
+    /// A bug to plant; the run must find it and fail.
+    #[cfg(feature = "bug-bank")]
+    #[arg(long)]
+    mutant: Option<metastore_bugs::Mutant>,
+}
+
+impl PlantedMutant {
+    /// Plants it for as long as what is returned lives.
+    #[cfg(feature = "bug-bank")]
+    pub(crate) fn plant(&self) -> Option<metastore_bugs::Planted> {
+        self.mutant.map(metastore_bugs::plant)
+    }
+
+    /// There is none.
+    #[cfg(not(feature = "bug-bank"))]
+    pub(crate) fn plant(&self) -> NothingPlanted {
+        NothingPlanted
+    }
+}
+
+/// What a program holds in which no bug can be planted.
+#[cfg(not(feature = "bug-bank"))]
+pub(crate) struct NothingPlanted;
 
 /// Which seeds to run.
 #[derive(Debug, Args)]
@@ -24,9 +50,8 @@ pub(crate) struct RunArguments {
     /// Begins no further seed after so many minutes.
     #[arg(long)]
     minutes: Option<u64>,
-    /// A bug to plant; the run must find it and fail.
-    #[arg(long)]
-    mutant: Option<Mutant>,
+    #[command(flatten)]
+    mutant: PlantedMutant,
     /// A file that gets a line of JSON for every range of seeds that is done, and from which the next run goes on.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -38,9 +63,8 @@ pub(crate) struct ReplayArguments {
     /// The seed.
     #[arg(long)]
     seed: u64,
-    /// The bug that was planted.
-    #[arg(long)]
-    mutant: Option<Mutant>,
+    #[command(flatten)]
+    mutant: PlantedMutant,
     /// Prints one line an event: time in milliseconds, place, what happened, details.
     #[arg(long)]
     trace: bool,
@@ -58,14 +82,19 @@ struct Watch {
 
 impl Pace for Watch {
     fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-        let nanoseconds = stat.split(' ').next().and_then(|field| field.parse().ok());
-        Duration::from_nanos(nanoseconds.unwrap_or(0))
+        cpu()
     }
 
     fn has_time(&self) -> bool {
         self.until.is_none_or(|until| now() < until)
     }
+}
+
+/// How much time of the processor the process has taken so far.
+pub(crate) fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let nanoseconds = stat.split(' ').next().and_then(|field| field.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 
 #[expect(
@@ -88,6 +117,7 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
 }
 
 fn try_run(arguments: &RunArguments) -> Result<ExitCode, String> {
+    let _planted = arguments.mutant.plant();
     let out = arguments.out.as_deref();
     let done_before = out.map_or(Ok(None), next_seed_of)?;
     let from = arguments.from.or(done_before).unwrap_or(1);
@@ -112,7 +142,6 @@ fn try_run(arguments: &RunArguments) -> Result<ExitCode, String> {
         let campaign = Campaign {
             from: from + all.seeds,
             seeds: SEEDS_PER_LINE.min(seeds - all.seeds),
-            mutant: arguments.mutant,
         };
         let (done, broken) = campaign.run(&watch);
         if let (Some(out), true) = (out, done.seeds > 0) {
@@ -133,8 +162,9 @@ fn try_run(arguments: &RunArguments) -> Result<ExitCode, String> {
 
 /// Runs one seed once more.
 pub(crate) fn replay(arguments: &ReplayArguments) -> ExitCode {
+    let _planted = arguments.mutant.plant();
     let event_log = arguments.trace.then(|| EventLog::new(Box::new(print_line)));
-    match run_seed(arguments.seed, arguments.mutant, Checkers::All, event_log) {
+    match run_seed(arguments.seed, Checkers::All, event_log) {
         Ok(report) => {
             println!("{report}\nno promise was broken");
             ExitCode::SUCCESS

@@ -18,7 +18,7 @@
 //! [`campaign`] many of them.
 //!
 //! Where to begin with a single node: [`world`] is one seeded run, [`power_loss`] many of them; [`bench`](mod@bench) is what single stories
-//! are told with; [`mutants`] lists the bugs that are planted to prove that the checkers of [`oracle`] find them;
+//! are told with; the feature `bug-bank` adds `mutants`, which plants bugs to prove that the checkers find them;
 //! [`log_reuse`] drives the log alone. The binary `crash-test` kills real servers and judges them by the same
 //! [`oracle::History`].
 //!
@@ -34,6 +34,7 @@ pub mod clock;
 pub mod cluster;
 pub mod disk;
 pub mod log_reuse;
+#[cfg(feature = "bug-bank")]
 pub mod mutants;
 pub mod network;
 pub mod node;
@@ -48,7 +49,6 @@ pub mod workload;
 pub mod world;
 
 pub use clients::Tally;
-pub use mutants::{Mutant, UnknownMutant};
 pub use node::NodeCounters;
 pub use trace::Trace;
 pub use violation::Violation;

@@ -9,7 +9,8 @@ mod shadow;
 use std::fmt;
 
 use bytes::Bytes;
-use metastore_wal::recovery::{Decision, recover_with};
+use metastore_bugs::{Mutant, is_planted};
+use metastore_wal::recovery::{Decision, recover};
 use metastore_wal::{
     Entry, EntryKind, HardState, Log, LogBuffer, LogEffect, LogIndex, LogOptions, LogStart, Part,
     PartBody, Position, ReplicaId, ShardId, Term, Ticket,
@@ -17,7 +18,6 @@ use metastore_wal::{
 
 use self::shadow::{Shadow, ShadowReplica};
 use crate::disk::{CrashKind, Disk, DiskFaults, FileName, IoTicket, Latency, WriteMode};
-use crate::mutants::Mutant;
 use crate::node::{IDENTITY, SEAL};
 use crate::random::Random;
 use crate::violation::Violation;
@@ -62,7 +62,6 @@ struct Pending {
 pub struct LogReuse {
     random: Random,
     options: LogOptions,
-    mutant: Option<Mutant>,
     disk: Disk,
     log: Log,
     pending: Vec<Pending>,
@@ -85,9 +84,9 @@ pub struct LogReuse {
 }
 
 impl LogReuse {
-    /// The log of a seed, possibly with a planted bug.
+    /// The log of a seed.
     #[must_use]
-    pub fn new(seed: u64, mutant: Option<Mutant>) -> LogReuse {
+    pub fn new(seed: u64) -> LogReuse {
         // The same seed drives a world: here it is another stream.
         let mut random = Random::new(!seed);
         let options = LogOptions {
@@ -100,7 +99,7 @@ impl LogReuse {
         };
         let mut disk = Disk::new(random.fork(), NO_LATENCY);
         disk.faults = DiskFaults {
-            lies_about_flushes: mutant == Some(Mutant::SkippedFlush),
+            lies_about_flushes: is_planted(Mutant::SkippedFlush),
             ..DiskFaults::default()
         };
         disk.format_file(MARK, 2 * 4096);
@@ -108,7 +107,6 @@ impl LogReuse {
         LogReuse {
             random,
             options,
-            mutant,
             disk,
             log,
             pending: Vec::new(),
@@ -338,20 +336,13 @@ impl LogReuse {
             .weighted(&[(2, CrashKind::PowerLoss), (1, CrashKind::ProcessKilled)]);
         self.disk.crash(kind);
         self.report.crashes += 1;
-        if self.mutant != Some(Mutant::RecoveryFromCache) {
+        if !is_planted(Mutant::RecoveryFromCache) {
             self.disk.flush_all().expect("this disk does not fail");
         }
         let mut found = Shadow::default();
-        let rules = Mutant::recovery_rules(self.mutant);
-        let recovered = recover_with(
-            &mut self.disk.reader(),
-            &IDENTITY,
-            SEAL,
-            rules,
-            &mut |event| {
-                found.on_event(&event);
-            },
-        );
+        let recovered = recover(&mut self.disk.reader(), &IDENTITY, SEAL, &mut |event| {
+            found.on_event(&event);
+        });
         let recovered = recovered.map_err(|error| Violation::RecoveryRefused {
             cause: format!("{error:?}"),
         })?;

@@ -1,13 +1,16 @@
 //! Runs simulated nodes and clusters through faults.
 
+#[cfg(feature = "bug-bank")]
+mod bug_bank;
 mod commands;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use metastore_sim::Mutant;
 use metastore_sim::oracle::Checkers;
 use metastore_sim::power_loss::{self, PowerLoss};
+
+use self::commands::PlantedMutant;
 
 /// Runs simulated nodes and clusters through faults. Everything follows from the seed.
 #[derive(Debug, Parser)]
@@ -31,9 +34,8 @@ enum Command {
         /// Seed of the first world.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// A bug to plant; the run must find it and fail.
-        #[arg(long)]
-        mutant: Option<Mutant>,
+        #[command(flatten)]
+        mutant: PlantedMutant,
     },
     /// Prints a hash over everything that goes into cores and comes out: two processes print the same.
     Trace {
@@ -44,7 +46,11 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Plants every bug of the bank, one after the other, and sees that each is found.
+    #[cfg(feature = "bug-bank")]
+    Mutants(bug_bank::MutantsArguments),
     /// Names the bugs that can be planted.
+    #[cfg(feature = "bug-bank")]
     ListMutants,
 }
 
@@ -57,10 +63,10 @@ fn main() -> ExitCode {
             seed,
             mutant,
         } => {
+            let _planted = mutant.plant();
             let run = PowerLoss {
                 seed,
                 crashes,
-                mutant,
                 checkers: Checkers::All,
             };
             println!("power-loss, seed {seed}");
@@ -85,8 +91,11 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        #[cfg(feature = "bug-bank")]
+        Command::Mutants(arguments) => bug_bank::hunt_all(&arguments),
+        #[cfg(feature = "bug-bank")]
         Command::ListMutants => {
-            for mutant in Mutant::all() {
+            for mutant in metastore_bugs::Mutant::ALL {
                 println!("{mutant}");
             }
             ExitCode::SUCCESS

@@ -9,12 +9,13 @@ mod writes;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_engine::{
     ConnectionId, Core, CoreBuilder, CoreId, CoreStatus, Effect, Effects, HaltReason, Input,
     LogHistory, MeshBatch, PeerCore, PeerLane, ReplicaStatus, Reply, RequestId, RequestKind, Time,
 };
 use metastore_wal::FileNumber;
-use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover_with};
+use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover};
 
 pub use self::background_reads::{LogRead, SnapshotRead};
 pub use self::config::{FlushMethod, IDENTITY, NodeConfig, Placement, SEAL};
@@ -24,7 +25,6 @@ use self::snapshots::{Loader, SnapshotJob};
 use crate::checkers::log_view::{LogView, apply_event};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskError, FileName, IoTicket, SnapshotDeed};
-use crate::mutants::Mutant;
 use crate::oracle::Survivors;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -233,26 +233,23 @@ impl Node {
         history: LogHistory,
         disk: &mut Disk,
     ) -> Result<(Node, Started), StartFailure> {
-        if config.mutant != Some(Mutant::RecoveryFromCache) {
+        if !is_planted(Mutant::RecoveryFromCache) {
             disk.flush_all().map_err(StartFailure::DiskFailed)?;
         }
         let builder = CoreBuilder::new(config.core(boot))
-            .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?
-            .with_rules(Mutant::core_rules(config.mutant));
+            .map_err(|error| StartFailure::Violation(Violation::StartRefused(error)))?;
         let mut survivors = Survivors::default();
         let mut log = LogView::new();
-        let rules = Mutant::recovery_rules(config.mutant);
         let mut loader = Loader {
             disk,
             builder,
             named: Vec::new(),
             failed: None,
         };
-        let recovered: Recovered = recover_with(
+        let recovered: Recovered = recover(
             &mut disk.reader(),
             &config.placement.identity,
             SEAL,
-            rules,
             &mut |event| {
                 survivors.on_event(&event);
                 apply_event(&mut log, &event);

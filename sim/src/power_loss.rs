@@ -3,8 +3,9 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use metastore_bugs::planted_name;
+
 use crate::log_reuse::{LogReuse, ReuseReport};
-use crate::mutants::Mutant;
 use crate::oracle::Checkers;
 use crate::trace::Trace;
 use crate::violation::Violation;
@@ -17,8 +18,6 @@ pub struct PowerLoss {
     pub seed: u64,
     /// Worlds are run until there were so many crashes; each is run to its end.
     pub crashes: u64,
-    /// The planted bug, if any.
-    pub mutant: Option<Mutant>,
     /// Who checks.
     pub checkers: Checkers,
 }
@@ -39,8 +38,8 @@ pub struct Summary {
 pub struct Failure {
     /// Seed of the world.
     pub seed: u64,
-    /// The planted bug, if any.
-    pub mutant: Option<Mutant>,
+    /// The name of the bug that was planted, if any.
+    pub planted: Option<&'static str>,
     /// What was broken.
     pub violation: Violation,
     /// What had been done until then.
@@ -59,8 +58,8 @@ impl PowerLoss {
         let mut summary = Summary::default();
         while summary.total.crashes < self.crashes {
             let seed = self.seed + summary.worlds;
-            let mut world = World::new(seed, self.mutant, self.checkers);
-            let mut log = LogReuse::new(seed, self.mutant);
+            let mut world = World::new(seed, self.checkers);
+            let mut log = LogReuse::new(seed);
             let ran = caught(|| world.run()).and_then(|()| caught(|| log.run(LOG_CRASHES)));
             summary.worlds += 1;
             summary.total.add(&world.report());
@@ -68,7 +67,7 @@ impl PowerLoss {
             if let Err(violation) = ran {
                 return Err(Box::new(Failure {
                     seed,
-                    mutant: self.mutant,
+                    planted: planted_name(),
                     violation,
                     summary,
                 }));
@@ -87,7 +86,7 @@ pub fn trace(seed: u64, inputs: u64) -> Result<Trace, Box<Failure>> {
     let mut summary = Summary::default();
     while !trace.is_full() {
         let world_seed = seed + summary.worlds;
-        let mut world = World::new(world_seed, None, Checkers::All);
+        let mut world = World::new(world_seed, Checkers::All);
         world.set_trace(trace);
         let ran = caught(|| world.run());
         trace = world.take_trace().expect("the world was given a trace");
@@ -96,7 +95,7 @@ pub fn trace(seed: u64, inputs: u64) -> Result<Trace, Box<Failure>> {
         if let Err(violation) = ran {
             return Err(Box::new(Failure {
                 seed: world_seed,
-                mutant: None,
+                planted: planted_name(),
                 violation,
                 summary,
             }));
@@ -218,7 +217,7 @@ impl fmt::Display for Failure {
             "replay: metastore-sim power-loss --crashes 1 --seed {}",
             self.seed
         )?;
-        match self.mutant {
+        match self.planted {
             Some(mutant) => write!(formatter, " --mutant {mutant}"),
             None => Ok(()),
         }

@@ -233,6 +233,39 @@ pub enum Violation {
     },
 }
 
+impl Violation {
+    /// Who saw it.
+    #[must_use]
+    pub fn checker(&self) -> &'static str {
+        match self {
+            Violation::AcknowledgedBeforeDurable { .. }
+            | Violation::WrongOutcome { .. }
+            | Violation::OrderBroken { .. }
+            | Violation::RefusedAndDone { .. }
+            | Violation::EntriesLost { .. }
+            | Violation::EntryChanged { .. }
+            | Violation::EntryInvented { .. }
+            | Violation::ReadWentBack { .. }
+            | Violation::ReadBeforeDurable { .. }
+            | Violation::WrongRow { .. }
+            | Violation::WrongRange { .. }
+            | Violation::StateDiffers { .. }
+            | Violation::SnapshotInvented { .. } => "ledger",
+            Violation::RecoveryRefused { .. }
+            | Violation::SnapshotRefused { .. }
+            | Violation::StartRefused(_) => "start",
+            Violation::LogDiffers { .. } => "log alone",
+            Violation::DamageAccepted { .. } | Violation::SnapshotDamageAccepted => "damage",
+            Violation::Halted(_) => "halt",
+            Violation::AnswerWithoutRequest { .. } | Violation::BadAnswer { .. } => "answers",
+            Violation::Stuck { .. } | Violation::StillRefused { .. } => "liveness",
+            Violation::History { .. } => "history",
+            Violation::Cluster(violation) => violation.checker(),
+            Violation::Panicked { .. } => "assertion",
+        }
+    }
+}
+
 /// Bytes of a key as people read them.
 #[must_use]
 pub fn readable(bytes: &[u8]) -> String {

@@ -12,7 +12,6 @@ use self::plan::{LifeKind, WorldPlan};
 use crate::bench::{Bench, Stepped};
 use crate::clients::Tally;
 use crate::disk::{CrashKind, Disk, DiskFaults};
-use crate::mutants::Mutant;
 use crate::node::{NodeCounters, StartFailure};
 use crate::operation::Operation;
 use crate::oracle::{Checkers, Ledger, RecordPlace};
@@ -90,11 +89,11 @@ const PAUSE_MS: u64 = 50;
 const STARTS_MAX: u32 = 20;
 
 impl World {
-    /// The world of a seed, possibly with a planted bug.
+    /// The world of a seed.
     #[must_use]
-    pub fn new(seed: u64, mutant: Option<Mutant>, checkers: Checkers) -> World {
+    pub fn new(seed: u64, checkers: Checkers) -> World {
         let mut random = Random::new(seed);
-        let plan = WorldPlan::draw(&mut random, mutant);
+        let plan = WorldPlan::draw(&mut random);
         let mut disk = Disk::new(random.fork(), plan.latency);
         disk.faults = plan.faults;
         disk.set_capacity(plan.capacity_bytes);
@@ -149,6 +148,24 @@ impl World {
         }
         self.bench.disk.faults = self.calm_faults();
         self.come_to_rest()
+    }
+
+    /// One life without a fault, in a world that is otherwise that of its seed: nothing fails, nobody crashes, no disk is
+    /// small. What is wrong here is wrong every day.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn run_without_faults(&mut self) -> Result<(), Violation> {
+        self.plan.drop_faults();
+        self.bench.disk.faults = self.plan.faults;
+        self.bench.disk.set_capacity(self.plan.capacity_bytes);
+        if self.live(LifeKind::Idle)? == LifeEnd::Traced {
+            return Ok(());
+        }
+        self.run_until_answered()?;
+        self.bench.send(0, Operation::Audit, 0);
+        self.run_until_answered()?;
+        self.bench.check_states()
     }
 
     /// Faults have stopped; a device that lies goes on lying.

@@ -12,7 +12,6 @@ fn no_seed_that_found_a_bug_finds_it_again() {
         let seed = fields.next().and_then(|seed| seed.parse().ok());
         let seed = seed.expect("a line begins with a seed");
         let why = fields.nth(1).expect("a line says why");
-        run_seed(seed, None, Checkers::All, None)
-            .unwrap_or_else(|broken| panic!("{why}: {broken}"));
+        run_seed(seed, Checkers::All, None).unwrap_or_else(|broken| panic!("{why}: {broken}"));
     }
 }

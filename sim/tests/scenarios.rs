@@ -40,7 +40,6 @@ fn config(budget_segments: u64) -> NodeConfig {
         disk_low_bytes: 0,
         flush: FlushMethod::DurableWrite,
         seed: 1,
-        mutant: None,
     }
 }
 

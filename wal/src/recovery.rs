@@ -13,7 +13,6 @@
 mod attribution;
 mod decision;
 mod replay;
-mod rules;
 mod scan;
 mod snapshots;
 mod survey;
@@ -33,10 +32,6 @@ use crate::log::{LogStart, SegmentFile};
 use crate::part::HardState;
 use crate::replica::SnapshotPoint;
 pub use decision::Decision;
-#[cfg(feature = "testing")]
-pub use rules::Rules;
-#[cfg(not(feature = "testing"))]
-use rules::Rules;
 pub use survey::{Survey, SurveyItem, survey};
 
 /// The two blocks of the mark file, `None` for one that does not exist.
@@ -378,32 +373,7 @@ pub fn recover<S: SegmentSource>(
     seal: SealKey,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    recover_by(source, identity, seal, Rules::Complete, on_event)
-}
-
-/// As [`recover`], with one check left out: for those who prove that a missing check would be noticed.
-///
-/// # Errors
-/// As [`recover`].
-#[cfg(feature = "testing")]
-pub fn recover_with<S: SegmentSource>(
-    source: &mut S,
-    identity: &Identity,
-    seal: SealKey,
-    rules: Rules,
-    on_event: &mut dyn FnMut(ReplayEvent<'_>),
-) -> Result<Recovered, RecoveryError<S::Error>> {
-    recover_by(source, identity, seal, rules, on_event)
-}
-
-fn recover_by<S: SegmentSource>(
-    source: &mut S,
-    identity: &Identity,
-    seal: SealKey,
-    rules: Rules,
-    on_event: &mut dyn FnMut(ReplayEvent<'_>),
-) -> Result<Recovered, RecoveryError<S::Error>> {
-    let scan = scan::scan(source, (identity, seal), rules, &mut |_| {})?;
+    let scan = scan::scan(source, (identity, seal), &mut |_| {})?;
     let is_unreadable = |mark: &MarkState| *mark == MarkState::Unreadable;
     if scan.marks.iter().all(is_unreadable) {
         // A crash can tear the one that is being written. Both tell of damage, and what they said is lost.
@@ -418,19 +388,18 @@ fn recover_by<S: SegmentSource>(
             }],
         });
     }
-    let plan = decision::Plan::new(&scan, rules);
+    let plan = decision::Plan::new(&scan);
     if plan.decision == Decision::Corrupt {
         let findings =
             attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;
         return Err(RecoveryError::Corrupt { findings });
     }
     let torn = attribution::torn_tail(source, &scan, &plan).map_err(RecoveryError::Source)?;
-    let snapshots =
-        snapshots::newest(source, &scan, &plan, rules).map_err(RecoveryError::Source)?;
+    let snapshots = snapshots::newest(source, &scan, &plan).map_err(RecoveryError::Source)?;
     on_event(ReplayEvent::Snapshots {
         snapshots: &snapshots,
     });
-    let replayed = replay::replay(source, &scan, &plan, rules, on_event)?;
+    let replayed = replay::replay(source, &scan, &plan, on_event)?;
     let replicas = replayed.recovered_replicas();
     Ok(Recovered {
         start: plan.log_start(&scan, replayed),

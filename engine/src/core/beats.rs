@@ -70,10 +70,11 @@ impl Core {
     // ---- Time ----
 
     /// A tick has passed for this core, or several at once because it stood still.
-    pub(super) fn tick_neighbours(&mut self, missed: u64) {
+    pub(super) fn tick_neighbours(&mut self, now: Time, missed: u64) {
         self.lead.ticks += 1;
         if self.lead.ticks.is_multiple_of(LOOK_TICKS) {
             self.find_neighbours();
+            self.wake_for_state_checks(now);
         } else {
             let awake = self.replicas.iter().filter(|replica| !replica.is_asleep());
             for home in awake.flat_map(Replica::homes) {
@@ -90,6 +91,16 @@ impl Core {
         self.timing.adapt(&self.neighbours);
         for core in self.neighbours.cores() {
             self.peers.beat(core);
+        }
+    }
+
+    /// Groups sleep though their states are still to be compared: that may take a while. They wake for it.
+    fn wake_for_state_checks(&mut self, now: Time) {
+        let settings = &self.config.settings;
+        for replica in &mut self.replicas {
+            if replica.is_asleep() && replica.has_state_check_due(now, settings) {
+                replica.wake();
+            }
         }
     }
 

@@ -13,7 +13,6 @@ use crate::membership::{Member, Membership};
 use crate::peer::PeerCore;
 use crate::replica::{RecoveringReplica, ReplayError};
 use crate::router::{Namespaces, ShardMap};
-use crate::rules::Rules;
 use crate::settings::{Settings, SettingsError};
 
 /// What a core is, and what an operator set.
@@ -123,7 +122,6 @@ pub struct CoreBuilder {
     pub(super) recovering: BTreeMap<ReplicaId, RecoveringReplica>,
     failed: Option<StartError>,
     logger: slog::Logger,
-    pub(super) rules: Rules,
 }
 
 impl CoreBuilder {
@@ -142,7 +140,6 @@ impl CoreBuilder {
             recovering: BTreeMap::new(),
             failed: None,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
-            rules: Rules::default(),
         })
     }
 
@@ -150,14 +147,6 @@ impl CoreBuilder {
     #[must_use]
     pub fn with_logger(mut self, logger: slog::Logger) -> CoreBuilder {
         self.logger = logger;
-        self
-    }
-
-    /// Leaves out an order or a check: for those who prove that a missing one would be noticed.
-    #[cfg(feature = "testing")]
-    #[must_use]
-    pub fn with_rules(mut self, rules: Rules) -> CoreBuilder {
-        self.rules = rules;
         self
     }
 
@@ -289,7 +278,7 @@ impl CoreBuilder {
                 None => return Err(StartError::MissingReplica { replica, shard }),
             };
             let started = recovering
-                .start(now, &self.config, self.rules, &self.logger)
+                .start(now, &self.config, &self.logger)
                 .map_err(failed(replica))?;
             replicas.push(started);
         }
@@ -299,7 +288,6 @@ impl CoreBuilder {
                 config: self.config,
                 log,
                 replicas,
-                rules: self.rules,
             },
         ))
     }

@@ -6,7 +6,6 @@ use thiserror::Error;
 
 use super::CoreBuilder;
 use crate::ids::SnapshotId;
-use crate::rules::Rules;
 use crate::snapshot::{SnapshotError, SnapshotIdentity, SnapshotReader, SnapshotStep};
 
 /// Why a snapshot cannot be loaded. Who reads the file adds its name.
@@ -40,15 +39,11 @@ pub struct SnapshotLoad {
 
 impl SnapshotLoad {
     /// Begins to load the file of `expected` into a state of these parameters.
-    pub(super) fn new(
-        expected: SnapshotIdentity,
-        parameters: Parameters,
-        rules: Rules,
-    ) -> SnapshotLoad {
+    pub(super) fn new(expected: SnapshotIdentity, parameters: Parameters) -> SnapshotLoad {
         SnapshotLoad {
             replica: expected.replica,
             members: bytes::Bytes::copy_from_slice(&expected.members),
-            reader: SnapshotReader::with_payload(Some(expected), rules.payload()),
+            reader: SnapshotReader::new(Some(expected)),
             import: SnapshotImport::new(parameters),
             bytes: 0,
         }
@@ -123,7 +118,7 @@ impl CoreBuilder {
             term: snapshot.term,
             members: recovering.members().to_vec(),
         };
-        SnapshotLoad::new(expected, self.config.parameters, self.rules)
+        SnapshotLoad::new(expected, self.config.parameters)
     }
 
     /// Every byte of the file has been taken: the replica begins with what it held.

@@ -47,7 +47,6 @@ use crate::peer::Batches;
 
 use crate::replica::{Applied, Replica, STRUCTURED_PER_TURN_MAX, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
-use crate::rules::Rules;
 use crate::stages::{Stage, Stages};
 use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, ReplicaStatus, WaitingWork};
 
@@ -63,7 +62,6 @@ struct CoreParts {
     config: CoreConfig,
     log: Log,
     replicas: Vec<Replica>,
-    rules: Rules,
 }
 
 /// Where the keys of a slot are.
@@ -161,7 +159,6 @@ impl Core {
             config,
             log,
             replicas,
-            rules,
         } = parts;
         let routes = (0..SLOT_COUNT)
             .map(|slot| {
@@ -202,7 +199,7 @@ impl Core {
             waiting_bytes: 0,
             stages: Stages::default(),
             slices: Slices::default(),
-            snapshots: Snapshots::new(replicas.len(), rules),
+            snapshots: Snapshots::new(replicas.len()),
             transfers: Transfers::default(),
             peers: Batches::new(config.identity, PEER_BATCH_BYTES_FULL),
             counters: CoreCounters::default(),
@@ -492,7 +489,7 @@ impl Core {
         let tick_ns = self.timing.tick_ns();
         let missed = 1 + now.nanos_since(self.next_tick) / tick_ns;
         self.next_tick = Time(self.next_tick.0.saturating_add(missed * tick_ns));
-        self.tick_neighbours(missed);
+        self.tick_neighbours(now, missed);
         for replica in 0..self.replicas.len() {
             if self.replicas[replica].is_asleep() {
                 continue;

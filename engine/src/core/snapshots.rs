@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_wal::Position;
 
 use super::Core;
@@ -12,7 +13,6 @@ use crate::ids::{SnapshotId, SnapshotTicket, Time};
 use crate::input::SnapshotFailed;
 use crate::membership::Member;
 use crate::replica::{BegunSnapshot, ExportOutput};
-use crate::rules::Rules;
 
 /// Entries that are written again take at most one part in so many of the log's budget, all replicas together.
 const REWRITE_BUDGET_PART: u64 = 16;
@@ -60,7 +60,6 @@ struct Patience {
 /// The snapshots of a core: one at a time, so that they cost no more than a share of core and disk.
 #[derive(Debug)]
 pub(super) struct Snapshots {
-    rules: Rules,
     taking: Option<Taking>,
     next_ticket: u64,
     /// What is under way; whether it belongs to the snapshot being taken.
@@ -96,9 +95,8 @@ pub(super) enum Deed {
 }
 
 impl Snapshots {
-    pub(super) fn new(replicas: usize, rules: Rules) -> Snapshots {
+    pub(super) fn new(replicas: usize) -> Snapshots {
         Snapshots {
-            rules,
             taking: None,
             next_ticket: 1,
             tickets: BTreeMap::new(),
@@ -141,10 +139,6 @@ impl Snapshots {
     }
 
     /// Checks that are left out.
-    pub(super) fn rules(&self) -> Rules {
-        self.rules
-    }
-
     /// Whether no file is being written or removed.
     pub(super) fn is_quiet(&self) -> bool {
         self.taking.is_none() && self.tickets.is_empty()
@@ -203,13 +197,14 @@ impl Core {
             (Step::Writing | Step::GivingUp, Ok(())) => {}
             (Step::Naming, Ok(())) => {
                 let replica = taking.replica;
-                if self.replicas[replica].is_beyond(taking.begun.id) {
+                let target = &self.replicas[replica];
+                if target.is_quarantined() || target.is_beyond(taking.begun.id) {
                     taking.step = Step::GivingUp;
                     return;
                 }
                 let staged = self.replicas[replica].stage_snapshot(&mut self.log, &taking.begun);
                 taking.step = Step::Recording(staged);
-                if snapshots.rules.removes_before_recorded() {
+                if is_planted(Mutant::OldSnapshotRemovedFirst) {
                     let replaced = self.replicas[replica].last_snapshot_id();
                     snapshots
                         .superseded
@@ -316,7 +311,8 @@ impl Core {
                 self.counters.rewrites += 1;
                 continue;
             }
-            let may_begin = self.snapshots.patience[replica].not_before <= now
+            let may_begin = !self.replicas[replica].is_quarantined()
+                && self.snapshots.patience[replica].not_before <= now
                 && self.replicas[replica].uncovered_entries() > 0;
             if may_begin {
                 chosen = chosen.or(Some(replica));
@@ -327,12 +323,7 @@ impl Core {
 
     fn begin_snapshot(&mut self, now: Time, replica: usize) {
         let settings = &self.config.settings.snapshots;
-        let begun = self.replicas[replica].begin_snapshot(
-            now,
-            settings,
-            self.config.identity,
-            self.snapshots.rules,
-        );
+        let begun = self.replicas[replica].begin_snapshot(now, settings, self.config.identity);
         self.snapshots.replica_next = (replica + 1) % self.replicas.len();
         self.snapshots.taking = Some(Taking {
             replica,
@@ -393,7 +384,7 @@ impl Core {
                 ExportOutput::Complete if taking.in_flight == 0 => {
                     let replica = &mut self.replicas[taking.replica];
                     replica.end_export();
-                    let deed = if self.snapshots.rules.records_before_named() {
+                    let deed = if is_planted(Mutant::SnapshotRecordedBeforeNamed) {
                         taking.step =
                             Step::Recording(replica.stage_snapshot(&mut self.log, &taking.begun));
                         // Whatever becomes of it.
@@ -433,7 +424,7 @@ impl Core {
             false => replica.on_snapshot_durable(&mut self.log, &taking.begun, taking.bytes),
         };
         if let Some(replaced) = replaced
-            && !self.snapshots.rules.removes_before_recorded()
+            && !is_planted(Mutant::OldSnapshotRemovedFirst)
         {
             self.snapshots.superseded.push((position, replaced));
         }

@@ -124,8 +124,7 @@ impl Core {
             term: offer.snapshot.term,
             members: offer.members.encode().to_vec(),
         };
-        let rules = self.snapshots.rules();
-        let load = SnapshotLoad::new(expected, self.config.parameters, rules);
+        let load = SnapshotLoad::new(expected, self.config.parameters);
         self.transfers.pull = Some(Pull {
             replica,
             source,
@@ -322,7 +321,8 @@ impl Core {
         };
         let target = &mut self.replicas[replica];
         target.on_chunk_request(now, request.from, request.snapshot);
-        let has_file = target.last_snapshot_id() == Some(request.snapshot)
+        let has_file = !target.is_quarantined()
+            && target.last_snapshot_id() == Some(request.snapshot)
             || self.snapshots.still_has(request.snapshot);
         let is_possible = bytes > 0
             && bytes <= CHUNK_BYTES

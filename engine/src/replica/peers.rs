@@ -1,5 +1,6 @@
 //! What a replica hears from the others: what no member of its group could mean is ignored, the rest goes to raft.
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_wal::{Position, ReplicaId};
 use raft::Storage;
 use raft::eraftpb::{Message, MessageType};
@@ -53,6 +54,9 @@ pub(crate) enum Ignored {
     /// It must not campaign while its log is being written.
     #[error("the log is being written")]
     Busy,
+    /// It takes no part in its group.
+    #[error("the replica is in quarantine")]
+    Quarantined,
     /// raft has no use for it.
     #[error("raft refuses it")]
     Refused,
@@ -104,6 +108,9 @@ impl Replica {
 
     /// raft stops the process on some messages that no correct member sends; they must not get that far.
     fn check(&self, message: &Message) -> Result<(), Ignored> {
+        if self.is_quarantined() {
+            return Err(Ignored::Quarantined);
+        }
         let raft = &self.node.raft;
         let last = raft.raft_log.last_index();
         match message.get_msg_type() {
@@ -173,7 +180,7 @@ impl Replica {
     }
 
     fn send_or_hold(&mut self, turn: &mut Turn<'_>, message: Message, durable: Position) {
-        let held = match self.rules.sends_early() {
+        let held = match is_planted(Mutant::MessagesLeaveEarly) {
             true => Some(message),
             false => self.outbox.hold(message, self.unpersisted.iter(), durable),
         };

@@ -2,6 +2,7 @@
 //!
 //! It decides neither when a snapshot is taken nor what is done with the file: the core does.
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::{ExportProgress, SliceLimit, SnapshotExport};
 use metastore_wal::{Holder, Identity, Log, LogIndex, Part, PartBody, Position, Term};
 
@@ -9,7 +10,6 @@ use super::recovering::is_initial;
 use super::{Replica, to_log_entry, to_log_hard_state};
 use crate::ids::{SnapshotId, Time};
 use crate::membership::Membership;
-use crate::rules::Rules;
 use crate::settings::{SNAPSHOT_WRITE_ALIGN_BYTES, SnapshotSettings};
 use crate::snapshot::{SnapshotIdentity, SnapshotWriter};
 
@@ -93,7 +93,7 @@ impl Replica {
         let is_due = is_due_by_log || is_due_by_count || is_due_by_time;
         // A newer one would take away what follows the one that is being fetched.
         let is_due = is_due && !self.serves_snapshots() || self.node.store().is_snapshot_wanted();
-        entries > 0 && is_due
+        entries > 0 && is_due && !self.is_quarantined()
     }
 
     /// Memory of what was exported and is not handed out yet.
@@ -120,7 +120,6 @@ impl Replica {
         now: Time,
         settings: &SnapshotSettings,
         writer: Identity,
-        rules: Rules,
     ) -> BegunSnapshot {
         assert!(self.exporting.is_none(), "one snapshot at a time");
         let raft_log = &self.node.raft.raft_log;
@@ -129,7 +128,7 @@ impl Replica {
             index <= raft_log.persisted && index <= raft_log.committed,
             "only what is durable and committed was applied"
         );
-        let index = if rules.labels_behind_state() {
+        let index = if is_planted(Mutant::SnapshotLabelledBehindState) {
             let (snapshot_index, _) = self.node.store().snapshot();
             (index - 1).max(snapshot_index + 1)
         } else {

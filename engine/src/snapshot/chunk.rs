@@ -1,5 +1,6 @@
 //! A chunk: one block of a section.
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::SectionTag;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
@@ -34,16 +35,6 @@ pub(super) enum Codec {
     Plain,
     /// One block of snappy's raw format. Only where it is shorter.
     Snappy,
-}
-
-/// Whether the stored bytes of a chunk are held against their checksum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Payload {
-    /// They are.
-    Checked,
-    /// They are not: a bug that is planted to be found.
-    #[cfg(feature = "testing")]
-    Unchecked,
 }
 
 /// The header of a chunk.
@@ -154,14 +145,15 @@ impl ChunkHeader {
     /// Checks the stored bytes of the chunk at `offset` and puts what they hold into `raw`.
     pub(super) fn open(
         &self,
-        (stored, payload): (&[u8], Payload),
+        stored: &[u8],
         seed: FileSeed,
         offset: u64,
         raw: &mut Vec<u8>,
     ) -> Result<(), SnapshotError> {
         assert_eq!(stored.len(), self.stored_bytes, "a chunk is opened whole");
         let part = self.part();
-        if payload == Payload::Checked && xxh3_128_with_seed(stored, seed.0) != self.checksum {
+        let is_checked = !is_planted(Mutant::SnapshotChunkNotChecked);
+        if is_checked && xxh3_128_with_seed(stored, seed.0) != self.checksum {
             return Err(SnapshotError::Checksum { offset, part });
         }
         raw.clear();

@@ -31,7 +31,6 @@ mod tests;
 mod totals;
 mod writer;
 
-pub(crate) use chunk::Payload;
 pub use chunk::{CHUNK_HEADER_BYTES, SNAPSHOT_BLOCK_BYTES};
 pub use error::{SnapshotError, SnapshotPart};
 pub use header::{SNAPSHOT_HEADER_BYTES, SNAPSHOT_MEMBERS_BYTES_MAX, SnapshotIdentity};

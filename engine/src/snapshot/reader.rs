@@ -2,7 +2,7 @@
 
 use metastore_statemachine::SectionTag;
 
-use super::chunk::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, ChunkPlace, Payload};
+use super::chunk::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, ChunkPlace};
 use super::error::{SnapshotError, SnapshotPart};
 use super::header::{FileSeed, Header, SNAPSHOT_HEADER_BYTES, SnapshotIdentity};
 use super::totals::{ChunkLength, SnapshotSummary, Totals};
@@ -20,7 +20,6 @@ use crate::fields::array_at;
 #[derive(Debug)]
 pub struct SnapshotReader {
     expected: Option<SnapshotIdentity>,
-    payload: Payload,
     state: State,
     /// What is known since the header has been read.
     body: Option<Body>,
@@ -99,16 +98,8 @@ impl SnapshotReader {
     /// not matter, and the log names the members.
     #[must_use]
     pub fn new(expected: Option<SnapshotIdentity>) -> SnapshotReader {
-        SnapshotReader::with_payload(expected, Payload::Checked)
-    }
-
-    pub(crate) fn with_payload(
-        expected: Option<SnapshotIdentity>,
-        payload: Payload,
-    ) -> SnapshotReader {
         SnapshotReader {
             expected,
-            payload,
             state: State::Header,
             body: None,
             fed: Vec::new(),
@@ -268,7 +259,7 @@ impl SnapshotReader {
         };
         let bytes = &self.fed[self.read_bytes..][..length];
         let stored = &bytes[CHUNK_HEADER_BYTES..];
-        header.open((stored, self.payload), body.seed, offset, &mut self.raw)?;
+        header.open(stored, body.seed, offset, &mut self.raw)?;
         let read = match header.kind {
             ChunkKind::Block => {
                 let section = header.section;

@@ -171,3 +171,25 @@ pub enum ClusterViolation {
         calm_ms: u64,
     },
 }
+
+impl ClusterViolation {
+    /// Who saw it.
+    #[must_use]
+    pub fn checker(&self) -> &'static str {
+        match self {
+            ClusterViolation::TwoLeaders { .. }
+            | ClusterViolation::VotedTwice { .. }
+            | ClusterViolation::TermWentBack { .. }
+            | ClusterViolation::CommitWentBack { .. }
+            | ClusterViolation::CommitBeyondLog { .. }
+            | ClusterViolation::LogsDiffer { .. }
+            | ClusterViolation::CommittedEntryChanged { .. }
+            | ClusterViolation::NotOnQuorum { .. }
+            | ClusterViolation::StatesDiffer { .. } => "replication",
+            ClusterViolation::PromisedTooEarly { .. } => "promises",
+            ClusterViolation::RecoveredLogDiffers { .. } => "log watch",
+            ClusterViolation::NotLinearizable { .. } => "linearizability",
+            ClusterViolation::Starved { .. } | ClusterViolation::NotConverged { .. } => "calm",
+        }
+    }
+}

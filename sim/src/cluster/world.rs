@@ -18,7 +18,6 @@ pub use self::report::ClusterReport;
 use super::event_log::EventLog;
 use super::workload::{Known, Workload};
 use super::{Cluster, ClusterStepped};
-use crate::mutants::Mutant;
 use crate::oracle::Checkers;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -68,11 +67,21 @@ enum Course {
 }
 
 impl ClusterWorld {
-    /// The world of a seed, possibly with a planted bug.
+    /// The world of a seed.
     #[must_use]
-    pub fn new(seed: u64, mutant: Option<Mutant>, checkers: Checkers) -> ClusterWorld {
+    pub fn new(seed: u64, checkers: Checkers) -> ClusterWorld {
         let mut random = Random::new(seed);
-        let plan = ClusterPlan::draw(&mut random, mutant, checkers);
+        let plan = ClusterPlan::draw(&mut random, checkers);
+        ClusterWorld::of_plan(plan, random)
+    }
+
+    /// The world of a seed without its faults: nothing fails, and no message is lost or late. What is wrong here is
+    /// wrong every day.
+    #[must_use]
+    pub fn without_faults(seed: u64, checkers: Checkers) -> ClusterWorld {
+        let mut random = Random::new(seed);
+        let mut plan = ClusterPlan::draw(&mut random, checkers);
+        plan.drop_faults();
         ClusterWorld::of_plan(plan, random)
     }
 

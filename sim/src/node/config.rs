@@ -9,8 +9,6 @@ use metastore_engine::{
 use metastore_statemachine::Parameters;
 use metastore_wal::{LogOptions, SealKey};
 
-use crate::mutants::Mutant;
-
 /// How a write of the log is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushMethod {
@@ -35,8 +33,6 @@ pub struct NodeConfig {
     pub flush: FlushMethod,
     /// Seed of the core.
     pub seed: u64,
-    /// The bug planted in the driver or the device, if any.
-    pub mutant: Option<Mutant>,
 }
 
 /// The one core of a simulated cluster that has no other.

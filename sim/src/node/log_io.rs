@@ -1,11 +1,11 @@
 //! One write of the log on its way through the disk.
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_engine::Ticket;
 use metastore_wal::LogBuffer;
 
 use super::{FlushMethod, NodeConfig};
 use crate::disk::{Disk, FileName, IoTicket, WriteMode};
-use crate::mutants::Mutant;
 
 /// Names a write of the log within a life of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +85,7 @@ impl LogIo {
 
     /// The planted bug: a flush that does not wait for the write.
     pub(super) fn early_flush(&mut self, config: &NodeConfig, disk: &mut Disk) -> Option<IoTicket> {
-        let is_planted = config.mutant == Some(Mutant::FlushBeforeWrite);
+        let is_planted = is_planted(Mutant::FlushBeforeWrite);
         if !is_planted || config.flush == FlushMethod::DurableWrite {
             return None;
         }

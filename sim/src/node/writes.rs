@@ -1,11 +1,11 @@
 //! How a node writes its log: submission, completion, and the bugs that are planted between them.
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_engine::{Input, Time};
 
 use super::log_io::{IoId, LogIo, Target};
 use super::{Machine, Node, NodeEvent, Observed, Stop};
 use crate::disk::{DiskError, IoEnd, IoTicket};
-use crate::mutants::Mutant;
 
 impl Node {
     /// A part of a log write is done; true when the whole write is, and the core knows it.
@@ -18,10 +18,8 @@ impl Node {
     ) -> Result<bool, Stop> {
         let end = match machine.disk.complete(ticket) {
             Ok(end) => end,
-            Err(_) if self.config.mutant == Some(Mutant::ErrorTakenAsSuccess) => IoEnd::Done,
-            Err(DiskError::Full { .. })
-                if self.config.mutant == Some(Mutant::FullDiskWriteTakenAsWhole) =>
-            {
+            Err(_) if is_planted(Mutant::ErrorTakenAsSuccess) => IoEnd::Done,
+            Err(DiskError::Full { .. }) if is_planted(Mutant::FullDiskWriteTakenAsWhole) => {
                 IoEnd::Done
             }
             Err(error) => return Err(Stop::DiskFailed(error)),
@@ -31,7 +29,7 @@ impl Node {
             return Ok(false);
         };
         match end {
-            IoEnd::Short { .. } if self.config.mutant == Some(Mutant::ShortWriteTakenAsWhole) => {}
+            IoEnd::Short { .. } if is_planted(Mutant::ShortWriteTakenAsWhole) => {}
             IoEnd::Short { written_bytes } => {
                 self.counters.short_writes += 1;
                 io.on_short(written_bytes);
@@ -68,7 +66,7 @@ impl Node {
             machine.schedule(delay_ns, NodeEvent::Io(id, flush));
         }
         self.ios.insert(id, io);
-        if self.config.mutant == Some(Mutant::AcknowledgeBeforeFlush) {
+        if is_planted(Mutant::AcknowledgeBeforeFlush) {
             self.report(now, id, machine);
             self.schedule_turn(machine);
         }

@@ -1,10 +1,10 @@
 //! What a world is like: drawn once, from its seed.
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_engine::{BatchSettings, RaftSettings, Settings, SnapshotSettings};
 use metastore_wal::LogOptions;
 
 use crate::disk::{DiskFaults, Latency};
-use crate::mutants::Mutant;
 use crate::node::{FlushMethod, IDENTITY, NodeConfig, Placement, SEAL};
 use crate::random::Random;
 use crate::workload::ValueSizes;
@@ -49,7 +49,7 @@ const RECORD_BYTES_MAX: usize = 128 << 10;
 const SEGMENT_BYTES: u64 = 256 << 10;
 
 impl WorldPlan {
-    pub(super) fn draw(random: &mut Random, mutant: Option<Mutant>) -> WorldPlan {
+    pub(super) fn draw(random: &mut Random) -> WorldPlan {
         let flush = random.weighted(&[
             (1, FlushMethod::DurableWrite),
             (1, FlushMethod::WriteThenFlush),
@@ -74,9 +74,9 @@ impl WorldPlan {
             io_error_per_mille: random.weighted(&[(3, 0), (1, 5)]),
             short_write_per_mille: random.weighted(&[(2, 0), (1, 50)]),
             full_write_per_mille: random.weighted(&[(3, 0), (1, 5)]),
-            lies_about_flushes: mutant == Some(Mutant::SkippedFlush),
+            lies_about_flushes: is_planted(Mutant::SkippedFlush),
             snapshot_error_per_mille: random.weighted(&[(3, 0), (1, 100)]),
-            names_unflushed_snapshots: mutant == Some(Mutant::SnapshotNamedBeforeFlush),
+            names_unflushed_snapshots: is_planted(Mutant::SnapshotNamedBeforeFlush),
         };
         let is_small = random.chance(333);
         let capacity_bytes = match is_small {
@@ -90,7 +90,6 @@ impl WorldPlan {
             settings: settings(random),
             flush,
             seed: random.next_u64(),
-            mutant,
         };
         WorldPlan {
             node,
@@ -112,6 +111,19 @@ impl WorldPlan {
             capacity_bytes,
             full_disks_per_mille: if is_small { 500 } else { 0 },
         }
+    }
+
+    /// Nothing goes wrong. A device that lies goes on lying, because it is none that fails.
+    pub(super) fn drop_faults(&mut self) {
+        self.faults = DiskFaults {
+            lies_about_flushes: self.faults.lies_about_flushes,
+            names_unflushed_snapshots: self.faults.names_unflushed_snapshots,
+            ..DiskFaults::default()
+        };
+        self.capacity_bytes = u64::MAX;
+        self.full_disks_per_mille = 0;
+        self.damages_per_mille = 0;
+        self.reconnects_per_mille = 0;
     }
 
     pub(super) fn draw_deadline_ms(&self, random: &mut Random) -> u32 {

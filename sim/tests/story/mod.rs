@@ -52,7 +52,6 @@ pub(crate) fn config() -> ClusterConfig {
             slow_max_ns: 60_000,
         },
         network: NetworkFaults::NONE,
-        mutant: None,
         checkers: Checkers::All,
     }
 }

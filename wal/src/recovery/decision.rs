@@ -2,7 +2,6 @@
 
 use super::DamageKind;
 use super::replay::Replayed;
-use super::rules::Rules;
 use super::scan::{FoundRecord, Scan};
 use super::walk::Walk;
 use crate::format::{MarkSlot, MarkState, RecordKind};
@@ -114,7 +113,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(scan: &Scan, rules: Rules) -> Self {
+    pub(super) fn new(scan: &Scan) -> Self {
         let oldest_in_records = scan.records.iter().filter(|record| record.is_valid());
         let oldest_live = oldest_in_records
             .map(|record| record.header.oldest_live_segment)
@@ -135,7 +134,7 @@ impl Plan {
             .chain(scan.valid_marks().map(|mark| mark.epoch))
             .max()
             .unwrap_or_default();
-        Walk::new(scan, oldest_live, watermark, epoch).into_plan(rules)
+        Walk::new(scan, oldest_live, watermark, epoch).into_plan()
     }
 
     /// The last record that survives.

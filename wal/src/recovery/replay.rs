@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::decision::Plan;
-use super::rules::Rules;
 use super::scan::{FileReader, FoundRecord, Scan};
 use super::{
     Concerned, Damage, DamageKind, RecoveredReplica, RecoveryError, ReplayEvent, SegmentSource,
@@ -27,7 +26,6 @@ pub(super) fn replay<S: SegmentSource>(
     source: &mut S,
     scan: &Scan,
     plan: &Plan,
-    rules: Rules,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Replayed, RecoveryError<S::Error>> {
     let mut replayed = Replayed::default();
@@ -45,7 +43,7 @@ pub(super) fn replay<S: SegmentSource>(
             let bytes = reader
                 .bytes(found.offset, found.header.record_bytes as usize)
                 .map_err(RecoveryError::Source)?;
-            let body = rules.decode_body(&found.header, bytes);
+            let body = RecordBody::decode(&found.header, bytes);
             replay_record(&mut replayed, found, body, on_event)?;
         }
     }

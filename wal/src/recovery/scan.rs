@@ -1,6 +1,5 @@
 //! The first pass: what lies at every block boundary of every file, without a judgement.
 
-use super::rules::Rules;
 use super::{RecoveryError, SegmentSource};
 use crate::format::{
     BLOCK_BYTES, BodyFault, FORMAT_VERSION, HeaderFault, HeaderRemains, Mark, MarkFault, MarkState,
@@ -88,7 +87,6 @@ impl Scan {
 pub(super) fn scan<S: SegmentSource>(
     source: &mut S,
     (identity, seal): (&Identity, SealKey),
-    rules: Rules,
     on_record: &mut dyn FnMut(Passed<'_>),
 ) -> Result<Scan, RecoveryError<S::Error>> {
     let marks = source.marks().map_err(RecoveryError::Source)?;
@@ -109,7 +107,7 @@ pub(super) fn scan<S: SegmentSource>(
         scan_file(
             source,
             scan.files[index],
-            (identity, seal, rules),
+            (identity, seal),
             &mut scan,
             on_record,
         )?;
@@ -120,7 +118,7 @@ pub(super) fn scan<S: SegmentSource>(
 fn scan_file<S: SegmentSource>(
     source: &mut S,
     file: SegmentFile,
-    (identity, seal, rules): (&Identity, SealKey, Rules),
+    (identity, seal): (&Identity, SealKey),
     scan: &mut Scan,
     on_record: &mut dyn FnMut(Passed<'_>),
 ) -> Result<(), RecoveryError<S::Error>> {
@@ -152,7 +150,7 @@ fn scan_file<S: SegmentSource>(
                 let bytes = reader
                     .bytes(offset, record_bytes)
                     .map_err(RecoveryError::Source)?;
-                let body = rules.decode_body(&header, bytes);
+                let body = RecordBody::decode(&header, bytes);
                 let moves_snapshots = body.as_ref().is_ok_and(RecordBody::moves_snapshots);
                 let fault = body.err();
                 let found = FoundRecord {

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::decision::Plan;
-use super::rules::Rules;
 use super::scan::{FileReader, FoundRecord, Scan};
 use super::{RecoveredSnapshot, SegmentSource};
-use crate::format::{RecordKind, SubHeaderKind};
+use crate::format::{RecordBody, RecordKind, SubHeaderKind};
 use crate::ids::{LogIndex, ReplicaId};
 use crate::replica::SnapshotPoint;
 
@@ -19,7 +18,6 @@ pub(super) fn newest<S: SegmentSource>(
     source: &mut S,
     scan: &Scan,
     plan: &Plan,
-    rules: Rules,
 ) -> Result<Vec<RecoveredSnapshot>, S::Error> {
     let mut newest = BTreeMap::new();
     let mut has_base = false;
@@ -27,7 +25,7 @@ pub(super) fn newest<S: SegmentSource>(
         let is_base = found.header.kind == RecordKind::Checkpoint && !has_base;
         has_base |= is_base;
         if is_base || found.moves_snapshots {
-            note(source, scan, (found, rules), &mut newest)?;
+            note(source, scan, found, &mut newest)?;
         }
     }
     Ok(newest.into_values().collect())
@@ -36,7 +34,7 @@ pub(super) fn newest<S: SegmentSource>(
 fn note<S: SegmentSource>(
     source: &mut S,
     scan: &Scan,
-    (found, rules): (&FoundRecord, Rules),
+    found: &FoundRecord,
     newest: &mut BTreeMap<ReplicaId, RecoveredSnapshot>,
 ) -> Result<(), S::Error> {
     let file = scan
@@ -44,7 +42,7 @@ fn note<S: SegmentSource>(
         .expect("a record lies in a file of the scan");
     let length = found.header.record_bytes as usize;
     let bytes = FileReader::new(source, file).bytes_exactly(found.offset, length)?;
-    let Ok(body) = rules.decode_body(&found.header, &bytes) else {
+    let Ok(body) = RecordBody::decode(&found.header, &bytes) else {
         // It was intact a moment ago. The replay reads it again and refuses what it then finds.
         return Ok(());
     };

@@ -1,7 +1,6 @@
 //! Everything there is to know about a log without using it: for people who inspect or verify one.
 
 use super::decision::Plan;
-use super::rules::Rules;
 use super::scan::{self, Passed};
 use super::{
     Damage, Decision, MarkState, RecoveryError, SegmentSource, TornTail, attribution, replay,
@@ -68,35 +67,30 @@ pub fn survey<S: SegmentSource>(
     seal: SealKey,
     on_item: &mut dyn FnMut(SurveyItem<'_>),
 ) -> Result<Survey, RecoveryError<S::Error>> {
-    let scan = scan::scan(
-        source,
-        (identity, seal),
-        Rules::Complete,
-        &mut |passed: Passed<'_>| {
-            let parts = RecordBody::sub_headers_of(&passed.found.header, passed.bytes);
-            on_item(SurveyItem::Record {
-                file: passed.found.file,
-                offset: passed.found.offset,
-                header: &passed.found.header,
-                fault: passed.found.fault,
-                parts: &parts,
-            });
-        },
-    )?;
+    let scan = scan::scan(source, (identity, seal), &mut |passed: Passed<'_>| {
+        let parts = RecordBody::sub_headers_of(&passed.found.header, passed.bytes);
+        on_item(SurveyItem::Record {
+            file: passed.found.file,
+            offset: passed.found.offset,
+            header: &passed.found.header,
+            fault: passed.found.fault,
+            parts: &parts,
+        });
+    })?;
     for found in &scan.remains {
         on_item(SurveyItem::Remains {
             file: found.file,
             offset: found.offset,
         });
     }
-    let plan = Plan::new(&scan, Rules::Complete);
+    let plan = Plan::new(&scan);
     let torn = attribution::torn_tail(source, &scan, &plan).map_err(RecoveryError::Source)?;
     let mut decision = plan.decision;
     let mut findings = Vec::new();
     if decision == Decision::Corrupt {
         findings = attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;
     } else {
-        match replay::replay(source, &scan, &plan, Rules::Complete, &mut |_| {}) {
+        match replay::replay(source, &scan, &plan, &mut |_| {}) {
             Ok(_) => {}
             Err(RecoveryError::Corrupt { findings: found }) => {
                 decision = Decision::Corrupt;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use metastore_bugs::{Mutant, is_planted};
+
 use super::DamageKind;
 use super::decision::{Beyond, Decision, FirstBad, Gap, Intact, Plan, choose};
-use super::rules::Rules;
 use super::scan::{FoundRecord, FoundRemains, Scan};
 use crate::format::{BodyFault, RecordKind};
 use crate::ids::{FileNumber, RecordSequence, RecoveryEpoch, SegmentSequence};
@@ -55,9 +56,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(super) fn into_plan(mut self, rules: Rules) -> Plan {
+    pub(super) fn into_plan(mut self) -> Plan {
         let beyond_gap = self.walk();
-        if rules.follows_stale() {
+        if is_planted(Mutant::StaleRecordOfReusedSegment) {
             self.follow_stale();
         }
         self.refuse_malformed();
@@ -66,14 +67,14 @@ impl<'a> Walk<'a> {
             .last()
             .map(|&index| &self.scan.records[index]);
         let remains = self.remains_beyond(last);
-        if rules.refuses_torn_starts() && self.gaps.is_empty() {
+        if is_planted(Mutant::TornSegmentStartRefused) && self.gaps.is_empty() {
             self.gaps.extend(remains.clone());
         }
         let first_bad = match self.gaps.first() {
             _ if self.has_contradiction => FirstBad::Contradiction,
             None => FirstBad::None,
-            Some(_) if rules.cuts_damage() => FirstBad::AboveWatermark,
-            Some(gap) if rules.refuses_torn_starts() && gap.offset == 0 => {
+            Some(_) if is_planted(Mutant::TruncateAtOrBelowWatermark) => FirstBad::AboveWatermark,
+            Some(gap) if is_planted(Mutant::TornSegmentStartRefused) && gap.offset == 0 => {
                 FirstBad::AtOrBelowWatermark
             }
             // Whoever named the oldest live segment knew that its checkpoint was durable.

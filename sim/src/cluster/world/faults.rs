@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_engine::{NodeId, ReplicaStatus, Role, ShardId, Time};
 
 use super::{ClusterWorld, WorldEvent};
 use crate::clock::ClockRate;
 use crate::disk::{CrashKind, DiskFaults, Latency};
-use crate::mutants::Mutant;
 use crate::network::{NetworkFaults, Partition, PartitionShape, Site};
 use crate::violation::Violation;
 
@@ -269,7 +269,7 @@ impl ClusterWorld {
         self.report.crashes += 1;
         self.report.power_losses += u64::from(kind == CrashKind::PowerLoss);
         self.cluster.crash(node, kind);
-        if self.plan.cluster.mutant == Some(Mutant::WipedDiskComesBack) && self.random.chance(500) {
+        if is_planted(Mutant::WipedDiskComesBack) && self.random.chance(500) {
             self.cluster.replace_disks(node);
         }
         self.restart_later(node);
@@ -390,7 +390,7 @@ impl ClusterWorld {
         let has_short_writes = self.is_faulty && self.plan.has(FaultKind::ShortWrite);
         DiskFaults {
             short_write_per_mille: if has_short_writes { 30 } else { 0 },
-            lies_about_flushes: self.plan.cluster.mutant == Some(Mutant::SkippedFlush),
+            lies_about_flushes: is_planted(Mutant::SkippedFlush),
             ..DiskFaults::default()
         }
     }

@@ -9,7 +9,6 @@ use super::faults::FaultKind;
 use crate::cluster::ClusterConfig;
 use crate::cluster::shape::Shape;
 use crate::disk::Latency;
-use crate::mutants::Mutant;
 use crate::network::NetworkFaults;
 use crate::node::{FlushMethod, IDENTITY, SEAL};
 use crate::oracle::Checkers;
@@ -21,6 +20,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 const RECORD_BYTES_MAX: usize = 128 << 10;
 const SEGMENT_BYTES: u64 = 256 << 10;
+/// How long a world without faults goes on before it is to come to rest.
+const CALM_NS: u64 = 4 * SECOND_NS;
 /// How many kinds of faults a world has at least.
 const FAULTS_MIN: u64 = 3;
 /// And at most.
@@ -42,11 +43,7 @@ pub struct ClusterPlan {
 }
 
 impl ClusterPlan {
-    pub(super) fn draw(
-        random: &mut Random,
-        mutant: Option<Mutant>,
-        checkers: Checkers,
-    ) -> ClusterPlan {
+    pub(super) fn draw(random: &mut Random, checkers: Checkers) -> ClusterPlan {
         let shape = Shape {
             nodes: random.weighted(&[(3, 3), (1, 5)]),
             cores: random.weighted(&[(2, 1), (1, 2)]),
@@ -79,7 +76,6 @@ impl ClusterPlan {
                 slow_max_ns,
             },
             network: draw_network(random, &has),
-            mutant,
             checkers,
         };
         ClusterPlan {
@@ -89,6 +85,18 @@ impl ClusterPlan {
             think_max_ns: random.weighted(&[(1, 20), (5, 120)]) * MILLISECOND_NS,
             faults,
         }
+    }
+
+    /// Nothing goes wrong, and not for so long.
+    pub(super) fn drop_faults(&mut self) {
+        self.faults.clear();
+        self.faults_ns = CALM_NS;
+        let network = &mut self.cluster.network;
+        *network = NetworkFaults {
+            delay_min_ns: network.delay_min_ns,
+            delay_max_ns: network.delay_max_ns,
+            ..NetworkFaults::NONE
+        };
     }
 
     /// The faults that come now and then.
@@ -174,6 +182,7 @@ fn settings(random: &mut Random) -> Settings {
             retry_ms_max: 20,
             ..SnapshotSettings::default()
         },
+        state_check_ms: random.weighted(&[(1, None), (2, Some(100)), (1, Some(1_000))]),
         command_bytes_max: 40 << 10,
         ..Settings::default()
     }

@@ -2,7 +2,7 @@ use super::*;
 
 fn run(seed: u64, nodes: Option<u32>) -> ClusterReport {
     let mut random = Random::new(seed);
-    let mut plan = ClusterPlan::draw(&mut random, None, Checkers::All);
+    let mut plan = ClusterPlan::draw(&mut random, Checkers::All);
     plan.cluster.shape.nodes = nodes.unwrap_or(plan.cluster.shape.nodes);
     let mut world = ClusterWorld::of_plan(plan, random);
     let ran = world.run();
@@ -31,7 +31,7 @@ fn a_cluster_of_one_node_keeps_every_promise() {
 fn every_world_has_as_many_nodes_shards_and_faults_as_it_needs() {
     let mut kinds = std::collections::BTreeSet::new();
     for seed in 0..200 {
-        let plan = ClusterPlan::draw(&mut Random::new(seed), None, Checkers::All);
+        let plan = ClusterPlan::draw(&mut Random::new(seed), Checkers::All);
         let shape = plan.cluster.shape;
         assert!(shape.nodes >= 3 && shape.shards >= 2);
         assert!(plan.faults_ns >= 10_000_000_000);
@@ -44,7 +44,7 @@ fn every_world_has_as_many_nodes_shards_and_faults_as_it_needs() {
 #[test]
 fn a_seed_is_one_run() {
     let trace = |seed| {
-        let mut world = ClusterWorld::new(seed, None, Checkers::All);
+        let mut world = ClusterWorld::new(seed, Checkers::All);
         world.set_trace(Trace::new(20_000));
         world.run().expect("no promise is broken");
         world.take_trace().expect("it was given one").value()

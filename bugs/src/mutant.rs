@@ -1,0 +1,142 @@
+//! The bugs that can be planted, one line each: what is wrong, its name, and what it brings back.
+
+macro_rules! bank {
+    ($($(#[doc = $doc:literal])+ $mutant:ident: $name:literal, $recreates:literal;)+) => {
+        /// A bug that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $mutant,)+
+        }
+
+        #[cfg(feature = "bug-bank")]
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Mutant] = &[$(Mutant::$mutant),+];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Mutant::$mutant => $name,)+
+                }
+            }
+
+            /// The bug that it brings back, by its number in `docs/TESTING.md`.
+            #[must_use]
+            pub fn recreates(self) -> &'static str {
+                match self {
+                    $(Mutant::$mutant => $recreates,)+
+                }
+            }
+        }
+    };
+}
+
+bank! {
+    /// A log write is reported as soon as it is submitted.
+    AcknowledgeBeforeFlush: "acknowledge-before-flush", "B01";
+    /// The flush is submitted with the write instead of after it.
+    FlushBeforeWrite: "flush-before-write", "B02";
+    /// A write that was cut short counts as complete.
+    ShortWriteTakenAsWhole: "short-write-taken-as-whole", "B02";
+    /// A failed write or flush counts as complete.
+    ErrorTakenAsSuccess: "error-taken-as-success", "B03";
+    /// A snapshot's index is not that of the state in it.
+    SnapshotLabelledBehindState: "snapshot-labelled-behind-state", "B04";
+    /// The log is told of a snapshot, and given up, before the snapshot's file has its name.
+    SnapshotRecordedBeforeNamed: "snapshot-recorded-before-named", "B05";
+    /// The file that a snapshot replaces is removed before the log names the new one.
+    OldSnapshotRemovedFirst: "old-snapshot-removed-first", "B05";
+    /// Damage to what was durable is cut off like a torn tail.
+    TruncateAtOrBelowWatermark: "truncate-at-or-below-watermark", "B07";
+    /// Records of a file's earlier life are not told apart.
+    StaleRecordOfReusedSegment: "stale-record-of-reused-segment", "B08";
+    /// The file of a snapshot gets its name before its content is durable.
+    SnapshotNamedBeforeFlush: "snapshot-named-before-flush", "B09";
+    /// After a crash while a segment was begun, the node does not start.
+    TornSegmentStartRefused: "torn-segment-start-refused", "B13";
+    /// A write that found no room in its middle counts as complete.
+    FullDiskWriteTakenAsWhole: "full-disk-write-taken-as-whole", "B14";
+    /// A start checks the headers of records and not their bodies.
+    RecordBodyNotChecked: "record-body-not-checked", "B15";
+    /// A start checks the headers of a snapshot's chunks and not their bytes.
+    SnapshotChunkNotChecked: "snapshot-chunk-not-checked", "B15";
+    /// Durable writes and flushes are confirmed and stay in the cache.
+    SkippedFlush: "skipped-flush", "B17";
+    /// A start reads the log without flushing it first.
+    RecoveryFromCache: "recovery-from-cache", "B17";
+    /// A node whose disks were replaced comes back under its old ids.
+    WipedDiskComesBack: "wiped-disk-comes-back", "B18";
+    /// Messages to other nodes leave before what they promise is durable.
+    MessagesLeaveEarly: "messages-leave-early", "B19";
+    /// A start forgets for whom the replica voted.
+    VoteIsForgotten: "vote-is-forgotten", "B21";
+    /// Reads are answered without asking the others who leads.
+    ReadsWithoutRound: "reads-without-round", "B33";
+}
+
+#[cfg(feature = "bug-bank")]
+mod names {
+    use std::fmt;
+    use std::str::FromStr;
+
+    use super::Mutant;
+
+    /// There is no mutant of this name.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct UnknownMutant {
+        /// What was asked for.
+        pub name: String,
+    }
+
+    impl fmt::Display for UnknownMutant {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let name = &self.name;
+            write!(
+                formatter,
+                "there is no mutant {name:?}; `list-mutants` names them"
+            )
+        }
+    }
+
+    impl std::error::Error for UnknownMutant {}
+
+    impl FromStr for Mutant {
+        type Err = UnknownMutant;
+
+        fn from_str(name: &str) -> Result<Mutant, UnknownMutant> {
+            let mut all = Mutant::ALL.iter().copied();
+            all.find(|mutant| mutant.name() == name)
+                .ok_or_else(|| UnknownMutant {
+                    name: name.to_owned(),
+                })
+        }
+    }
+
+    impl fmt::Display for Mutant {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str(self.name())
+        }
+    }
+}
+#[cfg(feature = "bug-bank")]
+pub use names::UnknownMutant;
+
+#[cfg(all(test, feature = "bug-bank"))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_mutant_is_found_by_its_name_and_by_no_other() {
+        let names: BTreeSet<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+        assert_eq!(names.len(), Mutant::ALL.len());
+        for &mutant in Mutant::ALL {
+            assert_eq!(mutant.name().parse(), Ok(mutant));
+            assert!(mutant.recreates().starts_with('B'));
+        }
+        let unknown = "b00".parse::<Mutant>().expect_err("there is none");
+        assert!(unknown.to_string().contains("\"b00\""));
+    }
+}

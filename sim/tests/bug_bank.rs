@@ -1,0 +1,69 @@
+//! Planted bugs show in more ways than the one by which `metastore-sim mutants` finds them.
+
+use metastore_bugs::{Mutant, plant};
+use metastore_sim::campaign::run_seed;
+use metastore_sim::oracle::Checkers;
+use metastore_sim::power_loss::PowerLoss;
+
+/// How many crashes, or how many clusters, a bug may hide in.
+const CRASHES: u64 = 300;
+const SEEDS: u64 = 30;
+
+fn assert_is_found_in_a_node(mutant: Mutant, checkers: Checkers) {
+    let _planted = plant(mutant);
+    let run = PowerLoss {
+        seed: 1,
+        crashes: CRASHES,
+        checkers,
+    };
+    run.run().expect_err(mutant.name());
+}
+
+fn assert_is_found_in_a_cluster(mutant: Mutant, checkers: Checkers) {
+    let _planted = plant(mutant);
+    let is_found = (1..=SEEDS).any(|seed| run_seed(seed, checkers, None).is_err());
+    assert!(is_found, "{mutant} is not found");
+}
+
+/// Clients would notice too: what they were told does not agree with what they find, or the node does not come back.
+#[test]
+fn what_clients_saw_is_enough_to_find_bugs_of_driver_and_device() {
+    for mutant in [
+        Mutant::AcknowledgeBeforeFlush,
+        Mutant::SkippedFlush,
+        Mutant::FlushBeforeWrite,
+        Mutant::ShortWriteTakenAsWhole,
+        Mutant::ErrorTakenAsSuccess,
+        Mutant::RecoveryFromCache,
+    ] {
+        assert_is_found_in_a_node(mutant, Checkers::ClientsAlone);
+    }
+}
+
+#[test]
+fn whoever_sees_what_is_durable_finds_bugs_of_the_order_too() {
+    for mutant in [Mutant::AcknowledgeBeforeFlush, Mutant::SkippedFlush] {
+        assert_is_found_in_a_node(mutant, Checkers::All);
+    }
+}
+
+#[test]
+fn bugs_of_driver_and_device_are_found_in_clusters_too() {
+    for mutant in [
+        Mutant::AcknowledgeBeforeFlush,
+        Mutant::FlushBeforeWrite,
+        Mutant::ErrorTakenAsSuccess,
+        Mutant::SnapshotLabelledBehindState,
+        Mutant::MessagesLeaveEarly,
+    ] {
+        assert_is_found_in_a_cluster(mutant, Checkers::All);
+    }
+}
+
+/// Clients would notice too: no order explains what they were told, or nobody answers them any more.
+#[test]
+fn what_clients_saw_is_enough_to_find_what_they_can_see() {
+    for mutant in [Mutant::ReadsWithoutRound, Mutant::WipedDiskComesBack] {
+        assert_is_found_in_a_cluster(mutant, Checkers::ClientsAlone);
+    }
+}
