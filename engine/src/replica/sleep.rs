@@ -30,8 +30,8 @@ use crate::core::Neighbours;
 use crate::peer::{Aside, BeatRecord, PeerCore};
 use crate::status::Role;
 
-/// Ticks without a heartbeat after which a follower reminds its leader that it is awake.
-const REMIND_TICKS: usize = 3;
+/// Heartbeats that a follower misses before it reminds its leader that it is awake.
+const HEARTBEATS_MISSED: usize = 2;
 
 /// How far a replica has come on its way to sleep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -170,9 +170,16 @@ impl Replica {
             && raft.lead_transferee.is_none()
             && !raft.has_pending_conf()
             && !self.is_joint()
+            // Whoever learns is to vote, and when is a question of time.
+            && !self.has_learners()
             && self.has_nothing_to_do()
             && members
                 .all(|(&id, progress)| progress.matched == last || !self.is_there(id, neighbours))
+    }
+
+    fn has_learners(&self) -> bool {
+        let members = self.node.store().members();
+        !members.conf_state().get_learners().is_empty()
     }
 
     /// Whether its group is in the middle of a change of members.
@@ -228,8 +235,8 @@ impl Replica {
                 let is_there = self
                     .leader_home()
                     .is_some_and(|home| turn.neighbours.is_alive(home));
-                self.sleep.must_remind |=
-                    is_there && silent >= REMIND_TICKS && silent % 2 == REMIND_TICKS % 2;
+                let patience = HEARTBEATS_MISSED * turn.settings.raft.heartbeat_ticks;
+                self.sleep.must_remind |= is_there && silent > patience && silent % 2 == 1;
             }
         }
     }

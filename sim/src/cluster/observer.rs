@@ -23,6 +23,8 @@ pub struct Observer {
     replication: Replication,
     histories: BTreeMap<ShardId, ShardHistory>,
     undecided: u64,
+    looks: u64,
+    looks_asleep: u64,
     checkers: Checkers,
 }
 
@@ -49,6 +51,8 @@ impl Observer {
                 .map(|shard| (shard, ShardHistory::default()))
                 .collect(),
             undecided: 0,
+            looks: 0,
+            looks_asleep: 0,
             checkers,
         }
     }
@@ -158,6 +162,8 @@ impl Observer {
     /// # Errors
     /// It contradicts itself or another.
     pub fn on_status(&mut self, status: &ReplicaStatus) -> Result<(), ClusterViolation> {
+        self.looks += 1;
+        self.looks_asleep += u64::from(status.is_asleep);
         let said = self.replication.on_status(status);
         self.heard(said)
     }
@@ -200,6 +206,12 @@ impl Observer {
     #[must_use]
     pub fn undecided(&self) -> u64 {
         self.undecided
+    }
+
+    /// How often a replica was looked at, and how often it slept.
+    #[must_use]
+    pub fn looks(&self) -> (u64, u64) {
+        (self.looks, self.looks_asleep)
     }
 
     /// In how many terms of any shard somebody led.

@@ -132,6 +132,7 @@ impl ClusterWorld {
         report.counters = self.cluster.counters();
         report.network = self.cluster.network.counters();
         report.states_compared = self.cluster.observer.states_compared();
+        (report.looks, report.looks_asleep) = self.cluster.observer.looks();
         report.reigns = self.cluster.observer.reigns();
         report.undecided = self.cluster.observer.undecided();
         report.faults = self.faults.counts.clone();

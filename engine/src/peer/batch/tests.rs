@@ -162,6 +162,36 @@ fn a_turn_sends_one_batch_for_each_lane() {
 }
 
 #[test]
+fn heartbeats_of_all_shards_are_one_message_and_a_core_without_any_says_that_it_is_there() {
+    let mut batches = Batches::new(SENDER, 1 << 20);
+    let mut out = Effects::default();
+    let to = core_of(RECEIVER);
+    batches.beat(to);
+    batches.flush(|_| Stamp::default(), &mut out);
+    for shard in 0..100 {
+        let heartbeat = message(MessageType::MsgHeartbeat);
+        batches.push_with(to, ShardId(shard), &heartbeat, Aside::Nothing, &mut out);
+    }
+    batches.flush(|_| Stamp::default(), &mut out);
+    batches.flush(|_| Stamp::default(), &mut out);
+    let sent = out.queue.iter().map(|effect| {
+        let Effect::Send { lane, batch, .. } = effect else {
+            panic!("{effect:?}");
+        };
+        assert_eq!(*lane, PeerLane::Urgent);
+        let header = BatchHeader::decode(batch).expect("intact");
+        (
+            header.messages,
+            batch.len(),
+            read_all(batch).expect("intact").len(),
+        )
+    });
+    let empty = PEER_BATCH_HEAD_BYTES + 64;
+    let expected = [(1, empty, 0), (1, empty + 100 * 40, 100)];
+    assert_eq!(sent.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_batch_that_is_full_leaves_before_the_turn_ends() {
     let appends = vec![append(); 10];
     let batches = batches_of(&appends, 300);
