@@ -111,6 +111,10 @@ impl Core {
     }
 
     pub(super) fn flush_peers(&mut self, now: Time, out: &mut Effects) {
+        // A core alone has nothing to say in any turn.
+        if self.peers.is_empty() {
+            return;
+        }
         let (neighbours, timing) = (&self.neighbours, &self.timing);
         let stamp = |to| neighbours.stamp(now, to, timing.needed_ns(), timing.tick_ns());
         self.peers.flush(stamp, out);

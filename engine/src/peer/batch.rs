@@ -279,12 +279,14 @@ impl Batches {
         }
     }
 
+    /// Whether there is nothing to send.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.beats.is_empty() && self.filling.is_empty()
+    }
+
     /// Sends everything; `stamp` says what the beats for a core say of this one.
     pub(crate) fn flush(&mut self, stamp: impl Fn(PeerCore) -> Stamp, out: &mut Effects) {
-        // A core alone has nothing to say in any turn.
-        if self.beats.is_empty() && self.filling.is_empty() {
-            return;
-        }
         for (to, records) in std::mem::take(&mut self.beats) {
             let stamp = stamp(to);
             self.add((to, PeerLane::Urgent), out, |bytes| {

@@ -223,7 +223,8 @@ impl ClusterWorld {
 
     fn on_think(&mut self, client: usize) {
         self.think_later(client);
-        if self.is_busy && !self.cluster.is_asking(client) {
+        let is_lull = self.is_faulty && self.cluster.now() < self.faults.lull_until;
+        if self.is_busy && !is_lull && !self.cluster.is_asking(client) {
             let known: &Known = self.cluster.known(client);
             let (shard, action) = self.workload.draw(known);
             self.cluster.ask(client, shard, action);

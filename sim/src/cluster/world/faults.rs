@@ -49,6 +49,8 @@ pub enum FaultKind {
     Slow,
     /// Connections of clients break.
     Cut,
+    /// No fault by itself: nobody asks for anything, so that groups fall asleep before the next one.
+    Lull,
 }
 
 /// What is wrong with the disks of a node for a while.
@@ -67,6 +69,8 @@ pub(super) enum DiskTrouble {
 pub(super) struct Faults {
     /// Names the newest partition.
     partition: u64,
+    /// Until when nobody asks for anything.
+    pub(super) lull_until: Time,
     /// How often each kind happened.
     pub(super) counts: BTreeMap<FaultKind, u64>,
 }
@@ -75,7 +79,7 @@ const MILLISECOND_NS: u64 = 1_000_000;
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 17] = [
+    pub const ALL: [FaultKind; 18] = [
         FaultKind::Crash,
         FaultKind::CrashAll,
         FaultKind::Pause,
@@ -93,6 +97,7 @@ impl FaultKind {
         FaultKind::Reorder,
         FaultKind::Slow,
         FaultKind::Cut,
+        FaultKind::Lull,
     ];
 
     /// Those that end the reign of a leader.
@@ -124,6 +129,7 @@ impl FaultKind {
             FaultKind::Reorder => "reorder",
             FaultKind::Slow => "slow",
             FaultKind::Cut => "cut",
+            FaultKind::Lull => "lull",
         }
     }
 
@@ -141,6 +147,7 @@ impl FaultKind {
             FaultKind::Stall => 3_000,
             FaultKind::DiskError => 5_000,
             FaultKind::FullDisk => 5_000,
+            FaultKind::Lull => 1_500,
             FaultKind::ShortWrite
             | FaultKind::Loss
             | FaultKind::Duplicate
@@ -211,6 +218,7 @@ impl ClusterWorld {
                 self.cluster
                     .change_clock(node, |clock, now| clock.jump(now, forward_ns))?;
             }
+            FaultKind::Lull => self.faults.lull_until = self.after_ms(2_000),
             FaultKind::Stall => self.begin_trouble(DiskTrouble::Stall, node),
             FaultKind::DiskError => self.begin_trouble(DiskTrouble::Errors, node),
             FaultKind::FullDisk => self.begin_trouble(DiskTrouble::Full, node),
