@@ -14,12 +14,14 @@ use raft::{Config, RawNode, ReadOnlyOption};
 use thiserror::Error;
 
 use super::apply::apply_batch;
+use super::claims::Ambition;
 use super::commands::{Compressor, OpenBatch, Proposals};
 use super::outbox::Outbox;
 use super::parts::RangeParts;
 use super::quarantine::Quarantine;
 use super::reads::Reads;
 use super::repairing::Repair;
+use super::sleep::Sleep;
 use super::snapshots::LastSnapshot;
 use super::state_checks::{Checked, StateChecks};
 use super::tail::EntryTail;
@@ -427,6 +429,9 @@ impl RecoveringReplica {
             served: Vec::new(),
             installing: None,
             replaced_snapshot: None,
+            sleep: Sleep::default(),
+            claim: None,
+            ambition: Ambition::default(),
             state_checks: self.state_checks,
             quarantine: self.quarantine,
             repair: self.promised.map(Repair::new),

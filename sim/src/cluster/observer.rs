@@ -37,6 +37,8 @@ pub struct Observer {
     /// Replicas that take no part, each with its place.
     in_quarantine: BTreeMap<ReplicaId, PeerCore>,
     quarantines: u64,
+    looks: u64,
+    looks_asleep: u64,
     checkers: Checkers,
 }
 
@@ -67,6 +69,8 @@ impl Observer {
             decayed: BTreeSet::new(),
             in_quarantine: BTreeMap::new(),
             quarantines: 0,
+            looks: 0,
+            looks_asleep: 0,
             checkers,
         }
     }
@@ -207,6 +211,8 @@ impl Observer {
     /// # Errors
     /// It contradicts itself or another.
     pub fn on_status(&mut self, status: &ReplicaStatus) -> Result<(), ClusterViolation> {
+        self.looks += 1;
+        self.looks_asleep += u64::from(status.is_asleep);
         let said = self.replication.on_status(status);
         self.heard(said)
     }
@@ -281,6 +287,12 @@ impl Observer {
     #[must_use]
     pub fn quarantines(&self) -> u64 {
         self.quarantines
+    }
+
+    /// How often a replica was looked at, and how often it slept.
+    #[must_use]
+    pub fn looks(&self) -> (u64, u64) {
+        (self.looks, self.looks_asleep)
     }
 
     /// In how many terms of any shard somebody led.

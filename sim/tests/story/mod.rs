@@ -1,5 +1,7 @@
 //! A cluster that a test plays with, step by step.
 
+#![allow(dead_code, reason = "each program of tests uses a part of it")]
+
 use metastore_engine::{NodeId, Role, Settings, ShardId, Time};
 use metastore_sim::cluster::shape::{Shape, shard_of};
 use metastore_sim::cluster::{Cluster, ClusterConfig, ClusterStepped};

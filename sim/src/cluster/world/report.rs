@@ -44,6 +44,10 @@ pub struct ClusterReport {
     pub reigns: u64,
     /// States of replicas that were compared.
     pub states_compared: u64,
+    /// How often a replica was looked at.
+    pub looks: u64,
+    /// And was asleep.
+    pub looks_asleep: u64,
     /// Histories of a shard for which the search for an order was given up.
     pub undecided: u64,
     /// How long after the last fault every client was answered, at the longest.
@@ -109,6 +113,8 @@ impl ClusterReport {
         self.failed_starts += other.failed_starts;
         self.reigns += other.reigns;
         self.states_compared += other.states_compared;
+        self.looks += other.looks;
+        self.looks_asleep += other.looks_asleep;
         self.undecided += other.undecided;
         self.answered_after_ns = self.answered_after_ns.max(other.answered_after_ns);
         self.converged_after_ns = self.converged_after_ns.max(other.converged_after_ns);
@@ -193,10 +199,12 @@ impl fmt::Display for ClusterReport {
         }
         write!(
             formatter,
-            "{} terms with a leader; {} states compared; {} histories undecided; all answered {} ms after the last fault, all equal after {} ms, at the latest",
+            "{} terms with a leader; {} states compared; {} histories undecided; {} of {} looks at replicas found them asleep; all answered {} ms after the last fault, all equal after {} ms, at the latest",
             self.reigns,
             self.states_compared,
             self.undecided,
+            self.looks_asleep,
+            self.looks,
             self.answered_after_ns / 1_000_000,
             self.converged_after_ns / 1_000_000
         )
