@@ -8,6 +8,7 @@ mod load;
 mod peers;
 mod placement;
 mod ranges;
+mod scrubbing;
 mod slices;
 mod snapshots;
 mod space;
@@ -25,6 +26,7 @@ use self::disk_health::DiskHealth;
 pub use self::load::{SnapshotLoad, SnapshotLoadError};
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
+use self::scrubbing::Scrubbing;
 pub use self::slices::SliceKind;
 use self::slices::Slices;
 use self::snapshots::Snapshots;
@@ -125,6 +127,7 @@ pub struct Core {
     /// Replicas whose staged parts are not durable, in the order of their positions.
     awaiting_log: VecDeque<(Position, usize)>,
     disk_health: DiskHealth,
+    scrubbing: Scrubbing,
     write_started: Time,
     last_write_ended: Time,
     /// How long the last write took.
@@ -181,6 +184,7 @@ impl Core {
             has_write_ended: false,
             awaiting_log: VecDeque::new(),
             disk_health: DiskHealth::default(),
+            scrubbing: Scrubbing::default(),
             write_started: now,
             last_write_ended: now,
             last_write_ns: 0,
@@ -476,6 +480,7 @@ impl Core {
         self.admission.on_time(now, backlog);
         self.snapshots.on_tick();
         self.watch_disk_health(now, out);
+        self.drive_scrubbing(now, out);
         self.retry_sweeps(now, out);
         let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
         self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
