@@ -9,6 +9,7 @@ mod options;
 pub(crate) mod placement;
 mod queue;
 mod reading;
+mod scrubbing;
 pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use options::{LogOptions, LogOptionsError};
 use placement::{Change, Placements, RecordPlace};
 use queue::Queue;
 pub use reading::{EntryPlace, ReadEnd};
+pub use scrubbing::{ScrubEnd, ScrubPlace};
 pub use segments::SegmentFile;
 use segments::Segments;
 pub(crate) use segments::{Segment, SegmentsStart};

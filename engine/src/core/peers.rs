@@ -4,6 +4,7 @@ use metastore_wal::{ReplicaId, ShardId};
 use raft::eraftpb::MessageType;
 
 use super::Core;
+use super::scrubbing::SCRUBBER;
 use crate::effect::Effects;
 use crate::ids::{LogReadTicket, Time};
 use crate::input::LogReadFailed;
@@ -94,6 +95,10 @@ impl Core {
         result: Result<&[u8], LogReadFailed>,
         out: &mut Effects,
     ) {
+        if ticket.replica == SCRUBBER {
+            self.on_scrub_read(result);
+            return;
+        }
         let reader = self
             .replicas
             .iter()
