@@ -172,6 +172,9 @@ impl Replica {
 
     /// Whether its shard can answer, as far as it knows: it leads and can, or it follows who leads.
     pub(crate) fn is_useful(&self) -> bool {
+        if is_planted(Mutant::ReadsBeforeFirstCommit) && self.role == Role::Leader {
+            return true;
+        }
         self.is_serving() || self.follows()
     }
 
@@ -256,7 +259,8 @@ impl Replica {
     /// mistaken for a healthy quorum; a follower gets one, so that a stall of its own is not taken for the leader's
     /// death.
     pub(crate) fn on_ticks(&mut self, turn: &mut Turn<'_>, missed: u64) {
-        let ticks = if self.role == Role::Leader { missed } else { 1 };
+        let is_told_all = self.role == Role::Leader && !is_planted(Mutant::LeaseWithoutClock);
+        let ticks = if is_told_all { missed } else { 1 };
         if self.must_not_campaign() {
             self.expire(turn);
             return;
@@ -387,7 +391,9 @@ impl Replica {
     }
 
     fn start_read_round(&mut self, now: Time) {
-        self.read_contexts += 1;
+        if !is_planted(Mutant::ReadContextReused) {
+            self.read_contexts += 1;
+        }
         let mut context = Vec::with_capacity(32);
         for part in [
             self.id.0,
@@ -398,7 +404,9 @@ impl Replica {
             context.extend_from_slice(&part.to_le_bytes());
         }
         self.reads.start_round(now, context.clone());
-        if is_planted(Mutant::ReadsWithoutRound) {
+        let is_new_leader = self.role == Role::Leader && !self.is_serving();
+        let is_early = is_new_leader && is_planted(Mutant::ReadsBeforeFirstCommit);
+        if is_early || is_planted(Mutant::ReadsWithoutRound) {
             let known = self.node.raft.raft_log.committed;
             self.reads.on_confirmed(&context, known);
             return;

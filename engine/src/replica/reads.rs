@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use metastore_bugs::{Mutant, is_planted};
+
 use crate::answers::Answers;
 use crate::effect::Effects;
 use crate::ids::Time;
@@ -167,11 +169,9 @@ impl Reads {
     /// Takes raft's word that reads under `context` may be answered once `index` is applied. An answer to a round that
     /// was given up is ignored: its reads are in a later one.
     pub(super) fn on_confirmed(&mut self, context: &[u8], index: u64) {
-        if self
-            .in_flight
-            .as_ref()
-            .is_some_and(|in_flight| in_flight.context == context)
-        {
+        if self.in_flight.as_ref().is_some_and(|in_flight| {
+            in_flight.context == context || is_planted(Mutant::AnyReadStateConfirms)
+        }) {
             let in_flight = self.in_flight.take().expect("it is there");
             self.confirmed.push_back((index, in_flight.round));
         }
@@ -219,6 +219,9 @@ impl Reads {
     /// reads go into the next round, under a new context.
     pub(super) fn retry_lost_round(&mut self, now: Time, patience_ms: u64) {
         let lost = |in_flight: &mut InFlight| now.millis_since(in_flight.started_at) >= patience_ms;
+        if is_planted(Mutant::LostReadBlocks) {
+            return;
+        }
         if let Some(in_flight) = self.in_flight.take_if(lost) {
             let mut round = in_flight.round;
             let open = &mut self.open;
