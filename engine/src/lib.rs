@@ -57,6 +57,7 @@ pub use crate::mesh::MeshBatch;
 pub use crate::peer::{
     BatchHeader, PEER_BATCH_HEAD_BYTES, PeerCore, PeerError, PeerLane, describe_batch,
 };
+pub use crate::replica::Quarantine;
 pub use crate::request::{
     BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request, RequestError, RequestKind,
 };

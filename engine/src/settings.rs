@@ -92,6 +92,8 @@ pub struct Settings {
     pub admission: AdmissionSettings,
     /// When snapshots are taken.
     pub snapshots: SnapshotSettings,
+    /// Milliseconds between two comparisons of the states of a shard's replicas; `None` for never.
+    pub state_check_ms: Option<u64>,
     /// Deadline of a request that names none, in milliseconds.
     pub deadline_default_ms: u64,
     /// Latest deadline that a client may ask for, in milliseconds.
@@ -127,6 +129,7 @@ impl Default for Settings {
             raft: RaftSettings::default(),
             admission: AdmissionSettings::default(),
             snapshots: SnapshotSettings::default(),
+            state_check_ms: Some(60_000),
             deadline_default_ms: 5_000,
             deadline_max_ms: 60_000,
             reads_waiting_max: 65_536,
@@ -229,6 +232,12 @@ impl Settings {
             ),
             ("admission.target", self.admission.target_ms, 5, 10_000),
             ("admission.interval", self.admission.interval_ms, 10, 10_000),
+            (
+                "state_check.interval",
+                self.state_check_ms.unwrap_or(1),
+                1,
+                u64::MAX,
+            ),
             (
                 "deadline.default",
                 self.deadline_default_ms,

@@ -4,6 +4,7 @@ use metastore_statemachine::Revision;
 use metastore_wal::{CoreId, LogIndex, LogStatus, ReplicaId, ShardId, Term};
 
 use crate::memory::{MemoryAccounts, MemoryRoom};
+use crate::replica::Quarantine;
 use crate::stages::StageSummary;
 
 /// What one core reports about itself.
@@ -117,6 +118,10 @@ pub struct ReplicaStatus {
     pub history_bytes: u64,
     /// Hash of everything applied.
     pub state_hash: u64,
+    /// How often its state was compared with its leader's since the start.
+    pub states_compared: u64,
+    /// Why it takes no part in its group, if it does not.
+    pub quarantine: Option<Quarantine>,
     /// Commands applied since the start, those of the log's replay left out.
     pub applied_commands: u64,
     /// Messages to other replicas that were dropped because too many waited for the log.

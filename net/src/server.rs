@@ -1,23 +1,26 @@
 //! The listener and the connections of one core, on glommio.
 //!
-//! All of it runs on one executor and shares nothing with others. [`bind`] makes the listener, [`serve`] accepts and
-//! runs one task a connection; the [`Service`] is called with requests and answers through [`Connections`].
+//! All of it runs on one executor and shares nothing with others. [`bind`] makes the socket, [`Listener`] brings it to its
+//! core, [`serve`] accepts and runs one task a connection; the [`Service`] is called with requests and answers through [`Connections`].
 //!
 //! Tasks run in the queue that calls [`serve`]. Sockets wake them from outside the executor, so that queue must have
 //! `Latency::Matters`: in one that does not, a wake-up can wait for tens of milliseconds.
 
 mod bind;
 mod connections;
-mod listener;
+mod descriptor;
+mod readiness;
 mod refuse;
 mod serve;
+mod socket;
 mod sweep;
 mod task;
 
-pub use bind::{BindError, bind, bind_socket};
+pub use bind::{BindError, bind};
 pub use connections::{ConnectionCounts, ConnectionId, Connections, Teardown};
-pub use listener::{adopt_listener, adopt_stream};
+pub use descriptor::adopt_stream;
 pub use serve::serve;
+pub use socket::Listener;
 
 use crate::frame::RequestId;
 use crate::hello::HelloInfo;

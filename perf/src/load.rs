@@ -257,6 +257,8 @@ impl<'a> Driver<'a> {
                 link.send()?;
             }
             let idle_ns = arrivals.next_ns().saturating_sub(self.now_ns());
+            // The kernel's own work on this processor comes first: the end of a flush may be waiting for it.
+            std::thread::yield_now();
             self.poll_once(Some(sleep_within(idle_ns)))?;
             for position in 0..self.ready.len() {
                 self.receive(self.ready[position])?;
@@ -279,29 +281,27 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Gives what waits to connections that have room, in turn.
+    /// Gives what waits to connections that have room, in turn. What has become due together leaves together, on as
+    /// few connections as have room for it: sending each by itself would make the client the bottleneck.
     fn submit_waiting(&mut self, waiting: &mut VecDeque<u64>, next_link: &mut usize, now_ns: u64) {
-        let mut full = 0;
-        while full < self.links.len() {
-            let Some(&intended_ns) = waiting.front() else {
+        for _ in 0..self.links.len() {
+            if waiting.is_empty() {
                 return;
-            };
+            }
             let link = &mut self.links[*next_link];
             *next_link = (*next_link + 1) % self.plan.connections;
-            if !link.has_room() {
-                full += 1;
-                continue;
+            while link.has_room()
+                && let Some(intended_ns) = waiting.pop_front()
+            {
+                if self.window.contains(&intended_ns) {
+                    // What had to wait for room waited for the store, not for this client.
+                    let ready_ns = intended_ns.max(link.room_since_ns());
+                    let delay_ns = now_ns.saturating_sub(ready_ns);
+                    self.result.client_delay.saturating_record(delay_ns);
+                }
+                let mark = self.plan.current_mark();
+                link.submit(self.plan.mix, self.requests, intended_ns, mark);
             }
-            full = 0;
-            waiting.pop_front();
-            if self.window.contains(&intended_ns) {
-                // What had to wait for room waited for the store, not for this client.
-                let ready_ns = intended_ns.max(link.room_since_ns());
-                let delay_ns = now_ns.saturating_sub(ready_ns);
-                self.result.client_delay.saturating_record(delay_ns);
-            }
-            let mark = self.plan.current_mark();
-            link.submit(self.plan.mix, self.requests, intended_ns, mark);
         }
     }
 

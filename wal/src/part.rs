@@ -23,6 +23,8 @@ pub enum EntryKind {
     Normal,
     /// A change of the membership (raft's second form).
     ConfChange,
+    /// What the leader that proposed it knows of the state at an earlier entry. It changes nothing.
+    StateCheck,
 }
 
 /// One entry of a raft log. Its index follows from its place in its part.

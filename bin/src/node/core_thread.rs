@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use glommio::timer::Timer;
 use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, MemoryPool, MemoryShare, ShardId};
-use metastore_net::server::{self, ServerOptions};
+use metastore_net::server::{self, Listener, ServerOptions};
 use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, RingOptions};
 use metastore_wal::recovery::{self, Recovered};
 
@@ -82,7 +82,13 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
             return;
         }
     };
-    let listener = server::adopt_listener(listener);
+    let listener = match Listener::new(listener) {
+        Ok(listener) => listener,
+        Err(source) => {
+            let _ = ready.send((core, Err(StartError::Listener { source })));
+            return;
+        }
+    };
     glommio::spawn_local(Rc::clone(&driver).drive_turns()).detach();
     glommio::spawn_local(Rc::clone(&driver).drive_log(wake)).detach();
     glommio::spawn_local(Rc::clone(&driver).drive_snapshots()).detach();

@@ -76,6 +76,12 @@ pub(crate) enum StartError {
         /// What this program knows.
         supported: u32,
     },
+    /// A core cannot take its listening socket.
+    #[error("a listening socket cannot be given to its core: {source}")]
+    Listener {
+        /// What the kernel says.
+        source: io::Error,
+    },
     /// The data belongs to another number of cores.
     #[error(
         "the data is laid out for {data} cores, but {asked} were asked for: start with cores = {data} (--cores {data})"
@@ -258,6 +264,7 @@ impl StartError {
             | StartError::NodeFile { .. }
             | StartError::NodeFileFormat { .. }
             | StartError::Bind(_)
+            | StartError::Listener { .. }
             | StartError::Device(_)
             | StartError::OpenFiles(_)
             | StartError::Descriptors { .. }

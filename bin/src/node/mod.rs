@@ -39,7 +39,7 @@ use metastore_engine::{
     ShardMap,
 };
 use metastore_net::HelloInfo;
-use metastore_net::server::{BindError, bind_socket};
+use metastore_net::server::{BindError, bind};
 use metastore_wal::device::{FlushMethod, probe_io_uring};
 
 pub(crate) use self::board::{Board, CoreNumbers, Phase};
@@ -281,7 +281,7 @@ fn choose_cpus(options: &NodeOptions, allowed: &[usize]) -> Result<Vec<usize>, S
 fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
     let began = Instant::now();
     loop {
-        match bind_socket(address) {
+        match bind(address) {
             Err(BindError::InUse { .. }) if began.elapsed() < PORT_RELEASE_LIMIT => {
                 std::thread::sleep(PORT_POLL);
             }

@@ -197,7 +197,8 @@ impl Core {
             (Step::Writing | Step::GivingUp, Ok(())) => {}
             (Step::Naming, Ok(())) => {
                 let replica = taking.replica;
-                if self.replicas[replica].is_beyond(taking.begun.id) {
+                let target = &self.replicas[replica];
+                if target.is_quarantined() || target.is_beyond(taking.begun.id) {
                     taking.step = Step::GivingUp;
                     return;
                 }
@@ -310,7 +311,8 @@ impl Core {
                 self.counters.rewrites += 1;
                 continue;
             }
-            let may_begin = self.snapshots.patience[replica].not_before <= now
+            let may_begin = !self.replicas[replica].is_quarantined()
+                && self.snapshots.patience[replica].not_before <= now
                 && self.replicas[replica].uncovered_entries() > 0;
             if may_begin {
                 chosen = chosen.or(Some(replica));

@@ -330,7 +330,8 @@ impl Core {
         };
         let target = &mut self.replicas[replica];
         target.on_chunk_request(now, request.from, request.snapshot);
-        let has_file = target.last_snapshot_id() == Some(request.snapshot)
+        let has_file = !target.is_quarantined()
+            && target.last_snapshot_id() == Some(request.snapshot)
             || self.snapshots.still_has(request.snapshot);
         let is_possible = bytes > 0
             && bytes <= CHUNK_BYTES

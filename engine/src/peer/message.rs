@@ -191,13 +191,7 @@ pub(super) fn encode_chunk(message: &ChunkMessage<'_>, out: &mut Vec<u8>) {
 }
 
 fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
-    // A change of members travels in our own encoding, which is its context: no peer parses what raft made of it.
-    let (kind, data) = match entry.get_entry_type() {
-        EntryType::EntryNormal => (EntryKind::Normal, &entry.data),
-        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-            (EntryKind::ConfChange, &entry.context)
-        }
-    };
+    let (kind, data) = kind_and_data(entry);
     put_entry_header(out, Term(entry.term), kind, data.len());
     out.extend_from_slice(data);
 }
@@ -383,6 +377,22 @@ impl fmt::Display for PeerMessage<'_> {
     }
 }
 
+/// What an entry means to raft, and its data as the log holds it.
+///
+/// A change of members is kept in our own encoding, which is its context: no peer parses what raft made of it. A leader's
+/// word about the state is a context without data.
+pub(crate) fn kind_and_data(entry: &Entry) -> (EntryKind, &Bytes) {
+    match entry.get_entry_type() {
+        EntryType::EntryNormal if !entry.context.is_empty() => {
+            (EntryKind::StateCheck, &entry.context)
+        }
+        EntryType::EntryNormal => (EntryKind::Normal, &entry.data),
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+            (EntryKind::ConfChange, &entry.context)
+        }
+    }
+}
+
 /// One entry as it stands in the log, as raft takes it.
 pub(crate) fn to_raft_entry(index: u64, entry: &EntryRef<'_>) -> Entry {
     let mut raft_entry = Entry::default();
@@ -391,6 +401,7 @@ pub(crate) fn to_raft_entry(index: u64, entry: &EntryRef<'_>) -> Entry {
     let data = Bytes::copy_from_slice(entry.data);
     match entry.kind {
         EntryKind::Normal => raft_entry.data = data,
+        EntryKind::StateCheck => raft_entry.context = data,
         EntryKind::ConfChange => {
             raft_entry.set_entry_type(EntryType::EntryConfChangeV2);
             raft_entry.context = data;

@@ -1,12 +1,16 @@
 //! From committed entries and confirmed reads to answers.
 
 use metastore_statemachine::{Batch, Codec, GetQuery, Outcome, ReadError, StateMachine};
-use raft::eraftpb::{Entry, EntryType};
+use metastore_wal::EntryKind;
+use raft::eraftpb::Entry;
 
+use super::quarantine::Quarantine;
 use super::reads::PendingRead;
+use super::state_checks::Checked;
 use super::{Committed, Replica, ShardClock, Turn, fail_commands};
 use crate::effect::{Effect, HaltReason};
 use crate::ids::Time;
+use crate::peer::kind_and_data;
 use crate::request::{ANSWER_BYTES_MAX, Happened, Reply, RequestError};
 use crate::span::Span;
 use crate::stages::Stage;
@@ -32,6 +36,15 @@ impl Applied {
     }
 }
 
+/// What an entry that cannot be applied stops.
+#[derive(Debug)]
+enum Stopped {
+    /// Everything: what is committed cannot be passed over.
+    Process(HaltReason),
+    /// The replica alone.
+    Replica(Quarantine),
+}
+
 impl Replica {
     /// Applies what is committed, in order, and answers everybody who waited for it.
     pub(crate) fn apply_committed(&mut self, turn: &mut Turn<'_>) -> Applied {
@@ -45,9 +58,16 @@ impl Replica {
             && applied.structured < STRUCTURED_PER_TURN_MAX
             && let Some(entry) = entries.next()
         {
-            if let Err(reason) = self.apply_entry(turn, &entry, at, &mut applied) {
-                turn.out.queue.push(Effect::Halt(reason));
-                return applied;
+            match self.apply_entry(turn, &entry, at, &mut applied) {
+                Ok(()) => {}
+                Err(Stopped::Process(reason)) => {
+                    turn.out.queue.push(Effect::Halt(reason));
+                    return applied;
+                }
+                Err(Stopped::Replica(why)) => {
+                    self.enter_quarantine(turn, why);
+                    return applied;
+                }
             }
             last_index = Some(entry.index);
             applied.structured = self.state.structured_count() - structured_before;
@@ -68,7 +88,7 @@ impl Replica {
         entry: &Entry,
         committed_at: Time,
         applied: &mut Applied,
-    ) -> Result<(), HaltReason> {
+    ) -> Result<(), Stopped> {
         let shard = self.shard;
         let mine = self.proposals.take(entry.index, entry.term, |lost| {
             // Another leader's entry took its index, so this one can never be committed.
@@ -78,11 +98,21 @@ impl Replica {
             };
             fail_commands(lost.pending, &error, turn);
         });
-        if entry.get_entry_type() != EntryType::EntryNormal {
-            return Err(HaltReason::EntryKind {
-                replica: self.id.0,
-                index: entry.index,
-            });
+        let unknown = Stopped::Process(HaltReason::EntryKind {
+            replica: self.id.0,
+            index: entry.index,
+        });
+        match kind_and_data(entry) {
+            (EntryKind::Normal, _) => {}
+            (EntryKind::ConfChange, _) => return Err(unknown),
+            (EntryKind::StateCheck, word) => {
+                let hash = self.state.state_hash();
+                return match self.state_checks.on_word(entry.index, word, hash) {
+                    Checked::Fine => Ok(()),
+                    Checked::Differs(why) => Err(Stopped::Replica(why)),
+                    Checked::Unknown => Err(unknown),
+                };
+            }
         }
         if entry.data.is_empty() {
             // The empty entry with which a leader begins its term.
@@ -104,11 +134,14 @@ impl Replica {
                 }
             },
         )
-        .map_err(|cause| HaltReason::Apply {
-            replica: self.id.0,
-            index: entry.index,
-            cause,
+        .map_err(|cause| {
+            Stopped::Process(HaltReason::Apply {
+                replica: self.id.0,
+                index: entry.index,
+                cause,
+            })
         })?;
+        self.state_checks.on_applied();
         self.applied_commands += commands;
         if let Some(mut batch) = mine {
             let durable_at = batch.durable_at.unwrap_or(committed_at);

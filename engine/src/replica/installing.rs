@@ -196,6 +196,7 @@ impl Replica {
         // An export of the old state has nothing to go on with.
         self.exporting = None;
         self.state = *installing.state;
+        self.state_checks.forget();
         self.replaced_snapshot = installing.replaces;
         self.node.advance_apply_to(index.0);
         turn.log.set_first_index(self.id, index.next());

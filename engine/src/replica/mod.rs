@@ -10,12 +10,14 @@ mod intake;
 mod outbox;
 mod parts;
 mod peers;
+mod quarantine;
 mod reads;
 mod ready;
 mod recovering;
 mod serving;
 mod slices;
 mod snapshots;
+mod state_checks;
 mod tail;
 
 use std::collections::VecDeque;
@@ -23,10 +25,10 @@ use std::collections::VecDeque;
 use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::{NamespaceId, ShardTime, StateMachine};
 use metastore_wal::{
-    Entry as LogEntry, EntryKind, HardState, Log, LogIndex, Position, ReplicaId, ShardId, Term,
+    Entry as LogEntry, HardState, Log, LogIndex, Position, ReplicaId, ShardId, Term,
 };
 use raft::RawNode;
-use raft::eraftpb::{Entry, EntryType};
+use raft::eraftpb::Entry;
 
 use self::catch_up::Reading;
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
@@ -36,19 +38,21 @@ use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
 use self::serving::Served;
 use self::snapshots::{Exporting, LastSnapshot};
+use self::state_checks::StateChecks;
 use self::tail::EntryTail;
 use crate::answers::Answers;
 use crate::effect::Effects;
 use crate::ids::{BootNonce, SnapshotId, Time};
 use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::Token;
-use crate::peer::{Batches, PeerCore};
+use crate::peer::{Batches, PeerCore, kind_and_data};
 use crate::request::{OVERLOADED_RETRY_MS, RequestError};
 use crate::settings::Settings;
 use crate::stages::{Stage, Stages};
 use crate::status::{ReplicaStatus, Role};
 
 pub(crate) use self::apply::{Applied, KeyList, STRUCTURED_PER_TURN_MAX};
+pub use self::quarantine::Quarantine;
 pub(crate) use self::recovering::{RecoveringReplica, ReplayError};
 pub(crate) use self::snapshots::{BegunSnapshot, ExportOutput};
 
@@ -159,6 +163,9 @@ pub(crate) struct Replica {
     installing: Option<Installing>,
     /// What the last one that was installed has replaced.
     replaced_snapshot: Option<SnapshotId>,
+    state_checks: StateChecks,
+    /// Why it takes no part, if it does not.
+    quarantine: Option<Quarantine>,
 }
 
 impl Replica {
@@ -180,11 +187,15 @@ impl Replica {
 
     /// Whether it follows a leader that it knows, whom it can ask up to where a read must see.
     fn follows(&self) -> bool {
-        self.role == Role::Follower && self.node.raft.leader_id != 0
+        let has_leader = self.role == Role::Follower && self.node.raft.leader_id != 0;
+        has_leader && !self.is_quarantined()
     }
 
     /// Where the replica lives that leads, as far as it is known.
     fn leader_home(&self) -> Option<PeerCore> {
+        if self.is_quarantined() {
+            return None;
+        }
         let leader = ReplicaId(self.node.raft.leader_id);
         self.node.store().members().home_of(leader)
     }
@@ -276,7 +287,9 @@ impl Replica {
     /// A sole voter would campaign over entries that are not durable, and a replica that installs a snapshot over a log
     /// that it does not hold any more. raft stops the process on either.
     fn must_not_campaign(&self) -> bool {
-        self.is_install_staged() || self.is_sole_voter() && !self.unpersisted.is_empty()
+        self.is_quarantined()
+            || self.is_install_staged()
+            || self.is_sole_voter() && !self.unpersisted.is_empty()
     }
 
     fn expire(&mut self, turn: &mut Turn<'_>) {
@@ -325,12 +338,16 @@ impl Replica {
     ///
     /// `log_is_free` says that no write is in flight: what is proposed now is written at once.
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
+        if self.is_quarantined() {
+            return;
+        }
         let durable = turn.log.durable_position();
         self.send_released(turn, durable);
         self.drive_install(turn);
         if self.is_serving() && self.may_propose(log_is_free) {
             self.propose(turn);
         }
+        self.propose_state_check(turn);
         if self.reads.wants_round() && self.is_useful() {
             self.start_read_round(turn.now);
         }
@@ -443,7 +460,8 @@ impl Replica {
             shard: self.shard,
             replica: self.id,
             role: self.role,
-            leader: (raft.leader_id != 0).then_some(ReplicaId(raft.leader_id)),
+            leader: (raft.leader_id != 0 && !self.is_quarantined())
+                .then_some(ReplicaId(raft.leader_id)),
             term: Term(raft.term),
             committed: LogIndex(raft.raft_log.committed),
             applied: LogIndex(raft.raft_log.applied()),
@@ -453,6 +471,8 @@ impl Replica {
             state_bytes: memory.state_bytes,
             history_bytes: memory.history_bytes,
             state_hash: self.state.state_hash(),
+            states_compared: self.state_checks.compared(),
+            quarantine: self.quarantine,
             applied_commands: self.applied_commands,
             messages_dropped: self.outbox.dropped(),
         }
@@ -469,13 +489,7 @@ fn fail_commands(pending: Vec<PendingCommand>, error: &RequestError, turn: &mut 
 }
 
 fn to_log_entry(entry: &Entry) -> LogEntry {
-    let (kind, data) = match entry.get_entry_type() {
-        EntryType::EntryNormal => (EntryKind::Normal, &entry.data),
-        // Changes of members are kept in our own encoding, which is their context.
-        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-            (EntryKind::ConfChange, &entry.context)
-        }
-    };
+    let (kind, data) = kind_and_data(entry);
     LogEntry {
         term: Term(entry.term),
         kind,

@@ -87,6 +87,11 @@ impl Outbox {
         self.held.is_empty()
     }
 
+    /// Forgets what waits.
+    pub(super) fn clear(&mut self) {
+        self.held.clear();
+    }
+
     /// Messages dropped because too many waited.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped

@@ -54,6 +54,9 @@ pub(crate) enum Ignored {
     /// It must not campaign while its log is being written.
     #[error("the log is being written")]
     Busy,
+    /// It takes no part in its group.
+    #[error("the replica is in quarantine")]
+    Quarantined,
     /// raft has no use for it.
     #[error("raft refuses it")]
     Refused,
@@ -104,6 +107,9 @@ impl Replica {
 
     /// raft stops the process on some messages that no correct member sends; they must not get that far.
     fn check(&self, message: &Message) -> Result<(), Ignored> {
+        if self.is_quarantined() {
+            return Err(Ignored::Quarantined);
+        }
         let raft = &self.node.raft;
         let last = raft.raft_log.last_index();
         match message.get_msg_type() {

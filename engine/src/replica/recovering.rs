@@ -7,9 +7,9 @@ use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::{Parameters, ShardTime, StateMachine};
 use metastore_wal::recovery::EntryRef;
 use metastore_wal::{
-    HardState, Log, LogIndex, Part, PartBody, ReplicaId, ShardId, SnapshotPoint, Term,
+    EntryKind, HardState, Log, LogIndex, Part, PartBody, ReplicaId, ShardId, SnapshotPoint, Term,
 };
-use raft::eraftpb::{Entry, EntryType};
+use raft::eraftpb::Entry;
 use raft::{Config, RawNode, ReadOnlyOption};
 use thiserror::Error;
 
@@ -17,14 +17,16 @@ use super::apply::apply_batch;
 use super::commands::{Compressor, OpenBatch, Proposals};
 use super::outbox::Outbox;
 use super::parts::RangeParts;
+use super::quarantine::Quarantine;
 use super::reads::Reads;
 use super::snapshots::LastSnapshot;
+use super::state_checks::{Checked, StateChecks};
 use super::tail::EntryTail;
 use super::{Committed, Replica, ShardClock};
 use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
 use crate::membership::{Member, Membership};
-use crate::peer::to_raft_entry;
+use crate::peer::{kind_and_data, to_raft_entry};
 use crate::status::Role;
 
 /// Why a replica's records cannot be replayed.
@@ -103,6 +105,8 @@ pub(crate) struct RecoveringReplica {
     snapshot_bytes: u64,
     /// Bytes of the entries' data that the snapshot does not cover.
     log_bytes: u64,
+    state_checks: StateChecks,
+    quarantine: Option<Quarantine>,
 }
 
 impl RecoveringReplica {
@@ -126,6 +130,8 @@ impl RecoveringReplica {
             decompressed: Vec::new(),
             snapshot_bytes: 0,
             log_bytes: 0,
+            state_checks: StateChecks::default(),
+            quarantine: None,
         })
     }
 
@@ -270,16 +276,25 @@ impl RecoveringReplica {
         while self.applied < committed
             && let Some(entry) = self.tail.entry(self.applied + 1)
         {
-            if entry.get_entry_type() != EntryType::EntryNormal {
+            let (kind, data) = kind_and_data(entry);
+            if kind == EntryKind::ConfChange {
                 return Err(ReplayError::UnknownKind);
             }
-            if !entry.data.is_empty() {
-                apply_batch(state, &entry.data, &mut self.decompressed, |_| {}).map_err(
-                    |cause| ReplayError::Apply {
+            if kind == EntryKind::StateCheck {
+                let hash = state.state_hash();
+                match self.state_checks.on_word(entry.index, data, hash) {
+                    Checked::Fine => {}
+                    Checked::Differs(why) => self.quarantine = Some(why),
+                    Checked::Unknown => return Err(ReplayError::UnknownKind),
+                }
+            } else if !data.is_empty() {
+                apply_batch(state, data, &mut self.decompressed, |_| {}).map_err(|cause| {
+                    ReplayError::Apply {
                         index: LogIndex(entry.index),
                         cause,
-                    },
-                )?;
+                    }
+                })?;
+                self.state_checks.on_applied();
             }
             self.applied = entry.index;
         }
@@ -381,16 +396,21 @@ impl RecoveringReplica {
             served: Vec::new(),
             installing: None,
             replaced_snapshot: None,
+            state_checks: self.state_checks,
+            quarantine: self.quarantine,
         };
+        replica.state_checks.begin(now);
         replica.seed_election_timeout();
-        replica.campaign_if_alone();
+        if !replica.is_quarantined() {
+            replica.campaign_if_alone();
+        }
         Ok(replica)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use metastore_wal::{CoreId, EntryKind, NodeId};
+    use metastore_wal::{CoreId, NodeId};
 
     use super::*;
     use crate::peer::PeerCore;

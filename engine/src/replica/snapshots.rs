@@ -93,7 +93,7 @@ impl Replica {
         let is_due = is_due_by_log || is_due_by_count || is_due_by_time;
         // A newer one would take away what follows the one that is being fetched.
         let is_due = is_due && !self.serves_snapshots() || self.node.store().is_snapshot_wanted();
-        entries > 0 && is_due
+        entries > 0 && is_due && !self.is_quarantined()
     }
 
     /// Memory of what was exported and is not handed out yet.

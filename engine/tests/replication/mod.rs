@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 mod script;
 mod snapshots;
+mod state_checks;
 
 use std::path::Path;
 

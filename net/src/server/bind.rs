@@ -1,7 +1,5 @@
 //! Making the listening socket.
 
-use crate::server::listener::adopt_listener;
-use glommio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -34,23 +32,12 @@ pub enum BindError {
     },
 }
 
-/// Listens on `address`, on the executor of the calling thread.
+/// Listens on `address`, before any thread is started, so that a taken port is found early;
+/// [`Listener::new`](crate::server::Listener::new) brings the socket to its core.
 ///
 /// # Errors
 /// Why not, with the address.
-///
-/// # Panics
-/// Outside an executor.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    Ok(adopt_listener(bind_socket(address)?))
-}
-
-/// Listens on `address` without an executor, so that a taken port is found before any thread is started;
-/// [`adopt_listener`] brings the socket to its executor.
-///
-/// # Errors
-/// Why not, with the address.
-pub fn bind_socket(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
+pub fn bind(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
     listen(address).map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
             BindError::InUse { address }
@@ -89,7 +76,7 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_the_options() {
-        let listener = bind_socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         assert!(accepted.nodelay().unwrap());
@@ -102,7 +89,7 @@ mod tests {
     fn an_address_of_another_machine_is_refused_by_name() {
         // Set aside for documents: no machine has it.
         let address = SocketAddr::from(([192, 0, 2, 1], 7400));
-        let refused = bind_socket(address).unwrap_err();
+        let refused = bind(address).unwrap_err();
         assert!(matches!(refused, BindError::Refused { address: named, .. } if named == address));
         assert!(refused.to_string().contains("192.0.2.1:7400"));
     }

@@ -5,9 +5,9 @@
 //! what the client sends is thrown away until it closes, for a limited time and for a limited number of clients.
 
 use crate::response::append_refusal;
+use crate::server::socket::Socket;
 use crate::wire_error::{ErrorCode, WireError};
 use futures_io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -40,7 +40,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// Tells a client that there are too many connections, and lets it go.
-    pub(super) fn refuse(&self, stream: TcpStream) {
+    pub(super) fn refuse(&self, stream: Socket) {
         if self.lingering.get() >= LINGERING_MAX {
             return;
         }
@@ -54,7 +54,7 @@ impl Refusals {
     }
 }
 
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Socket) {
     let mut word = Vec::new();
     let error = WireError {
         retry_after_ms: RETRY_AFTER_MS,

@@ -3,10 +3,11 @@
 use crate::outbox::Outbox;
 use crate::server::connections::{Connections, Teardown};
 use crate::server::refuse::Refusals;
+use crate::server::socket::{Listener, Socket};
 use crate::server::sweep::sweep_until_closed;
 use crate::server::task::{ConnectionTask, new_read_buffer};
 use crate::server::{ServerOptions, Service};
-use glommio::net::{TcpListener, TcpStream};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -20,7 +21,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 ///
 /// Everything is spawned into the task queue of the caller.
 pub async fn serve<S: Service>(
-    listener: TcpListener,
+    listener: Listener,
     service: Rc<S>,
     connections: Connections,
     options: ServerOptions,
@@ -28,6 +29,7 @@ pub async fn serve<S: Service>(
     connections.set_buffer_bytes_max(options.buffer_bytes_max);
     let refusals = Refusals::default();
     glommio::spawn_local(sweep_until_closed(connections.clone(), options)).detach();
+    glommio::spawn_local(listener.readiness().clone().watch()).detach();
     let read_buffer = new_read_buffer();
     while connections.teardown() == Teardown::Serving {
         let Some(accepted) = accept(&listener, &connections).await else {
@@ -57,10 +59,7 @@ pub async fn serve<S: Service>(
 }
 
 /// The next connection, or `None` when no more shall be accepted.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Connections,
-) -> Option<glommio::Result<TcpStream, ()>> {
+async fn accept(listener: &Listener, connections: &Connections) -> Option<io::Result<Socket>> {
     let mut accepting = pin!(listener.accept());
     std::future::poll_fn(|context| {
         connections.set_accept_waker(context.waker());

@@ -1,10 +1,10 @@
 //! The task of one connection: it sends, takes in, and knows when to end.
 
 use crate::server::connections::{Connections, Slot};
+use crate::server::socket::Socket;
 use crate::server::{ServerOptions, Service};
 use crate::server_connection::{Intake, ServerConnection};
 use futures_io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -27,7 +27,7 @@ pub(super) fn new_read_buffer() -> ReadBuffer {
 
 /// One connection.
 pub(super) struct ConnectionTask<S: Service> {
-    stream: TcpStream,
+    stream: Socket,
     slot: Rc<Slot>,
     intake: ServerConnection,
     service: Rc<S>,
@@ -63,7 +63,7 @@ impl From<io::Error> for Over {
 
 impl<S: Service> ConnectionTask<S> {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Socket,
         slot: Rc<Slot>,
         service: Rc<S>,
         connections: Connections,

@@ -2,7 +2,9 @@
 
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
 use metastore_net::blocking::{Client, ConnectOptions};
-use metastore_net::server::{ConnectionId, Connections, ServerOptions, Service, bind, serve};
+use metastore_net::server::{
+    ConnectionId, Connections, Listener, ServerOptions, Service, bind, serve,
+};
 use metastore_net::*;
 use metastore_statemachine::{Outcome, OutcomeCode, Revision, Row};
 use std::cell::{Cell, RefCell};
@@ -125,7 +127,7 @@ async fn run(
     address: mpsc::Sender<SocketAddr>,
 ) {
     let connections = Connections::new();
-    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = Listener::new(bind("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
     address.send(listener.local_addr().unwrap()).unwrap();
     let service = Rc::new(Echo {
         connections: connections.clone(),

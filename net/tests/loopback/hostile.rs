@@ -5,7 +5,7 @@ use metastore_net::server::ServerOptions;
 use metastore_net::*;
 use metastore_statemachine::{Command, GetQuery, NamespaceId};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -287,4 +287,22 @@ fn a_connection_too_many_reads_why_whatever_it_has_sent() {
         assert_eq!(error.code, ErrorCode::Overloaded);
         assert!(error.retry_after_ms > 0);
     }
+}
+
+#[test]
+fn the_end_of_a_client_is_noticed_though_it_came_with_its_last_request() {
+    let server = TestServer::start(ServerOptions::default());
+    let clients: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let (mut stream, mut connection) = greeted(&server);
+            connection.get(&large_get(b"/key"));
+            stream.write_all(connection.outbound()).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            stream
+        })
+        .collect();
+    server.wait_until("all connections to be over", |seen| {
+        seen.live.load(Ordering::Relaxed) == 0
+    });
+    drop(clients);
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::{CLUSTER, PATIENCE, SMALL_ROWS, TestServer, echo_row};
 use metastore_net::blocking::{Client, ClientError, ConnectOptions, ConnectionFault, OwnedRow};
-use metastore_net::server::{BindError, ServerOptions, bind_socket};
+use metastore_net::server::{BindError, ServerOptions, bind};
 use metastore_net::*;
 use metastore_statemachine::{Command, NamespaceId, OutcomeCode, Revision};
 use std::sync::atomic::Ordering;
@@ -221,7 +221,7 @@ fn a_server_that_drains_answers_what_is_under_way_and_closes() {
 #[test]
 fn two_servers_cannot_share_a_port() {
     let server = TestServer::start(ServerOptions::default());
-    let taken = bind_socket(server.address).unwrap_err();
+    let taken = bind(server.address).unwrap_err();
     assert!(matches!(taken, BindError::InUse { address } if address == server.address));
     let refused = Client::connect("127.0.0.1:1", PATIENCE).unwrap_err();
     assert!(matches!(refused, ClientError::Connect { .. }), "{refused}");

@@ -385,7 +385,7 @@ fn compare_committed(
 /// Hashes of the commands in an entry.
 fn commands_of(entry: &EntrySeen) -> Vec<u64> {
     let mut hashes = Vec::new();
-    if entry.kind == EntryKind::ConfChange || entry.data.is_empty() {
+    if entry.kind != EntryKind::Normal || entry.data.is_empty() {
         return hashes;
     }
     let body = decompress(&entry.data);

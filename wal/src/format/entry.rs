@@ -16,6 +16,8 @@ pub const ENTRY_HEADER_BYTES: usize = 16;
 ///  16 | data ...
 /// ```
 ///
+/// * kind: 0 data of the state machine, 1 a change of the members, 2 a leader's word about the state.
+///
 /// The next entry follows the data at once. The record's checksum covers it; its index follows from its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryRef<'a> {
@@ -81,6 +83,7 @@ pub(super) fn encode_entry_header(
     bytes[12] = match kind {
         EntryKind::Normal => 0,
         EntryKind::ConfChange => 1,
+        EntryKind::StateCheck => 2,
     };
     bytes
 }
@@ -101,6 +104,7 @@ fn split_entry(payload: &[u8]) -> Option<(EntryRef<'_>, &[u8])> {
     let kind = match header[12..] {
         [0, 0, 0, 0] => EntryKind::Normal,
         [1, 0, 0, 0] => EntryKind::ConfChange,
+        [2, 0, 0, 0] => EntryKind::StateCheck,
         _ => return None,
     };
     let (data, rest) = rest.split_at_checked(u32_at(header, 8) as usize)?;
@@ -112,4 +116,33 @@ fn split_entry(payload: &[u8]) -> Option<(EntryRef<'_>, &[u8])> {
         },
         rest,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_read_back_and_others_are_not_entries() {
+        let kinds = [
+            EntryKind::Normal,
+            EntryKind::ConfChange,
+            EntryKind::StateCheck,
+        ];
+        for (code, kind) in (0..).zip(kinds) {
+            let mut bytes = Vec::new();
+            put_entry_header(&mut bytes, Term(7), kind, 3);
+            bytes.extend_from_slice(b"abc");
+            assert_eq!(bytes[12], code);
+            let entries = Entries::check(&bytes, 1).expect("an entry");
+            let expected = EntryRef {
+                term: Term(7),
+                kind,
+                data: b"abc",
+            };
+            assert_eq!(entries.collect::<Vec<_>>(), [expected]);
+            bytes[12] = 3;
+            assert!(Entries::check(&bytes, 1).is_none());
+        }
+    }
 }

@@ -54,6 +54,8 @@ fn status(replica: u64, role: Role, term: u64, applied: u64, state_hash: u64) ->
         state_bytes: 0,
         history_bytes: 0,
         state_hash,
+        states_compared: 0,
+        quarantine: None,
         applied_commands: 0,
         messages_dropped: 0,
     }

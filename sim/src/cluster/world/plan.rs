@@ -175,6 +175,7 @@ fn settings(random: &mut Random) -> Settings {
             retry_ms_max: 20,
             ..SnapshotSettings::default()
         },
+        state_check_ms: random.weighted(&[(1, None), (2, Some(100)), (1, Some(1_000))]),
         command_bytes_max: 40 << 10,
         ..Settings::default()
     }

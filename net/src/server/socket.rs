@@ -1,0 +1,155 @@
+//! The listening socket of a core and those of its connections.
+
+use crate::server::readiness::{Mark, Readiness};
+use futures_io::{AsyncRead, AsyncWrite};
+use mio::Interest;
+use mio::net::{TcpListener, TcpStream};
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// Where a core is connected to.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+    mark: Rc<Mark>,
+    readiness: Readiness,
+}
+
+impl Listener {
+    /// Brings a listening socket to the core that is to serve it.
+    ///
+    /// # Errors
+    /// What the kernel says when it has no descriptor or memory left.
+    pub fn new(socket: std::net::TcpListener) -> io::Result<Listener> {
+        socket.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(socket);
+        let readiness = Readiness::new()?;
+        let mark = readiness.add(&mut listener, Interest::READABLE)?;
+        Ok(Listener {
+            listener,
+            mark,
+            readiness,
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    pub(super) fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<Socket> {
+        let stream = poll_fn(|context| self.poll_accept(context)).await?;
+        Socket::new(stream, self.readiness.clone())
+    }
+
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+        if !self.mark.may_read(context) {
+            return Poll::Pending;
+        }
+        match self.listener.accept() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.mark.on_empty();
+                self.mark.wake_later(context);
+                Poll::Pending
+            }
+            accepted => Poll::Ready(accepted.map(|(stream, _)| stream)),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.readiness.remove(&self.mark);
+    }
+}
+
+/// The socket of one connection.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    mark: Rc<Mark>,
+    readiness: Readiness,
+}
+
+impl Socket {
+    fn new(mut stream: TcpStream, readiness: Readiness) -> io::Result<Socket> {
+        let mark = readiness.add(&mut stream, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Socket {
+            stream,
+            mark,
+            readiness,
+        })
+    }
+
+    /// What a system call gave, if it is no reason to wait or to try again.
+    fn settle<T>(&self, context: &mut Context<'_>, result: io::Result<T>) -> Poll<io::Result<T>> {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.mark.wake_later(context);
+                Poll::Pending
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            result => Poll::Ready(result),
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.readiness.remove(&self.mark);
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.mark.may_read(context) {
+            return Poll::Pending;
+        }
+        let result = self.stream.read(buffer);
+        match &result {
+            Ok(count) if *count < buffer.len() => self.mark.on_short_read(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.mark.on_empty(),
+            Ok(_) | Err(_) => {}
+        }
+        self.settle(context, result)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = self.stream.write(bytes);
+        self.settle(context, result)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Shuts our side down; what the other side still sends can be read.
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.stream.shutdown(Shutdown::Write))
+    }
+}
