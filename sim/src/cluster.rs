@@ -13,6 +13,7 @@
 //!
 //! It does **not** judge whether clients wait too long: who knows when faults have stopped can.
 
+mod answers;
 mod asking;
 mod clients;
 mod cores;
@@ -23,7 +24,6 @@ mod nodes;
 mod observer;
 pub mod shape;
 mod wire;
-mod workload;
 pub mod world;
 
 use std::collections::BTreeMap;
@@ -113,6 +113,10 @@ enum Event<E> {
     },
     /// A server learns that a connection is gone.
     ServerClosed {
+        connection: ConnectionId,
+    },
+    /// What a server sent on a connection has gone out.
+    Drained {
         connection: ConnectionId,
     },
     Client(usize, ClientEvent),
@@ -331,6 +335,10 @@ impl<E> Cluster<E> {
                 self.on_server_closed(connection)?;
                 return Ok(Some(ClusterStepped::WentOn));
             }
+            Event::Drained { connection } => {
+                self.on_drained(connection)?;
+                return Ok(Some(ClusterStepped::WentOn));
+            }
             Event::Client(client, event) => {
                 self.on_client_event(client, event)?;
                 return Ok(Some(ClusterStepped::WentOn));
@@ -347,9 +355,9 @@ impl<E> Cluster<E> {
         let node = match event {
             Event::Core(place, ..) | Event::Mesh { from: place, .. } => place.node,
             Event::Peers { to, .. } | Event::PeerUnreachable { to, .. } => to.node,
-            Event::ToServer { connection, .. } | Event::ServerClosed { connection } => {
-                self.servers.get(connection)?.place.node
-            }
+            Event::ToServer { connection, .. }
+            | Event::ServerClosed { connection }
+            | Event::Drained { connection } => self.servers.get(connection)?.place.node,
             Event::ToClient { .. } | Event::Client(..) | Event::Own(_) => return None,
         };
         let until = self.hosts[&node].paused_until;

@@ -18,7 +18,7 @@ use metastore_statemachine::{Outcome, Revision, Row};
 pub use history::{Attempt, AttemptEnd, FoundRow, History, Moment, Sighting};
 pub(crate) use ledger::decompress;
 pub use ledger::{Floor, Ledger, RecordPlace, Survivors};
-pub use model::{Model, ModelOutcome, ModelRow};
+pub use model::{Evaluated, Model, ModelOutcome, ModelRow};
 
 use crate::operation::{Change, RangeOf};
 use crate::violation::Violation;

@@ -126,6 +126,14 @@ pub enum ClusterViolation {
         /// The other.
         other: ReplicaId,
     },
+    /// An entry was applied that nobody was seen to write.
+    #[error("shard {shard}: entry {index} was applied, and nobody wrote it")]
+    AppliedUnseen {
+        /// The shard.
+        shard: ShardId,
+        /// The entry.
+        index: LogIndex,
+    },
     /// A recovery lost or invented something.
     #[error(
         "node {node} recovered a log of replica {replica} up to {found} that it cannot have had; up to {durable} it was durable"
@@ -156,6 +164,14 @@ pub enum ClusterViolation {
         /// How long ago the last fault was.
         calm_ms: u64,
     },
+    /// Faults have stopped, and somebody waits while others are served who asked later.
+    #[error("client {client} has waited {waited_ms} ms in the calm while others were served")]
+    Overtaken {
+        /// The client.
+        client: usize,
+        /// How long.
+        waited_ms: u64,
+    },
     /// Faults have stopped, and replicas are still apart.
     #[error(
         "shard {shard}: replicas have applied {least} to {most} entries {calm_ms} ms after the last fault"
@@ -185,11 +201,14 @@ impl ClusterViolation {
             | ClusterViolation::LogsDiffer { .. }
             | ClusterViolation::CommittedEntryChanged { .. }
             | ClusterViolation::NotOnQuorum { .. }
+            | ClusterViolation::AppliedUnseen { .. }
             | ClusterViolation::StatesDiffer { .. } => "replication",
             ClusterViolation::PromisedTooEarly { .. } => "promises",
             ClusterViolation::RecoveredLogDiffers { .. } => "log watch",
             ClusterViolation::NotLinearizable { .. } => "linearizability",
-            ClusterViolation::Starved { .. } | ClusterViolation::NotConverged { .. } => "calm",
+            ClusterViolation::Starved { .. }
+            | ClusterViolation::Overtaken { .. }
+            | ClusterViolation::NotConverged { .. } => "calm",
         }
     }
 }

@@ -1,7 +1,6 @@
 //! How cores of a cluster are driven, and what becomes of what they send.
 
-use metastore_engine::{ConnectionId, CoreId, Input, MeshBatch, PeerCore, PeerLane, Reply, Time};
-use metastore_statemachine::Outcome;
+use metastore_engine::{ConnectionId, CoreId, Input, MeshBatch, PeerCore, PeerLane, Time};
 
 use super::link::ServerEnd;
 use super::{At, Cluster, Event, Observer};
@@ -207,6 +206,18 @@ impl<E> Cluster<E> {
         Ok(())
     }
 
+    /// Everything that was sent on a connection has gone out: a range may go on.
+    pub(super) fn on_drained(&mut self, connection: ConnectionId) -> Result<(), Violation> {
+        let Some(server) = self.servers.get(&connection) else {
+            return Ok(());
+        };
+        self.on_core(server.place, server.life, |node, now, machine, _| {
+            node.on_input(now, Input::ConnectionDrained { connection }, machine);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
     fn carry_answer(&mut self, connection: ConnectionId) {
         let Some(server) = self.servers.get_mut(&connection) else {
             return;
@@ -216,9 +227,14 @@ impl<E> Cluster<E> {
             return;
         }
         let (client, node) = (server.client, server.place.node);
+        let awaits_drain = server.take_awaits_drain();
         let (from, to) = (Site::Node(node), Site::Client(client));
         match self.network.send_piece(self.scheduler.now(), from, to) {
             Some(arrival) => {
+                if awaits_drain {
+                    let event = Event::Drained { connection };
+                    self.scheduler.at(arrival, event);
+                }
                 let event = Event::ToClient {
                     client,
                     connection,
@@ -274,10 +290,7 @@ impl Watching<'_> {
                 let Some(server) = self.servers.get_mut(&connection) else {
                     return Ok(());
                 };
-                let command = server.on_reply((request, kind), reply, arena);
-                if let (Some((shard, command)), Reply::Outcome(outcome)) = (command, reply) {
-                    let decoded = Outcome::decode(outcome.of(arena));
-                    assert!(decoded.is_ok(), "the core encodes outcomes");
+                for (shard, command) in server.on_reply((request, kind), reply, arena) {
                     self.observer.on_acknowledged(shard, &command)?;
                 }
                 self.outgoing.push(Outgoing::Answer(connection));

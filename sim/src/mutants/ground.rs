@@ -86,7 +86,6 @@ pub(super) fn checkers_of(mutant: Mutant) -> Checkers {
             | Mutant::StagedIsPersisted
             | Mutant::VoteBeforeDurable
             | Mutant::VoteNotWritten
-            | Mutant::CandidateBeforeDurable
             | Mutant::MessagesLeaveEarly
     );
     match is_order {

@@ -35,7 +35,7 @@ pub struct ClusterReport {
     pub reigns: u64,
     /// States of replicas that were compared.
     pub states_compared: u64,
-    /// Keys for which the search for an order was given up.
+    /// Histories of a shard for which the search for an order was given up.
     pub undecided: u64,
     /// How long after the last fault every client was answered, at the longest.
     pub answered_after_ns: u64,
@@ -62,12 +62,7 @@ impl ClusterReport {
     /// Adds what another world went through.
     pub fn add(&mut self, other: &ClusterReport) {
         self.simulated_ns += other.simulated_ns;
-        let (tally, more) = (&mut self.tally, &other.tally);
-        tally.succeeded += more.succeeded;
-        tally.failed += more.failed;
-        tally.unknown += more.unknown;
-        tally.retries += more.retries;
-        tally.connections += more.connections;
+        self.tally.add(&other.tally);
         self.counters.add(&other.counters);
         let (network, more) = (&mut self.network, &other.network);
         network.sent += more.sent;
@@ -143,7 +138,7 @@ impl fmt::Display for ClusterReport {
         )?;
         write!(
             formatter,
-            "{} terms with a leader; {} states compared; {} keys undecided; all answered {} ms after the last fault, all equal after {} ms, at the latest",
+            "{} terms with a leader; {} states compared; {} histories undecided; all answered {} ms after the last fault, all equal after {} ms, at the latest",
             self.reigns,
             self.states_compared,
             self.undecided,
