@@ -69,8 +69,6 @@ bank! {
     SegmentReusedBeforeNamed: "segment-reused-before-named", "B11";
     /// No record says which segments were released, and their files are used again.
     ReleaseNotWritten: "release-not-written", "B11";
-    /// An entry is acknowledged when the one that it replaced is durable.
-    ReplacedEntryAcknowledged: "replaced-entry-acknowledged", "B12";
     /// After a crash while a segment was begun, the node does not start.
     TornSegmentStartRefused: "torn-segment-start-refused", "B13";
     /// A write that found no room in its middle counts as complete.
@@ -87,34 +85,22 @@ bank! {
     WipedDiskComesBack: "wiped-disk-comes-back", "B18";
     /// Messages to other nodes leave before what they promise is durable.
     MessagesLeaveEarly: "messages-leave-early", "B19";
-    /// Votes leave before they are durable.
-    VoteBeforeDurable: "vote-before-durable", "B19";
-    /// A term and a vote alone are not written: they wait for the next entries.
-    VoteNotWritten: "vote-not-written", "B21";
     /// A start forgets for whom the replica voted.
     VoteIsForgotten: "vote-is-forgotten", "B21";
     /// A start takes the commit index from a torn record whose entries it cuts off.
     CommitOfTornRecord: "commit-of-torn-record", "B22";
     /// The record of a snapshot says less to be committed than the snapshot covers, and a start believes it.
     CommitBelowSnapshot: "commit-below-snapshot", "B23";
-    /// A snapshot that was fetched is installed before its file has its name.
-    InstalledBeforeNamed: "installed-before-named", "B24";
     /// After a start from a snapshot, revisions go on behind the newest key that is left.
     RevisionOfNewestRow: "revision-of-newest-row", "B24";
-    /// A replica asks for votes, and leads, before its log is durable.
-    CandidateBeforeDurable: "candidate-before-durable", "B25";
     /// A leader takes the hint of a follower that rejects for what the follower has.
     ProbeTakenForMatch: "probe-taken-for-match", "B26";
     /// Entries are sent behind the index of an older probe.
     AppendNotAnchored: "append-not-anchored", "B26";
     /// A new leader answers reads before it has committed anything.
     ReadsBeforeFirstCommit: "reads-before-first-commit", "B30";
-    /// All reads of a term go by the same context.
-    ReadContextReused: "read-context-reused", "B31";
     /// A leader answers reads as long as it takes itself for one, and a pause does not tell it otherwise.
     LeaseWithoutClock: "lease-without-clock", "B33";
-    /// Any confirmation counts for the reads that wait, whichever were asked for.
-    AnyReadStateConfirms: "any-read-state-confirms", "B34";
     /// Reads whose confirmation is lost are neither asked for again nor given up, and those behind them wait.
     LostReadBlocks: "lost-read-blocks", "B35";
     /// Commands that may yet be committed are answered as certainly not done.

@@ -12,8 +12,6 @@
 //! A core fetches one snapshot at a time. The old replica answers meanwhile; both states are in memory. After a start
 //! the file is fetched anew.
 
-use metastore_bugs::{Mutant, is_planted};
-
 use super::snapshots::Deed;
 use super::{Core, SnapshotLoad};
 use crate::effect::{Effect, Effects};
@@ -154,7 +152,7 @@ impl Core {
         };
         let is_idle = pull.in_flight == 0;
         match pull.step {
-            Step::Fetching if pull.load.is_none() && is_idle => self.name_file(now, out),
+            Step::Fetching if pull.load.is_none() && is_idle => self.name_file(out),
             Step::Fetching => self.ask_for_chunk(now, out),
             Step::Installing if !self.replicas[pull.replica].is_installing() => self.end_install(),
             Step::GivingUp if is_idle => self.remove_pulled(out),
@@ -237,25 +235,18 @@ impl Core {
         });
     }
 
-    fn name_file(&mut self, now: Time, out: &mut Effects) {
+    fn name_file(&mut self, out: &mut Effects) {
         let Some(pull) = &mut self.transfers.pull else {
             return;
         };
-        let deed = match is_planted(Mutant::InstalledBeforeNamed) {
-            true => Deed::RemoveSuperseded,
-            false => Deed::OfPull,
-        };
         pull.step = Step::Naming;
         pull.in_flight += 1;
-        let ticket = self.snapshots.ticket(deed);
+        let ticket = self.snapshots.ticket(Deed::OfPull);
         out.queue.push(Effect::FinishSnapshot {
             ticket,
             snapshot: pull.offer.snapshot,
             bytes: pull.offer.file_bytes,
         });
-        if is_planted(Mutant::InstalledBeforeNamed) {
-            self.on_pull_done(now, Ok(()));
-        }
     }
 
     /// Something that was asked for the file that is fetched is done, or failed.

@@ -408,9 +408,7 @@ impl Replica {
     }
 
     fn start_read_round(&mut self, now: Time) {
-        if !is_planted(Mutant::ReadContextReused) {
-            self.read_contexts += 1;
-        }
+        self.read_contexts += 1;
         let mut context = Vec::with_capacity(32);
         for part in [
             self.id.0,

@@ -9,7 +9,6 @@
 //! | append accepted | also our log up to the index that it names |
 //! | vote or pre-vote request | also our log up to its end: raft leads from there on |
 
-use metastore_bugs::{Mutant, is_planted};
 use metastore_wal::Position;
 use raft::eraftpb::{Message, MessageType};
 
@@ -37,11 +36,6 @@ pub(super) struct Outbox {
 fn index_named(message: &Message) -> Option<u64> {
     match message.get_msg_type() {
         MessageType::MsgAppendResponse => (!message.reject).then_some(message.index),
-        MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
-            if is_planted(Mutant::CandidateBeforeDurable) =>
-        {
-            None
-        }
         MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => Some(message.index),
         MessageType::MsgHup
         | MessageType::MsgBeat
@@ -76,9 +70,6 @@ fn repeats(older: &Message, newer: &Message) -> bool {
 impl Outbox {
     /// A term or a vote was staged at `position`.
     pub(super) fn on_promise(&mut self, position: Position) {
-        if is_planted(Mutant::VoteBeforeDurable) {
-            return;
-        }
         self.promised_at = position;
     }
 
@@ -102,14 +93,10 @@ impl Outbox {
     pub(super) fn hold<'u>(
         &mut self,
         message: Message,
-        mut unpersisted: impl DoubleEndedIterator<Item = &'u Unpersisted>,
+        unpersisted: impl DoubleEndedIterator<Item = &'u Unpersisted>,
         durable: Position,
     ) -> Option<Message> {
         let entries_at = index_named(&message).and_then(|index| {
-            if is_planted(Mutant::ReplacedEntryAcknowledged) {
-                let first = unpersisted.find(|part| part.last_index >= index);
-                return first.map(|part| part.position);
-            }
             // Later parts begin behind the index: they say nothing about it.
             let covering = unpersisted.rev().find(|part| part.first_index <= index);
             covering.map(|part| part.position)

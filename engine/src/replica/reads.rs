@@ -169,9 +169,11 @@ impl Reads {
     /// Takes raft's word that reads under `context` may be answered once `index` is applied. An answer to a round that
     /// was given up is ignored: its reads are in a later one.
     pub(super) fn on_confirmed(&mut self, context: &[u8], index: u64) {
-        if self.in_flight.as_ref().is_some_and(|in_flight| {
-            in_flight.context == context || is_planted(Mutant::AnyReadStateConfirms)
-        }) {
+        if self
+            .in_flight
+            .as_ref()
+            .is_some_and(|in_flight| in_flight.context == context)
+        {
             let in_flight = self.in_flight.take().expect("it is there");
             self.confirmed.push_back((index, in_flight.round));
         }

@@ -22,7 +22,6 @@ impl Replica {
         let promises_changed = ready
             .hs()
             .is_some_and(|after| after.term != before.term || after.vote != before.vote);
-        let promises_changed = promises_changed && !is_planted(Mutant::VoteNotWritten);
         if let Some(hard_state) = ready.hs() {
             let hard_state = hard_state.clone();
             self.node.mut_store().set_hard_state(hard_state);

@@ -44,18 +44,11 @@ impl Ground {
             | Mutant::CommitBelowSnapshot
             | Mutant::RevisionOfNewestRow => Ground::Nodes,
             Mutant::ReplacedSuffixSurvives
-            | Mutant::ReplacedEntryAcknowledged
-            | Mutant::VoteBeforeDurable
-            | Mutant::VoteNotWritten
             | Mutant::CommitOfTornRecord
-            | Mutant::InstalledBeforeNamed
-            | Mutant::CandidateBeforeDurable
             | Mutant::ProbeTakenForMatch
             | Mutant::AppendNotAnchored
             | Mutant::ReadsBeforeFirstCommit
-            | Mutant::ReadContextReused
             | Mutant::LeaseWithoutClock
-            | Mutant::AnyReadStateConfirms
             | Mutant::LostReadBlocks
             | Mutant::UnknownToldAsNotDone
             | Mutant::WipedDiskComesBack
@@ -84,8 +77,6 @@ pub(super) fn checkers_of(mutant: Mutant) -> Checkers {
             | Mutant::FlushBeforeWrite
             | Mutant::SkippedFlush
             | Mutant::StagedIsPersisted
-            | Mutant::VoteBeforeDurable
-            | Mutant::VoteNotWritten
             | Mutant::MessagesLeaveEarly
     );
     match is_order {
