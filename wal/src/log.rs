@@ -346,6 +346,13 @@ impl Log {
         self.is_stalled
     }
 
+    /// Whether no segment is ready to be begun but the one that is kept for the next start: what prepares one should
+    /// hurry.
+    #[must_use]
+    pub fn is_spare_missing(&self) -> bool {
+        self.segments.spare_count() <= self.reserved_spares()
+    }
+
     /// Whether there is room for what clients want to write.
     #[must_use]
     pub fn space(&self) -> LogSpace {
@@ -357,8 +364,7 @@ impl Log {
                 used_bytes,
             };
         }
-        let is_spare_missing = self.segments.spare_count() <= self.reserved_spares();
-        if is_spare_missing && remaining_bytes < self.options.segment_bytes / 4 {
+        if self.is_spare_missing() && remaining_bytes < self.options.segment_bytes / 4 {
             return LogSpace::SpareMissing { remaining_bytes };
         }
         LogSpace::Ok
@@ -369,8 +375,7 @@ impl Log {
     /// belongs to raft and to the record of the snapshot that releases others.
     #[must_use]
     pub fn has_room_to_free(&self) -> bool {
-        let is_next_ready = self.segments.spare_count() > self.reserved_spares()
-            && !self.segments.is_budget_spent();
+        let is_next_ready = !self.is_spare_missing() && !self.segments.is_budget_spent();
         is_next_ready || self.segments.remaining_bytes() >= self.options.segment_bytes / 16
     }
 
@@ -378,7 +383,7 @@ impl Log {
     /// needs to go on, or because it soon needs one and has none but the last.
     #[must_use]
     pub fn can_relieve_disk(&self) -> bool {
-        let is_spare_short = self.segments.spare_count() <= self.reserved_spares()
+        let is_spare_short = self.is_spare_missing()
             && self.segments.remaining_bytes() < self.options.segment_bytes / 2;
         self.segments.live_count() >= LIVE_SEGMENTS_MANY
             || (is_spare_short && self.segments.live_count() > 1)

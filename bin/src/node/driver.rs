@@ -18,7 +18,7 @@ use metastore_engine::{
 use metastore_net::server::{self, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
 use metastore_wal::FileNumber;
-use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, PauseSwitch, Ring};
+use metastore_wal::device::{self, Completion, DeviceError, FileRef, Pace, Ring, Switch};
 
 use super::board::{Board, CoreNumbers, PUBLISH_INTERVAL};
 use super::clock::Clock;
@@ -34,7 +34,7 @@ use crate::log;
 
 /// How long to wait before a segment is tried again after the disk had no room for it.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
-/// Segments are filled no faster than this while clients are answered.
+/// Segments are filled no faster than this while clients are answered, unless the next one is urgent.
 const PREPARE_BYTES_PER_SECOND_MAX: u64 = 256 << 20;
 
 /// A turn's last slice of background work begins within this time; a slice is sized for 500 us.
@@ -69,7 +69,9 @@ pub(crate) struct Driver {
     completions: RefCell<Vec<Completion>>,
     log_directory: PathBuf,
     /// Whoever writes in the background waits while this says so.
-    background_pause: PauseSwitch,
+    background_pause: Switch,
+    /// Who prepares a segment does not care about that while this says so.
+    segment_hurry: Switch,
     snapshots: SnapshotWriter,
     clock: Clock,
     facts: CoreFacts,
@@ -103,7 +105,7 @@ impl Driver {
             log_wait_max,
         } = parts;
         let cores = usize::from(facts.hello.core_count);
-        let background_pause = PauseSwitch::default();
+        let background_pause = Switch::default();
         Driver {
             core: RefCell::new(core),
             effects: RefCell::default(),
@@ -117,6 +119,7 @@ impl Driver {
                 disk.clone(),
             ),
             background_pause,
+            segment_hurry: Switch::default(),
             clock,
             facts,
             disk,
@@ -202,10 +205,8 @@ impl Driver {
         );
         let mut core = self.core.borrow_mut();
         core.on_turn_executed(finished, self.clock.now());
-        match core.is_log_behind() {
-            true => self.background_pause.pause(),
-            false => self.background_pause.resume(),
-        }
+        self.background_pause.set(core.is_log_behind());
+        self.segment_hurry.set(core.is_segment_urgent());
         if core.has_work() || core.has_slice() {
             self.turn_wanted.set();
         }
@@ -399,7 +400,8 @@ impl Driver {
     /// The first segments hold up the start, later ones must not hold up the log.
     fn preparation_pace(&self) -> Pace {
         match self.is_serving() {
-            true => Pace::limited(PREPARE_BYTES_PER_SECOND_MAX, self.background_pause.clone()),
+            true => Pace::limited(PREPARE_BYTES_PER_SECOND_MAX, self.background_pause.clone())
+                .unless(self.segment_hurry.clone()),
             false => Pace::unlimited(),
         }
     }

@@ -255,6 +255,12 @@ impl Core {
         self.log.is_stalled()
     }
 
+    /// Whether no segment is ready for when the present one is full: the one being prepared is urgent.
+    #[must_use]
+    pub fn is_segment_urgent(&self) -> bool {
+        self.log.is_spare_missing()
+    }
+
     /// What a snapshot of its largest shard would take at most, in bytes, before compression.
     #[must_use]
     pub fn snapshot_bytes_max(&self) -> u64 {
