@@ -31,8 +31,8 @@ use std::fmt::{self, Display};
 use std::rc::Rc;
 
 use metastore_engine::{
-    ConnectionId, CoreId, Input, MeshBatch, NodeId, PeerCore, PeerLane, ReplicaStatus, Settings,
-    ShardMap, Time,
+    ConnectionId, CoreId, HaltReason, Input, MeshBatch, NodeId, PeerCore, PeerLane, ReplicaStatus,
+    Settings, ShardMap, Time,
 };
 use metastore_wal::LogOptions;
 
@@ -44,6 +44,7 @@ use self::host::Host;
 use self::link::ServerEnd;
 pub use self::observer::Observer;
 use self::shape::Shape;
+use crate::checkers::budgets::Budgets;
 use crate::disk::{CrashKind, Disk, Latency};
 use crate::network::{Network, NetworkFaults, Site, Traffic};
 use crate::node::{FlushMethod, NodeConfig, NodeCounters, NodeEvent, SEAL, Stop};
@@ -145,6 +146,8 @@ pub struct Cluster<E> {
     servers: BTreeMap<ConnectionId, ServerEnd>,
     next_connection: u64,
     moments: u64,
+    /// Who was the last to give up what it asked for, and when it had begun to ask.
+    given_up: Option<(usize, Time)>,
     tally: ClusterTally,
     /// The network.
     pub network: Network,
@@ -185,9 +188,14 @@ impl<E> Cluster<E> {
             servers: BTreeMap::new(),
             next_connection: 0,
             moments: 0,
+            given_up: None,
             tally: ClusterTally::default(),
             network: Network::new(random.fork(), config.network),
-            observer: Observer::new(shape, config.checkers),
+            observer: Observer::new(
+                shape,
+                Budgets::of(&config.settings, &config.log),
+                config.checkers,
+            ),
             trace: None,
             event_log: EventLog::default(),
             random,
@@ -368,6 +376,12 @@ impl<E> Cluster<E> {
     fn stopped(&mut self, node: NodeId, stop: Option<Stop>) -> Result<Option<NodeId>, Violation> {
         match stop {
             None => Ok(None),
+            Some(Stop::Halt(HaltReason::DiskHangs { waited_ms })) => {
+                let waited = format_args!("no write for {waited_ms} ms");
+                self.log(&format_args!("n{node}"), "halt", waited);
+                self.crash(node, CrashKind::ProcessKilled);
+                Ok(Some(node))
+            }
             Some(Stop::Halt(reason)) => Err(Violation::Halted(reason)),
             Some(Stop::DiskFailed(error)) => {
                 self.log(&format_args!("n{node}"), "halt", format_args!("{error}"));

@@ -3,6 +3,7 @@
 mod appends;
 mod apply;
 mod catch_up;
+mod claims;
 mod commands;
 mod hand_over;
 mod installing;
@@ -14,7 +15,9 @@ mod quarantine;
 mod reads;
 mod ready;
 mod recovering;
+mod repairing;
 mod serving;
+mod sleep;
 mod slices;
 mod snapshots;
 mod state_checks;
@@ -31,16 +34,20 @@ use raft::RawNode;
 use raft::eraftpb::Entry;
 
 use self::catch_up::Reading;
+use self::claims::{Ambition, Claim};
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::installing::Installing;
 use self::outbox::Outbox;
 use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
+use self::repairing::Repair;
 use self::serving::Served;
+use self::sleep::Sleep;
 use self::snapshots::{Exporting, LastSnapshot};
 use self::state_checks::StateChecks;
 use self::tail::EntryTail;
 use crate::answers::Answers;
+use crate::core::Neighbours;
 use crate::effect::Effects;
 use crate::ids::{BootNonce, SnapshotId, Time};
 use crate::memory::{Account, MemoryAccounts};
@@ -64,6 +71,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) answers: &'a mut Answers,
     pub(crate) stages: &'a mut Stages,
     pub(crate) peers: &'a mut Batches,
+    pub(crate) neighbours: &'a Neighbours,
     pub(crate) out: &'a mut Effects,
 }
 
@@ -163,9 +171,21 @@ pub(crate) struct Replica {
     installing: Option<Installing>,
     /// What the last one that was installed has replaced.
     replaced_snapshot: Option<SnapshotId>,
+    sleep: Sleep,
+    /// Who would like to lead instead.
+    claim: Option<Claim>,
+    ambition: Ambition,
     state_checks: StateChecks,
     /// Why it takes no part, if it does not.
     quarantine: Option<Quarantine>,
+    /// How it gets back what it lost, if it can.
+    repair: Option<Repair>,
+    /// Repairs since the start.
+    repairs: u64,
+    /// Whether a write of the log does not come back: it leads nothing meanwhile.
+    is_disk_hung: bool,
+    /// How far a snapshot must go that a replica in quarantine waits for.
+    repair_wants: Option<LogIndex>,
 }
 
 impl Replica {
@@ -272,6 +292,8 @@ impl Replica {
     pub(crate) fn on_ticks(&mut self, turn: &mut Turn<'_>, missed: u64) {
         let is_told_all = self.role == Role::Leader && !is_planted(Mutant::LeaseWithoutClock);
         let ticks = if is_told_all { missed } else { 1 };
+        self.expire_claim(ticks);
+        self.on_tick_awake(turn);
         if self.must_not_campaign() {
             self.expire(turn);
             return;
@@ -288,6 +310,7 @@ impl Replica {
     /// that it does not hold any more. raft stops the process on either.
     fn must_not_campaign(&self) -> bool {
         self.is_quarantined()
+            || self.is_disk_hung
             || self.is_install_staged()
             || self.is_sole_voter() && !self.unpersisted.is_empty()
     }
@@ -339,11 +362,13 @@ impl Replica {
     /// `log_is_free` says that no write is in flight: what is proposed now is written at once.
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
         if self.is_quarantined() {
+            self.drive_repair(turn);
             return;
         }
         let durable = turn.log.durable_position();
         self.send_released(turn, durable);
         self.drive_install(turn);
+        self.serve_claim(turn.now);
         if self.is_serving() && self.may_propose(log_is_free) {
             self.propose(turn);
         }
@@ -354,7 +379,9 @@ impl Replica {
         while self.node.has_ready() {
             self.handle_ready(turn);
         }
+        self.speak_unasked(turn);
         self.read_missing(turn);
+        self.wake_if_busy();
     }
 
     /// Whether the open batch becomes an entry now.
@@ -471,8 +498,10 @@ impl Replica {
             state_hash: self.state.state_hash(),
             states_compared: self.state_checks.compared(),
             quarantine: self.quarantine,
+            repairs: self.repairs,
             applied_commands: self.applied_commands,
             messages_dropped: self.outbox.dropped(),
+            is_asleep: self.is_asleep(),
         }
     }
 }

@@ -140,7 +140,9 @@ impl Replica {
             return;
         }
         self.role = role;
-        if role != Role::Leader {
+        if role == Role::Leader {
+            self.begin_reign(turn.now);
+        } else {
             self.serving_term = None;
             let error = self.not_leader();
             let pending = self.open.abandon();

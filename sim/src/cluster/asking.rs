@@ -96,6 +96,7 @@ impl<E> Cluster<E> {
         asked.tries += 1;
         if asked.tries > TRIES_MAX {
             self.tally.failed += 1;
+            self.given_up = Some((client, asked.began));
             self.clients[client].asked = None;
             return;
         }
@@ -399,6 +400,13 @@ impl<E> Cluster<E> {
                 asked.overtaken += 1;
             }
         }
+    }
+
+    /// A client that has given up what it began to ask for at `from` or later.
+    #[must_use]
+    pub fn given_up_since(&self, from: Time) -> Option<usize> {
+        let given_up = self.given_up.filter(|&(_, began)| began >= from);
+        given_up.map(|(client, _)| client)
     }
 
     /// A client that has waited at least so long since `from`, while so many others were served that asked the same shard

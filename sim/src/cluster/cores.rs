@@ -21,6 +21,8 @@ enum Outgoing {
 
 /// How often the state of a core is looked at.
 const STATUS_EVERY_NS: u64 = 2_000_000;
+/// How often a core is asked what it holds.
+const HOLDING_EVERY_NS: u64 = 250_000_000;
 /// How long a message between two cores of a node takes.
 const MESH_NS: u64 = 5_000;
 /// How many in a thousand losses a node is told of, and how long that takes.
@@ -77,6 +79,10 @@ impl<E> Cluster<E> {
             host_core.last_status = now;
             let mut replicas = replicas.iter();
             replicas.try_for_each(|replica| self.observer.on_status(replica))?;
+        }
+        if now.nanos_since(host_core.last_holding) >= HOLDING_EVERY_NS {
+            host_core.last_holding = now;
+            self.observer.on_core_status(place, &core.status())?;
         }
         let replicas = host_core.config.placement.replicas.len();
         host_core.has_served |= self.observer.durable_replicas(place) == replicas;

@@ -1,20 +1,28 @@
 //! What all checkers of a cluster are shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use metastore_engine::{PeerCore, PeerLane, ReplicaStatus, ShardId};
+use metastore_engine::{
+    CoreStatus, PeerCore, PeerLane, Quarantine, ReplicaId, ReplicaStatus, ShardId,
+};
+use metastore_wal::HardState;
 
 use crate::checkers::ClusterViolation;
+use crate::checkers::budgets::Budgets;
 use crate::checkers::linearizability::{Operation, ShardHistory, Verdict};
-use crate::checkers::log_view::LogView;
+use crate::checkers::log_view::{LogView, PartBodySeen};
 use crate::checkers::log_watch::{LogOwner, LogWatch};
-use crate::checkers::promises;
+use crate::checkers::promises::{self, MessageKind};
 use crate::checkers::replication::Replication;
 use crate::disk::{Disk, FileName};
 use crate::node::SEAL;
 use crate::oracle::Checkers;
 
 use super::shape::Shape;
+
+/// What a replica in quarantine may send, by the numbers on the wire.
+const CHUNK_REQUEST: u8 = 13;
+const REPAIR_REQUEST: u8 = 15;
 
 /// The checkers, and what they have seen.
 #[derive(Debug)]
@@ -23,13 +31,21 @@ pub struct Observer {
     replication: Replication,
     histories: BTreeMap<ShardId, ShardHistory>,
     undecided: u64,
+    budgets: Budgets,
+    /// Whose disks have ever decayed.
+    decayed: BTreeSet<PeerCore>,
+    /// Replicas that take no part, each with its place.
+    in_quarantine: BTreeMap<ReplicaId, PeerCore>,
+    quarantines: u64,
+    looks: u64,
+    looks_asleep: u64,
     checkers: Checkers,
 }
 
 impl Observer {
     /// The checkers of a cluster in which nothing has happened.
     #[must_use]
-    pub fn new(shape: Shape, checkers: Checkers) -> Observer {
+    pub fn new(shape: Shape, budgets: Budgets, checkers: Checkers) -> Observer {
         let places = shape.nodes().flat_map(|node| {
             let cores = shape.cores();
             cores.map(move |core| PeerCore { node, core })
@@ -49,6 +65,12 @@ impl Observer {
                 .map(|shard| (shard, ShardHistory::new(shard)))
                 .collect(),
             undecided: 0,
+            budgets,
+            decayed: BTreeSet::new(),
+            in_quarantine: BTreeMap::new(),
+            quarantines: 0,
+            looks: 0,
+            looks_asleep: 0,
             checkers,
         }
     }
@@ -99,6 +121,12 @@ impl Observer {
     ) -> Result<(), ClusterViolation> {
         let log = self.logs.get_mut(&place).expect("every core has a log");
         let parts = log.advance(disk);
+        for part in &parts {
+            // What takes the place of everything ends a quarantine.
+            if matches!(part.body, PartBodySeen::Snapshot { .. }) {
+                self.in_quarantine.remove(&part.replica);
+            }
+        }
         let mut parts = parts.iter();
         let said = parts.try_for_each(|part| self.replication.on_durable(part));
         self.heard(said)
@@ -120,12 +148,27 @@ impl Observer {
         &mut self,
         place: PeerCore,
         found: LogView,
+        quarantined: &[(ReplicaId, Quarantine, HardState)],
     ) -> Result<(), ClusterViolation> {
+        if let Some(&(replica, why, _)) = quarantined.first()
+            && !self.decayed.contains(&place)
+        {
+            return Err(ClusterViolation::StrangeQuarantine { replica, why });
+        }
+        self.in_quarantine.retain(|_, at| *at != place);
+        let named = quarantined.iter().map(|(replica, ..)| (*replica, place));
+        self.in_quarantine.extend(named);
+        self.quarantines += quarantined.len() as u64;
         let said = self.replication.on_recovered(&found);
         self.heard(said)?;
         let log = self.logs.get_mut(&place).expect("every core has a log");
-        let said = log.on_recovered(found);
+        let said = log.on_recovered(found, quarantined);
         self.heard(said)
+    }
+
+    /// Something durable on a disk has decayed.
+    pub fn on_decay(&mut self, place: PeerCore) {
+        self.decayed.insert(place);
     }
 
     /// How many replicas of a core are durable in its log.
@@ -148,6 +191,16 @@ impl Observer {
     ) -> Result<(), ClusterViolation> {
         let said = promises::check_sent(batch, self.logs[&from].durable(), lane);
         self.heard_of_order(said)?;
+        for message in promises::messages_of(batch) {
+            let may_be_said = matches!(
+                message.kind,
+                MessageKind::Other(CHUNK_REQUEST | REPAIR_REQUEST)
+            );
+            if self.in_quarantine.contains_key(&message.from) && !may_be_said {
+                let (replica, message) = (message.from, message.to_string());
+                return Err(ClusterViolation::ActsInQuarantine { replica, message });
+            }
+        }
         if lane == PeerLane::Snapshots {
             return Ok(());
         }
@@ -166,8 +219,28 @@ impl Observer {
     /// # Errors
     /// It contradicts itself or another.
     pub fn on_status(&mut self, status: &ReplicaStatus) -> Result<(), ClusterViolation> {
+        self.looks += 1;
+        self.looks_asleep += u64::from(status.is_asleep);
         let said = self.replication.on_status(status);
         self.heard(said)
+    }
+
+    /// A core reports what it holds.
+    ///
+    /// # Errors
+    /// It is more than it may.
+    pub fn on_core_status(
+        &self,
+        place: PeerCore,
+        status: &CoreStatus,
+    ) -> Result<(), ClusterViolation> {
+        self.heard(self.budgets.check(place, status))
+    }
+
+    /// Holds cores against other budgets from now on.
+    #[cfg(test)]
+    pub(crate) fn set_budgets(&mut self, budgets: Budgets) {
+        self.budgets = budgets;
     }
 
     // ---- Clients ----
@@ -186,6 +259,12 @@ impl Observer {
     pub fn on_operation(&mut self, shard: ShardId, operation: Operation) {
         let history = self.histories.get_mut(&shard);
         history.expect("the cluster has the shard").add(operation);
+    }
+
+    /// What clients have done with a shard so far.
+    #[must_use]
+    pub fn history(&self, shard: ShardId) -> &ShardHistory {
+        &self.histories[&shard]
     }
 
     /// Judges what clients saw.
@@ -210,6 +289,18 @@ impl Observer {
     #[must_use]
     pub fn undecided(&self) -> u64 {
         self.undecided
+    }
+
+    /// How often a start found a replica that takes no part.
+    #[must_use]
+    pub fn quarantines(&self) -> u64 {
+        self.quarantines
+    }
+
+    /// How often a replica was looked at, and how often it slept.
+    #[must_use]
+    pub fn looks(&self) -> (u64, u64) {
+        (self.looks, self.looks_asleep)
     }
 
     /// In how many terms of any shard somebody led.

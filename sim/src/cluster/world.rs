@@ -144,8 +144,10 @@ impl ClusterWorld {
         report.counters = self.cluster.counters();
         report.network = self.cluster.network.counters();
         report.states_compared = self.cluster.observer.states_compared();
+        (report.looks, report.looks_asleep) = self.cluster.observer.looks();
         report.reigns = self.cluster.observer.reigns();
         report.undecided = self.cluster.observer.undecided();
+        report.quarantines = self.cluster.observer.quarantines();
         report.faults = self.faults.counts.clone();
         report.add_network_faults();
         report
@@ -234,7 +236,8 @@ impl ClusterWorld {
 
     fn on_think(&mut self, client: usize) {
         self.think_later(client);
-        if self.is_busy && !self.cluster.is_asking(client) {
+        let is_lull = self.is_faulty && self.cluster.now() < self.faults.lull_until;
+        if self.is_busy && !is_lull && !self.cluster.is_asking(client) {
             let operation = self.workload.draw_of_cluster(self.cluster.known(client));
             self.cluster.ask(client, operation);
         }

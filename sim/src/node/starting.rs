@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use metastore_bugs::{Mutant, is_planted};
-use metastore_engine::{CoreBuilder, Effects, LogHistory, Time};
-use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover};
+use metastore_engine::{CoreBuilder, Effects, LogHistory, Quarantine, ReplicaId, Time};
+use metastore_wal::HardState;
+use metastore_wal::recovery::{
+    Decision, Recovered, RecoveredReplica, RecoveryError, ReplayEvent, recover, recover_among_peers,
+};
 
 use super::snapshots::Loader;
 use super::{Node, NodeConfig, NodeCounters, SEAL};
 use crate::checkers::log_view::{LogView, apply_event};
 use crate::clock::Clock;
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, DiskReader};
 use crate::oracle::Survivors;
 use crate::violation::Violation;
 /// Why a node did not start.
@@ -33,6 +36,39 @@ pub struct Started {
     pub log: LogView,
     /// What recovery decided.
     pub decision: Decision,
+    /// The replicas that take no part, and what they are known to have promised.
+    pub quarantined: Vec<(ReplicaId, Quarantine, HardState)>,
+}
+
+/// Reads a log as a server does whose replicas have peers, or have none.
+fn recover_as(
+    config: &NodeConfig,
+    reader: &mut DiskReader<'_>,
+    on_event: &mut dyn FnMut(ReplayEvent<'_>),
+) -> Result<Recovered, RecoveryError<DiskError>> {
+    let identity = &config.placement.identity;
+    let has_peers = config
+        .placement
+        .members
+        .values()
+        .any(|members| members.len() > 1);
+    match has_peers {
+        true => recover_among_peers(reader, identity, SEAL, on_event),
+        false => recover(reader, identity, SEAL, on_event),
+    }
+}
+
+fn quarantined(
+    node: &Node,
+    recovered: &[RecoveredReplica],
+) -> Vec<(ReplicaId, Quarantine, HardState)> {
+    let quarantined = node.core.replicas().filter_map(|status| {
+        let known = recovered
+            .iter()
+            .find(|known| known.replica == status.replica)?;
+        Some((status.replica, status.quarantine?, known.hard_state))
+    });
+    quarantined.collect()
 }
 
 impl Node {
@@ -60,16 +96,11 @@ impl Node {
             named: Vec::new(),
             failed: None,
         };
-        let recovered: Recovered = recover(
-            &mut disk.reader(),
-            &config.placement.identity,
-            SEAL,
-            &mut |event| {
-                survivors.on_event(&event);
-                apply_event(&mut log, &event);
-                loader.on_event(event);
-            },
-        )
+        let recovered = recover_as(config, &mut disk.reader(), &mut |event| {
+            survivors.on_event(&event);
+            apply_event(&mut log, &event);
+            loader.on_event(event);
+        })
         .map_err(StartFailure::Refused)?;
         let Loader {
             builder,
@@ -81,6 +112,7 @@ impl Node {
             return Err(StartFailure::Violation(violation));
         }
         let decision = recovered.decision;
+        let replicas = recovered.replicas.clone();
         let buffers = config.log.new_buffers();
         let core = builder
             .build(Time(0), recovered, buffers, history)
@@ -107,6 +139,7 @@ impl Node {
             survivors,
             log,
             decision,
+            quarantined: quarantined(&node, &replicas),
         };
         Ok((node, started))
     }

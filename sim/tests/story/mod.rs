@@ -1,6 +1,8 @@
 //! A cluster that a test plays with, step by step.
 
-use metastore_engine::{NodeId, Role, Settings, ShardId};
+#![allow(dead_code, reason = "each program of tests uses a part of it")]
+
+use metastore_engine::{NodeId, Role, Settings, ShardId, Time};
 use metastore_sim::cluster::shape::{Shape, shard_of};
 use metastore_sim::cluster::{Cluster, ClusterConfig, ClusterStepped};
 use metastore_sim::disk::{CrashKind, Latency};
@@ -82,14 +84,34 @@ impl Story {
     }
 
     pub(crate) fn run_ms(&mut self, milliseconds: u64) {
+        self.run_us(1_000 * milliseconds);
+    }
+
+    pub(crate) fn run_us(&mut self, microseconds: u64) {
         self.bell += 1;
-        let until = self.cluster.now().plus_ms(milliseconds);
+        let until = Time(self.cluster.now().0 + 1_000 * microseconds);
         self.cluster.at(until, self.bell);
         loop {
             let stepped = self.cluster.step();
             let stepped = stepped.unwrap_or_else(|broken| panic!("{broken}"));
             if stepped.expect("a bell is to ring") == ClusterStepped::Own(self.bell) {
                 return;
+            }
+        }
+    }
+
+    /// Until a node stops by itself, or so much time has passed.
+    pub(crate) fn run_until_stop(&mut self, milliseconds: u64) -> Option<NodeId> {
+        self.bell += 1;
+        let until = self.cluster.now().plus_ms(milliseconds);
+        self.cluster.at(until, self.bell);
+        loop {
+            let stepped = self.cluster.step();
+            let stepped = stepped.unwrap_or_else(|broken| panic!("{broken}"));
+            match stepped.expect("a bell is to ring") {
+                ClusterStepped::Own(bell) if bell == self.bell => return None,
+                ClusterStepped::Stopped(node) => return Some(node),
+                ClusterStepped::Own(_) | ClusterStepped::WentOn => {}
             }
         }
     }
@@ -142,6 +164,22 @@ impl Story {
         self.ask_get(client);
         self.run_ms(ELECTION_MS);
         assert_eq!(self.cluster.tally().succeeded, before + 1, "it is answered");
+    }
+
+    /// Waits until somebody leads the shard, and nobody is in the middle of a turn.
+    pub(crate) fn await_leader(&mut self) -> NodeId {
+        let has_leader = |story: &Story| {
+            let replicas = story.cluster.replicas();
+            let mut here = replicas.iter().filter(|status| status.shard == SHARD);
+            here.any(|status| status.role == Role::Leader)
+        };
+        for _ in 0..50_000 {
+            if has_leader(self) {
+                return self.leader();
+            }
+            self.run_us(100);
+        }
+        panic!("somebody leads");
     }
 
     /// The node that leads the shard, in the newest term.

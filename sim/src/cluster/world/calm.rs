@@ -8,6 +8,7 @@ use metastore_statemachine::Scope;
 use super::{ClusterWorld, Course};
 use crate::checkers::ClusterViolation;
 use crate::operation::{Operation, RangeOf};
+use crate::trace::Trace;
 use crate::violation::Violation;
 
 /// How long after the last fault everybody must have been answered, and again how long replicas may be apart. An
@@ -31,25 +32,26 @@ impl ClusterWorld {
         if self.run_until(busy_until, is_unfair)? == Course::Traced {
             return Ok(());
         }
-        if let Some(client) = self.forgotten(calm_began) {
-            let waited_ms = STARVING_MS;
-            return Err(Violation::from(ClusterViolation::Overtaken {
-                client,
-                waited_ms,
-            }));
-        }
+        self.check_forgotten(calm_began)?;
         let by = calm_began.plus_ms(CALM_MS);
         self.is_busy = false;
         self.run_until(by, |world| world.asking().is_none())?;
+        if self.is_traced() {
+            return Ok(());
+        }
         if let Some(client) = self.asking() {
             return Err(self.starved(format!("client {client}"), calm_began));
         }
         self.report.answered_after_ns = self.cluster.now().nanos_since(calm_began);
         self.be_busy_enough()?;
+        self.check_forgotten(calm_began)?;
         self.probe_shards(calm_began)?;
         self.read_everything(calm_began)?;
         let by = self.cluster.now().plus_ms(CALM_MS);
         self.run_until(by, |world| world.apart().is_none())?;
+        if self.is_traced() {
+            return Ok(());
+        }
         self.report.converged_after_ns = self.cluster.now().nanos_since(calm_began);
         if let Some((shard, least, most)) = self.apart() {
             return Err(Violation::from(ClusterViolation::NotConverged {
@@ -76,10 +78,29 @@ impl ClusterWorld {
         Ok(())
     }
 
-    /// A client that waits while others are served.
+    fn check_forgotten(&self, calm_began: Time) -> Result<(), Violation> {
+        match self.forgotten(calm_began) {
+            None => Ok(()),
+            Some(client) => {
+                let calm_ms = self.cluster.now().millis_since(calm_began);
+                let broken = ClusterViolation::Overtaken { client, calm_ms };
+                Err(Violation::from(broken))
+            }
+        }
+    }
+
+    /// A client that waits while others are served, or has given up when every shard should long have had a leader.
     fn forgotten(&self, calm_began: Time) -> Option<usize> {
-        self.cluster
-            .starving(calm_began, STARVING_MS, OVERTAKEN_MAX)
+        let starving = self
+            .cluster
+            .starving(calm_began, STARVING_MS, OVERTAKEN_MAX);
+        let calm_for_long = calm_began.plus_ms(STARVING_MS);
+        starving.or(self.cluster.given_up_since(calm_for_long))
+    }
+
+    /// Whether as many inputs have been traced as were asked for: then nothing more is judged.
+    fn is_traced(&self) -> bool {
+        self.cluster.trace.as_ref().is_some_and(Trace::is_full)
     }
 
     /// A client that still waits.
@@ -116,10 +137,16 @@ impl ClusterWorld {
 
     fn ask_and_wait(&mut self, operation: Operation, calm_began: Time) -> Result<(), Violation> {
         let succeeded = self.cluster.tally().succeeded;
+        if self.is_traced() {
+            return Ok(());
+        }
         let who = format!("{operation:?}");
         self.cluster.ask(0, operation);
         let by = self.cluster.now().plus_ms(CALM_MS);
         self.run_until(by, |world| !world.cluster.is_asking(0))?;
+        if self.is_traced() {
+            return Ok(());
+        }
         if self.cluster.tally().succeeded == succeeded {
             return Err(self.starved(who, calm_began));
         }
