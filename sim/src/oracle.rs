@@ -28,6 +28,9 @@ use crate::violation::Violation;
 pub enum Checkers {
     /// Everybody.
     All,
+    /// All but those that watch when what is durable: to prove that what comes of a wrong order would be seen. Of the
+    /// checkers of a single node only what clients saw is left.
+    AllButOrder,
     /// Only what clients saw counts: to prove that it would be enough.
     ClientsAlone,
 }

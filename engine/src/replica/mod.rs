@@ -199,6 +199,9 @@ impl Replica {
 
     /// Whether its shard can answer, as far as it knows: it leads and can, or it follows who leads.
     pub(crate) fn is_useful(&self) -> bool {
+        if is_planted(Mutant::ReadsBeforeFirstCommit) && self.role == Role::Leader {
+            return true;
+        }
         self.is_serving() || self.follows()
     }
 
@@ -287,7 +290,8 @@ impl Replica {
     /// mistaken for a healthy quorum; a follower gets one, so that a stall of its own is not taken for the leader's
     /// death.
     pub(crate) fn on_ticks(&mut self, turn: &mut Turn<'_>, missed: u64) {
-        let ticks = if self.role == Role::Leader { missed } else { 1 };
+        let is_told_all = self.role == Role::Leader && !is_planted(Mutant::LeaseWithoutClock);
+        let ticks = if is_told_all { missed } else { 1 };
         self.expire_claim(ticks);
         self.on_tick_awake(turn);
         if self.must_not_campaign() {
@@ -442,7 +446,9 @@ impl Replica {
             context.extend_from_slice(&part.to_le_bytes());
         }
         self.reads.start_round(now, context.clone());
-        if is_planted(Mutant::ReadsWithoutRound) {
+        let is_new_leader = self.role == Role::Leader && !self.is_serving();
+        let is_early = is_new_leader && is_planted(Mutant::ReadsBeforeFirstCommit);
+        if is_early || is_planted(Mutant::ReadsWithoutRound) {
             let known = self.node.raft.raft_log.committed;
             self.reads.on_confirmed(&context, known);
             return;

@@ -85,8 +85,13 @@ impl Replica {
     }
 
     /// Takes a message whose ends were checked.
-    pub(crate) fn on_peer_message(&mut self, message: Message) -> Result<(), Ignored> {
+    pub(crate) fn on_peer_message(&mut self, mut message: Message) -> Result<(), Ignored> {
         let from = message.from;
+        let is_append_response = message.get_msg_type() == MessageType::MsgAppendResponse;
+        if is_planted(Mutant::ProbeTakenForMatch) && is_append_response && message.reject {
+            message.reject = false;
+            message.index = message.reject_hint;
+        }
         self.step(message)?;
         self.wake_for_message(from);
         Ok(())

@@ -256,7 +256,9 @@ impl RecoveringReplica {
         entries: impl ExactSizeIterator<Item = EntryRef<'a>>,
     ) -> Result<(), ReplayError> {
         if entries.len() > 0 && !self.is_without_state() {
-            self.truncate_from(first_index)?;
+            if !is_planted(Mutant::ReplacedSuffixSurvives) {
+                self.truncate_from(first_index)?;
+            }
             self.keep(first_index, entries);
         }
         self.on_hard_state(hard_state)
@@ -313,7 +315,10 @@ impl RecoveringReplica {
         if self.is_without_state() {
             return Ok(());
         }
-        let committed = hard_state.commit.0.max(self.tail.hard_state().commit);
+        let committed = match is_planted(Mutant::CommitBelowSnapshot) {
+            true => hard_state.commit.0,
+            false => hard_state.commit.0.max(self.tail.hard_state().commit),
+        };
         let mut raft_state = raft::eraftpb::HardState::default();
         raft_state.set_term(hard_state.term.0);
         raft_state.set_vote(hard_state.vote.0);
@@ -465,7 +470,10 @@ pub(super) fn new_node(
         max_inflight_msgs: raft.inflight_messages_max,
         check_quorum: true,
         pre_vote: true,
-        read_only_option: ReadOnlyOption::Safe,
+        read_only_option: match is_planted(Mutant::LeaseWithoutClock) {
+            true => ReadOnlyOption::LeaseBased,
+            false => ReadOnlyOption::Safe,
+        },
         batch_append: true,
         max_uncommitted_size: raft.uncommitted_bytes_max,
         max_committed_size_per_ready: raft.committed_bytes_per_ready_max,

@@ -71,7 +71,7 @@ impl ClusterPlan {
             ]),
             latency: Latency {
                 min_ns: 15 * MICROSECOND_NS,
-                usual_max_ns: random.weighted(&[(2, 60), (1, 400)]) * MICROSECOND_NS,
+                usual_max_ns: random.weighted(&[(4, 60), (2, 400), (1, 3_000)]) * MICROSECOND_NS,
                 slow_per_mille: 10,
                 slow_max_ns,
             },
