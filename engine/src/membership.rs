@@ -145,6 +145,12 @@ impl Membership {
         at.ok().map(|at| self.members[at].home)
     }
 
+    /// All members but one.
+    pub(crate) fn others(&self, replica: ReplicaId) -> impl Iterator<Item = &Member> {
+        let members = self.members.iter();
+        members.filter(move |member| member.replica != replica)
+    }
+
     /// Whether nobody else's vote counts.
     pub(crate) fn is_sole_voter(&self, replica: ReplicaId) -> bool {
         let state = &self.conf_state;
@@ -158,6 +164,13 @@ impl Membership {
             .iter()
             .filter(move |member| member.home == core);
         there.map(|member| member.replica)
+    }
+
+    /// Where the members but one live.
+    pub(crate) fn homes_of_others(&self, replica: ReplicaId) -> impl Iterator<Item = PeerCore> {
+        let others = self.members.iter();
+        let others = others.filter(move |member| member.replica != replica);
+        others.map(|member| member.home)
     }
 
     fn parts_of(&self, replica: ReplicaId) -> u8 {

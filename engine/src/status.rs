@@ -84,8 +84,16 @@ pub struct CoreCounters {
     pub snapshots_failed: u64,
     /// How often a replica wrote entries again, so that the oldest segment could be released.
     pub rewrites: u64,
+    /// Segments of the log that were read again and are what was written.
+    pub segments_scrubbed: u64,
+    /// Those that are not.
+    pub scrub_findings: u64,
+    /// How often a shard was handed over because the disk here was slow.
+    pub slow_disk_hand_overs: u64,
     /// Messages of replicas on other nodes that were taken.
     pub peer_messages: u64,
+    /// Ticks that passed for replicas; for those that sleep none does.
+    pub replica_ticks: u64,
     /// Messages, or whole batches, from other nodes that made no sense or were for nobody here.
     pub peer_dropped: u64,
     /// Those among them that came from replicas that are no members any more.
@@ -129,12 +137,16 @@ pub struct ReplicaStatus {
     pub states_compared: u64,
     /// Why it takes no part in its group, if it does not.
     pub quarantine: Option<Quarantine>,
+    /// How often it was repaired since the start.
+    pub repairs: u64,
     /// Commands applied since the start, those of the log's replay left out.
     pub applied_commands: u64,
     /// Messages to other replicas that were dropped because too many waited for the log.
     pub messages_dropped: u64,
     /// The members of its group, as it knows them.
     pub members: MembersStatus,
+    /// Whether its group has nothing to do and time does not pass for it.
+    pub is_asleep: bool,
 }
 
 /// What part a replica plays in its group.

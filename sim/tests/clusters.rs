@@ -1,212 +1,16 @@
 //! Single stories of clusters, each from its beginning. The checkers look on in all of them: what a story asserts is
 //! that the cluster goes on, or does not, and at the end that what clients saw has an order.
 
-use metastore_engine::{NodeId, PeerCore, Role, Settings, ShardId, SnapshotSettings};
-use metastore_sim::checkers::linearizability::Action;
+mod many_keys;
+mod story;
+
+use metastore_engine::{NodeId, PeerCore, SnapshotSettings};
 use metastore_sim::clock::ClockRate;
-use metastore_sim::cluster::shape::{Shape, shard_of};
-use metastore_sim::cluster::{Cluster, ClusterConfig, ClusterStepped};
-use metastore_sim::disk::{CrashKind, Latency};
-use metastore_sim::network::{NetworkFaults, Partition, Site};
-use metastore_sim::node::{FlushMethod, IDENTITY, SEAL};
-use metastore_sim::operation::{Condition, Mutation, PreviousRow};
-use metastore_sim::oracle::Checkers;
-use metastore_sim::random::Random;
-use metastore_statemachine::CommandKind;
-use metastore_wal::LogOptions;
+use metastore_sim::cluster::shape::Shape;
+use metastore_sim::disk::Latency;
+use metastore_sim::network::{Partition, Site};
 
-const SHARD: ShardId = ShardId(0);
-const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
-/// Longer than two election timeouts.
-const ELECTION_MS: u64 = 3_000;
-const SEGMENT_BYTES: u64 = 256 << 10;
-
-fn config() -> ClusterConfig {
-    ClusterConfig {
-        shape: Shape {
-            nodes: 3,
-            cores: 1,
-            shards: 2,
-        },
-        clients: 4,
-        timeout_ns: 500_000_000,
-        settings: Settings {
-            batch: metastore_engine::BatchSettings {
-                bytes_max: 40 << 10,
-                ..Default::default()
-            },
-            command_bytes_max: 40 << 10,
-            ..Settings::default()
-        },
-        log: LogOptions {
-            segment_bytes: SEGMENT_BYTES,
-            record_bytes_max: 128 << 10,
-            budget_bytes: 64 * SEGMENT_BYTES,
-            spare_segments: 2,
-            ..LogOptions::new(IDENTITY, SEAL)
-        },
-        flush: FlushMethod::DurableWrite,
-        latency: Latency {
-            min_ns: 20_000,
-            usual_max_ns: 60_000,
-            slow_per_mille: 0,
-            slow_max_ns: 60_000,
-        },
-        network: NetworkFaults::NONE,
-        checkers: Checkers::All,
-    }
-}
-
-struct Story {
-    cluster: Cluster<u64>,
-    bell: u64,
-    values: u64,
-}
-
-impl Story {
-    /// A cluster that has its leaders.
-    fn begin(config: ClusterConfig) -> Story {
-        let mut story = Story {
-            cluster: Cluster::new(config, Random::new(1)),
-            bell: 0,
-            values: 0,
-        };
-        NODES.iter().for_each(|&node| story.start(node));
-        story.run_ms(ELECTION_MS);
-        story.put(0);
-        story
-    }
-
-    fn start(&mut self, node: NodeId) {
-        let started = self.cluster.start(node);
-        assert!(started.unwrap_or_else(|broken| panic!("{broken}")));
-    }
-
-    fn run_ms(&mut self, milliseconds: u64) {
-        self.bell += 1;
-        let until = self.cluster.now().plus_ms(milliseconds);
-        self.cluster.at(until, self.bell);
-        loop {
-            let stepped = self.cluster.step();
-            let stepped = stepped.unwrap_or_else(|broken| panic!("{broken}"));
-            if stepped.expect("a bell is to ring") == ClusterStepped::Own(self.bell) {
-                return;
-            }
-        }
-    }
-
-    fn key(&self) -> Vec<u8> {
-        let names = (0..).map(|number| format!("/d{number}/k").into_bytes());
-        let map = self.cluster.shard_map();
-        let mut here = names.filter(|key| shard_of(map, key) == SHARD);
-        here.next().expect("every shard has keys")
-    }
-
-    /// A client puts a value that no other has.
-    fn ask_put(&mut self, client: usize, value_bytes: usize) {
-        self.values += 1;
-        let mut value = self.values.to_le_bytes().to_vec();
-        value.resize(value_bytes.max(8), 0);
-        Random::new(self.values).fill(&mut value[8..]);
-        let put = Mutation {
-            kind: CommandKind::Put,
-            key: self.key(),
-            value,
-            condition: Condition::Always,
-            previous: PreviousRow::NotWanted,
-        };
-        self.cluster.ask(client, SHARD, Action::Mutate(put));
-    }
-
-    fn ask_get(&mut self, client: usize) {
-        let key = self.key();
-        self.cluster.ask(client, SHARD, Action::Read(vec![key]));
-    }
-
-    /// Puts until one is done: of the first ones the client may have to learn that nobody knows.
-    fn put(&mut self, client: usize) {
-        let before = self.cluster.tally().succeeded;
-        for _ in 0..3 {
-            if !self.cluster.is_asking(client) {
-                self.ask_put(client, 8);
-            }
-            self.run_ms(ELECTION_MS);
-            if self.cluster.tally().succeeded > before {
-                return;
-            }
-        }
-        panic!("it is done");
-    }
-
-    fn get(&mut self, client: usize) {
-        let before = self.cluster.tally().succeeded;
-        self.ask_get(client);
-        self.run_ms(ELECTION_MS);
-        assert_eq!(self.cluster.tally().succeeded, before + 1, "it is answered");
-    }
-
-    /// The node that leads the shard, in the newest term.
-    fn leader(&self) -> NodeId {
-        let replicas = self.cluster.replicas();
-        let leads = replicas
-            .iter()
-            .filter(|status| status.shard == SHARD && status.role == Role::Leader);
-        let newest = leads.max_by_key(|status| status.term);
-        let replica = newest.expect("somebody leads").replica;
-        let shape = self.cluster.config().shape;
-        let lives = |node: &NodeId| shape.replica(SHARD, *node) == replica;
-        NODES.into_iter().find(lives).expect("it lives somewhere")
-    }
-
-    fn followers(&self) -> Vec<NodeId> {
-        let leader = self.leader();
-        NODES.into_iter().filter(|&node| node != leader).collect()
-    }
-
-    /// Parts a node from the others, with these clients on its side.
-    fn isolate(&mut self, node: NodeId, clients: &[usize]) {
-        let there = clients.iter().map(|&client| Site::Client(client));
-        let inside = std::iter::once(Site::Node(node)).chain(there).collect();
-        let others = NODES.into_iter().filter(|&other| other != node);
-        let clients_there = (0..4).filter(|client| !clients.contains(client));
-        let outside = others
-            .map(Site::Node)
-            .chain(clients_there.map(Site::Client))
-            .collect();
-        self.cluster.split(Partition::of_groups(&[inside, outside]));
-    }
-
-    fn crash(&mut self, node: NodeId) {
-        self.cluster.crash(node, CrashKind::PowerLoss);
-    }
-
-    /// Everybody has applied the same, and what clients saw has an order.
-    fn end(mut self) {
-        self.cluster.heal();
-        self.run_ms(ELECTION_MS);
-        self.put(0);
-        self.get(1);
-        let applied = |story: &Story| {
-            let replicas = story.cluster.replicas();
-            let here = replicas.iter().filter(|status| status.shard == SHARD);
-            here.map(|status| status.applied).collect::<Vec<_>>()
-        };
-        let applied = applied(&self);
-        assert_eq!(applied.len(), NODES.len());
-        assert!(
-            applied.iter().all(|&index| index == applied[0]),
-            "{applied:?}"
-        );
-        for status in self.cluster.replicas() {
-            self.cluster
-                .observer
-                .on_status(&status)
-                .expect("equal states");
-        }
-        let checked = self.cluster.observer.check_histories();
-        checked.unwrap_or_else(|broken| panic!("{broken}"));
-    }
-}
+use story::{ELECTION_MS, NODES, SHARD, Story, config};
 
 #[test]
 fn a_follower_that_was_away_catches_up() {
@@ -419,4 +223,46 @@ fn requests_that_come_to_the_wrong_core_of_a_node_are_passed_on() {
     };
     assert_eq!(shape.placement(place).replicas.len(), 2);
     story.end();
+}
+
+/// How long clients may have to wait until somebody leads whose disk is well.
+const EVACUATION_MS: u64 = 3_000;
+
+/// The disks of a node take so long for everything from now on.
+fn slow_down(story: &mut Story, node: NodeId, latency_ns: u64) {
+    for disk in story.cluster.disks(node) {
+        disk.latency = Latency {
+            min_ns: latency_ns,
+            usual_max_ns: latency_ns,
+            slow_per_mille: 0,
+            slow_max_ns: latency_ns,
+        };
+    }
+}
+
+/// A hung disk takes nothing any more, a slow one takes a thousand times as long as it did.
+#[test]
+fn others_lead_in_time_when_the_disk_of_a_leader_hangs_or_becomes_slow() {
+    for latency_ns in [8_000_000_000, 400_000_000] {
+        let mut story = Story::begin(config());
+        let leader = story.leader();
+        slow_down(&mut story, leader, latency_ns);
+        // Something to be written.
+        story.ask_put(1, 100);
+        story.run_ms(EVACUATION_MS);
+        assert_ne!(story.leader(), leader, "{latency_ns}");
+        story.put(0);
+        assert!(story.cluster.is_running(leader));
+    }
+}
+
+#[test]
+fn a_node_whose_disk_never_comes_back_stops() {
+    let mut story = Story::begin(config());
+    let leader = story.leader();
+    slow_down(&mut story, leader, 60_000_000_000);
+    story.ask_put(1, 100);
+    let stopped = story.run_until_stop(12_000);
+    assert_eq!(stopped, Some(leader));
+    story.put(0);
 }

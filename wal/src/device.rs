@@ -48,7 +48,7 @@ pub use file_ref::FileRef;
 pub use files::{create_marks, open_marks, open_segment, prepare_segment, remove_segment};
 pub use flush_counter::{BlockDeviceFlushes, WriteCache};
 pub use flush_probe::{FlushProbe, FlushTimings, probe_flush_method};
-pub use pace::{Pace, PauseSwitch};
+pub use pace::{Pace, Switch};
 pub use ring::{Completion, FlushMethod, Ring, RingOptions, RingStatus};
 pub use ring_probe::probe_io_uring;
 pub use source::DirectorySource;

@@ -9,6 +9,7 @@ mod options;
 pub(crate) mod placement;
 mod queue;
 mod reading;
+mod scrubbing;
 pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,10 @@ mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use metastore_bugs::{Mutant, is_planted};
+
 use crate::buffer::LogBuffer;
-use crate::format::Mark;
+use crate::format::{Mark, Standing};
 use crate::ids::{
     FileNumber, LogIndex, RecordSequence, RecoveryEpoch, ReplicaId, SegmentSequence, Ticket,
 };
@@ -30,6 +33,7 @@ pub use options::{LogOptions, LogOptionsError};
 use placement::{Change, Placements, RecordPlace};
 use queue::Queue;
 pub use reading::{EntryPlace, ReadEnd};
+pub use scrubbing::{ScrubEnd, ScrubPlace};
 pub use segments::SegmentFile;
 use segments::Segments;
 pub(crate) use segments::{Segment, SegmentsStart};
@@ -211,6 +215,17 @@ impl Log {
         self.segments.release(&self.placements, self.watermark);
     }
 
+    /// What the log holds of a replica is of no use any more, whatever else says so: it counts as damaged until a snapshot
+    /// takes the place of everything, durably from the next segment on.
+    pub fn set_damaged(&mut self, replica: ReplicaId) {
+        if let Some(state) = self.replicas.get_mut(&replica)
+            && state.standing == Standing::Whole
+        {
+            state.standing = Standing::Damaged;
+            self.placements.forget_from(replica, LogIndex(0));
+        }
+    }
+
     /// The caller saw no write for a while: a mark is due if it would say anything new.
     pub fn on_idle(&mut self) {
         if self.needs_mark() {
@@ -344,6 +359,13 @@ impl Log {
         self.is_stalled
     }
 
+    /// Whether no segment is ready to be begun but the one that is kept for the next start: what prepares one should
+    /// hurry.
+    #[must_use]
+    pub fn is_spare_missing(&self) -> bool {
+        self.segments.spare_count() <= self.reserved_spares()
+    }
+
     /// Whether there is room for what clients want to write.
     #[must_use]
     pub fn space(&self) -> LogSpace {
@@ -355,8 +377,7 @@ impl Log {
                 used_bytes,
             };
         }
-        let is_spare_missing = self.segments.spare_count() <= self.reserved_spares();
-        if is_spare_missing && remaining_bytes < self.options.segment_bytes / 4 {
+        if self.is_spare_missing() && remaining_bytes < self.options.segment_bytes / 4 {
             return LogSpace::SpareMissing { remaining_bytes };
         }
         LogSpace::Ok
@@ -367,8 +388,7 @@ impl Log {
     /// belongs to raft and to the record of the snapshot that releases others.
     #[must_use]
     pub fn has_room_to_free(&self) -> bool {
-        let is_next_ready = self.segments.spare_count() > self.reserved_spares()
-            && !self.segments.is_budget_spent();
+        let is_next_ready = !self.is_spare_missing() && !self.segments.is_budget_spent();
         is_next_ready || self.segments.remaining_bytes() >= self.options.segment_bytes / 16
     }
 
@@ -376,7 +396,7 @@ impl Log {
     /// needs to go on, or because it soon needs one and has none but the last.
     #[must_use]
     pub fn can_relieve_disk(&self) -> bool {
-        let is_spare_short = self.segments.spare_count() <= self.reserved_spares()
+        let is_spare_short = self.is_spare_missing()
             && self.segments.remaining_bytes() < self.options.segment_bytes / 2;
         self.segments.live_count() >= LIVE_SEGMENTS_MANY
             || (is_spare_short && self.segments.live_count() > 1)
@@ -475,7 +495,10 @@ impl Log {
             generation,
             watermark: self.watermark,
             segment: self.segments.newest_sequence(),
-            oldest_live_segment: self.segments.oldest_live(),
+            oldest_live_segment: match is_planted(Mutant::ReleaseNotWritten) {
+                true => SegmentSequence(1),
+                false => self.segments.oldest_live(),
+            },
             epoch: self.epoch,
         })?;
         self.next_ticket.0 += 1;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use metastore_engine::{SnapshotId, SnapshotTicket};
-use metastore_wal::device::{self, BackgroundFile, DeviceError, Pace, PauseSwitch};
+use metastore_wal::device::{self, BackgroundFile, DeviceError, Pace, Switch};
 use thiserror::Error;
 
 use super::disk_space::DiskWatch;
@@ -71,7 +71,7 @@ impl SnapshotWriter {
     pub(super) fn new(
         data: PathBuf,
         bytes_per_second_max: u64,
-        pause: PauseSwitch,
+        pause: Switch,
         disk: DiskWatch,
     ) -> SnapshotWriter {
         SnapshotWriter {

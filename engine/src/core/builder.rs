@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metastore_statemachine::Parameters;
-use metastore_wal::recovery::{Recovered, RecoveredSnapshot, ReplayEvent};
-use metastore_wal::{Identity, Log, LogBuffer, LogIndex, LogOptions, ReplicaId, ShardId};
+use metastore_wal::recovery::{
+    Recovered, RecoveredReplica, RecoveredSnapshot, ReplayEvent, Standing,
+};
+use metastore_wal::{
+    Identity, Log, LogBuffer, LogIndex, LogOptions, ReplicaId, ShardId, SnapshotPoint,
+};
 use thiserror::Error;
 
 use super::{Core, CoreParts};
-use crate::ids::{BootNonce, Time};
+use crate::ids::{BootNonce, SnapshotId, Time};
 use crate::membership::{Member, Membership};
 use crate::peer::PeerCore;
-use crate::replica::{RecoveringReplica, ReplayError, Replica};
+use crate::replica::{Quarantine, RecoveringReplica, ReplayError, Replica};
 use crate::router::{Namespaces, ShardMap};
 use crate::settings::{Settings, SettingsError};
 
@@ -82,6 +86,16 @@ pub enum StartError {
         "the voters of shard {shard} do not fit replica {replica}, which is one of them and lives here"
     )]
     StrangeVoters {
+        /// The replica.
+        replica: ReplicaId,
+        /// Its shard.
+        shard: ShardId,
+    },
+    /// What the log or the disk holds of a replica is damaged, and nobody else has it.
+    #[error(
+        "replica {replica} of shard {shard} is damaged, and nobody is known who could repair it"
+    )]
+    DamagedAlone {
         /// The replica.
         replica: ReplicaId,
         /// Its shard.
@@ -255,6 +269,83 @@ impl CoreBuilder {
         Ok(())
     }
 
+    /// The file of a snapshot that is to be loaded cannot be. Where the shard has other replicas, this one waits for a
+    /// snapshot of theirs, and takes no part until then.
+    ///
+    /// # Errors
+    /// There is nobody who could repair it.
+    pub fn on_snapshot_damaged(&mut self, snapshot: SnapshotId) -> Result<(), StartError> {
+        let wanted = self
+            .recovering
+            .iter_mut()
+            .find(|(_, recovering)| recovering.snapshot_to_load() == Some(snapshot));
+        let Some((&replica, recovering)) = wanted else {
+            return Ok(());
+        };
+        let shard = snapshot.shard;
+        if !recovering.has_peers() {
+            return Err(StartError::DamagedAlone { replica, shard });
+        }
+        recovering.on_snapshot_damaged();
+        Ok(())
+    }
+
+    /// Damaged replicas take no part, whether they were configured or came later.
+    fn quarantine_damaged(
+        &mut self,
+        replicas: &[RecoveredReplica],
+        log: &mut Log,
+    ) -> Result<(), StartError> {
+        for known in replicas {
+            let replica = known.replica;
+            if needs_quarantine(self.recovering.get(&replica), known) {
+                log.set_damaged(replica);
+                let recovering = self.recovering.remove(&replica);
+                let begun = self.begin_quarantine(known, recovering)?;
+                self.recovering.insert(replica, begun);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_quarantine(
+        &self,
+        known: &RecoveredReplica,
+        recovering: Option<RecoveringReplica>,
+    ) -> Result<RecoveringReplica, StartError> {
+        let (replica, shard) = (known.replica, known.shard);
+        let why = match known.standing {
+            Standing::Lost => Quarantine::PromisesLost,
+            Standing::Damaged => Quarantine::LogDamaged,
+            Standing::Whole => recovering
+                .and_then(|recovering| recovering.quarantine())
+                .unwrap_or(Quarantine::SnapshotDamaged),
+        };
+        let mut known = known.clone();
+        if Membership::decode(&known.snapshot.members).is_none() {
+            known.snapshot = match self.config.replicas.contains(&(replica, shard)) {
+                // Where the members are lost too, those are asked with whom the shard began.
+                true => SnapshotPoint {
+                    members: Membership::of_voters(&self.config.voters_of(replica, shard)?)
+                        .encode(),
+                    ..known.snapshot
+                },
+                // It came later, and hears of the others from whoever leads.
+                false => SnapshotPoint::default(),
+            };
+        }
+        let begun = RecoveringReplica::in_quarantine(
+            &known,
+            why,
+            self.config.parameters,
+            self.config.settings.raft.tail_bytes_max,
+        );
+        match begun {
+            Ok(begun) if begun.may_have_peers() => Ok(begun),
+            Ok(_) | Err(_) => Err(StartError::DamagedAlone { replica, shard }),
+        }
+    }
+
     /// The replica that an event is about. One of which no snapshot is known waits to join, if the event says no more than
     /// that it is there; else it is gone by the end of the log, and what it says does not count.
     fn recovering(
@@ -293,6 +384,7 @@ impl CoreBuilder {
             return Err(failed(replica)(ReplayError::NoSnapshot));
         }
         let mut log = Log::new(self.config.log.clone(), recovered.start, buffers);
+        self.quarantine_damaged(&recovered.replicas, &mut log)?;
         for &(replica, shard) in &self.config.replicas {
             if self.recovering.contains_key(&replica) {
                 continue;
@@ -332,6 +424,12 @@ impl CoreBuilder {
             },
         ))
     }
+}
+
+/// Whether what a log holds of a replica, or its snapshot, is of no use.
+fn needs_quarantine(recovering: Option<&RecoveringReplica>, known: &RecoveredReplica) -> bool {
+    let why = recovering.and_then(RecoveringReplica::quarantine);
+    known.standing != Standing::Whole || why == Some(Quarantine::SnapshotDamaged)
 }
 
 fn failed(replica: ReplicaId) -> impl FnOnce(ReplayError) -> StartError {

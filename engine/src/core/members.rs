@@ -43,6 +43,8 @@ enum Removal {
 pub(super) struct Residents {
     coming: Vec<(Position, ReplicaId, ShardId)>,
     going: BTreeMap<ReplicaId, Removal>,
+    /// The replica that asks next whether it is a member still, if it sleeps.
+    asks_next: usize,
 }
 
 impl Residents {
@@ -158,6 +160,21 @@ impl Core {
         self.dirty.mark(at);
     }
 
+    // ---- Members still? ----
+
+    /// One replica after the other asks, if it sleeps and follows, whether it is a member still. It may have missed that
+    /// it was removed; the core of who led it may be there all the same, and then nothing wakes it.
+    pub(super) fn ask_for_sleeper(&mut self, now: Time, out: &mut Effects) {
+        let count = self.replicas.len();
+        let mut order = (0..count).map(|step| (self.residents.asks_next + step) % count);
+        let Some(asks) = order.find(|&place| self.replicas[place].is_asleep_following()) else {
+            return;
+        };
+        self.residents.asks_next = (asks + 1) % count;
+        let (target, mut turn) = self.turn_of(asks, now, out);
+        target.ask_others(&mut turn);
+    }
+
     // ---- Going ----
 
     /// Brings everybody forward who comes or goes.
@@ -269,6 +286,9 @@ impl Core {
         self.slices.follow(moved, self.replicas.len());
         self.snapshots.follow(moved, self.replicas.len());
         self.transfers.follow(moved);
+        self.lead.follow(moved, self.replicas.len());
+        let asks_next = &mut self.residents.asks_next;
+        *asks_next = moved.of_turn(*asks_next, self.replicas.len());
         for place in 0..self.routes.len() {
             let Route { shard, .. } = self.routes[place];
             self.routes[place].replica = self.find_replica(shard);

@@ -1,18 +1,24 @@
 //! One processor core's share of the store: its replicas, the log they share, and everybody who waits for them.
 
 mod admission;
+mod beats;
 mod builder;
+mod disk_health;
+mod estimate;
 mod intake;
 mod load;
 mod members;
 mod moves;
+mod neighbours;
 mod peers;
 mod placement;
 mod ranges;
+mod scrubbing;
 mod slices;
 mod snapshots;
 mod space;
 mod sweeps;
+mod timing;
 mod transfers;
 
 use std::collections::VecDeque;
@@ -21,17 +27,22 @@ use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, Position, ShardId, Ticket
 
 pub(crate) use self::admission::Admission;
 use self::admission::{Backlog, Lane};
+use self::beats::Lead;
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
+use self::disk_health::DiskHealth;
 pub use self::load::{SnapshotLoad, SnapshotLoadError};
 use self::members::Residents;
 use self::moves::Move;
+pub(crate) use self::neighbours::Neighbours;
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
+use self::scrubbing::Scrubbing;
 pub use self::slices::SliceKind;
 use self::slices::Slices;
 use self::snapshots::Snapshots;
 pub use self::space::DiskSpace;
 use self::sweeps::Sweeps;
+use self::timing::Timing;
 use self::transfers::Transfers;
 
 use crate::answers::Answers;
@@ -135,6 +146,8 @@ pub struct Core {
     has_write_ended: bool,
     /// Replicas whose staged parts are not durable, in the order of their positions.
     awaiting_log: VecDeque<(Position, usize)>,
+    disk_health: DiskHealth,
+    scrubbing: Scrubbing,
     write_started: Time,
     last_write_ended: Time,
     /// How long the last write took.
@@ -153,6 +166,9 @@ pub struct Core {
     logger: slog::Logger,
     /// What is to be said to other nodes.
     peers: Batches,
+    neighbours: Neighbours,
+    timing: Timing,
+    lead: Lead,
     counters: CoreCounters,
     /// What this turn applied, until the driver says that its answers have left.
     applied: Applied,
@@ -193,10 +209,15 @@ impl Core {
             waiting_for_log: Dirty::new(replicas.len()),
             has_write_ended: false,
             awaiting_log: VecDeque::new(),
+            disk_health: DiskHealth::default(),
+            scrubbing: Scrubbing::default(),
             write_started: now,
             last_write_ended: now,
             last_write_ns: 0,
             next_tick: now.plus_ms(config.settings.raft.tick_interval_ms),
+            neighbours: Neighbours::new(config.boot, config.settings.raft.election_ticks),
+            timing: Timing::new(&config.settings.raft),
+            lead: Lead::default(),
             is_draining: false,
             disk: DiskSpace::Enough,
             waiting_bytes: 0,
@@ -217,6 +238,7 @@ impl Core {
         for replica in 0..core.replicas.len() {
             core.dirty.mark(replica);
         }
+        core.find_neighbours();
         core
     }
 
@@ -234,6 +256,8 @@ impl Core {
             answers: &mut self.answers,
             stages: &mut self.stages,
             peers: &mut self.peers,
+            neighbours: &self.neighbours,
+            tick_ns: self.timing.tick_ns(),
             out,
         };
         (&mut self.replicas[replica], turn)
@@ -272,6 +296,12 @@ impl Core {
     #[must_use]
     pub fn is_log_stalled(&self) -> bool {
         self.log.is_stalled()
+    }
+
+    /// Whether no segment is ready for when the present one is full: the one being prepared is urgent.
+    #[must_use]
+    pub fn is_segment_urgent(&self) -> bool {
+        self.log.is_spare_missing()
     }
 
     /// What a snapshot of its largest shard would take at most, in bytes, before compression.
@@ -409,6 +439,7 @@ impl Core {
     fn on_log_written(&mut self, now: Time, ticket: Ticket, buffer: LogBuffer) {
         self.last_write_ended = now;
         self.has_write_ended = true;
+        self.disk_health.on_completed(now);
         for replica in self.waiting_for_log.take() {
             self.dirty.mark(replica);
         }
@@ -416,6 +447,7 @@ impl Core {
             return;
         };
         let took_ns = now.nanos_since(self.write_started);
+        self.timing.on_write(took_ns);
         let times = WriteTimes {
             started: self.write_started,
             ended: now,
@@ -454,7 +486,7 @@ impl Core {
         self.drive_snapshots(now, out);
         self.drive_transfers(now, out);
         self.drive_residents(out);
-        self.peers.flush(out);
+        self.flush_peers(now, out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();
         }
@@ -476,7 +508,6 @@ impl Core {
     }
 
     fn tick(&mut self, now: Time, out: &mut Effects) {
-        let interval_ms = self.config.settings.raft.tick_interval_ms;
         if now < self.next_tick {
             return;
         }
@@ -491,14 +522,23 @@ impl Core {
         };
         self.admission.on_time(now, backlog);
         self.snapshots.on_tick();
+        self.watch_disk_health(now, out);
+        self.drive_scrubbing(now, out);
         self.retry_sweeps(now, out);
-        let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
-        self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
+        let tick_ns = self.timing.tick_ns();
+        let missed = 1 + now.nanos_since(self.next_tick) / tick_ns;
+        self.next_tick = Time(self.next_tick.0.saturating_add(missed * tick_ns));
+        self.tick_neighbours(now, missed, out);
         for replica in 0..self.replicas.len() {
+            if self.replicas[replica].is_asleep() {
+                continue;
+            }
             let (target, mut turn) = self.turn_of(replica, now, out);
             target.on_ticks(&mut turn, missed);
+            self.counters.replica_ticks += 1;
             self.dirty.mark(replica);
         }
+        self.drive_lead();
     }
 
     /// Lets replicas that have something to do work; returns how many commands with structure they applied.
@@ -524,7 +564,7 @@ impl Core {
             }
         }
         // Followers and the device work while the committed entries are applied.
-        self.peers.flush(out);
+        self.flush_peers(now, out);
         self.drive_log(now, out);
         let log_is_free = self.log.is_free();
         for replica in dirty {
@@ -551,6 +591,7 @@ impl Core {
                     buffer,
                 } => {
                     self.write_started = now;
+                    self.disk_health.on_submitted(now);
                     Effect::WriteLog {
                         ticket,
                         file,

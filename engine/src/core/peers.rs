@@ -4,10 +4,11 @@ use metastore_wal::{ReplicaId, ShardId};
 use raft::eraftpb::MessageType;
 
 use super::Core;
+use super::scrubbing::SCRUBBER;
 use crate::effect::Effects;
 use crate::ids::{LogReadTicket, Time};
 use crate::input::LogReadFailed;
-use crate::peer::{NoticeKind, OpenedBatch, PeerCore, PeerKind, PeerMessage};
+use crate::peer::{NoticeKind, OpenedBatch, PeerCore, PeerKind, PeerMessage, Said};
 use crate::replica::{Ignored, Replica};
 
 impl Core {
@@ -26,16 +27,25 @@ impl Core {
                 return;
             }
         };
-        while let Some(message) = opened.next_message() {
-            let taken = message
-                .ok()
-                .and_then(|message| self.on_peer_message(now, from, message, out));
-            let counter = match taken {
-                Some(()) => &mut self.counters.peer_messages,
-                None => &mut self.counters.peer_dropped,
+        while let Some(said) = opened.next_message() {
+            let taken = match said {
+                Ok(Said::Message(message)) => self.on_peer_message(now, from, message, out),
+                Ok(Said::Beat(beat)) => {
+                    self.on_beat(now, from, beat);
+                    continue;
+                }
+                Err(_senseless) => None,
             };
-            *counter += 1;
+            self.count_taken(taken);
         }
+    }
+
+    pub(super) fn count_taken(&mut self, taken: Option<()>) {
+        let counter = match taken {
+            Some(()) => &mut self.counters.peer_messages,
+            None => &mut self.counters.peer_dropped,
+        };
+        *counter += 1;
     }
 
     /// Takes one message; `None` when it is of no use.
@@ -51,7 +61,8 @@ impl Core {
             .binary_search_by_key(&message.shard, Replica::shard)
             .ok()?;
         self.dirty.mark(replica);
-        let sender = match self.replicas[replica].check_ends(from, &message) {
+        let ends = (message.from, message.to);
+        let sender = match self.replicas[replica].check_ends(from, ends, message.kind) {
             Ok(sender) => sender,
             Err(Ignored::RemovedSender { .. }) => {
                 self.on_removed_sender(replica, from, &message, out);
@@ -71,6 +82,14 @@ impl Core {
                 self.on_chunk_request(now, (replica, from), &message.to_chunk()?, out);
             }
             PeerKind::Chunk => self.on_chunk(replica, &message.to_chunk()?, out),
+            PeerKind::RepairRequest => {
+                let request = message.to_repair()?;
+                let (target, mut turn) = self.turn_of(replica, now, out);
+                target.on_repair_request(&mut turn, from, &request);
+            }
+            PeerKind::RepairTarget => {
+                self.replicas[replica].on_repair_target(&message.to_repair()?)
+            }
             PeerKind::Notice(NoticeKind::Removed) => self.replicas[replica].on_removed(),
             // It is a member: its leader will find it.
             PeerKind::Notice(NoticeKind::Question) => {}
@@ -78,7 +97,7 @@ impl Core {
         Some(())
     }
 
-    /// A replica that is no member any more speaks: it is told so where it asks, or asks for votes.
+    /// A replica that is no member any more speaks: it is told so where it asks, or asks for votes or for a repair.
     fn on_removed_sender(
         &mut self,
         replica: usize,
@@ -90,11 +109,14 @@ impl Core {
         let is_to_be_told = matches!(
             message.kind,
             PeerKind::Notice(NoticeKind::Question)
+                | PeerKind::RepairRequest
                 | PeerKind::Raft(MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
         );
         let durable = self.log.durable_position();
-        let notice = self.replicas[replica].notice_to(message.from, NoticeKind::Removed, durable);
-        if let (true, Some(notice)) = (is_to_be_told, notice) {
+        let target = &self.replicas[replica];
+        let notice = target.notice_to(message.from, NoticeKind::Removed, durable);
+        let may_tell = is_to_be_told && !target.is_quarantined();
+        if let (true, Some(notice)) = (may_tell, notice) {
             self.peers.push_notice(from, &notice, out);
         }
     }
@@ -107,6 +129,10 @@ impl Core {
         result: Result<&[u8], LogReadFailed>,
         out: &mut Effects,
     ) {
+        if ticket.replica == SCRUBBER {
+            self.on_scrub_read(result);
+            return;
+        }
         let reader = self
             .replicas
             .iter()
@@ -139,6 +165,7 @@ impl Core {
 
     /// What was sent to a core of another node may be lost.
     pub(super) fn on_peer_unreachable(&mut self, peer: PeerCore) {
+        self.neighbours.on_reset(peer);
         for (position, replica) in self.replicas.iter_mut().enumerate() {
             replica.on_peer_unreachable(peer);
             self.dirty.mark(position);

@@ -20,7 +20,21 @@ impl Replica {
         let Some(successor) = to.filter(able).or_else(|| self.choose_successor()) else {
             return false;
         };
+        self.wake();
         self.node.transfer_leader(successor.0);
+        true
+    }
+
+    /// A write of the log does not come back, or does again. Who leads in a group gives up its lead; says whether it did.
+    pub(crate) fn set_disk_hung(&mut self, is_hung: bool) -> bool {
+        self.is_disk_hung = is_hung && !self.is_sole_voter();
+        if !self.is_disk_hung || self.is_quarantined() || self.role != Role::Leader {
+            return false;
+        }
+        slog::warn!(self.logger, "the disk hangs: others shall lead");
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, raft::INVALID_ID);
+        self.seed_election_timeout();
         true
     }
 

@@ -61,6 +61,11 @@ impl Replica {
         std::mem::take(&mut self.changes.wants_turn)
     }
 
+    /// Whether a change that was asked for here is not over.
+    pub(super) fn is_changing(&self) -> bool {
+        self.changes.asked.is_some()
+    }
+
     // ---- What is asked for ----
 
     /// Takes a change; says why not, when that is known at once.

@@ -3,6 +3,7 @@
 mod appends;
 mod apply;
 mod catch_up;
+mod claims;
 mod commands;
 mod hand_over;
 mod installing;
@@ -16,7 +17,9 @@ mod reads;
 mod ready;
 mod recovering;
 mod removal;
+mod repairing;
 mod serving;
+mod sleep;
 mod slices;
 mod snapshots;
 mod state_checks;
@@ -34,6 +37,7 @@ use raft::RawNode;
 use raft::eraftpb::Entry;
 
 use self::catch_up::Reading;
+use self::claims::{Ambition, Claim};
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::installing::Installing;
 use self::members::Changes;
@@ -41,12 +45,15 @@ use self::outbox::Outbox;
 use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
 use self::removal::Belonging;
+use self::repairing::Repair;
 use self::serving::Served;
+use self::sleep::Sleep;
 use self::snapshots::{Exporting, LastSnapshot};
 use self::state_checks::StateChecks;
 use self::tail::EntryTail;
 use self::watching::Watching;
 use crate::answers::Answers;
+use crate::core::Neighbours;
 use crate::effect::Effects;
 use crate::ids::{BootNonce, SnapshotId, Time};
 use crate::memory::{Account, MemoryAccounts};
@@ -72,6 +79,9 @@ pub(crate) struct Turn<'a> {
     pub(crate) answers: &'a mut Answers,
     pub(crate) stages: &'a mut Stages,
     pub(crate) peers: &'a mut Batches,
+    pub(crate) neighbours: &'a Neighbours,
+    /// How long a tick is at present.
+    pub(crate) tick_ns: u64,
     pub(crate) out: &'a mut Effects,
 }
 
@@ -175,11 +185,23 @@ pub(crate) struct Replica {
     changes: Changes,
     belonging: Belonging,
     watching: Watching,
-    /// How long an election timeout is.
+    /// How long an election timeout was at the last tick.
     election_ms: u64,
+    sleep: Sleep,
+    /// Who would like to lead instead.
+    claim: Option<Claim>,
+    ambition: Ambition,
     state_checks: StateChecks,
     /// Why it takes no part, if it does not.
     quarantine: Option<Quarantine>,
+    /// How it gets back what it lost, if it can.
+    repair: Option<Repair>,
+    /// Repairs since the start.
+    repairs: u64,
+    /// Whether a write of the log does not come back: it leads nothing meanwhile.
+    is_disk_hung: bool,
+    /// How far a snapshot must go: a replica in quarantine waits for it, or the log has decayed.
+    repair_wants: Option<LogIndex>,
 }
 
 impl Replica {
@@ -193,6 +215,9 @@ impl Replica {
 
     /// Whether its shard can answer, as far as it knows: it leads and can, or it follows who leads.
     pub(crate) fn is_useful(&self) -> bool {
+        if is_planted(Mutant::ReadsBeforeFirstCommit) && self.role == Role::Leader {
+            return true;
+        }
         self.is_serving() || self.follows()
     }
 
@@ -284,9 +309,12 @@ impl Replica {
         if self.is_fenced() {
             return;
         }
-        let ticks = if self.role == Role::Leader { missed } else { 1 };
-        self.watch_members(turn.now);
+        let is_told_all = self.role == Role::Leader && !is_planted(Mutant::LeaseWithoutClock);
+        let ticks = if is_told_all { missed } else { 1 };
+        self.watch_members(turn);
         self.ask_whether_member(turn);
+        self.expire_claim(ticks);
+        self.on_tick_awake(turn);
         if self.must_not_campaign() {
             self.expire(turn);
             return;
@@ -303,6 +331,7 @@ impl Replica {
     /// that it does not hold any more. raft stops the process on either.
     fn must_not_campaign(&self) -> bool {
         self.is_quarantined()
+            || self.is_disk_hung
             || self.is_install_staged()
             || self.is_sole_voter() && !self.unpersisted.is_empty()
     }
@@ -354,13 +383,18 @@ impl Replica {
     ///
     /// `log_is_free` says that no write is in flight: what is proposed now is written at once.
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
-        if self.fence_if_removed(turn) || self.is_quarantined() {
+        if self.fence_if_removed(turn) {
+            return;
+        }
+        if self.is_quarantined() {
+            self.drive_repair(turn);
             return;
         }
         let durable = turn.log.durable_position();
         self.send_released(turn, durable);
         self.drive_install(turn);
         self.drive_changes(turn);
+        self.serve_claim(turn.now);
         if self.is_serving() && self.may_propose(log_is_free) {
             self.propose(turn);
         }
@@ -371,7 +405,9 @@ impl Replica {
         while self.node.has_ready() {
             self.handle_ready(turn);
         }
+        self.speak_unasked(turn);
         self.read_missing(turn);
+        self.wake_if_busy();
     }
 
     /// Whether the open batch becomes an entry now.
@@ -436,7 +472,9 @@ impl Replica {
             context.extend_from_slice(&part.to_le_bytes());
         }
         self.reads.start_round(now, context.clone());
-        if is_planted(Mutant::ReadsWithoutRound) {
+        let is_new_leader = self.role == Role::Leader && !self.is_serving();
+        let is_early = is_new_leader && is_planted(Mutant::ReadsBeforeFirstCommit);
+        if is_early || is_planted(Mutant::ReadsWithoutRound) {
             let known = self.node.raft.raft_log.committed;
             self.reads.on_confirmed(&context, known);
             return;
@@ -486,9 +524,11 @@ impl Replica {
             state_hash: self.state.state_hash(),
             states_compared: self.state_checks.compared(),
             quarantine: self.quarantine,
+            repairs: self.repairs,
             applied_commands: self.applied_commands,
             messages_dropped: self.outbox.dropped(),
             members: self.members_status(),
+            is_asleep: self.is_asleep(),
         }
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::appends::{anchor, split_off};
 use super::{Replica, Turn};
 use crate::membership::{Member, Standing};
-use crate::peer::{NoticeKind, PeerCore, PeerKind, PeerMessage};
+use crate::peer::{NoticeKind, PeerCore, PeerKind};
 
 /// Why a message is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -79,25 +79,27 @@ impl Replica {
     pub(crate) fn check_ends(
         &mut self,
         sender: PeerCore,
-        message: &PeerMessage<'_>,
+        (from, to): (ReplicaId, ReplicaId),
+        kind: PeerKind,
     ) -> Result<Member, Ignored> {
-        let from = message.from.0;
-        let standing = self.membership().standing_of(message.from);
+        let standing = self.membership().standing_of(from);
         let checked = match standing {
-            Standing::Removed => Err(Ignored::RemovedSender { from }),
-            _ if message.to != self.id => Err(Ignored::OtherReceiver { to: message.to.0 }),
+            Standing::Removed => Err(Ignored::RemovedSender { from: from.0 }),
+            _ if to != self.id => Err(Ignored::OtherReceiver { to: to.0 }),
             _ if self.is_fenced() => Err(Ignored::Removed),
-            Standing::Member(home) if home != sender => Err(Ignored::StrangeSender { from }),
-            Standing::Unheard if !self.may_hear(message.kind) => Err(Ignored::NotJoined),
+            Standing::Member(home) if home != sender => {
+                Err(Ignored::StrangeSender { from: from.0 })
+            }
+            Standing::Unheard if !self.may_hear(kind) => Err(Ignored::NotJoined),
             Standing::Member(_) | Standing::Unheard => Ok(Member {
-                replica: message.from,
+                replica: from,
                 home: sender,
             }),
         };
         if let (Ok(member), Standing::Unheard) = (checked, standing) {
             self.meet(member);
         }
-        checked.inspect_err(|ignored| self.explain(message.from.0, *ignored))
+        checked.inspect_err(|ignored| self.explain(from.0, *ignored))
     }
 
     /// Whether a replica that is not known here may say this. A member that was away knows older members, and those who
@@ -108,6 +110,7 @@ impl Replica {
             PeerKind::Raft(
                 MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
             ) | PeerKind::Chunk
+                | PeerKind::RepairTarget
                 | PeerKind::Notice(NoticeKind::Removed)
         );
         is_of_leaders || !self.membership().is_unknown()
@@ -115,6 +118,18 @@ impl Replica {
 
     /// Takes a message whose ends were checked.
     pub(crate) fn on_peer_message(&mut self, mut message: Message) -> Result<(), Ignored> {
+        let from = message.from;
+        let is_append_response = message.get_msg_type() == MessageType::MsgAppendResponse;
+        if is_planted(Mutant::ProbeTakenForMatch) && is_append_response && message.reject {
+            message.reject = false;
+            message.index = message.reject_hint;
+        }
+        self.step(message)?;
+        self.wake_for_message(from);
+        Ok(())
+    }
+
+    pub(super) fn step(&mut self, mut message: Message) -> Result<(), Ignored> {
         let from = message.from;
         if self.membership().is_unknown() {
             // It knows of no term that it may have promised, so its word confirms no reads.
@@ -232,7 +247,9 @@ impl Replica {
             if message.get_msg_type() == MessageType::MsgSnapshot {
                 self.on_offered(turn.now, to);
             }
-            turn.peers.push(home, self.shard, message, turn.out);
+            let aside = self.aside(message.get_msg_type());
+            turn.peers
+                .push_with(home, self.shard, message, aside, turn.out);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Replicas that take no part in their group, because what they hold is damaged or not to be trusted.
 //!
+//! It does **not** repair them: see `repairing`.
+//!
 //! A replica in quarantine neither votes nor acknowledges nor campaigns nor answers; the others on its core go on. Others
 //! lead meanwhile, where a quorum is left.
 
@@ -25,6 +27,16 @@ pub enum Quarantine {
         /// What the leader says.
         leader: u64,
     },
+    /// Entries that were durable cannot be read any more. A snapshot of another replica takes the place of everything.
+    #[error("entries of its log are damaged or lost")]
+    LogDamaged,
+    /// The file of its snapshot cannot be loaded. A snapshot of another replica takes the place of everything.
+    #[error("its snapshot is damaged or lost")]
+    SnapshotDamaged,
+    /// Its newest term and vote cannot be read any more, and nobody else knows them. It never takes part again: another
+    /// replica, with another id, must take its place.
+    #[error("its newest term and vote are lost, it must be replaced")]
+    PromisesLost,
 }
 
 impl Replica {
@@ -37,6 +49,8 @@ impl Replica {
     pub(super) fn enter_quarantine(&mut self, turn: &mut Turn<'_>, why: Quarantine) {
         slog::error!(self.logger, "the replica is in quarantine"; "why" => %why);
         self.quarantine = Some(why);
+        // It has to ask whether it is a member still.
+        self.wake();
         self.role = Role::Follower;
         self.serving_term = None;
         self.on_lead_lost(turn);

@@ -35,6 +35,8 @@ pub(super) enum Life {
 #[derive(Debug, Default)]
 pub(super) struct Belonging {
     pub(super) life: Life,
+    /// Ticks that passed in quarantine, of which raft does not hear.
+    quarantined_ticks: usize,
     /// Where replicas live that joined later than the members are known here.
     strangers: BTreeMap<ReplicaId, PeerCore>,
 }
@@ -51,30 +53,37 @@ impl Replica {
     }
 
     /// Asks the others whether it is a member still, when it has not heard of a leader for long: whoever was removed
-    /// while it was away is told by nobody. One that votes need not ask: it is told when it asks for votes.
+    /// while it was away is told by nobody. One that votes need not ask: it is told when it asks for votes. One in
+    /// quarantine asks for none, and hears nobody.
     pub(super) fn ask_whether_member(&mut self, turn: &mut Turn<'_>) {
-        let raft = &self.node.raft;
-        let patience_ticks = LEADERLESS_ELECTIONS * turn.settings.raft.election_ticks;
         // raft counts the ticks since a leader was heard of.
-        let is_time =
-            raft.election_elapsed > 0 && raft.election_elapsed.is_multiple_of(patience_ticks);
-        if raft.promotable() || !is_time {
-            return;
+        let silent_ticks = match self.is_quarantined() {
+            true => {
+                self.belonging.quarantined_ticks += 1;
+                self.belonging.quarantined_ticks
+            }
+            false if self.node.raft.promotable() => return,
+            false => self.node.raft.election_elapsed,
+        };
+        let patience_ticks = LEADERLESS_ELECTIONS * turn.settings.raft.election_ticks;
+        if silent_ticks > 0 && silent_ticks.is_multiple_of(patience_ticks) {
+            self.ask_others(turn);
         }
+    }
+
+    /// Asks all others that it knows whether it is a member still.
+    pub(crate) fn ask_others(&self, turn: &mut Turn<'_>) {
+        for other in self.others_known() {
+            self.send_notice(turn, other, NoticeKind::Question);
+        }
+    }
+
+    /// The other members, and those who joined later than the members are known here.
+    pub(super) fn others_known(&self) -> Vec<Member> {
         let strangers = self.belonging.strangers.iter();
         let strangers = strangers.map(|(&replica, &home)| Member { replica, home });
-        let others: Vec<Member> = self
-            .membership()
-            .members()
-            .iter()
-            .copied()
-            .chain(strangers)
-            .collect();
-        for other in others {
-            if other.replica != self.id {
-                self.send_notice(turn, other, NoticeKind::Question);
-            }
-        }
+        let members = self.membership().others(self.id).copied();
+        members.chain(strangers).collect()
     }
 
     pub(super) fn send_notice(&self, turn: &mut Turn<'_>, to: Member, kind: NoticeKind) {
@@ -93,7 +102,9 @@ impl Replica {
     ) -> Option<Notice> {
         // raft may have a newer term that is not staged yet.
         let term = Term(self.node.store().hard_state().term);
-        let may_speak = self.outbox.may_speak(durable) && term > Term(0);
+        // Whoever never had a term may ask.
+        let may_speak =
+            self.outbox.may_speak(durable) && (term > Term(0) || kind == NoticeKind::Question);
         may_speak.then_some(Notice {
             kind,
             shard: self.shard,

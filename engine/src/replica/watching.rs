@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use metastore_wal::{LogIndex, ReplicaId};
 use raft::ProgressState;
 
-use super::Replica;
+use super::{Replica, Turn};
 use crate::ids::Time;
 use crate::members::{ChangeRefused, MemberPart, MemberStatus, MembersStatus};
 use crate::membership::Member;
@@ -42,21 +42,26 @@ impl Watching {
 
 impl Replica {
     /// Looks, as the leader, how the others follow.
-    pub(super) fn watch_members(&mut self, now: Time) {
+    pub(super) fn watch_members(&mut self, turn: &Turn<'_>) {
         if self.role != Role::Leader {
             return;
         }
+        let now = turn.now;
+        let election_ticks = turn.settings.raft.election_ticks as u64;
+        self.election_ms = election_ticks * turn.tick_ns / 1_000_000;
         let raft = &self.node.raft;
         let last = raft.raft_log.last_index();
         let watched = &mut self.watching.watched;
-        for &Member { replica, .. } in self.node.store().members().members() {
+        for &Member { replica, home } in self.node.store().members().members() {
             let Some(progress) = raft.prs().get(replica.0) else {
                 continue;
             };
             // One that has everything is probed until there is more.
             let is_close = progress.state != ProgressState::Snapshot
                 && progress.matched + LAG_ENTRIES_MAX >= last;
-            if progress.recent_active {
+            // What raft says of a group that has slept may be old; its cores were heard all the while.
+            let is_there = replica == self.id || turn.neighbours.is_alive(home);
+            if progress.recent_active && is_there {
                 let seen = watched.entry(replica).or_insert(Watched {
                     heard_at: now,
                     close_since: None,

@@ -571,3 +571,60 @@ fn a_member_that_was_away_follows_a_leader_that_it_has_never_heard_of() {
         cluster.status(leader).state_hash
     );
 }
+
+/// A core tells all others that it is there, whatever becomes of one of its shards: a follower that slept through its own
+/// removal is woken by nobody. It asks.
+#[test]
+fn a_sleeper_that_was_removed_and_not_told_goes() {
+    let mut cluster = TestCluster::with(4, 2, |config| {
+        config.settings.raft.idle.sleep_ticks = Some(2);
+    });
+    cluster.carries_beats = true;
+    cluster.elect(1);
+    cluster.pass_ticks(30);
+    assert!(cluster.status(4).is_asleep);
+    cluster.partition(&[4], &[1, 2, 3]);
+    let asked = cluster.change(1, change_voters(&[], &[4]));
+    for _ in 0..5 {
+        (1..=3).for_each(|node| cluster.tick(node));
+        cluster.settle();
+    }
+    assert_done(&cluster, asked);
+    cluster.heal();
+    cluster.pass_ticks(20);
+    assert_eq!(cluster.replicas(4), 2);
+    assert!(cluster.status(4).is_asleep, "nobody wakes it");
+    cluster.pass_ticks(150);
+    assert_eq!(cluster.replicas(4), 1);
+}
+
+/// It is not ticked, campaigns for nothing and hears nobody: it has to ask whether it is a member still.
+#[test]
+fn a_replica_in_quarantine_that_was_removed_and_not_told_goes() {
+    let mut cluster = TestCluster::with(3, 1, |config| {
+        config.settings.state_check_ms = Some(200);
+        if config.identity.node.0 == 3 {
+            config.parameters.history_revisions_max = 1;
+        }
+    });
+    cluster.elect(1);
+    for request in 0..5 {
+        cluster.put(1, request, "/a", &request.to_string());
+        cluster.settle();
+    }
+    cluster.pass_ticks(30);
+    assert!(cluster.status(3).quarantine.is_some());
+    cluster.partition(&[3], &[1, 2]);
+    let remove = MembersChange::ChangeVoters {
+        promote: Vec::new(),
+        remove: vec![ReplicaId(3)],
+        spare: Spare::GivenUp,
+    };
+    let asked = cluster.change(1, remove);
+    cluster.pass_ticks(5);
+    assert_done(&cluster, asked);
+    cluster.heal();
+    assert_eq!(cluster.replicas(3), 1);
+    cluster.pass_ticks(80);
+    assert_eq!(cluster.replicas(3), 0);
+}

@@ -1,6 +1,6 @@
 //! What several nodes together must never show.
 
-use metastore_engine::{LogIndex, NodeId, ReplicaId, ShardId, Term};
+use metastore_engine::{LogIndex, NodeId, Quarantine, ReplicaId, ShardId, Term};
 use thiserror::Error;
 
 use super::linearizability::NotLinearizable;
@@ -136,6 +136,14 @@ pub enum ClusterViolation {
         /// The other.
         other: ReplicaId,
     },
+    /// An entry was applied that nobody was seen to write.
+    #[error("shard {shard}: entry {index} was applied, and nobody wrote it")]
+    AppliedUnseen {
+        /// The shard.
+        shard: ShardId,
+        /// The entry.
+        index: LogIndex,
+    },
     /// A recovery lost or invented something.
     #[error(
         "node {node} recovered a log of replica {replica} up to {found} that it cannot have had; up to {durable} it was durable"
@@ -150,6 +158,28 @@ pub enum ClusterViolation {
         /// The last index that was found.
         found: LogIndex,
     },
+    /// A replica takes no part, and nothing that it holds was damaged.
+    #[error("replica {replica} is in quarantine for nothing: {why}")]
+    StrangeQuarantine {
+        /// The replica.
+        replica: ReplicaId,
+        /// What it says.
+        why: Quarantine,
+    },
+    /// A replica in quarantine does not know what it has promised, and says that it does.
+    #[error("replica {replica} is in quarantine and has forgotten what it promised")]
+    PromisesForgotten {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// A replica in quarantine does what only a healthy one may do.
+    #[error("replica {replica} is in quarantine and sends {message}")]
+    ActsInQuarantine {
+        /// The replica.
+        replica: ReplicaId,
+        /// What it sends.
+        message: String,
+    },
     /// No order of events explains what clients saw.
     #[error("shard {shard}: {cause}")]
     NotLinearizable {
@@ -157,6 +187,18 @@ pub enum ClusterViolation {
         shard: ShardId,
         /// Why.
         cause: NotLinearizable,
+    },
+    /// A core holds more than it may.
+    #[error("node {node} holds {held} {what}, and may hold {limit}")]
+    OverBudget {
+        /// The node.
+        node: NodeId,
+        /// What it holds.
+        what: &'static str,
+        /// How much of it.
+        held: u64,
+        /// How much it may hold.
+        limit: u64,
     },
     /// Faults have stopped, and somebody still waits.
     #[error("{who} is not answered {calm_ms} ms after the last fault")]
@@ -173,6 +215,16 @@ pub enum ClusterViolation {
         shard: ShardId,
         /// What is not as it should be.
         what: String,
+        /// How long ago the last fault was.
+        calm_ms: u64,
+    },
+    /// Faults have stopped, and somebody waits while others are served who asked later.
+    #[error(
+        "client {client} waits or has given up {calm_ms} ms after the last fault, and others are served"
+    )]
+    Overtaken {
+        /// The client.
+        client: usize,
         /// How long ago the last fault was.
         calm_ms: u64,
     },
@@ -206,12 +258,18 @@ impl ClusterViolation {
             | ClusterViolation::LogsDiffer { .. }
             | ClusterViolation::CommittedEntryChanged { .. }
             | ClusterViolation::NotOnQuorum { .. }
+            | ClusterViolation::AppliedUnseen { .. }
             | ClusterViolation::StatesDiffer { .. } => "replication",
+            ClusterViolation::OverBudget { .. } => "budgets",
             ClusterViolation::PromisedTooEarly { .. } => "promises",
-            ClusterViolation::RecoveredLogDiffers { .. } => "log watch",
+            ClusterViolation::RecoveredLogDiffers { .. }
+            | ClusterViolation::PromisesForgotten { .. } => "log watch",
+            ClusterViolation::StrangeQuarantine { .. }
+            | ClusterViolation::ActsInQuarantine { .. } => "quarantine",
             ClusterViolation::NotLinearizable { .. } => "linearizability",
             ClusterViolation::Starved { .. }
             | ClusterViolation::MembersUnsettled { .. }
+            | ClusterViolation::Overtaken { .. }
             | ClusterViolation::NotConverged { .. } => "calm",
         }
     }

@@ -19,6 +19,8 @@ pub(super) struct HostCore {
     /// Whether its log has ever held all of its replicas: from then on it may lack none.
     pub(super) has_served: bool,
     pub(super) last_status: Time,
+    /// When it was last asked what it holds.
+    pub(super) last_holding: Time,
 }
 
 /// A node.
@@ -57,6 +59,7 @@ impl Host {
                 disk,
                 has_served: false,
                 last_status: Time(0),
+                last_holding: Time(0),
             }
         };
         Host {
@@ -87,6 +90,14 @@ impl Host {
     pub(super) fn replicas(&self) -> impl Iterator<Item = ReplicaStatus> {
         let running = self.cores.iter().filter_map(|core| core.core.as_ref());
         running.filter_map(Node::replicas).flatten()
+    }
+
+    /// How all of its replicas stand; `None` where it does not run, or a core is in the middle of a turn.
+    pub(super) fn all_replicas(&self) -> Option<Vec<ReplicaStatus>> {
+        let of_core = |core: &HostCore| core.core.as_ref().and_then(Node::replicas);
+        let replicas = self.cores.iter().map(of_core);
+        let replicas: Option<Vec<Vec<ReplicaStatus>>> = replicas.collect();
+        replicas.map(|replicas| replicas.concat())
     }
 
     /// Starts every core over what is on its disk.

@@ -29,6 +29,12 @@ impl<E> Cluster<E> {
         self.hosts.values().flat_map(of_host).collect()
     }
 
+    /// The replicas of a node; `None` where it does not run, or a core of it is in the middle of a turn.
+    #[must_use]
+    pub fn replicas_of(&self, node: NodeId) -> Option<Vec<ReplicaStatus>> {
+        self.hosts[&node].all_replicas()
+    }
+
     /// The members of a shard as a node knows them; empty where it has no replica, or is in the middle of a turn.
     #[must_use]
     pub fn members(&self, node: NodeId, shard: ShardId) -> Vec<MemberStatus> {

@@ -156,7 +156,7 @@ mod tests {
     fn it_keeps_to_its_rate_and_does_not_make_up_for_a_pause() {
         let directory = TestDirectory::new("it_keeps_to_its_rate");
         let mut file = BackgroundFile::create(&directory.path().join("a.tmp")).expect("it is made");
-        let pace = Pace::limited(4 << 20, super::super::PauseSwitch::default());
+        let pace = Pace::limited(4 << 20, super::super::Switch::default());
         std::thread::sleep(CATCH_UP_MAX * 2);
         let began = Instant::now();
         file.write(0, &bytes(4 * WRITE_BYTES), &pace)

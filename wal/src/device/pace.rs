@@ -12,24 +12,19 @@ const PAUSE_STEP: Duration = Duration::from_millis(1);
 /// arrive even if nobody ends the pause.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// Shared between a core, which knows whether its log is behind, and the thread that prepares a segment for it.
+/// Shared between a core, which knows how its log stands, and the threads that write for it in the background.
 #[derive(Clone, Debug, Default)]
-pub struct PauseSwitch(Arc<AtomicBool>);
+pub struct Switch(Arc<AtomicBool>);
 
-impl PauseSwitch {
-    /// Preparation waits before its next write.
-    pub fn pause(&self) {
-        self.0.store(true, Ordering::Relaxed);
+impl Switch {
+    /// Turns it on or off.
+    pub fn set(&self, is_on: bool) {
+        self.0.store(is_on, Ordering::Relaxed);
     }
 
-    /// Preparation goes on.
-    pub fn resume(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether preparation waits.
+    /// Whether it is on.
     #[must_use]
-    pub fn is_paused(&self) -> bool {
+    pub fn is_on(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -38,7 +33,8 @@ impl PauseSwitch {
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
     bytes_per_second_max: Option<u64>,
-    pause: PauseSwitch,
+    pause: Switch,
+    hurry: Switch,
 }
 
 impl Pace {
@@ -48,23 +44,34 @@ impl Pace {
         Self::default()
     }
 
-    /// At most `bytes_per_second_max`, and slower while `pause` says so. 0 counts as 1.
+    /// At most `bytes_per_second_max`, and slower while `pause` is on. 0 counts as 1.
     #[must_use]
-    pub fn limited(bytes_per_second_max: u64, pause: PauseSwitch) -> Self {
+    pub fn limited(bytes_per_second_max: u64, pause: Switch) -> Self {
         Self {
             bytes_per_second_max: Some(bytes_per_second_max.max(1)),
             pause,
+            hurry: Switch::default(),
         }
+    }
+
+    /// As it was, but as fast as the disk allows while `hurry` is on: a log that waits for what is written here is
+    /// behind because of that.
+    #[must_use]
+    pub fn unless(self, hurry: Switch) -> Self {
+        Self { hurry, ..self }
     }
 
     /// Waits until the next write may begin: `written_bytes` have been written since `began`.
     pub(super) fn wait(&self, written_bytes: u64, began: Instant) {
-        let ahead = self.ahead(written_bytes, began.elapsed());
-        if !ahead.is_zero() {
-            thread::sleep(ahead);
+        while !self.hurry.is_on() {
+            let ahead = self.ahead(written_bytes, began.elapsed());
+            if ahead.is_zero() {
+                break;
+            }
+            thread::sleep(ahead.min(PAUSE_MAX));
         }
         let paused = Instant::now();
-        while self.pause.is_paused() && paused.elapsed() < PAUSE_MAX {
+        while self.pause.is_on() && !self.hurry.is_on() && paused.elapsed() < PAUSE_MAX {
             thread::sleep(PAUSE_STEP);
         }
     }
@@ -97,7 +104,7 @@ mod tests {
 
     #[test]
     fn it_waits_for_what_it_is_ahead() {
-        let pace = Pace::limited(64 * MIB, PauseSwitch::default());
+        let pace = Pace::limited(64 * MIB, Switch::default());
         assert_eq!(
             pace.ahead(32 * MIB, Duration::from_millis(100)),
             Duration::from_millis(400)
@@ -114,13 +121,31 @@ mod tests {
 
     #[test]
     fn a_pause_that_nobody_ends_only_slows() {
-        let pause = PauseSwitch::default();
+        let pause = Switch::default();
         let pace = Pace::limited(u64::MAX, pause.clone());
-        pause.pause();
+        pause.set(true);
         let began = Instant::now();
         pace.wait(0, began);
         assert!(began.elapsed() >= PAUSE_MAX);
-        pause.resume();
-        assert!(!pause.is_paused());
+    }
+
+    #[test]
+    fn what_is_urgent_neither_keeps_to_a_rate_nor_pauses() {
+        let (pause, hurry) = (Switch::default(), Switch::default());
+        let pace = Pace::limited(1, pause.clone()).unless(hurry.clone());
+        pause.set(true);
+        hurry.set(true);
+        let began = Instant::now();
+        pace.wait(1 << 30, began);
+        assert!(began.elapsed() < PAUSE_MAX);
+        // It becomes urgent while it waits.
+        hurry.set(false);
+        let later = thread::spawn(move || {
+            thread::sleep(2 * PAUSE_MAX);
+            hurry.set(true);
+        });
+        pace.wait(1 << 30, began);
+        assert!(began.elapsed() >= 2 * PAUSE_MAX);
+        later.join().unwrap();
     }
 }

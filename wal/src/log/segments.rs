@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use metastore_bugs::{Mutant, is_planted};
+
 use super::LogOptions;
 use super::placement::Placements;
 use crate::ids::{FileNumber, RecordSequence, SegmentSequence};
@@ -138,6 +140,10 @@ impl Segments {
             && placements.is_free(oldest.sequence)
         {
             self.live.pop_front();
+            if is_planted(Mutant::SegmentReusedBeforeNamed) {
+                self.spares.push_front(oldest.file.number);
+                continue;
+            }
             self.released.push_back(oldest);
         }
     }
@@ -205,6 +211,18 @@ impl Segments {
 
     pub(super) fn current(&self) -> Option<(Segment, u64)> {
         Some((*self.live.back()?, self.offset?))
+    }
+
+    /// The first live segment behind `after` that another one follows, and that one.
+    pub(super) fn complete_after(
+        &self,
+        after: Option<SegmentSequence>,
+    ) -> Option<(Segment, Segment)> {
+        let pairs = self.live.iter().zip(self.live.iter().skip(1));
+        let mut complete = pairs.filter(|(segment, _)| Some(segment.sequence) > after);
+        complete
+            .next()
+            .map(|(segment, successor)| (*segment, *successor))
     }
 
     /// A segment that is needed.

@@ -1,13 +1,15 @@
 //! How the log starts a write: gathering a record, or beginning a segment.
 
+use metastore_bugs::{Mutant, is_planted};
+
 use super::placement::Change;
 use super::{InFlight, Log, LogEffect, Segment};
 use crate::buffer::LogBuffer;
 use crate::format::{
-    RECORD_HEADER_BYTES, RecordEncoder, RecordFields, RecordKind, SUB_HEADER_BYTES, SubHeader,
-    SubHeaderKind, round_up_to_blocks,
+    RECORD_HEADER_BYTES, RecordEncoder, RecordFields, RecordKind, SUB_HEADER_BYTES, Standing,
+    SubHeader, SubHeaderKind, round_up_to_blocks,
 };
-use crate::ids::{LogIndex, ReplicaId, Ticket};
+use crate::ids::{LogIndex, ReplicaId, SegmentSequence, Ticket};
 use crate::part::{HardState, Part, PartBody, Position};
 use crate::replica::{ReplicaState, SnapshotPoint};
 
@@ -149,7 +151,10 @@ impl Log {
             kind,
             segment: segment.sequence,
             sequence: self.next_sequence,
-            oldest_live_segment: self.segments.oldest_live(),
+            oldest_live_segment: match is_planted(Mutant::ReleaseNotWritten) {
+                true => SegmentSequence(1),
+                false => self.segments.oldest_live(),
+            },
             epoch: self.epoch,
             cut: self.cut,
             watermark: self.watermark,
@@ -172,6 +177,15 @@ impl Log {
             .or_insert_with(|| ReplicaState::new(replica, part.shard));
         assert_eq!(state.shard, part.shard, "a replica stays with its shard");
         let hard_state = next_hard_state(state, part.hard_state);
+        let takes_the_place = matches!(part.body, PartBody::Snapshot { .. } | PartBody::Tombstone);
+        assert!(
+            state.standing == Standing::Whole || takes_the_place,
+            "a damaged replica writes nothing but what takes its place"
+        );
+        assert!(
+            state.standing != Standing::Lost || matches!(part.body, PartBody::Tombstone),
+            "a replica whose promises are lost never comes back"
+        );
         let sub_header = match &part.body {
             PartBody::Append {
                 first_index,
@@ -255,6 +269,7 @@ impl Log {
                     term: *term,
                     members: members.clone(),
                 };
+                state.standing = Standing::Whole;
                 state.set_snapshot(snapshot, first, last);
                 changes.push(Change::Snapshot {
                     replica,

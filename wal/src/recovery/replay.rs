@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use metastore_bugs::{Mutant, is_planted};
+
+use super::attribution::read_sub_headers;
 use super::decision::Plan;
 use super::scan::{FileReader, FoundRecord, Scan};
 use super::{
     Concerned, Damage, DamageKind, RecoveredReplica, RecoveryError, ReplayEvent, SegmentSource,
 };
-use crate::format::{BodyFault, Entries, RecordBody, RecordKind, SubHeader, SubHeaderKind};
-use crate::ids::{LogIndex, ReplicaId};
+use crate::format::{
+    BodyFault, Entries, RecordBody, RecordKind, Standing, SubHeader, SubHeaderKind,
+};
+use crate::ids::{LogIndex, RecordSequence, ReplicaId};
 use crate::log::placement::{Change, Placements, RecordPlace};
 use crate::replica::{ReplicaState, SnapshotPoint};
 
@@ -17,6 +22,8 @@ use crate::replica::{ReplicaState, SnapshotPoint};
 pub(super) struct Replayed {
     pub(super) replicas: BTreeMap<ReplicaId, ReplicaState>,
     pub(super) placements: Placements,
+    /// Records whose sub-headers cannot be read, first and last.
+    pub(super) unknown: Vec<(RecordSequence, RecordSequence)>,
     /// Whether the checkpoint of the oldest segment has been read.
     has_base: bool,
 }
@@ -47,8 +54,39 @@ pub(super) fn replay<S: SegmentSource>(
             replay_record(&mut replayed, found, body, on_event)?;
         }
     }
+    if is_planted(Mutant::CommitOfTornRecord) {
+        believe_torn_record(source, &mut replayed, (scan, plan), on_event)?;
+    }
     check_end(&mut replayed, scan, plan)?;
     Ok(replayed)
+}
+
+/// The bug of a start that saves hard states apart from entries: it takes the commit indexes of the first record that is
+/// cut off.
+fn believe_torn_record<S: SegmentSource>(
+    source: &mut S,
+    replayed: &mut Replayed,
+    (scan, plan): (&Scan, &Plan),
+    on_event: &mut dyn FnMut(ReplayEvent<'_>),
+) -> Result<(), RecoveryError<S::Error>> {
+    let torn = plan.gaps.first().and_then(|gap| gap.found);
+    let Some(torn) = torn.map(|index| &scan.records[index]) else {
+        return Ok(());
+    };
+    let sub_headers = read_sub_headers(source, scan, torn).map_err(RecoveryError::Source)?;
+    for sub_header in sub_headers.into_iter().flatten() {
+        if let Some(state) = replayed.replicas.get_mut(&sub_header.replica) {
+            state.hard_state.commit = state.hard_state.commit.max(sub_header.hard_state.commit);
+            on_event(ReplayEvent::Append {
+                replica: state.replica,
+                shard: state.shard,
+                hard_state: state.hard_state,
+                first_index: state.last_index.next(),
+                entries: Entries::check(&[], 0).expect("no entries are well-formed"),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn replay_record<E>(
@@ -322,6 +360,14 @@ fn check_end<E>(replayed: &mut Replayed, scan: &Scan, plan: &Plan) -> Result<(),
             };
             return Err(corrupt(last, what, vec![shard]));
         }
+        if state.standing != Standing::Whole {
+            let sequence = last.header.sequence;
+            return Err(corrupt(
+                last,
+                DamageKind::WasDamaged { sequence, replica },
+                vec![shard],
+            ));
+        }
         // Entries that were released before a checkpoint could say so.
         state.set_first_index(held_from);
     }
@@ -339,7 +385,7 @@ impl Replayed {
     }
 }
 
-fn recovered(state: &ReplicaState) -> RecoveredReplica {
+pub(super) fn recovered(state: &ReplicaState) -> RecoveredReplica {
     RecoveredReplica {
         replica: state.replica,
         shard: state.shard,
@@ -347,6 +393,7 @@ fn recovered(state: &ReplicaState) -> RecoveredReplica {
         first_index: state.first_index,
         last_index: state.last_index,
         snapshot: state.snapshot.clone(),
+        standing: state.standing,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What goes wrong, when it begins and when it is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use metastore_bugs::{Mutant, is_planted};
@@ -8,7 +8,7 @@ use metastore_engine::{NodeId, Role, ShardId, Time};
 
 use super::{ClusterWorld, WorldEvent};
 use crate::clock::ClockRate;
-use crate::disk::{CrashKind, DiskFaults, Latency};
+use crate::disk::{CrashKind, Decay, DiskFaults, Latency};
 use crate::network::{NetworkFaults, Partition, PartitionShape, Site};
 use crate::violation::Violation;
 
@@ -33,6 +33,8 @@ pub enum FaultKind {
     Jump,
     /// Disks take very long.
     Stall,
+    /// Disks do not come back for seconds.
+    Hang,
     /// Writes and flushes fail.
     DiskError,
     /// Others fill a disk.
@@ -49,6 +51,10 @@ pub enum FaultKind {
     Slow,
     /// Connections of clients break.
     Cut,
+    /// Durable data are damaged: bits flip, records were never written or lie at a wrong place, blocks cannot be read.
+    Decay,
+    /// No fault by itself: nobody asks for anything, so that groups fall asleep before the next one.
+    Lull,
     /// A node is lost for good with its disks, and a new one takes its place.
     Replace,
     /// Replicas of a shard come, move and go.
@@ -60,6 +66,8 @@ pub enum FaultKind {
 pub(super) enum DiskTrouble {
     /// They take very long.
     Stall,
+    /// They do not come back for seconds.
+    Hang,
     /// Writes and flushes fail.
     Errors,
     /// Others have filled them.
@@ -71,15 +79,23 @@ pub(super) enum DiskTrouble {
 pub(super) struct Faults {
     /// Names the newest partition.
     partition: u64,
+    /// Nodes that have been damaged and are not known to be whole again.
+    damaged: BTreeSet<NodeId>,
+    /// Those of them that have not been started since.
+    unnoticed: BTreeSet<NodeId>,
+    /// Until when nobody asks for anything.
+    pub(super) lull_until: Time,
     /// How often each kind happened.
     pub(super) counts: BTreeMap<FaultKind, u64>,
 }
 
 const MILLISECOND_NS: u64 = 1_000_000;
+/// How long a disk hangs at the longest.
+pub(super) const HANG_MS_MAX: u64 = 6_000;
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 19] = [
+    pub const ALL: [FaultKind; 22] = [
         FaultKind::Crash,
         FaultKind::CrashAll,
         FaultKind::Pause,
@@ -97,6 +113,9 @@ impl FaultKind {
         FaultKind::Reorder,
         FaultKind::Slow,
         FaultKind::Cut,
+        FaultKind::Decay,
+        FaultKind::Hang,
+        FaultKind::Lull,
         FaultKind::Replace,
         FaultKind::Members,
     ];
@@ -130,6 +149,9 @@ impl FaultKind {
             FaultKind::Reorder => "reorder",
             FaultKind::Slow => "slow",
             FaultKind::Cut => "cut",
+            FaultKind::Decay => "decay",
+            FaultKind::Hang => "hang",
+            FaultKind::Lull => "lull",
             FaultKind::Replace => "replace",
             FaultKind::Members => "members",
         }
@@ -148,7 +170,10 @@ impl FaultKind {
             FaultKind::Jump => 2_000,
             FaultKind::Stall => 3_000,
             FaultKind::DiskError => 5_000,
+            FaultKind::Decay => 1_500,
+            FaultKind::Hang => 4_000,
             FaultKind::FullDisk => 5_000,
+            FaultKind::Lull => 1_500,
             FaultKind::Replace => 3_000,
             FaultKind::Members => 700,
             FaultKind::ShortWrite
@@ -227,9 +252,12 @@ impl ClusterWorld {
                 self.cluster
                     .change_clock(node, |clock, now| clock.jump(now, forward_ns))?;
             }
+            FaultKind::Lull => self.faults.lull_until = self.after_ms(2_000),
             FaultKind::Stall => self.begin_trouble(DiskTrouble::Stall, node),
             FaultKind::DiskError => self.begin_trouble(DiskTrouble::Errors, node),
             FaultKind::FullDisk => self.begin_trouble(DiskTrouble::Full, node),
+            FaultKind::Decay => self.decay(node),
+            FaultKind::Hang => self.begin_trouble(DiskTrouble::Hang, node),
             FaultKind::Replace | FaultKind::Members => {}
             FaultKind::ShortWrite
             | FaultKind::Loss
@@ -305,6 +333,7 @@ impl ClusterWorld {
             return Ok(());
         }
         self.report.starts += 1;
+        self.faults.unnoticed.remove(&node);
         if self.plan.has(FaultKind::Crash) && self.random.chance(150) {
             let time = self.after_ms(3);
             self.cluster.at(time, WorldEvent::CrashStarting(node));
@@ -377,6 +406,15 @@ impl ClusterWorld {
                     };
                     disk.latency.slow_max_ns = usual.slow_max_ns.max(disk.latency.usual_max_ns);
                 }
+                DiskTrouble::Hang => {
+                    let hang_ns = (1_000 + drawn % (HANG_MS_MAX - 1_000)) * MILLISECOND_NS;
+                    disk.latency = Latency {
+                        min_ns: hang_ns,
+                        usual_max_ns: hang_ns,
+                        slow_per_mille: 0,
+                        slow_max_ns: hang_ns,
+                    };
+                }
                 DiskTrouble::Errors => disk.faults.io_error_per_mille = 1 + drawn % 20,
                 DiskTrouble::Full => {
                     let used_bytes = disk.used_bytes();
@@ -392,11 +430,63 @@ impl ClusterWorld {
         let (usual, faults) = (self.plan.cluster.latency, self.usual_faults());
         for disk in self.cluster.disks(node) {
             match trouble {
-                DiskTrouble::Stall => disk.latency = usual,
+                DiskTrouble::Stall | DiskTrouble::Hang => disk.latency = usual,
                 DiskTrouble::Errors => disk.faults = faults,
                 DiskTrouble::Full => disk.set_capacity(u64::MAX),
             }
         }
+    }
+
+    /// Something durable of a node is damaged, as long as every shard has a majority on nodes that are whole, and none of
+    /// its members is about to change. Half of the time the node starts anew, and finds it; else it may never know, or
+    /// when it reads for others.
+    fn decay(&mut self, node: NodeId) {
+        self.look_for_whole_nodes();
+        let mut damaged = self.faults.damaged.clone();
+        damaged.insert(node);
+        let is_bearable = damaged.len() <= self.damages_max() && self.is_operator_done();
+        if !is_bearable || self.faults.unnoticed.contains(&node) {
+            return;
+        }
+        let decay = Decay::ALL[self.random.index(Decay::ALL.len())];
+        if decay == Decay::Snapshots || self.random.chance(500) {
+            self.crash(node);
+        }
+        if self.cluster.decay(node, decay) {
+            *self.report.decays.entry(decay).or_default() += 1;
+            self.faults.damaged.insert(node);
+            self.faults.unnoticed.insert(node);
+        }
+    }
+
+    /// How many nodes may be damaged at a time: less than half of the voters of any shard.
+    fn damages_max(&self) -> usize {
+        let voters = match self.plan.changes_members() {
+            true => self.plan.voters_min(),
+            false => self.plan.cluster.shape.nodes().count(),
+        };
+        (voters - 1) / 2
+    }
+
+    /// Whether every node is known to be whole.
+    pub(super) fn are_all_whole(&mut self) -> bool {
+        self.look_for_whole_nodes();
+        self.faults.damaged.is_empty()
+    }
+
+    /// Nodes that have started since they were damaged, and all of whose replicas take part, are whole.
+    fn look_for_whole_nodes(&mut self) {
+        let is_whole = |node: NodeId| {
+            let replicas = self.cluster.replicas_of(node);
+            replicas.is_some_and(|replicas| {
+                let mut replicas = replicas.iter();
+                replicas.all(|status| status.quarantine.is_none())
+            })
+        };
+        let unnoticed = &self.faults.unnoticed;
+        self.faults
+            .damaged
+            .retain(|&node| unnoticed.contains(&node) || !is_whole(node));
     }
 
     /// What is wrong with disks all the time.

@@ -9,7 +9,8 @@ use std::fmt;
 
 use metastore_engine::{
     BadChange, ChangeRefused, ChangeTicket, MemberPart, MemberStatus, MembersChange, MembersEffect,
-    MembersInput, NodeId, PeerCore, ReplicaId, Role, ShardId, Spare, Time,
+    MembersInput, NodeId, PeerCore, Quarantine, ReplicaId, ReplicaStatus, Role, ShardId, Spare,
+    Time,
 };
 
 use super::{ClusterWorld, WorldEvent};
@@ -22,7 +23,7 @@ const LOOK_MAX_NS: u64 = 150_000_000;
 /// How long it waits for what it asked for.
 const PATIENCE_MS: u32 = 2_000;
 /// Shards keep so many voters, of which any one node may be lost for good.
-const VOTERS_MIN: usize = 3;
+pub(super) const VOTERS_MIN: usize = 3;
 const VOTERS_MAX: usize = 5;
 
 /// What is to become of the members of a shard.
@@ -154,6 +155,7 @@ impl ClusterWorld {
             self.hear_of_members(effect);
         }
         self.discard_strays()?;
+        self.replace_lost()?;
         let shards: Vec<ShardId> = self.operator.tasks.keys().copied().collect();
         shards.into_iter().try_for_each(|shard| self.advance(shard))
     }
@@ -360,7 +362,8 @@ impl ClusterWorld {
             let lives = |status: &MemberStatus| nodes.contains(&status.member.home.node);
             voters.count() >= VOTERS_MIN && members.iter().all(lives) && !is_joint(members)
         };
-        if !self.is_operator_done() || !known.iter().all(is_whole) {
+        let is_bearable = self.is_operator_done() && known.iter().all(is_whole);
+        if !is_bearable || !self.are_all_whole() {
             return Ok(false);
         }
         if self.cluster.is_running(node) {
@@ -401,8 +404,49 @@ impl ClusterWorld {
         self.operator.tasks.insert(shard, task);
     }
 
+    /// A replica that has lost what it promised never comes back: another takes its place, on a node that has none of the
+    /// shard, or on a new one.
+    fn replace_lost(&mut self) -> Result<(), Violation> {
+        let is_lost = |status: &ReplicaStatus| status.quarantine == Some(Quarantine::PromisesLost);
+        for (_, lost) in self.cluster.residents() {
+            let (shard, goes) = (lost.shard, lost.replica);
+            if !is_lost(&lost) || self.operator.tasks.contains_key(&shard) {
+                continue;
+            }
+            let Some((_, members)) = self.leader_of(shard) else {
+                continue;
+            };
+            if part_of(&members, goes) != Some(MemberPart::Voter) || is_joint(&members) {
+                continue;
+            }
+            let free = self.free_for(shard, &members);
+            let node = match free.is_empty() {
+                true => self.add_node()?,
+                false => free[self.random.index(free.len())],
+            };
+            let joins = (self.cluster.new_replica_id(), node);
+            self.plan_task(shard, Aim::Replace { joins, goes });
+        }
+        Ok(())
+    }
+
+    /// The nodes that have no replica of a shard.
+    fn free_for(&self, shard: ShardId, members: &[MemberStatus]) -> Vec<NodeId> {
+        let residents = self.cluster.residents();
+        let has_one = |node: NodeId| {
+            let is_member = members.iter().any(|status| status.member.home.node == node);
+            let mut here = residents.iter().filter(|(at, _)| *at == node);
+            is_member || here.any(|(_, status)| status.shard == shard)
+        };
+        let nodes = self.cluster.nodes().into_iter();
+        nodes.filter(|&node| !has_one(node)).collect()
+    }
+
     /// The members of some shard are to change; `false` where they cannot at present.
     pub(super) fn plan_change(&mut self) -> bool {
+        if !self.are_all_whole() {
+            return false;
+        }
         let shards: Vec<ShardId> = self.plan.cluster.shape.shards().collect();
         let shard = shards[self.random.index(shards.len())];
         let Some((_, members)) = self.leader_of(shard) else {
@@ -411,14 +455,7 @@ impl ClusterWorld {
         if self.operator.tasks.contains_key(&shard) || is_joint(&members) {
             return false;
         }
-        let residents = self.cluster.residents();
-        let has_one = |node: NodeId| {
-            let is_member = members.iter().any(|status| status.member.home.node == node);
-            let mut here = residents.iter().filter(|(at, _)| *at == node);
-            is_member || here.any(|(_, status)| status.shard == shard)
-        };
-        let nodes = self.cluster.nodes().into_iter();
-        let free: Vec<NodeId> = nodes.filter(|&node| !has_one(node)).collect();
+        let free = self.free_for(shard, &members);
         let voters = members
             .iter()
             .filter(|status| status.part == MemberPart::Voter);

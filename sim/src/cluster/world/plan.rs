@@ -1,9 +1,12 @@
 //! What a world of a cluster is like: drawn once, from its seed.
 
-use metastore_engine::{BatchSettings, RaftSettings, Settings, SnapshotSettings};
+use metastore_engine::{
+    BatchSettings, IdleSettings, RaftSettings, Settings, SnapshotSettings, TickTiming,
+};
 use metastore_wal::LogOptions;
 
 use super::faults::FaultKind;
+use super::operator::VOTERS_MIN;
 use crate::cluster::ClusterConfig;
 use crate::cluster::shape::Shape;
 use crate::disk::Latency;
@@ -71,7 +74,7 @@ impl ClusterPlan {
             ]),
             latency: Latency {
                 min_ns: 15 * MICROSECOND_NS,
-                usual_max_ns: random.weighted(&[(2, 60), (1, 400)]) * MICROSECOND_NS,
+                usual_max_ns: random.weighted(&[(4, 60), (2, 400), (1, 3_000)]) * MICROSECOND_NS,
                 slow_per_mille: 10,
                 slow_max_ns,
             },
@@ -119,6 +122,11 @@ impl ClusterPlan {
     /// Whether somebody changes members.
     pub(super) fn changes_members(&self) -> bool {
         self.has(FaultKind::Replace) || self.has(FaultKind::Members)
+    }
+
+    /// How few voters a shard may come to have.
+    pub(super) fn voters_min(&self) -> usize {
+        VOTERS_MIN.min(self.cluster.shape.nodes().count())
     }
 
     /// The mean time between two faults of a kind.
@@ -176,6 +184,11 @@ fn settings(random: &mut Random) -> Settings {
             message_bytes_max: 64 << 10,
             tail_bytes_max: random.weighted(&[(1, 4 << 10), (1, 64 << 10), (1, 1 << 20)]),
             inflight_messages_max: random.weighted(&[(1, 4), (2, 256)]),
+            timing: random.weighted(&[(2, TickTiming::Fixed), (1, TickTiming::default())]),
+            idle: IdleSettings {
+                sleep_ticks: random.weighted(&[(1, None), (2, Some(3)), (1, Some(20))]),
+                lead_ticks: random.weighted(&[(1, None), (1, Some(1)), (1, Some(4))]),
+            },
             ..RaftSettings::default()
         },
         snapshots: SnapshotSettings {
@@ -188,6 +201,11 @@ fn settings(random: &mut Random) -> Settings {
             ..SnapshotSettings::default()
         },
         state_check_ms: random.weighted(&[(1, None), (2, Some(100)), (1, Some(1_000))]),
+        scrub_bytes_per_second: random.weighted(&[
+            (1, None),
+            (2, Some(1 << 20)),
+            (1, Some(8 << 20)),
+        ]),
         command_bytes_max: 40 << 10,
         ..Settings::default()
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::disk::Decay;
 
 fn run(seed: u64, nodes: Option<u32>) -> ClusterReport {
     let mut random = Random::new(seed);
@@ -17,6 +18,22 @@ fn the_first_seeds_keep_every_promise_and_try_something() {
         // What was not met was not tested.
         assert!(report.simulated_ns >= 10_000_000_000, "{report}");
         assert!(report.tally.succeeded >= 500, "{report}");
+        assert!(
+            10 * report.tally.succeeded >= 6 * report.ended(),
+            "{report}"
+        );
+        let tally = &report.tally;
+        for done in [
+            tally.compounds,
+            tally.compounds_refused,
+            tally.batches,
+            tally.ranges,
+            tally.past_reads,
+            tally.follower_reads,
+        ] {
+            assert!(done >= 5, "{report}");
+        }
+        assert_eq!(report.undecided, 0, "{report}");
         assert!(report.faults.len() >= 3, "{report}");
         assert!(report.states_compared >= 100, "{report}");
     }
@@ -51,4 +68,36 @@ fn a_seed_is_one_run() {
     };
     assert_eq!(trace(7), trace(7));
     assert_ne!(trace(7), trace(8));
+}
+
+/// Worlds in which little else happens than that disks decay and nodes start anew.
+fn run_decaying(seed: u64) -> ClusterReport {
+    let mut random = Random::new(seed);
+    let mut plan = ClusterPlan::draw(&mut random, Checkers::All);
+    const MILLISECOND_NS: u64 = 1_000_000;
+    plan.faults = vec![
+        (FaultKind::Decay, 400 * MILLISECOND_NS),
+        (FaultKind::Crash, 2_000 * MILLISECOND_NS),
+    ];
+    let mut world = ClusterWorld::of_plan(plan, random);
+    let ran = world.run();
+    ran.unwrap_or_else(|broken| panic!("seed {seed}: {broken}\n{}", world.report()));
+    world.report()
+}
+
+#[test]
+fn what_decays_is_repaired_by_the_others() {
+    let mut total = ClusterReport::default();
+    for seed in 1..=seeds(6) {
+        let report = run_decaying(seed);
+        total.add(&report);
+    }
+    assert!(total.quarantines >= 3, "{total}");
+    assert!(total.decays.len() == Decay::ALL.len(), "{total}");
+}
+
+/// More where somebody wants more.
+fn seeds(usual: u64) -> u64 {
+    let wanted = std::env::var("METASTORE_SEEDS").ok();
+    wanted.and_then(|seeds| seeds.parse().ok()).unwrap_or(usual)
 }
