@@ -294,7 +294,12 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8], at: usize) -> Result<PeerMessage<'
         PeerKind::Raft(MessageType::MsgReadIndex) => !has_term,
         // Whoever never had one may ask.
         PeerKind::Notice(NoticeKind::Question) => true,
-        _ => has_term,
+        PeerKind::Raft(_)
+        | PeerKind::ChunkRequest
+        | PeerKind::Chunk
+        | PeerKind::RepairRequest
+        | PeerKind::RepairTarget
+        | PeerKind::Notice(NoticeKind::Removed) => has_term,
     };
     if !is_possible {
         return Err(malformed(32));
