@@ -23,6 +23,12 @@ pub enum HaltReason {
         /// What the state machine says.
         cause: String,
     },
+    /// A write of the log has not come back for so long that it counts as failed.
+    #[error("a write of the log has not come back for {waited_ms} ms")]
+    DiskHangs {
+        /// How long.
+        waited_ms: u64,
+    },
     /// A committed entry is of a kind that this version does not know.
     #[error(
         "replica {replica}: committed entry {index} is of a kind that this version does not know"

@@ -74,6 +74,12 @@ impl Membership {
         at.ok().map(|at| self.members[at].home)
     }
 
+    /// All members but one.
+    pub(crate) fn others(&self, replica: ReplicaId) -> impl Iterator<Item = &Member> {
+        let members = self.members.iter();
+        members.filter(move |member| member.replica != replica)
+    }
+
     /// Whether nobody else's vote counts.
     pub(crate) fn is_sole_voter(&self, replica: ReplicaId) -> bool {
         let state = &self.conf_state;

@@ -20,8 +20,8 @@ pub(crate) use self::beat::{Aside, Beat, BeatRecord, Echo, Stamp};
 pub use self::error::PeerError;
 pub(crate) use self::kind::PeerKind;
 pub(crate) use self::message::{
-    ChunkContent, ChunkMessage, PeerMessage, SnapshotOffer, encode_offer, kind_and_data,
-    to_raft_entry,
+    ChunkContent, ChunkMessage, PeerMessage, RepairMessage, SnapshotOffer, encode_offer,
+    kind_and_data, to_raft_entry,
 };
 
 /// A core of a node: who sends and receives what replicas say to each other.

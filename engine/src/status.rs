@@ -83,6 +83,8 @@ pub struct CoreCounters {
     pub snapshots_failed: u64,
     /// How often a replica wrote entries again, so that the oldest segment could be released.
     pub rewrites: u64,
+    /// How often a shard was handed over because the disk here was slow.
+    pub slow_disk_hand_overs: u64,
     /// Messages of replicas on other nodes that were taken.
     pub peer_messages: u64,
     /// Ticks that passed for replicas; for those that sleep none does.
@@ -124,6 +126,8 @@ pub struct ReplicaStatus {
     pub states_compared: u64,
     /// Why it takes no part in its group, if it does not.
     pub quarantine: Option<Quarantine>,
+    /// How often it was repaired since the start.
+    pub repairs: u64,
     /// Commands applied since the start, those of the log's replay left out.
     pub applied_commands: u64,
     /// Messages to other replicas that were dropped because too many waited for the log.

@@ -31,8 +31,8 @@ use std::fmt::{self, Display};
 use std::rc::Rc;
 
 use metastore_engine::{
-    ConnectionId, CoreId, Input, MeshBatch, NodeId, PeerCore, PeerLane, ReplicaStatus, Settings,
-    ShardMap, Time,
+    ConnectionId, CoreId, HaltReason, Input, MeshBatch, NodeId, PeerCore, PeerLane, ReplicaStatus,
+    Settings, ShardMap, Time,
 };
 use metastore_wal::LogOptions;
 
@@ -360,6 +360,12 @@ impl<E> Cluster<E> {
     fn stopped(&mut self, node: NodeId, stop: Option<Stop>) -> Result<Option<NodeId>, Violation> {
         match stop {
             None => Ok(None),
+            Some(Stop::Halt(HaltReason::DiskHangs { waited_ms })) => {
+                let waited = format_args!("no write for {waited_ms} ms");
+                self.log(&format_args!("n{node}"), "halt", waited);
+                self.crash(node, CrashKind::ProcessKilled);
+                Ok(Some(node))
+            }
             Some(Stop::Halt(reason)) => Err(Violation::Halted(reason)),
             Some(Stop::DiskFailed(error)) => {
                 self.log(&format_args!("n{node}"), "halt", format_args!("{error}"));

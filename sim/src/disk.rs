@@ -3,16 +3,18 @@
 //! It does **not** decide when anything happens: whoever owns it submits, completes and crashes.
 
 mod crash;
+mod decay;
 mod snapshots;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metastore_wal::FileNumber;
 use thiserror::Error;
 
 use crate::random::Random;
 pub use crash::CrashKind;
+pub use decay::Decay;
 pub use snapshots::SnapshotDeed;
 use snapshots::SnapshotFiles;
 pub use source::DiskReader;
@@ -151,6 +153,8 @@ pub struct Disk {
     writes: BTreeMap<IoTicket, Write>,
     flushes: BTreeMap<IoTicket, Flush>,
     snapshots: SnapshotFiles,
+    /// Sectors that cannot be read until they are written again.
+    unreadable: BTreeSet<(FileName, usize)>,
     next_ticket: u64,
     capacity_bytes: u64,
     foreign_bytes: u64,
@@ -171,6 +175,7 @@ impl Disk {
             writes: BTreeMap::new(),
             flushes: BTreeMap::new(),
             snapshots: SnapshotFiles::default(),
+            unreadable: BTreeSet::new(),
             next_ticket: 0,
             capacity_bytes: u64::MAX,
             foreign_bytes: 0,
@@ -237,6 +242,7 @@ impl Disk {
     pub fn wipe(&mut self) {
         assert!(self.writes.is_empty() && self.flushes.is_empty());
         self.files.clear();
+        self.unreadable.clear();
         self.snapshots = SnapshotFiles::default();
         self.reserve_bytes = 0;
     }
@@ -287,6 +293,7 @@ impl Disk {
     /// The file is gone for good.
     pub fn complete_remove(&mut self, file: FileName) {
         let removed = self.files.remove(&file).expect("a file is removed once");
+        self.unreadable.retain(|(bad, _)| *bad != file);
         assert_eq!(
             removed.stage,
             Stage::Removing,
@@ -368,6 +375,10 @@ impl Disk {
             write.bytes.len()
         };
         let is_durable = write.mode == WriteMode::Durable && !self.faults.lies_about_flushes;
+        let first_sector = write.offset / SECTOR_BYTES;
+        for sector in first_sector..first_sector + written_bytes / SECTOR_BYTES {
+            self.unreadable.remove(&(write.file, sector));
+        }
         let file = self.file_mut(write.file);
         for (index, bytes) in write.bytes[..written_bytes]
             .chunks_exact(SECTOR_BYTES)

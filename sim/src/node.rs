@@ -12,10 +12,13 @@ use std::collections::{BTreeMap, VecDeque};
 use metastore_bugs::{Mutant, is_planted};
 use metastore_engine::{
     ConnectionId, Core, CoreBuilder, CoreId, CoreStatus, Effect, Effects, HaltReason, Input,
-    LogHistory, MeshBatch, PeerCore, PeerLane, ReplicaStatus, Reply, RequestId, RequestKind, Time,
+    LogHistory, MeshBatch, PeerCore, PeerLane, Quarantine, ReplicaId, ReplicaStatus, Reply,
+    RequestId, RequestKind, Time,
 };
-use metastore_wal::FileNumber;
-use metastore_wal::recovery::{Decision, Recovered, RecoveryError, recover};
+use metastore_wal::recovery::{
+    Decision, Recovered, RecoveredReplica, RecoveryError, ReplayEvent, recover, recover_among_peers,
+};
+use metastore_wal::{FileNumber, HardState};
 
 pub use self::background_reads::{LogRead, SnapshotRead};
 pub use self::config::{FlushMethod, IDENTITY, NodeConfig, Placement, SEAL};
@@ -24,7 +27,7 @@ use self::log_io::{IoId, LogIo, Target};
 use self::snapshots::{Loader, SnapshotJob};
 use crate::checkers::log_view::{LogView, apply_event};
 use crate::clock::Clock;
-use crate::disk::{Disk, DiskError, FileName, IoTicket, SnapshotDeed};
+use crate::disk::{Disk, DiskError, DiskReader, FileName, IoTicket, SnapshotDeed};
 use crate::oracle::Survivors;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -154,6 +157,39 @@ pub struct Started {
     pub log: LogView,
     /// What recovery decided.
     pub decision: Decision,
+    /// The replicas that take no part, and what they are known to have promised.
+    pub quarantined: Vec<(ReplicaId, Quarantine, HardState)>,
+}
+
+/// Reads a log as a server does whose replicas have peers, or have none.
+fn recover_as(
+    config: &NodeConfig,
+    reader: &mut DiskReader<'_>,
+    on_event: &mut dyn FnMut(ReplayEvent<'_>),
+) -> Result<Recovered, RecoveryError<DiskError>> {
+    let identity = &config.placement.identity;
+    let has_peers = config
+        .placement
+        .members
+        .values()
+        .any(|members| members.len() > 1);
+    match has_peers {
+        true => recover_among_peers(reader, identity, SEAL, on_event),
+        false => recover(reader, identity, SEAL, on_event),
+    }
+}
+
+fn quarantined(
+    node: &Node,
+    recovered: &[RecoveredReplica],
+) -> Vec<(ReplicaId, Quarantine, HardState)> {
+    let quarantined = node.core.replicas().filter_map(|status| {
+        let known = recovered
+            .iter()
+            .find(|known| known.replica == status.replica)?;
+        Some((status.replica, status.quarantine?, known.hard_state))
+    });
+    quarantined.collect()
 }
 
 /// A node that runs.
@@ -246,16 +282,11 @@ impl Node {
             named: Vec::new(),
             failed: None,
         };
-        let recovered: Recovered = recover(
-            &mut disk.reader(),
-            &config.placement.identity,
-            SEAL,
-            &mut |event| {
-                survivors.on_event(&event);
-                apply_event(&mut log, &event);
-                loader.on_event(event);
-            },
-        )
+        let recovered = recover_as(config, &mut disk.reader(), &mut |event| {
+            survivors.on_event(&event);
+            apply_event(&mut log, &event);
+            loader.on_event(event);
+        })
         .map_err(StartFailure::Refused)?;
         let Loader {
             builder,
@@ -267,6 +298,7 @@ impl Node {
             return Err(StartFailure::Violation(violation));
         }
         let decision = recovered.decision;
+        let replicas = recovered.replicas.clone();
         let buffers = config.log.new_buffers();
         let core = builder
             .build(Time(0), recovered, buffers, history)
@@ -293,6 +325,7 @@ impl Node {
             survivors,
             log,
             decision,
+            quarantined: quarantined(&node, &replicas),
         };
         Ok((node, started))
     }

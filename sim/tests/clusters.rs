@@ -3,9 +3,11 @@
 
 mod story;
 
-use metastore_engine::{PeerCore, SnapshotSettings};
+use metastore_engine::{NodeId, PeerCore, SnapshotSettings};
 use metastore_sim::clock::ClockRate;
+use metastore_sim::cluster::ClusterStepped;
 use metastore_sim::cluster::shape::Shape;
+use metastore_sim::disk::Latency;
 use metastore_sim::network::{Partition, Site};
 
 use story::{ELECTION_MS, NODES, SHARD, Story, config};
@@ -221,4 +223,64 @@ fn requests_that_come_to_the_wrong_core_of_a_node_are_passed_on() {
     };
     assert_eq!(shape.placement(place).replicas.len(), 2);
     story.end();
+}
+
+impl Story {
+    /// Until a node stops by itself, or so much time has passed.
+    fn run_until_stop(&mut self, milliseconds: u64) -> Option<NodeId> {
+        self.bell += 1;
+        let until = self.cluster.now().plus_ms(milliseconds);
+        self.cluster.at(until, self.bell);
+        loop {
+            let stepped = self.cluster.step();
+            let stepped = stepped.unwrap_or_else(|broken| panic!("{broken}"));
+            match stepped.expect("a bell is to ring") {
+                ClusterStepped::Own(bell) if bell == self.bell => return None,
+                ClusterStepped::Stopped(node) => return Some(node),
+                ClusterStepped::Own(_) | ClusterStepped::WentOn => {}
+            }
+        }
+    }
+}
+
+/// How long clients may have to wait until somebody leads whose disk is well.
+const EVACUATION_MS: u64 = 3_000;
+
+/// The disks of a node take so long for everything from now on.
+fn slow_down(story: &mut Story, node: NodeId, latency_ns: u64) {
+    for disk in story.cluster.disks(node) {
+        disk.latency = Latency {
+            min_ns: latency_ns,
+            usual_max_ns: latency_ns,
+            slow_per_mille: 0,
+            slow_max_ns: latency_ns,
+        };
+    }
+}
+
+/// A hung disk takes nothing any more, a slow one takes a thousand times as long as it did.
+#[test]
+fn others_lead_in_time_when_the_disk_of_a_leader_hangs_or_becomes_slow() {
+    for latency_ns in [8_000_000_000, 400_000_000] {
+        let mut story = Story::begin(config());
+        let leader = story.leader();
+        slow_down(&mut story, leader, latency_ns);
+        // Something to be written.
+        story.ask_put(1, 100);
+        story.run_ms(EVACUATION_MS);
+        assert_ne!(story.leader(), leader, "{latency_ns}");
+        story.put(0);
+        assert!(story.cluster.is_running(leader));
+    }
+}
+
+#[test]
+fn a_node_whose_disk_never_comes_back_stops() {
+    let mut story = Story::begin(config());
+    let leader = story.leader();
+    slow_down(&mut story, leader, 60_000_000_000);
+    story.ask_put(1, 100);
+    let stopped = story.run_until_stop(12_000);
+    assert_eq!(stopped, Some(leader));
+    story.put(0);
 }

@@ -27,7 +27,7 @@ pub use mark::{Mark, MarkFault, MarkSlot, MarkState};
 pub(crate) use mend::{mend_header, mend_mark_block, mend_sub_header};
 pub use record::{BodyFault, RecordBody};
 pub(crate) use record::{RecordEncoder, RecordFields};
-pub use sub_header::{SUB_HEADER_BYTES, SubHeader, SubHeaderKind};
+pub use sub_header::{SUB_HEADER_BYTES, Standing, SubHeader, SubHeaderKind};
 
 /// The unit of the log: records begin at multiples of it, and marks are as long as it.
 pub const BLOCK_BYTES: usize = 4096;

@@ -17,7 +17,7 @@ mod write;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::buffer::LogBuffer;
-use crate::format::Mark;
+use crate::format::{Mark, Standing};
 use crate::ids::{
     FileNumber, LogIndex, RecordSequence, RecoveryEpoch, ReplicaId, SegmentSequence, Ticket,
 };
@@ -209,6 +209,17 @@ impl Log {
             state.set_first_index(first_needed);
         }
         self.segments.release(&self.placements, self.watermark);
+    }
+
+    /// What the log holds of a replica is of no use any more, whatever else says so: it counts as damaged until a snapshot
+    /// takes the place of everything, durably from the next segment on.
+    pub fn set_damaged(&mut self, replica: ReplicaId) {
+        if let Some(state) = self.replicas.get_mut(&replica)
+            && state.standing == Standing::Whole
+        {
+            state.standing = Standing::Damaged;
+            self.placements.forget_from(replica, LogIndex(0));
+        }
     }
 
     /// The caller saw no write for a while: a mark is due if it would say anything new.

@@ -13,6 +13,7 @@
 mod attribution;
 mod decision;
 mod replay;
+mod salvage;
 mod scan;
 mod snapshots;
 mod survey;
@@ -23,7 +24,7 @@ mod walk;
 use thiserror::Error;
 
 use crate::format::{BLOCK_BYTES, BodyFault};
-pub use crate::format::{Entries, EntryRef, MarkState};
+pub use crate::format::{Entries, EntryRef, MarkState, Standing};
 use crate::ids::{
     CoreId, FileNumber, Identity, LogIndex, NodeId, RecordSequence, RecoveryEpoch, ReplicaId,
     SealKey, SegmentSequence, ShardId, Term,
@@ -33,6 +34,7 @@ use crate::part::HardState;
 use crate::replica::SnapshotPoint;
 pub use decision::Decision;
 pub use survey::{Survey, SurveyItem, survey};
+use walk::Damages;
 
 /// The two blocks of the mark file, `None` for one that does not exist.
 pub type MarkBlocks = [Option<Box<[u8]>>; 2];
@@ -77,6 +79,8 @@ pub struct RecoveredReplica {
     pub last_index: LogIndex,
     /// Its newest snapshot; index 0 when there is none.
     pub snapshot: SnapshotPoint,
+    /// Whether all of that can be relied on.
+    pub standing: Standing,
 }
 
 /// Where the log says that a replica's newest snapshot stands.
@@ -223,6 +227,8 @@ pub struct Recovered {
     pub epoch: RecoveryEpoch,
     /// The two mark blocks.
     pub marks: [MarkState; 2],
+    /// What is damaged, where that does not refuse the log.
+    pub findings: Vec<Damage>,
 }
 
 /// Which shards a damage may concern.
@@ -283,6 +289,13 @@ pub enum DamageKind {
     /// A checkpoint contradicts the records before it.
     CheckpointContradicts {
         /// The record.
+        sequence: RecordSequence,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// An earlier start found the replica damaged, and nothing has taken its place.
+    WasDamaged {
+        /// The last record.
         sequence: RecordSequence,
         /// The replica.
         replica: ReplicaId,
@@ -373,7 +386,35 @@ pub fn recover<S: SegmentSource>(
     seal: SealKey,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Recovered, RecoveryError<S::Error>> {
-    let scan = scan::scan(source, (identity, seal), &mut |_| {})?;
+    recover_by(source, (identity, seal), Damages::AreRefused, on_event)
+}
+
+/// As [`recover`], for a log whose replicas have peers that may hold what is damaged here.
+///
+/// What is damaged at or below the watermark is left out instead of refusing the log, and [`RecoveredReplica::standing`]
+/// says of each replica whether anything of it is missing. Of a replica that is not whole no event tells anything. Who
+/// calls this must not let such a replica vote, acknowledge or answer, and must refuse the log if it has no peers. The
+/// standing is durable with the first record that is written: only a snapshot that takes the place of everything makes
+/// the replica whole again.
+///
+/// # Errors
+/// As [`recover`], where a damage cannot be attributed: both marks, contents that contradict each other, nothing intact.
+pub fn recover_among_peers<S: SegmentSource>(
+    source: &mut S,
+    identity: &Identity,
+    seal: SealKey,
+    on_event: &mut dyn FnMut(ReplayEvent<'_>),
+) -> Result<Recovered, RecoveryError<S::Error>> {
+    recover_by(source, (identity, seal), Damages::AreLeftOut, on_event)
+}
+
+fn recover_by<S: SegmentSource>(
+    source: &mut S,
+    (identity, seal): (&Identity, SealKey),
+    damages: Damages,
+    on_event: &mut dyn FnMut(ReplayEvent<'_>),
+) -> Result<Recovered, RecoveryError<S::Error>> {
+    let scan = scan::scan(source, (identity, seal), damages, &mut |_| {})?;
     let is_unreadable = |mark: &MarkState| *mark == MarkState::Unreadable;
     if scan.marks.iter().all(is_unreadable) {
         // A crash can tear the one that is being written. Both tell of damage, and what they said is lost.
@@ -388,18 +429,28 @@ pub fn recover<S: SegmentSource>(
             }],
         });
     }
-    let plan = decision::Plan::new(&scan);
+    let mut plan = decision::Plan::new(&scan, damages);
+    let mut findings = Vec::new();
     if plan.decision == Decision::Corrupt {
-        let findings =
-            attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;
-        return Err(RecoveryError::Corrupt { findings });
+        findings = attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;
+        if damages == Damages::AreRefused || !plan.is_usable(&scan) {
+            return Err(RecoveryError::Corrupt { findings });
+        }
     }
     let torn = attribution::torn_tail(source, &scan, &plan).map_err(RecoveryError::Source)?;
-    let snapshots = snapshots::newest(source, &scan, &plan).map_err(RecoveryError::Source)?;
-    on_event(ReplayEvent::Snapshots {
-        snapshots: &snapshots,
-    });
-    let replayed = replay::replay(source, &scan, &plan, on_event)?;
+    let names_damage = scan.records.iter().any(|record| record.names_damage);
+    let replayed = if damages == Damages::AreLeftOut
+        && (plan.decision == Decision::Corrupt || names_damage)
+    {
+        plan.leave_out_damages(&scan);
+        salvage::salvage(source, &scan, &plan, on_event)?
+    } else {
+        let snapshots = snapshots::newest(source, &scan, &plan).map_err(RecoveryError::Source)?;
+        on_event(ReplayEvent::Snapshots {
+            snapshots: &snapshots,
+        });
+        replay::replay(source, &scan, &plan, on_event)?
+    };
     let replicas = replayed.recovered_replicas();
     Ok(Recovered {
         start: plan.log_start(&scan, replayed),
@@ -410,6 +461,7 @@ pub fn recover<S: SegmentSource>(
         last_record: plan.last_sequence(),
         epoch: plan.epoch,
         marks: scan.marks,
+        findings,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::format::{SubHeader, SubHeaderKind};
+use crate::format::{Standing, SubHeader, SubHeaderKind};
 use crate::ids::{LogIndex, RecordSequence, ReplicaId, ShardId, Term};
 use crate::part::HardState;
 
@@ -29,6 +29,7 @@ pub(crate) struct ReplicaState {
     pub(crate) last_index: LogIndex,
     /// The record that holds its newest part.
     pub(crate) previous_sequence: RecordSequence,
+    pub(crate) standing: Standing,
     /// Where each term begins, lowest index first. After a recovery it may not know entries in released segments.
     terms: Vec<(LogIndex, Term)>,
 }
@@ -43,6 +44,7 @@ impl ReplicaState {
             first_index: LogIndex(1),
             last_index: LogIndex(0),
             previous_sequence: RecordSequence(0),
+            standing: Standing::Whole,
             terms: Vec::new(),
         }
     }
@@ -61,6 +63,7 @@ impl ReplicaState {
             first_index: sub_header.first_index,
             last_index: sub_header.last_index,
             previous_sequence: sub_header.previous_sequence,
+            standing: sub_header.standing,
             terms: Vec::new(),
         }
     }
@@ -69,6 +72,7 @@ impl ReplicaState {
     pub(crate) fn checkpoint(&self) -> SubHeader {
         SubHeader {
             kind: SubHeaderKind::Checkpoint,
+            standing: self.standing,
             snapshot_index: self.snapshot.index,
             snapshot_term: self.snapshot.term,
             first_index: self.first_index,
@@ -82,6 +86,7 @@ impl ReplicaState {
     pub(crate) fn sub_header(&self, kind: SubHeaderKind) -> SubHeader {
         SubHeader {
             kind,
+            standing: Standing::Whole,
             replica: self.replica,
             shard: self.shard,
             entry_count: 0,
@@ -97,7 +102,7 @@ impl ReplicaState {
 
     /// The term of the entry at `index`, when it is known.
     pub(crate) fn term_of(&self, index: LogIndex) -> Option<Term> {
-        if index > self.last_index {
+        if index > self.last_index || self.standing != Standing::Whole {
             return None;
         }
         if index == self.snapshot.index {
@@ -177,6 +182,17 @@ impl ReplicaState {
             self.terms[run].0 = first_needed;
             self.terms.drain(..run);
         }
+    }
+
+    /// Nothing is known of the entries behind `certain`.
+    pub(crate) fn forget_behind(&mut self, certain: LogIndex) {
+        self.truncate_terms(certain.next());
+    }
+
+    /// Takes over the terms of the entries up to `certain` from what was known before.
+    pub(crate) fn keep_terms_of(&mut self, before: ReplicaState, certain: LogIndex) {
+        self.terms = before.terms;
+        self.truncate_terms(certain.next());
     }
 
     fn truncate_terms(&mut self, first: LogIndex) {

@@ -25,6 +25,9 @@ pub(crate) fn halt_for(reason: &HaltReason) -> ! {
             HaltReason::Apply { .. } => {
                 "the next start will come to the same entry and halt too: keep the data, and report this"
             }
+            HaltReason::DiskHangs { .. } => {
+                "nothing that was acknowledged depends on this; look after the disk, then start again"
+            }
             HaltReason::EntryKind { .. } => {
                 "the next start will come to the same entry and halt too: keep the data, and use the version that wrote it, or newer"
             }

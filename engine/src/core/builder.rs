@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use metastore_statemachine::Parameters;
-use metastore_wal::recovery::{Recovered, RecoveredSnapshot, ReplayEvent};
+use metastore_wal::recovery::{
+    Recovered, RecoveredReplica, RecoveredSnapshot, ReplayEvent, Standing,
+};
 use metastore_wal::{Identity, Log, LogBuffer, LogOptions, ReplicaId, ShardId};
 use thiserror::Error;
 
 use super::{Core, CoreParts};
-use crate::ids::{BootNonce, Time};
+use crate::ids::{BootNonce, SnapshotId, Time};
 use crate::membership::{Member, Membership};
 use crate::peer::PeerCore;
-use crate::replica::{RecoveringReplica, ReplayError};
+use crate::replica::{Quarantine, RecoveringReplica, ReplayError};
 use crate::router::{Namespaces, ShardMap};
 use crate::settings::{Settings, SettingsError};
 
@@ -89,6 +91,16 @@ pub enum StartError {
         "the voters of shard {shard} do not fit replica {replica}, which is one of them and lives here"
     )]
     StrangeVoters {
+        /// The replica.
+        replica: ReplicaId,
+        /// Its shard.
+        shard: ShardId,
+    },
+    /// What the log or the disk holds of a replica is damaged, and nobody else has it.
+    #[error(
+        "replica {replica} of shard {shard} is damaged, and nobody is known who could repair it"
+    )]
+    DamagedAlone {
         /// The replica.
         replica: ReplicaId,
         /// Its shard.
@@ -231,6 +243,58 @@ impl CoreBuilder {
         Ok(())
     }
 
+    /// The file of a snapshot that is to be loaded cannot be. Where the shard has other replicas, this one waits for a
+    /// snapshot of theirs, and takes no part until then.
+    ///
+    /// # Errors
+    /// There is nobody who could repair it.
+    pub fn on_snapshot_damaged(&mut self, snapshot: SnapshotId) -> Result<(), StartError> {
+        let wanted = self
+            .recovering
+            .iter_mut()
+            .find(|(_, recovering)| recovering.snapshot_to_load() == Some(snapshot));
+        let Some((&replica, recovering)) = wanted else {
+            return Ok(());
+        };
+        let shard = snapshot.shard;
+        if !recovering.has_peers() {
+            return Err(StartError::DamagedAlone { replica, shard });
+        }
+        recovering.on_snapshot_damaged();
+        Ok(())
+    }
+
+    fn begin_quarantine(
+        &self,
+        known: &RecoveredReplica,
+        recovering: Option<RecoveringReplica>,
+    ) -> Result<RecoveringReplica, StartError> {
+        let (replica, shard) = (known.replica, known.shard);
+        let why = match known.standing {
+            Standing::Lost => Quarantine::PromisesLost,
+            Standing::Damaged => Quarantine::LogDamaged,
+            Standing::Whole => recovering
+                .and_then(|recovering| recovering.quarantine())
+                .unwrap_or(Quarantine::SnapshotDamaged),
+        };
+        let mut known = known.clone();
+        if Membership::decode(&known.snapshot.members).is_none() {
+            // Where the members are lost too, those are asked with whom the shard began.
+            let voters = self.config.voters_of(replica, shard)?;
+            known.snapshot.members = Membership::of_voters(&voters).encode();
+        }
+        let begun = RecoveringReplica::in_quarantine(
+            &known,
+            why,
+            self.config.parameters,
+            self.config.settings.raft.tail_bytes_max,
+        );
+        match begun {
+            Ok(begun) if begun.has_peers() => Ok(begun),
+            Ok(_) | Err(_) => Err(StartError::DamagedAlone { replica, shard }),
+        }
+    }
+
     fn check_is_ours(&self, replica: ReplicaId, shard: ShardId) -> Result<(), StartError> {
         match self.config.replicas.contains(&(replica, shard)) {
             true => Ok(()),
@@ -265,7 +329,15 @@ impl CoreBuilder {
         let mut log = Log::new(self.config.log.clone(), recovered.start, buffers);
         let mut replicas = Vec::new();
         for &(replica, shard) in &self.config.replicas {
+            let known = recovered.replicas.iter();
+            let known = known.clone().find(|known| known.replica == replica);
             let recovering = match self.recovering.remove(&replica) {
+                Some(recovering) if recovering.quarantine().is_none() => recovering,
+                recovering if known.is_some_and(|known| needs_quarantine(&recovering, known)) => {
+                    let known = known.expect("it was just there");
+                    log.set_damaged(replica);
+                    self.begin_quarantine(known, recovering)?
+                }
                 Some(recovering) => recovering,
                 None if history == LogHistory::New => RecoveringReplica::create(
                     replica,
@@ -291,6 +363,12 @@ impl CoreBuilder {
             },
         ))
     }
+}
+
+/// Whether what a log holds of a replica, or its snapshot, is of no use.
+fn needs_quarantine(recovering: &Option<RecoveringReplica>, known: &RecoveredReplica) -> bool {
+    let why = recovering.as_ref().and_then(RecoveringReplica::quarantine);
+    known.standing != Standing::Whole || why == Some(Quarantine::SnapshotDamaged)
 }
 
 fn failed(replica: ReplicaId) -> impl FnOnce(ReplayError) -> StartError {

@@ -3,6 +3,7 @@
 mod admission;
 mod beats;
 mod builder;
+mod disk_health;
 mod estimate;
 mod intake;
 mod load;
@@ -25,6 +26,7 @@ pub(crate) use self::admission::Admission;
 use self::admission::{Backlog, Lane};
 use self::beats::Lead;
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
+use self::disk_health::DiskHealth;
 pub use self::load::{SnapshotLoad, SnapshotLoadError};
 pub(crate) use self::neighbours::Neighbours;
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
@@ -129,6 +131,7 @@ pub struct Core {
     has_write_ended: bool,
     /// Replicas whose staged parts are not durable, in the order of their positions.
     awaiting_log: VecDeque<(Position, usize)>,
+    disk_health: DiskHealth,
     write_started: Time,
     last_write_ended: Time,
     /// How long the last write took.
@@ -187,6 +190,7 @@ impl Core {
             waiting_for_log: Dirty::new(replicas.len()),
             has_write_ended: false,
             awaiting_log: VecDeque::new(),
+            disk_health: DiskHealth::default(),
             write_started: now,
             last_write_ended: now,
             last_write_ns: 0,
@@ -410,6 +414,7 @@ impl Core {
     fn on_log_written(&mut self, now: Time, ticket: Ticket, buffer: LogBuffer) {
         self.last_write_ended = now;
         self.has_write_ended = true;
+        self.disk_health.on_completed(now);
         for replica in self.waiting_for_log.take() {
             self.dirty.mark(replica);
         }
@@ -491,6 +496,7 @@ impl Core {
         };
         self.admission.on_time(now, backlog);
         self.snapshots.on_tick();
+        self.watch_disk_health(now, out);
         self.retry_sweeps(now, out);
         let tick_ns = self.timing.tick_ns();
         let missed = 1 + now.nanos_since(self.next_tick) / tick_ns;
@@ -554,6 +560,7 @@ impl Core {
                     buffer,
                 } => {
                     self.write_started = now;
+                    self.disk_health.on_submitted(now);
                     Effect::WriteLog {
                         ticket,
                         file,

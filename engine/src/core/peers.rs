@@ -62,6 +62,12 @@ impl Core {
         self.dirty.mark(replica);
         let target = &self.replicas[replica];
         let sender = target.check_ends(from, message.from, message.to).ok()?;
+        // What is not raft's is work all the same.
+        let is_for_raft =
+            matches!(message.kind, PeerKind::Raft(kind) if kind != MessageType::MsgSnapshot);
+        if !is_for_raft {
+            self.replicas[replica].wake();
+        }
         match message.kind {
             PeerKind::Raft(MessageType::MsgSnapshot) => {
                 self.on_offer(replica, sender, message.to_offer()?);
@@ -74,6 +80,14 @@ impl Core {
                 self.on_chunk_request(now, (replica, from), &message.to_chunk()?, out);
             }
             PeerKind::Chunk => self.on_chunk(replica, &message.to_chunk()?, out),
+            PeerKind::RepairRequest => {
+                let request = message.to_repair()?;
+                let (target, mut turn) = self.turn_of(replica, now, out);
+                target.on_repair_request(&mut turn, from, &request);
+            }
+            PeerKind::RepairTarget => {
+                self.replicas[replica].on_repair_target(&message.to_repair()?)
+            }
         }
         Some(())
     }

@@ -92,10 +92,16 @@ impl Core {
     /// A leader offers a snapshot to a follower of this core.
     pub(super) fn on_offer(&mut self, replica: usize, source: Member, offer: SnapshotOffer) {
         let target = &mut self.replicas[replica];
-        if target.is_outdated(&offer) || target.is_installing() {
+        if target.is_installing() {
             return;
         }
-        if target.needs_no_file(&offer) {
+        if target.is_quarantined() {
+            if !target.is_repaired_by(&source, &offer) {
+                return;
+            }
+        } else if target.is_outdated(&offer) {
+            return;
+        } else if target.needs_no_file(&offer) {
             target.answer_offer(&offer, source.replica);
             return;
         }

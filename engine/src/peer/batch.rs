@@ -7,8 +7,8 @@ use raft::eraftpb::Message;
 
 use super::beat::{self, Aside, BEAT_CODE, Beat, Stamp};
 use super::error::PeerError;
-use super::kind::lane_of;
-use super::message::{self, ChunkMessage, PeerMessage};
+use super::kind::{REPAIR_REQUEST_CODE, REPAIR_TARGET_CODE, lane_of};
+use super::message::{self, ChunkMessage, PeerMessage, RepairMessage};
 use super::{PeerCore, PeerLane};
 use crate::effect::{Effect, Effects};
 use crate::fields::{array_at, length_u32, put, u16_at, u32_at};
@@ -258,6 +258,30 @@ impl Batches {
     ) {
         self.add((to, PeerLane::Snapshots), out, |bytes| {
             message::encode_chunk(message, bytes);
+        });
+    }
+
+    /// Adds the request of a replica in quarantine to the batch for `to`.
+    pub(crate) fn push_repair_request(
+        &mut self,
+        to: PeerCore,
+        message: &RepairMessage,
+        out: &mut Effects,
+    ) {
+        self.add((to, PeerLane::Snapshots), out, |bytes| {
+            message::encode_repair(REPAIR_REQUEST_CODE, message, bytes);
+        });
+    }
+
+    /// Adds the answer to such a request to the batch for `to`.
+    pub(crate) fn push_repair_target(
+        &mut self,
+        to: PeerCore,
+        message: &RepairMessage,
+        out: &mut Effects,
+    ) {
+        self.add((to, PeerLane::Snapshots), out, |bytes| {
+            message::encode_repair(REPAIR_TARGET_CODE, message, bytes);
         });
     }
 

@@ -15,7 +15,7 @@ pub(crate) const RECORD_BYTES: usize = 40;
 const _: () = assert!(BEAT_HEAD_BYTES.is_multiple_of(8) && RECORD_BYTES.is_multiple_of(8));
 
 /// What a beat is called on the wire.
-pub(super) const BEAT_CODE: u8 = 15;
+pub(super) const BEAT_CODE: u8 = 17;
 
 const SLEEP_CODE: u8 = 1;
 const LEAD_CODE: u8 = 2;
@@ -84,7 +84,7 @@ impl Aside {
 ///
 /// ```text
 ///       0       1       2       3       4       5       6       7
-///   0 | 15    | 0     | 0     | 0     | length of the records (u32)   |
+///   0 | 17    | 0     | 0     | 0     | length of the records (u32)   |
 ///   8 | 0                             | records (u32)                 |
 ///  16 | the sender's boot nonce (u64)                                 |
 ///  24 | when it was sent, ns of the sender's clock (u64)              |

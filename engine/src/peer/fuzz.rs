@@ -54,6 +54,10 @@ pub fn fuzz_peer_batch(data: &[u8]) -> bool {
             }
             (PeerKind::Raft(_), None, None)
             | (PeerKind::ChunkRequest | PeerKind::Chunk, None, Some(_)) => is_whole = false,
+            (PeerKind::RepairRequest | PeerKind::RepairTarget, None, None) => {
+                assert!(next.to_repair().is_some());
+                is_whole = false;
+            }
             (kind, ..) => panic!("{kind:?} is read as something else"),
         }
     }

@@ -13,10 +13,16 @@ pub(crate) enum PeerKind {
     ChunkRequest,
     /// A chunk of a snapshot's file, or that it is not there.
     Chunk,
+    /// A replica in quarantine asks for a snapshot, or how far it must go.
+    RepairRequest,
+    /// How far it must go.
+    RepairTarget,
 }
 
 pub(super) const REQUEST_CODE: u8 = 13;
 pub(super) const CHUNK_CODE: u8 = 14;
+pub(super) const REPAIR_REQUEST_CODE: u8 = 15;
+pub(super) const REPAIR_TARGET_CODE: u8 = 16;
 
 /// What raft's kinds are called on the wire; `None` for those that never leave a process.
 pub(super) fn code_of(kind: MessageType) -> Option<u8> {
@@ -59,6 +65,8 @@ pub(super) fn kind_of(code: u8) -> Option<PeerKind> {
         12 => MessageType::MsgSnapshot,
         REQUEST_CODE => return Some(PeerKind::ChunkRequest),
         CHUNK_CODE => return Some(PeerKind::Chunk),
+        REPAIR_REQUEST_CODE => return Some(PeerKind::RepairRequest),
+        REPAIR_TARGET_CODE => return Some(PeerKind::RepairTarget),
         _ => return None,
     }))
 }
@@ -74,7 +82,7 @@ pub(super) fn may_have_body(kind: PeerKind) -> bool {
     match kind {
         PeerKind::Raft(MessageType::MsgSnapshot) | PeerKind::Chunk => true,
         PeerKind::Raft(kind) => may_have_context(kind),
-        PeerKind::ChunkRequest => false,
+        PeerKind::ChunkRequest | PeerKind::RepairRequest | PeerKind::RepairTarget => false,
     }
 }
 

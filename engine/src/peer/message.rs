@@ -51,8 +51,9 @@ const TRANSFER_CONTEXT: &[u8] = raft::CAMPAIGN_TRANSFER;
 ///
 /// * kind: 1 append, 2 its response, 3 heartbeat, 4 its response, 5 vote request, 6 its response, 7 pre-vote request,
 ///   8 its response, 9 campaign now, 10 read index, 11 its response, 12 offer of a snapshot, 13 request for a chunk of
-///   its file, 14 that chunk. 15 is a [beat](super::beat::Beat), which has a head of its own: heartbeats and their
-///   responses stand there, unless they confirm reads.
+///   its file, 14 that chunk, 15 request of a replica in quarantine, 16 how far the snapshot that it needs must go.
+///   17 is a [beat](super::beat::Beat), which has a head of its own: heartbeats and their responses stand there, unless
+///   they confirm reads.
 /// * flags: 1 rejected, 2 the candidate was asked to campaign by its leader. A rejected chunk says that the file is not
 ///   there.
 /// * The body of an append is its entries, as they stand in the log: each a head of 16 bytes and its data. Their indexes
@@ -62,6 +63,8 @@ const TRANSFER_CONTEXT: &[u8] = raft::CAMPAIGN_TRANSFER;
 /// * Index and term of an offer, of a request for a chunk and of the chunk are those of the last entry that the snapshot
 ///   covers. A request and a chunk have in the place of the commit index where the chunk begins in the file, and a request
 ///   in the place of the next index how many bytes it asks for.
+/// * The index of a request of a replica in quarantine, and of the answer, is the one to which the snapshot must go. In the
+///   place of the index's term a request has the term of the leader that said so; both are 0 while nobody has.
 /// * The term of a read index is 0: it is for whoever leads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerMessage<'a> {
@@ -113,6 +116,20 @@ pub(crate) enum ChunkContent<'a> {
     Bytes(&'a [u8]),
     /// There is no such file, or it cannot be read.
     Gone,
+}
+
+/// A message about the repair of a replica in quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RepairMessage {
+    pub(crate) shard: ShardId,
+    pub(crate) from: ReplicaId,
+    pub(crate) to: ReplicaId,
+    /// The sender's term.
+    pub(crate) term: Term,
+    /// How far the snapshot must go, 0 while nobody has said so.
+    pub(crate) index: LogIndex,
+    /// The term of the leader that said so.
+    pub(crate) known_term: Term,
 }
 
 /// Appends a message to `out`.
@@ -189,6 +206,20 @@ pub(super) fn encode_chunk(message: &ChunkMessage<'_>, out: &mut Vec<u8>) {
     put(head, 48, message.snapshot.term.0.to_le_bytes());
     put(head, 56, message.offset.to_le_bytes());
     put(head, 72, wanted.to_le_bytes());
+}
+
+/// Appends a message about a repair to `out`.
+pub(super) fn encode_repair(code: u8, message: &RepairMessage, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + HEAD_BYTES, 0);
+    let head = &mut out[start..];
+    put(head, 0, [code]);
+    put(head, 8, message.shard.0.to_le_bytes());
+    put(head, 16, message.from.0.to_le_bytes());
+    put(head, 24, message.to.0.to_le_bytes());
+    put(head, 32, message.term.0.to_le_bytes());
+    put(head, 40, message.index.0.to_le_bytes());
+    put(head, 48, message.known_term.0.to_le_bytes());
 }
 
 fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
@@ -286,7 +317,7 @@ impl<'a> PeerMessage<'a> {
             PeerKind::ChunkRequest => ChunkContent::Wanted(u64_at(self.head, 72)),
             PeerKind::Chunk if self.flags & REJECTED != 0 => ChunkContent::Gone,
             PeerKind::Chunk => ChunkContent::Bytes(self.body),
-            PeerKind::Raft(_) => return None,
+            PeerKind::Raft(_) | PeerKind::RepairRequest | PeerKind::RepairTarget => return None,
         };
         Some(ChunkMessage {
             from: self.from,
@@ -298,12 +329,27 @@ impl<'a> PeerMessage<'a> {
         })
     }
 
+    /// A message about a repair; `None` when it is another.
+    pub(crate) fn to_repair(self) -> Option<RepairMessage> {
+        let is_one = matches!(self.kind, PeerKind::RepairRequest | PeerKind::RepairTarget);
+        is_one.then(|| RepairMessage {
+            shard: self.shard,
+            from: self.from,
+            to: self.to,
+            term: Term(u64_at(self.head, 32)),
+            index: LogIndex(u64_at(self.head, 40)),
+            known_term: Term(u64_at(self.head, 48)),
+        })
+    }
+
     /// The message as raft takes it, entries and context copied; `None` when it is not for raft.
     pub(crate) fn to_raft(self) -> Option<Message> {
         let kind = match self.kind {
-            PeerKind::Raft(MessageType::MsgSnapshot) | PeerKind::ChunkRequest | PeerKind::Chunk => {
-                return None;
-            }
+            PeerKind::Raft(MessageType::MsgSnapshot)
+            | PeerKind::ChunkRequest
+            | PeerKind::Chunk
+            | PeerKind::RepairRequest
+            | PeerKind::RepairTarget => return None,
             PeerKind::Raft(kind) => kind,
         };
         let mut message = Message::default();
@@ -347,6 +393,8 @@ impl fmt::Display for PeerMessage<'_> {
             PeerKind::ChunkRequest => "chunk request",
             PeerKind::Chunk if is_rejected => "chunk gone",
             PeerKind::Chunk => "chunk",
+            PeerKind::RepairRequest => "repair request",
+            PeerKind::RepairTarget => "repair target",
             PeerKind::Raft(kind) => name_of(kind, is_rejected),
         };
         let PeerMessage {

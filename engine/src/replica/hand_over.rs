@@ -23,6 +23,23 @@ impl Replica {
         true
     }
 
+    /// A write of the log does not come back, or does again. Who leads in a group gives up its lead; says whether it did.
+    pub(crate) fn set_disk_hung(&mut self, is_hung: bool) -> bool {
+        self.is_disk_hung = is_hung && !self.is_sole_voter();
+        if !self.is_disk_hung || self.is_quarantined() || self.role != Role::Leader {
+            return false;
+        }
+        slog::warn!(self.logger, "the disk hangs: others shall lead");
+        // Followers that sleep would go on sleeping, since this core is there: a last heartbeat wakes them, and then
+        // they miss the next.
+        self.wake();
+        self.node.ping();
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, raft::INVALID_ID);
+        self.seed_election_timeout();
+        true
+    }
+
     /// Whether it leads, others could, and nobody waits for it.
     pub(crate) fn may_hand_over(&self) -> bool {
         self.role == Role::Leader && self.is_quiet() && !self.is_sole_voter()

@@ -8,7 +8,7 @@
 //! The old state answers until the record is durable.
 
 use metastore_statemachine::StateMachine;
-use metastore_wal::{Part, PartBody, Position, ReplicaId, Term};
+use metastore_wal::{LogIndex, Part, PartBody, Position, ReplicaId, Term};
 use raft::eraftpb::{Message, MessageType, Snapshot};
 
 use super::snapshots::LastSnapshot;
@@ -29,7 +29,49 @@ pub(super) struct Installing {
     began_at: Time,
 }
 
+/// A snapshot whose record is durable.
+pub(super) struct Installed {
+    pub(super) offer: SnapshotOffer,
+    pub(super) index: LogIndex,
+    pub(super) state: StateMachine,
+    pub(super) replaces: Option<SnapshotId>,
+    pub(super) began_at: Time,
+}
+
 impl Replica {
+    // ---- For a replica in quarantine, which has no raft ----
+
+    /// Where the record of the snapshot that is installed is staged, `Some(None)` while it is not, `None` without one.
+    pub(super) fn installing_position(&self) -> Option<Option<Position>> {
+        let installing = self.installing.as_ref();
+        installing.map(|installing| installing.position)
+    }
+
+    /// What is being installed.
+    pub(super) fn offer_installed(&self) -> Option<SnapshotOffer> {
+        let installing = self.installing.as_ref();
+        installing.map(|installing| installing.offer.clone())
+    }
+
+    /// Its record is staged.
+    pub(super) fn set_install_staged(&mut self, position: Position, replaces: Option<SnapshotId>) {
+        let installing = self.installing.as_mut().expect("it is being installed");
+        (installing.position, installing.replaces) = (Some(position), replaces);
+    }
+
+    /// Takes what was installed.
+    pub(super) fn take_installed(&mut self) -> Option<Installed> {
+        self.installing.take().map(|installing| Installed {
+            index: installing.offer.snapshot.index,
+            offer: installing.offer,
+            state: *installing.state,
+            replaces: installing.replaces,
+            began_at: installing.began_at,
+        })
+    }
+
+    // ---- For all others ----
+
     /// Whether our own snapshot covers as much as another, or more.
     pub(crate) fn is_beyond(&self, snapshot: SnapshotId) -> bool {
         let (index, _) = self.node.store().snapshot();

@@ -15,6 +15,7 @@ mod quarantine;
 mod reads;
 mod ready;
 mod recovering;
+mod repairing;
 mod serving;
 mod sleep;
 mod slices;
@@ -39,6 +40,7 @@ use self::installing::Installing;
 use self::outbox::Outbox;
 use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
+use self::repairing::Repair;
 use self::serving::Served;
 use self::sleep::Sleep;
 use self::snapshots::{Exporting, LastSnapshot};
@@ -176,6 +178,14 @@ pub(crate) struct Replica {
     state_checks: StateChecks,
     /// Why it takes no part, if it does not.
     quarantine: Option<Quarantine>,
+    /// How it gets back what it lost, if it can.
+    repair: Option<Repair>,
+    /// Repairs since the start.
+    repairs: u64,
+    /// Whether a write of the log does not come back: it leads nothing meanwhile.
+    is_disk_hung: bool,
+    /// How far a snapshot must go that a replica in quarantine waits for.
+    repair_wants: Option<LogIndex>,
 }
 
 impl Replica {
@@ -296,6 +306,7 @@ impl Replica {
     /// that it does not hold any more. raft stops the process on either.
     fn must_not_campaign(&self) -> bool {
         self.is_quarantined()
+            || self.is_disk_hung
             || self.is_install_staged()
             || self.is_sole_voter() && !self.unpersisted.is_empty()
     }
@@ -347,6 +358,7 @@ impl Replica {
     /// `log_is_free` says that no write is in flight: what is proposed now is written at once.
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
         if self.is_quarantined() {
+            self.drive_repair(turn);
             return;
         }
         let durable = turn.log.durable_position();
@@ -480,6 +492,7 @@ impl Replica {
             state_hash: self.state.state_hash(),
             states_compared: self.state_checks.compared(),
             quarantine: self.quarantine,
+            repairs: self.repairs,
             applied_commands: self.applied_commands,
             messages_dropped: self.outbox.dropped(),
             is_asleep: self.is_asleep(),

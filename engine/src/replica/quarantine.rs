@@ -1,5 +1,7 @@
 //! Replicas that take no part in their group, because what they hold is damaged or not to be trusted.
 //!
+//! It does **not** repair them: see `repairing`.
+//!
 //! A replica in quarantine neither votes nor acknowledges nor campaigns nor answers; the others on its core go on. Others
 //! lead meanwhile, where a quorum is left.
 
@@ -25,6 +27,16 @@ pub enum Quarantine {
         /// What the leader says.
         leader: u64,
     },
+    /// Entries that were durable cannot be read any more. A snapshot of another replica takes the place of everything.
+    #[error("entries of its log are damaged or lost")]
+    LogDamaged,
+    /// The file of its snapshot cannot be loaded. A snapshot of another replica takes the place of everything.
+    #[error("its snapshot is damaged or lost")]
+    SnapshotDamaged,
+    /// Its newest term and vote cannot be read any more, and nobody else knows them. It never takes part again: another
+    /// replica, with another id, must take its place.
+    #[error("its newest term and vote are lost, it must be replaced")]
+    PromisesLost,
 }
 
 impl Replica {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::{Parameters, ShardTime, StateMachine};
-use metastore_wal::recovery::EntryRef;
+use metastore_wal::recovery::{EntryRef, RecoveredReplica};
 use metastore_wal::{
     EntryKind, HardState, Log, LogIndex, Part, PartBody, ReplicaId, ShardId, SnapshotPoint, Term,
 };
@@ -20,6 +20,7 @@ use super::outbox::Outbox;
 use super::parts::RangeParts;
 use super::quarantine::Quarantine;
 use super::reads::Reads;
+use super::repairing::Repair;
 use super::sleep::Sleep;
 use super::snapshots::LastSnapshot;
 use super::state_checks::{Checked, StateChecks};
@@ -29,6 +30,7 @@ use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
 use crate::membership::{Member, Membership};
 use crate::peer::{kind_and_data, to_raft_entry};
+use crate::settings::RaftSettings;
 use crate::status::Role;
 
 /// Why a replica's records cannot be replayed.
@@ -109,6 +111,8 @@ pub(crate) struct RecoveringReplica {
     log_bytes: u64,
     state_checks: StateChecks,
     quarantine: Option<Quarantine>,
+    /// What it has promised, where it needs to be repaired and can be.
+    promised: Option<HardState>,
 }
 
 impl RecoveringReplica {
@@ -134,6 +138,7 @@ impl RecoveringReplica {
             log_bytes: 0,
             state_checks: StateChecks::default(),
             quarantine: None,
+            promised: None,
         })
     }
 
@@ -170,10 +175,47 @@ impl RecoveringReplica {
             .expect("members that were just encoded are readable")
     }
 
+    /// A replica that takes no part until it is repaired, if it ever is. Nothing of its state is of use.
+    pub(crate) fn in_quarantine(
+        known: &RecoveredReplica,
+        why: Quarantine,
+        parameters: Parameters,
+        tail_bytes_max: usize,
+    ) -> Result<RecoveringReplica, ReplayError> {
+        let (id, shard) = (known.replica, known.shard);
+        let begun = RecoveringReplica::new(id, shard, &known.snapshot, parameters, tail_bytes_max)?;
+        let promised = match why {
+            Quarantine::LogDamaged | Quarantine::SnapshotDamaged => Some(known.hard_state),
+            Quarantine::PromisesLost | Quarantine::StateDiffers { .. } => None,
+        };
+        Ok(RecoveringReplica {
+            state: Some(StateMachine::new(parameters)),
+            quarantine: Some(why),
+            promised,
+            ..begun
+        })
+    }
+
+    /// Whether others belong to its group.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.tail.members().others(self.id).next().is_some()
+    }
+
+    /// The file of its snapshot cannot be loaded: what follows it in the log is of no use.
+    pub(crate) fn on_snapshot_damaged(&mut self) {
+        self.quarantine = Some(Quarantine::SnapshotDamaged);
+    }
+
+    /// Why it can take no part.
+    pub(crate) fn quarantine(&self) -> Option<Quarantine> {
+        self.quarantine
+    }
+
     /// The snapshot that must be loaded before the first entry comes, if it has not been.
     pub(crate) fn snapshot_to_load(&self) -> Option<SnapshotId> {
         let (index, term) = self.tail.snapshot();
-        self.state.is_none().then_some(SnapshotId {
+        let is_wanted = self.state.is_none() && !self.is_without_state();
+        is_wanted.then_some(SnapshotId {
             shard: self.shard,
             term: Term(term),
             index: LogIndex(index),
@@ -196,8 +238,15 @@ impl RecoveringReplica {
         hard_state: HardState,
         last_index: LogIndex,
     ) -> Result<(), ReplayError> {
+        if self.is_without_state() {
+            return Ok(());
+        }
         self.truncate_from(last_index.next())?;
         self.on_hard_state(hard_state)
+    }
+
+    fn is_without_state(&self) -> bool {
+        self.quarantine == Some(Quarantine::SnapshotDamaged)
     }
 
     pub(crate) fn on_append<'a>(
@@ -206,7 +255,7 @@ impl RecoveringReplica {
         first_index: LogIndex,
         entries: impl ExactSizeIterator<Item = EntryRef<'a>>,
     ) -> Result<(), ReplayError> {
-        if entries.len() > 0 {
+        if entries.len() > 0 && !self.is_without_state() {
             self.truncate_from(first_index)?;
             self.keep(first_index, entries);
         }
@@ -220,7 +269,9 @@ impl RecoveringReplica {
         first_index: LogIndex,
         entries: impl ExactSizeIterator<Item = EntryRef<'a>>,
     ) -> Result<(), ReplayError> {
-        self.keep(first_index, entries);
+        if !self.is_without_state() {
+            self.keep(first_index, entries);
+        }
         self.on_hard_state(hard_state)
     }
 
@@ -259,6 +310,9 @@ impl RecoveringReplica {
     /// Notes term, vote and commit, and applies what the commit index now covers: what is committed is never replaced
     /// by a later record, so it need not wait for the end of the log.
     pub(crate) fn on_hard_state(&mut self, hard_state: HardState) -> Result<(), ReplayError> {
+        if self.is_without_state() {
+            return Ok(());
+        }
         let committed = hard_state.commit.0.max(self.tail.hard_state().commit);
         let mut raft_state = raft::eraftpb::HardState::default();
         raft_state.set_term(hard_state.term.0);
@@ -319,7 +373,9 @@ impl RecoveringReplica {
         config: &CoreConfig,
         logger: &slog::Logger,
     ) -> Result<Replica, ReplayError> {
-        self.check_end()?;
+        if self.promised.is_none() {
+            self.check_end()?;
+        }
         let mut tail = self.tail;
         if is_planted(Mutant::VoteIsForgotten) {
             let mut hard_state = tail.hard_state().clone();
@@ -331,25 +387,8 @@ impl RecoveringReplica {
         let state = self.state.ok_or(ReplayError::SnapshotNotLoaded {
             index: LogIndex(snapshot_index),
         })?;
-        let raft = &config.settings.raft;
-        let raft_config = Config {
-            id: self.id.0,
-            election_tick: raft.election_ticks,
-            heartbeat_tick: raft.heartbeat_ticks,
-            applied: self.applied,
-            max_size_per_msg: raft.message_bytes_max,
-            max_inflight_msgs: raft.inflight_messages_max,
-            check_quorum: true,
-            pre_vote: true,
-            read_only_option: ReadOnlyOption::Safe,
-            batch_append: true,
-            max_uncommitted_size: raft.uncommitted_bytes_max,
-            max_committed_size_per_ready: raft.committed_bytes_per_ready_max,
-            ..Config::default()
-        };
         let logger = logger.new(slog::o!("shard" => self.shard.0));
-        let node = RawNode::new(&raft_config, tail, &logger)
-            .expect("a recovered log and checked settings are valid for raft");
+        let node = new_node(self.id, self.applied, tail, &config.settings.raft, &logger);
         let mut replica = Replica {
             id: self.id,
             shard: self.shard,
@@ -395,6 +434,10 @@ impl RecoveringReplica {
             ambition: Ambition::default(),
             state_checks: self.state_checks,
             quarantine: self.quarantine,
+            repair: self.promised.map(Repair::new),
+            repairs: 0,
+            is_disk_hung: false,
+            repair_wants: None,
         };
         replica.state_checks.begin(now);
         replica.seed_election_timeout();
@@ -403,6 +446,33 @@ impl RecoveringReplica {
         }
         Ok(replica)
     }
+}
+
+/// raft over a log that is whole.
+pub(super) fn new_node(
+    id: ReplicaId,
+    applied: u64,
+    tail: EntryTail,
+    raft: &RaftSettings,
+    logger: &slog::Logger,
+) -> RawNode<EntryTail> {
+    let config = Config {
+        id: id.0,
+        election_tick: raft.election_ticks,
+        heartbeat_tick: raft.heartbeat_ticks,
+        applied,
+        max_size_per_msg: raft.message_bytes_max,
+        max_inflight_msgs: raft.inflight_messages_max,
+        check_quorum: true,
+        pre_vote: true,
+        read_only_option: ReadOnlyOption::Safe,
+        batch_append: true,
+        max_uncommitted_size: raft.uncommitted_bytes_max,
+        max_committed_size_per_ready: raft.committed_bytes_per_ready_max,
+        ..Config::default()
+    };
+    RawNode::new(&config, tail, logger)
+        .expect("a recovered log and checked settings are valid for raft")
 }
 
 #[cfg(test)]

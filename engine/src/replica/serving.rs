@@ -16,6 +16,16 @@ pub(super) struct Served {
     to: ReplicaId,
     snapshot: SnapshotId,
     heard_at: Time,
+    purpose: Purpose,
+}
+
+/// Why a replica was offered a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// raft found that it lags, and waits for word of it.
+    CatchUp,
+    /// It is in quarantine, and raft knows nothing of it.
+    Repair,
 }
 
 impl Replica {
@@ -31,6 +41,15 @@ impl Replica {
 
     /// A follower is being offered the newest snapshot.
     pub(super) fn on_offered(&mut self, now: Time, to: ReplicaId) {
+        self.serve(now, to, Purpose::CatchUp);
+    }
+
+    /// A replica in quarantine is being offered the newest snapshot.
+    pub(super) fn on_repair_offered(&mut self, now: Time, to: ReplicaId) {
+        self.serve(now, to, Purpose::Repair);
+    }
+
+    fn serve(&mut self, now: Time, to: ReplicaId, purpose: Purpose) {
         let Some(snapshot) = self.last_snapshot_id() else {
             return;
         };
@@ -39,6 +58,7 @@ impl Replica {
             to,
             snapshot,
             heard_at: now,
+            purpose,
         });
     }
 
@@ -56,12 +76,12 @@ impl Replica {
         for served in std::mem::take(&mut self.served) {
             let progress = self.node.raft.prs().get(served.to.0);
             let is_fetching = progress.is_some_and(|to| to.state == ProgressState::Snapshot);
-            if !is_fetching {
+            if !is_fetching && served.purpose == Purpose::CatchUp {
                 continue;
             }
             if now.millis_since(served.heard_at) < PATIENCE_ELECTIONS * election_ms {
                 self.served.push(served);
-            } else {
+            } else if served.purpose == Purpose::CatchUp {
                 self.node
                     .report_snapshot(served.to.0, SnapshotStatus::Failure);
             }

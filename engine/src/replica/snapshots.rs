@@ -92,7 +92,8 @@ impl Replica {
         let is_due_by_time = settings.interval_ms.is_some_and(|limit| waited_ms >= limit);
         let is_due = is_due_by_log || is_due_by_count || is_due_by_time;
         // A newer one would take away what follows the one that is being fetched.
-        let is_due = is_due && !self.serves_snapshots() || self.node.store().is_snapshot_wanted();
+        let is_wanted = self.node.store().is_snapshot_wanted() || self.is_repair_snapshot_due();
+        let is_due = is_due && !self.serves_snapshots() || is_wanted;
         entries > 0 && is_due && !self.is_quarantined()
     }
 

@@ -110,6 +110,23 @@ impl EntryTail {
         self.snapshot_file_bytes = bytes;
     }
 
+    /// The newest snapshot as raft offers it, if it has a file.
+    pub(super) fn offer(&self) -> Option<Snapshot> {
+        (self.snapshot_file_bytes > 0).then(|| self.to_snapshot())
+    }
+
+    fn to_snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot {
+            data: encode_offer(self.snapshot_file_bytes, &self.snapshot_members),
+            ..Snapshot::default()
+        };
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.snapshot_index;
+        metadata.term = self.snapshot_term;
+        metadata.set_conf_state(self.snapshot_members.conf_state().clone());
+        snapshot
+    }
+
     /// Whether a follower needs a newer snapshot than there is.
     pub(crate) fn is_snapshot_wanted(&self) -> bool {
         self.is_snapshot_wanted.get()
@@ -411,15 +428,7 @@ impl Storage for EntryTail {
             self.is_snapshot_wanted.set(true);
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         }
-        let mut snapshot = Snapshot {
-            data: encode_offer(self.snapshot_file_bytes, &self.snapshot_members),
-            ..Snapshot::default()
-        };
-        let metadata = snapshot.mut_metadata();
-        metadata.index = self.snapshot_index;
-        metadata.term = self.snapshot_term;
-        metadata.set_conf_state(self.snapshot_members.conf_state().clone());
-        Ok(snapshot)
+        Ok(self.to_snapshot())
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use metastore_engine::{CoreId, NodeId, ReplicaId};
-use metastore_wal::SealKey;
+use metastore_engine::{CoreId, NodeId, Quarantine, ReplicaId};
+use metastore_wal::{HardState, SealKey};
 
 use super::ClusterViolation;
 use super::log_view::{LogView, PartSeen, RecordSeen, apply};
@@ -92,7 +92,14 @@ impl LogWatch {
     ///
     /// # Errors
     /// Something is lost or invented.
-    pub fn on_recovered(&mut self, found: LogView) -> Result<(), ClusterViolation> {
+    pub fn on_recovered(
+        &mut self,
+        mut found: LogView,
+        quarantined: &[(ReplicaId, Quarantine, HardState)],
+    ) -> Result<(), ClusterViolation> {
+        for (replica, why, promised) in quarantined {
+            self.set_aside(&mut found, *replica, *why, *promised)?;
+        }
         let mut possible = std::iter::once(&self.durable).chain(&self.alternatives);
         if possible.any(|view| differing(view, &found).is_none()) {
             if differing(&self.durable, &found).is_some() {
@@ -112,6 +119,38 @@ impl LogWatch {
     }
 }
 
+impl LogWatch {
+    /// A replica takes no part, because what it held is damaged. What it has promised must be known all the same, unless it
+    /// says that it is not; beyond that nothing is expected of it until it is repaired.
+    fn set_aside(
+        &mut self,
+        found: &mut LogView,
+        replica: ReplicaId,
+        why: Quarantine,
+        promised: HardState,
+    ) -> Result<(), ClusterViolation> {
+        let knows_promises = match why {
+            Quarantine::LogDamaged | Quarantine::SnapshotDamaged => true,
+            Quarantine::PromisesLost => false,
+            // Its log is what it was.
+            Quarantine::StateDiffers { .. } => return Ok(()),
+        };
+        let mut views = std::iter::once(&self.durable).chain(&self.alternatives);
+        let is_true = views.any(|view| {
+            let written = view.get(&replica);
+            written.is_some_and(|written| written.hard_state == promised)
+        });
+        if knows_promises && !is_true {
+            return Err(ClusterViolation::PromisesForgotten { replica });
+        }
+        found.remove(&replica);
+        for view in std::iter::once(&mut self.durable).chain(&mut self.alternatives) {
+            view.remove(&replica);
+        }
+        Ok(())
+    }
+}
+
 /// The first replica of which two logs do not say the same.
 fn differing(one: &LogView, other: &LogView) -> Option<ReplicaId> {
     let of_one = one
@@ -126,7 +165,7 @@ mod tests {
     use super::*;
     use crate::checkers::log_view::{EntrySeen, PartBodySeen};
     use metastore_engine::{LogIndex, ShardId, Term};
-    use metastore_wal::{EntryKind, FileNumber, HardState, RecordSequence};
+    use metastore_wal::{EntryKind, FileNumber, RecordSequence};
 
     /// The record that appends entry `index`.
     fn record(index: u64) -> RecordSeen {
@@ -176,10 +215,10 @@ mod tests {
     #[test]
     fn what_was_on_its_way_survives_in_order_or_not_at_all() {
         for found in [&[1, 2][..], &[1, 2, 3], &[1, 2, 3, 4]] {
-            stopped().on_recovered(view(found)).unwrap();
+            stopped().on_recovered(view(found), &[]).unwrap();
         }
         for found in [&[][..], &[1], &[1, 2, 4], &[1, 3], &[1, 2, 3, 4, 5]] {
-            let broken = stopped().on_recovered(view(found)).unwrap_err();
+            let broken = stopped().on_recovered(view(found), &[]).unwrap_err();
             assert!(matches!(
                 broken,
                 ClusterViolation::RecoveredLogDiffers { .. }
@@ -190,12 +229,12 @@ mod tests {
     #[test]
     fn what_was_cut_away_may_come_back_until_the_cut_is_durable() {
         let mut watch = stopped();
-        watch.on_recovered(view(&[1, 2])).unwrap();
+        watch.on_recovered(view(&[1, 2]), &[]).unwrap();
         watch.on_crash();
-        watch.on_recovered(view(&[1, 2, 3])).unwrap();
+        watch.on_recovered(view(&[1, 2, 3]), &[]).unwrap();
         // What a recovery has found and nothing has followed may be lost once more.
         watch.on_crash();
-        watch.on_recovered(view(&[1, 2])).unwrap();
+        watch.on_recovered(view(&[1, 2]), &[]).unwrap();
         let mut disk = Disk::new(crate::random::Random::new(1), LATENCY);
         disk.format_file(FileName::Segment(FileNumber(1)), 1 << 16);
         let next = RecordSeen {
@@ -206,8 +245,8 @@ mod tests {
         watch.submitted.push_back(next);
         assert_eq!(watch.advance(&disk).len(), 1);
         watch.on_crash();
-        assert!(watch.on_recovered(view(&[1, 2, 3, 4])).is_err());
-        watch.on_recovered(view(&[1, 2, 3])).unwrap();
+        assert!(watch.on_recovered(view(&[1, 2, 3, 4]), &[]).is_err());
+        watch.on_recovered(view(&[1, 2, 3]), &[]).unwrap();
     }
 
     const LATENCY: crate::disk::Latency = crate::disk::Latency {

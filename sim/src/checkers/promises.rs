@@ -69,7 +69,7 @@ pub struct MessageSeen {
 const MESSAGE_HEAD_BYTES: usize = 80;
 const REJECTED: u8 = 1;
 /// A beat, which holds the heartbeats and answers of many shards.
-const BEAT: u8 = 15;
+const BEAT: u8 = 17;
 const BEAT_HEAD_BYTES: usize = 64;
 const RECORD_BYTES: usize = 40;
 

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use metastore_engine::{LogIndex, NodeId, ReplicaId, ReplicaStatus, Role, ShardId, Term};
+use metastore_engine::{
+    LogIndex, NodeId, Quarantine, ReplicaId, ReplicaStatus, Role, ShardId, Term,
+};
 use metastore_statemachine::Command;
 use metastore_wal::{EntryKind, HardState};
 use xxhash_rust::xxh3::xxh3_64;
@@ -174,6 +176,19 @@ impl Replication {
     pub fn on_status(&mut self, status: &ReplicaStatus) -> Result<(), ClusterViolation> {
         let shard = shard_of(&mut self.shards, status.shard);
         let replica = self.replicas.entry(status.replica).or_default();
+        match status.quarantine {
+            None => {}
+            Some(Quarantine::StateDiffers { index, .. }) => {
+                return Err(ClusterViolation::StatesDiffer {
+                    shard: status.shard,
+                    applied: index,
+                    one: status.leader.unwrap_or_default(),
+                    other: status.replica,
+                });
+            }
+            // It says nothing of itself until it is repaired.
+            Some(_) => return Ok(()),
+        }
         if status.role == Role::Leader {
             shard.on_leader(status.term, status.replica)?;
         }

@@ -1,6 +1,6 @@
 //! What several nodes together must never show.
 
-use metastore_engine::{LogIndex, NodeId, ReplicaId, ShardId, Term};
+use metastore_engine::{LogIndex, NodeId, Quarantine, ReplicaId, ShardId, Term};
 use thiserror::Error;
 
 use super::linearizability::NotLinearizable;
@@ -140,6 +140,28 @@ pub enum ClusterViolation {
         /// The last index that was found.
         found: LogIndex,
     },
+    /// A replica takes no part, and nothing that it holds was damaged.
+    #[error("replica {replica} is in quarantine for nothing: {why}")]
+    StrangeQuarantine {
+        /// The replica.
+        replica: ReplicaId,
+        /// What it says.
+        why: Quarantine,
+    },
+    /// A replica in quarantine does not know what it has promised, and says that it does.
+    #[error("replica {replica} is in quarantine and has forgotten what it promised")]
+    PromisesForgotten {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// A replica in quarantine does what only a healthy one may do.
+    #[error("replica {replica} is in quarantine and sends {message}")]
+    ActsInQuarantine {
+        /// The replica.
+        replica: ReplicaId,
+        /// What it sends.
+        message: String,
+    },
     /// No order of events explains what clients saw.
     #[error("shard {shard}: {cause}")]
     NotLinearizable {
@@ -187,7 +209,10 @@ impl ClusterViolation {
             | ClusterViolation::NotOnQuorum { .. }
             | ClusterViolation::StatesDiffer { .. } => "replication",
             ClusterViolation::PromisedTooEarly { .. } => "promises",
-            ClusterViolation::RecoveredLogDiffers { .. } => "log watch",
+            ClusterViolation::RecoveredLogDiffers { .. }
+            | ClusterViolation::PromisesForgotten { .. } => "log watch",
+            ClusterViolation::StrangeQuarantine { .. }
+            | ClusterViolation::ActsInQuarantine { .. } => "quarantine",
             ClusterViolation::NotLinearizable { .. } => "linearizability",
             ClusterViolation::Starved { .. } | ClusterViolation::NotConverged { .. } => "calm",
         }

@@ -5,8 +5,9 @@ use metastore_engine::{ConnectionId, CoreId, Input, NodeId, PeerCore, ReplicaId,
 use super::host::HostStart;
 use super::{At, Cluster};
 use crate::clock::{Clock, ClockRate};
-use crate::disk::{CrashKind, Disk};
+use crate::disk::{CrashKind, Decay, Disk};
 use crate::network::Partition;
+use crate::node::SEAL;
 use crate::violation::Violation;
 
 impl<E> Cluster<E> {
@@ -38,7 +39,15 @@ impl<E> Cluster<E> {
             let place = PeerCore { node, core };
             let decision = started.decision;
             self.log(&At(place), "recovered", format_args!("{decision:?}"));
-            self.observer.on_recovered(place, started.log)?;
+            for (replica, why, _) in &started.quarantined {
+                self.log(
+                    &At(place),
+                    "quarantine",
+                    format_args!("replica {replica}: {why}"),
+                );
+            }
+            self.observer
+                .on_recovered(place, started.log, &started.quarantined)?;
             let stop = self.on_core(place, life, |node, now, machine, observe| {
                 node.run_turn(now, machine, observe)
             })?;
@@ -155,6 +164,22 @@ impl<E> Cluster<E> {
         let host = self.hosts.get_mut(&node).expect("the node is there");
         host.rate = rate;
         self.change_clock(node, |clock, now| clock.set_rate(now, rate))
+    }
+
+    /// Something durable on a disk of a node is damaged; `false` when there is nothing that may be.
+    pub fn decay(&mut self, node: NodeId, decay: Decay) -> bool {
+        let cores: Vec<CoreId> = self.config.shape.cores().collect();
+        let core = cores[self.random.index(cores.len())];
+        let place = PeerCore { node, core };
+        let host = self.hosts.get_mut(&node).expect("the node is there");
+        let hosted = &mut host.cores[usize::from(core.0)];
+        let identity = hosted.config.placement.identity;
+        if !hosted.disk.decay(decay, &identity, SEAL) {
+            return false;
+        }
+        self.observer.on_decay(place);
+        self.log(&At(place), "decay", format_args!("{decay:?}"));
+        true
     }
 
     /// The disks of a node, to be made worse or better.

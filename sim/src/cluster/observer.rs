@@ -1,20 +1,25 @@
 //! What all checkers of a cluster are shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use metastore_engine::{PeerCore, PeerLane, ReplicaStatus, ShardId};
+use metastore_engine::{PeerCore, PeerLane, Quarantine, ReplicaId, ReplicaStatus, ShardId};
+use metastore_wal::HardState;
 
 use crate::checkers::ClusterViolation;
 use crate::checkers::linearizability::{Operation, ShardHistory, Verdict};
-use crate::checkers::log_view::LogView;
+use crate::checkers::log_view::{LogView, PartBodySeen};
 use crate::checkers::log_watch::{LogOwner, LogWatch};
-use crate::checkers::promises;
+use crate::checkers::promises::{self, MessageKind};
 use crate::checkers::replication::Replication;
 use crate::disk::{Disk, FileName};
 use crate::node::SEAL;
 use crate::oracle::Checkers;
 
 use super::shape::Shape;
+
+/// What a replica in quarantine may send, by the numbers on the wire.
+const CHUNK_REQUEST: u8 = 13;
+const REPAIR_REQUEST: u8 = 15;
 
 /// The checkers, and what they have seen.
 #[derive(Debug)]
@@ -25,6 +30,11 @@ pub struct Observer {
     undecided: u64,
     looks: u64,
     looks_asleep: u64,
+    /// Whose disks have ever decayed.
+    decayed: BTreeSet<PeerCore>,
+    /// Replicas that take no part, each with its place.
+    in_quarantine: BTreeMap<ReplicaId, PeerCore>,
+    quarantines: u64,
     checkers: Checkers,
 }
 
@@ -53,6 +63,9 @@ impl Observer {
             undecided: 0,
             looks: 0,
             looks_asleep: 0,
+            decayed: BTreeSet::new(),
+            in_quarantine: BTreeMap::new(),
+            quarantines: 0,
             checkers,
         }
     }
@@ -95,6 +108,12 @@ impl Observer {
     ) -> Result<(), ClusterViolation> {
         let log = self.logs.get_mut(&place).expect("every core has a log");
         let parts = log.advance(disk);
+        for part in &parts {
+            // What takes the place of everything ends a quarantine.
+            if matches!(part.body, PartBodySeen::Snapshot { .. }) {
+                self.in_quarantine.remove(&part.replica);
+            }
+        }
         let mut parts = parts.iter();
         let said = parts.try_for_each(|part| self.replication.on_durable(part));
         self.heard(said)
@@ -116,12 +135,27 @@ impl Observer {
         &mut self,
         place: PeerCore,
         found: LogView,
+        quarantined: &[(ReplicaId, Quarantine, HardState)],
     ) -> Result<(), ClusterViolation> {
+        if let Some(&(replica, why, _)) = quarantined.first()
+            && !self.decayed.contains(&place)
+        {
+            return Err(ClusterViolation::StrangeQuarantine { replica, why });
+        }
+        self.in_quarantine.retain(|_, at| *at != place);
+        let named = quarantined.iter().map(|(replica, ..)| (*replica, place));
+        self.in_quarantine.extend(named);
+        self.quarantines += quarantined.len() as u64;
         let said = self.replication.on_recovered(&found);
         self.heard(said)?;
         let log = self.logs.get_mut(&place).expect("every core has a log");
-        let said = log.on_recovered(found);
+        let said = log.on_recovered(found, quarantined);
         self.heard(said)
+    }
+
+    /// Something durable on a disk has decayed.
+    pub fn on_decay(&mut self, place: PeerCore) {
+        self.decayed.insert(place);
     }
 
     /// How many replicas of a core are durable in its log.
@@ -144,6 +178,16 @@ impl Observer {
     ) -> Result<(), ClusterViolation> {
         let said = promises::check_sent(batch, self.logs[&from].durable(), lane);
         self.heard(said)?;
+        for message in promises::messages_of(batch) {
+            let may_be_said = matches!(
+                message.kind,
+                MessageKind::Other(CHUNK_REQUEST | REPAIR_REQUEST)
+            );
+            if self.in_quarantine.contains_key(&message.from) && !may_be_said {
+                let (replica, message) = (message.from, message.to_string());
+                return Err(ClusterViolation::ActsInQuarantine { replica, message });
+            }
+        }
         if lane == PeerLane::Snapshots {
             return Ok(());
         }
@@ -212,6 +256,12 @@ impl Observer {
     #[must_use]
     pub fn looks(&self) -> (u64, u64) {
         (self.looks, self.looks_asleep)
+    }
+
+    /// How often a start found a replica that takes no part.
+    #[must_use]
+    pub fn quarantines(&self) -> u64 {
+        self.quarantines
     }
 
     /// In how many terms of any shard somebody led.

@@ -135,6 +135,7 @@ impl ClusterWorld {
         (report.looks, report.looks_asleep) = self.cluster.observer.looks();
         report.reigns = self.cluster.observer.reigns();
         report.undecided = self.cluster.observer.undecided();
+        report.quarantines = self.cluster.observer.quarantines();
         report.faults = self.faults.counts.clone();
         report.add_network_faults();
         report

@@ -11,13 +11,34 @@ use metastore_wal::FileNumber;
 #[derive(Debug)]
 pub struct DiskReader<'a> {
     disk: &'a Disk,
+    reads: Reads,
+}
+
+/// What a reader sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reads {
+    /// The cache over what is durable.
+    Everything,
+    /// What a loss of power would leave.
+    Durable,
 }
 
 impl Disk {
     /// A reader of everything that can be read.
     #[must_use]
     pub fn reader(&self) -> DiskReader<'_> {
-        DiskReader { disk: self }
+        DiskReader {
+            disk: self,
+            reads: Reads::Everything,
+        }
+    }
+
+    /// A reader of what is durable.
+    pub(super) fn durable_reader(&self) -> DiskReader<'_> {
+        DiskReader {
+            disk: self,
+            reads: Reads::Durable,
+        }
     }
 
     /// Reads a part of a file, cache included.
@@ -35,7 +56,7 @@ impl Disk {
         }
         let found = self.files.get(&file).ok_or(DiskError::Io { file })?;
         let offset = usize::try_from(offset).expect("a segment fits the memory");
-        if offset + bytes > found.durable.len() {
+        if offset + bytes > found.durable.len() || !self.is_readable(file, offset, bytes) {
             return Err(DiskError::Io { file });
         }
         let mut read = vec![0; bytes];
@@ -66,7 +87,13 @@ impl SegmentSource for DiskReader<'_> {
         let file = FileName::Segment(file);
         let found = self.disk.files.get(&file).ok_or(DiskError::Io { file })?;
         let offset = usize::try_from(offset).expect("a segment fits the memory");
-        found.read(offset, into);
+        match self.reads {
+            Reads::Durable => into.copy_from_slice(&found.durable[offset..offset + into.len()]),
+            Reads::Everything if !self.disk.is_readable(file, offset, into.len()) => {
+                return Err(DiskError::Io { file });
+            }
+            Reads::Everything => found.read(offset, into),
+        }
         Ok(())
     }
 

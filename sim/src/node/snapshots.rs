@@ -33,8 +33,12 @@ impl Loader<'_> {
         if is_first {
             self.named = self.builder.snapshots_to_load();
             let loaded = self.named.iter().try_for_each(|&snapshot| {
-                load(self.disk, &mut self.builder, snapshot)
-                    .map_err(|cause| Violation::SnapshotRefused { cause })
+                let Err(cause) = load(self.disk, &mut self.builder, snapshot) else {
+                    return Ok(());
+                };
+                // Others may have what is lost here.
+                let set_aside = self.builder.on_snapshot_damaged(snapshot);
+                set_aside.map_err(|_alone| Violation::SnapshotRefused { cause })
             });
             self.failed = loaded.err();
         }

@@ -5,7 +5,7 @@ use metastore_bugs::{Mutant, is_planted};
 use super::entry::encode_entry_header;
 use super::{
     BLOCK_BYTES, Entries, FORMAT_VERSION, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
-    SUB_HEADER_BYTES, SubHeader, SubHeaderKind, round_up_to_blocks,
+    SUB_HEADER_BYTES, Standing, SubHeader, SubHeaderKind, round_up_to_blocks,
 };
 use crate::buffer::LogBuffer;
 use crate::ids::{Identity, RecordSequence, RecoveryEpoch, SealKey, SegmentSequence};
@@ -201,6 +201,12 @@ impl<'a> RecordBody<'a> {
                 SubHeaderKind::Snapshot | SubHeaderKind::Tombstone
             )
         })
+    }
+
+    /// Whether it is a checkpoint that calls a replica damaged.
+    pub(crate) fn names_damage(&self) -> bool {
+        let mut standings = self.sub_headers.iter().map(|head| head.standing);
+        standings.any(|standing| standing != Standing::Whole)
     }
 
     fn is_well_formed(&self, header: &RecordHeader) -> bool {

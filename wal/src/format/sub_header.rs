@@ -25,11 +25,24 @@ pub enum SubHeaderKind {
     Checkpoint,
 }
 
+/// Whether what a log holds of a replica can be relied on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Entries are lost, or the snapshot is. Term, vote and last index are known: when a snapshot of another replica has
+    /// taken the place of everything, it is whole again.
+    Damaged,
+    /// Nobody knows its newest term and vote, which it may have promised to others. It is never whole again.
+    Lost,
+}
+
 /// One part of one replica, or its state in a checkpoint.
 ///
 /// ```text
 ///       0       1       2       3       4       5       6       7
-///   0 | kind  | 0     | 0     | 0     | crc32                         |
+///   0 | kind  | stand | 0     | 0     | crc32                         |
 ///   8 | replica                                                       |
 ///  16 | shard                         | entry count                   |
 ///  24 | term                                                          |
@@ -45,6 +58,8 @@ pub enum SubHeaderKind {
 ///
 /// * The crc32 covers the sub-header without itself and is seeded like the header's: with a damaged payload, or a
 ///   damaged neighbour, it still says whose data is concerned.
+/// * `stand`: whether the replica's part of the log is whole, 0; damaged, 1; or has lost its promises, 2. Only checkpoints
+///   say 1 or 2, and from there on it counts until a snapshot takes the place of everything.
 /// * `first index` is that of the first entry; in snapshots and checkpoints the first the replica still needs.
 /// * `last index` is the replica's last index **after** this part. A snapshot that replaces the log says so by these
 ///   two: nothing outside of them survives it.
@@ -55,6 +70,8 @@ pub enum SubHeaderKind {
 pub struct SubHeader {
     /// What it stands for.
     pub kind: SubHeaderKind,
+    /// Whether the replica's part of the log is whole.
+    pub standing: Standing,
     /// The replica.
     pub replica: ReplicaId,
     /// Its shard.
@@ -93,6 +110,11 @@ impl SubHeader {
             SubHeaderKind::Snapshot => 3,
             SubHeaderKind::Tombstone => 4,
             SubHeaderKind::Checkpoint => 5,
+        };
+        bytes[1] = match self.standing {
+            Standing::Whole => 0,
+            Standing::Damaged => 1,
+            Standing::Lost => 2,
         };
         put(bytes, 8, self.replica.0.to_le_bytes());
         put(bytes, 16, self.shard.0.to_le_bytes());
@@ -133,8 +155,15 @@ impl SubHeader {
             5 => SubHeaderKind::Checkpoint,
             _ => return None,
         };
+        let standing = match bytes[1] {
+            0 => Standing::Whole,
+            1 => Standing::Damaged,
+            2 => Standing::Lost,
+            _ => return None,
+        };
         Some(Self {
             kind,
+            standing,
             replica: ReplicaId(u64_at(bytes, 8)),
             shard: ShardId(u32_at(bytes, 16)),
             entry_count: u32_at(bytes, 20),
@@ -191,7 +220,10 @@ impl SubHeader {
         };
         let numbers_are_possible =
             self.last_index.0 <= NUMBER_MAX && self.first_index.0 <= NUMBER_MAX;
+        let standing_fits =
+            self.standing == Standing::Whole || self.kind == SubHeaderKind::Checkpoint;
         numbers_are_possible
+            && standing_fits
             && self.replica.0 > 0
             && committed_is_held
             && entries_are_numbered

@@ -45,6 +45,7 @@ fn sub_header(kind: SubHeaderKind) -> SubHeader {
         commit: LogIndex(0x31),
     };
     SubHeader {
+        standing: Standing::Whole,
         kind,
         replica: ReplicaId(0x21),
         shard: ShardId(0x41),
@@ -349,6 +350,6 @@ fn a_payload_that_is_not_exactly_its_entries_is_refused() {
         assert!(Entries::check(&payload[..end], 2).is_none());
     }
     let mut unknown_kind = payload.to_vec();
-    unknown_kind[12] = 2;
+    unknown_kind[12] = 3;
     assert!(Entries::check(&unknown_kind, 2).is_none());
 }

@@ -139,6 +139,23 @@ impl Placements {
         }
     }
 
+    /// Entries of `replica` from `first` on are lost.
+    pub(crate) fn forget_from(&mut self, replica: ReplicaId, first: LogIndex) {
+        if let Some(placement) = self.replicas.get_mut(&replica) {
+            placement.truncate(first);
+        }
+    }
+
+    /// The snapshot of a replica is another than its records say.
+    pub(crate) fn set_snapshot_index(&mut self, replica: ReplicaId, index: LogIndex) {
+        self.replicas.entry(replica).or_default().snapshot_index = index;
+    }
+
+    /// A replica is gone.
+    pub(crate) fn remove(&mut self, replica: ReplicaId) {
+        self.replicas.remove(&replica);
+    }
+
     /// Entries of `replica` below `first_needed` are not needed any more.
     pub(crate) fn set_first_index(&mut self, replica: ReplicaId, first_needed: LogIndex) {
         let Some(placement) = self.replicas.get_mut(&replica) else {

@@ -4,8 +4,8 @@ use super::placement::Change;
 use super::{InFlight, Log, LogEffect, Segment};
 use crate::buffer::LogBuffer;
 use crate::format::{
-    RECORD_HEADER_BYTES, RecordEncoder, RecordFields, RecordKind, SUB_HEADER_BYTES, SubHeader,
-    SubHeaderKind, round_up_to_blocks,
+    RECORD_HEADER_BYTES, RecordEncoder, RecordFields, RecordKind, SUB_HEADER_BYTES, Standing,
+    SubHeader, SubHeaderKind, round_up_to_blocks,
 };
 use crate::ids::{LogIndex, ReplicaId, Ticket};
 use crate::part::{HardState, Part, PartBody, Position};
@@ -172,6 +172,15 @@ impl Log {
             .or_insert_with(|| ReplicaState::new(replica, part.shard));
         assert_eq!(state.shard, part.shard, "a replica stays with its shard");
         let hard_state = next_hard_state(state, part.hard_state);
+        let takes_the_place = matches!(part.body, PartBody::Snapshot { .. } | PartBody::Tombstone);
+        assert!(
+            state.standing == Standing::Whole || takes_the_place,
+            "a damaged replica writes nothing but what takes its place"
+        );
+        assert!(
+            state.standing != Standing::Lost || matches!(part.body, PartBody::Tombstone),
+            "a replica whose promises are lost never comes back"
+        );
         let sub_header = match &part.body {
             PartBody::Append {
                 first_index,
@@ -255,6 +264,7 @@ impl Log {
                     term: *term,
                     members: members.clone(),
                 };
+                state.standing = Standing::Whole;
                 state.set_snapshot(snapshot, first, last);
                 changes.push(Change::Snapshot {
                     replica,

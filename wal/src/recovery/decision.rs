@@ -1,10 +1,12 @@
 //! Which records survive: the one place that decides between a torn tail and damage.
 
+use std::collections::BTreeMap;
+
 use super::DamageKind;
 use super::replay::Replayed;
 use super::scan::{FoundRecord, Scan};
-use super::walk::Walk;
-use crate::format::{MarkSlot, MarkState, RecordKind};
+use super::walk::{Damages, SalvagePlan, Walk};
+use crate::format::{MarkSlot, MarkState};
 use crate::ids::{FileNumber, RecordSequence, RecoveryEpoch, SegmentSequence};
 use crate::log::{LogStart, MarksStart, Segment, SegmentFile, SegmentsStart};
 
@@ -110,10 +112,14 @@ pub(super) struct Plan {
     pub(super) last: (RecordSequence, u64),
     /// The newest oldest-live segment that any record or mark names.
     pub(super) oldest_live: SegmentSequence,
+    /// What can be used in spite of the damages.
+    pub(super) salvage: SalvagePlan,
+    /// Whether intact records contradict each other.
+    pub(super) has_contradiction: bool,
 }
 
 impl Plan {
-    pub(super) fn new(scan: &Scan) -> Self {
+    pub(super) fn new(scan: &Scan, damages: Damages) -> Self {
         let oldest_in_records = scan.records.iter().filter(|record| record.is_valid());
         let oldest_live = oldest_in_records
             .map(|record| record.header.oldest_live_segment)
@@ -134,7 +140,25 @@ impl Plan {
             .chain(scan.valid_marks().map(|mark| mark.epoch))
             .max()
             .unwrap_or_default();
-        Walk::new(scan, oldest_live, watermark, epoch).into_plan()
+        Walk::new(scan, oldest_live, watermark, epoch, damages).into_plan()
+    }
+
+    /// Whether something is left to go on with: nothing contradicts itself, and a record is intact.
+    pub(super) fn is_usable(&self, scan: &Scan) -> bool {
+        let mut records = self.salvage.records.iter().map(|&at| &scan.records[at]);
+        !self.has_contradiction && records.any(FoundRecord::is_valid)
+    }
+
+    /// What is damaged is passed over: everything else survives. The log goes on behind everything that was durable.
+    pub(super) fn leave_out_damages(&mut self, scan: &Scan) {
+        self.surviving.clone_from(&self.salvage.records);
+        let newest = self.surviving.last().map(|&index| &scan.records[index]);
+        self.last = match newest {
+            Some(newest) if newest.header.sequence >= self.watermark => {
+                (newest.header.sequence, newest.digest)
+            }
+            Some(_) | None => (self.watermark, 0),
+        };
     }
 
     /// The last record that survives.
@@ -145,11 +169,19 @@ impl Plan {
     /// Where the log continues.
     pub(super) fn log_start(&self, scan: &Scan, replayed: Replayed) -> LogStart {
         let surviving = self.surviving.iter().map(|&index| &scan.records[index]);
-        let live: Vec<Segment> = surviving
-            .clone()
-            .filter(|record| record.header.kind == RecordKind::Checkpoint)
-            .map(|record| segment_of(scan, record))
-            .collect();
+        let mut live: BTreeMap<SegmentSequence, Segment> = BTreeMap::new();
+        for record in surviving.clone() {
+            // Where the checkpoint of a segment is lost, its number is that before the first record that is left.
+            let segment = record.header.segment;
+            live.entry(segment).or_insert_with(|| {
+                let mut begun = segment_of(scan, record);
+                if record.offset > 0 {
+                    begun.first_record = RecordSequence(begun.first_record.0 - 1);
+                }
+                begun
+            });
+        }
+        let live: Vec<Segment> = live.into_values().collect();
         let oldest_named = surviving
             .map(|record| record.header.oldest_live_segment)
             .chain(scan.valid_marks().map(|mark| mark.oldest_live_segment))

@@ -7,8 +7,10 @@ use super::scan::{FileReader, FoundRecord, Scan};
 use super::{
     Concerned, Damage, DamageKind, RecoveredReplica, RecoveryError, ReplayEvent, SegmentSource,
 };
-use crate::format::{BodyFault, Entries, RecordBody, RecordKind, SubHeader, SubHeaderKind};
-use crate::ids::{LogIndex, ReplicaId};
+use crate::format::{
+    BodyFault, Entries, RecordBody, RecordKind, Standing, SubHeader, SubHeaderKind,
+};
+use crate::ids::{LogIndex, RecordSequence, ReplicaId};
 use crate::log::placement::{Change, Placements, RecordPlace};
 use crate::replica::{ReplicaState, SnapshotPoint};
 
@@ -17,6 +19,8 @@ use crate::replica::{ReplicaState, SnapshotPoint};
 pub(super) struct Replayed {
     pub(super) replicas: BTreeMap<ReplicaId, ReplicaState>,
     pub(super) placements: Placements,
+    /// Records whose sub-headers cannot be read, first and last.
+    pub(super) unknown: Vec<(RecordSequence, RecordSequence)>,
     /// Whether the checkpoint of the oldest segment has been read.
     has_base: bool,
 }
@@ -322,6 +326,14 @@ fn check_end<E>(replayed: &mut Replayed, scan: &Scan, plan: &Plan) -> Result<(),
             };
             return Err(corrupt(last, what, vec![shard]));
         }
+        if state.standing != Standing::Whole {
+            let sequence = last.header.sequence;
+            return Err(corrupt(
+                last,
+                DamageKind::WasDamaged { sequence, replica },
+                vec![shard],
+            ));
+        }
         // Entries that were released before a checkpoint could say so.
         state.set_first_index(held_from);
     }
@@ -339,7 +351,7 @@ impl Replayed {
     }
 }
 
-fn recovered(state: &ReplicaState) -> RecoveredReplica {
+pub(super) fn recovered(state: &ReplicaState) -> RecoveredReplica {
     RecoveredReplica {
         replica: state.replica,
         shard: state.shard,
@@ -347,6 +359,7 @@ fn recovered(state: &ReplicaState) -> RecoveredReplica {
         first_index: state.first_index,
         last_index: state.last_index,
         snapshot: state.snapshot.clone(),
+        standing: state.standing,
     }
 }
 

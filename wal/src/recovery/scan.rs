@@ -1,5 +1,6 @@
 //! The first pass: what lies at every block boundary of every file, without a judgement.
 
+use super::walk::Damages;
 use super::{RecoveryError, SegmentSource};
 use crate::format::{
     BLOCK_BYTES, BodyFault, FORMAT_VERSION, HeaderFault, HeaderRemains, Mark, MarkFault, MarkState,
@@ -21,6 +22,8 @@ pub(super) struct FoundRecord {
     pub(super) fault: Option<BodyFault>,
     /// Whether a part of it takes a snapshot or removes a replica.
     pub(super) moves_snapshots: bool,
+    /// Whether it is a checkpoint that calls a replica damaged.
+    pub(super) names_damage: bool,
 }
 
 /// A place where a header seems to have been.
@@ -87,6 +90,7 @@ impl Scan {
 pub(super) fn scan<S: SegmentSource>(
     source: &mut S,
     (identity, seal): (&Identity, SealKey),
+    damages: Damages,
     on_record: &mut dyn FnMut(Passed<'_>),
 ) -> Result<Scan, RecoveryError<S::Error>> {
     let marks = source.marks().map_err(RecoveryError::Source)?;
@@ -107,7 +111,7 @@ pub(super) fn scan<S: SegmentSource>(
         scan_file(
             source,
             scan.files[index],
-            (identity, seal),
+            (identity, seal, damages),
             &mut scan,
             on_record,
         )?;
@@ -118,13 +122,16 @@ pub(super) fn scan<S: SegmentSource>(
 fn scan_file<S: SegmentSource>(
     source: &mut S,
     file: SegmentFile,
-    (identity, seal): (&Identity, SealKey),
+    (identity, seal, damages): (&Identity, SealKey, Damages),
     scan: &mut Scan,
     on_record: &mut dyn FnMut(Passed<'_>),
 ) -> Result<(), RecoveryError<S::Error>> {
     // A half-prepared file may end within a block, where no record can be.
     let end = file.bytes - file.bytes % BLOCK_BYTES as u64;
-    let mut reader = FileReader::new(source, file);
+    let mut reader = match damages {
+        Damages::AreRefused => FileReader::new(source, file),
+        Damages::AreLeftOut => FileReader::of_damaged(source, file),
+    };
     let mut offset = 0;
     while offset < end {
         let block = reader
@@ -152,6 +159,7 @@ fn scan_file<S: SegmentSource>(
                     .map_err(RecoveryError::Source)?;
                 let body = RecordBody::decode(&header, bytes);
                 let moves_snapshots = body.as_ref().is_ok_and(RecordBody::moves_snapshots);
+                let names_damage = body.as_ref().is_ok_and(RecordBody::names_damage);
                 let fault = body.err();
                 let found = FoundRecord {
                     file: file.number,
@@ -160,6 +168,7 @@ fn scan_file<S: SegmentSource>(
                     digest,
                     fault,
                     moves_snapshots,
+                    names_damage,
                 };
                 on_record(Passed {
                     found: &found,
@@ -238,6 +247,7 @@ pub(super) struct FileReader<'s, S> {
     file: SegmentFile,
     chunk: Vec<u8>,
     chunk_offset: u64,
+    damages: Damages,
 }
 
 impl<'s, S: SegmentSource> FileReader<'s, S> {
@@ -247,6 +257,15 @@ impl<'s, S: SegmentSource> FileReader<'s, S> {
             file,
             chunk: Vec::new(),
             chunk_offset: 0,
+            damages: Damages::AreRefused,
+        }
+    }
+
+    /// As [`Self::new`], for a file of which some places cannot be read.
+    pub(super) fn of_damaged(source: &'s mut S, file: SegmentFile) -> Self {
+        Self {
+            damages: Damages::AreLeftOut,
+            ..Self::new(source, file)
         }
     }
 
@@ -266,13 +285,32 @@ impl<'s, S: SegmentSource> FileReader<'s, S> {
             self.chunk
                 .resize(usize::try_from(wanted).expect("a chunk fits memory"), 0);
             self.chunk_offset = offset;
-            if let Err(error) = self.source.read(self.file.number, offset, &mut self.chunk) {
+            if let Err(error) = self.source.read(self.file.number, offset, &mut self.chunk)
+                && !self.read_blocks()
+            {
                 self.chunk.clear();
                 return Err(error);
             }
         }
         let start = usize::try_from(offset - self.chunk_offset).expect("a chunk fits memory");
         Ok(&self.chunk[start..start + length])
+    }
+
+    /// Reads the chunk again, block by block, zeros in the place of those that cannot be read; `false` when none can: then
+    /// it is not a place that is damaged, it is the device.
+    fn read_blocks(&mut self) -> bool {
+        if self.damages == Damages::AreRefused {
+            return false;
+        }
+        let mut has_any = false;
+        for (number, block) in (0..).zip(self.chunk.chunks_mut(BLOCK_BYTES)) {
+            let offset = self.chunk_offset + number * BLOCK_BYTES as u64;
+            match self.source.read(self.file.number, offset, block) {
+                Ok(()) => has_any = true,
+                Err(_unreadable) => block.fill(0),
+            }
+        }
+        has_any
     }
 
     /// As [`Self::bytes`], but reads no more than is asked for.

@@ -2,6 +2,7 @@
 
 use super::decision::Plan;
 use super::scan::{self, Passed};
+use super::walk::Damages;
 use super::{
     Damage, Decision, MarkState, RecoveryError, SegmentSource, TornTail, attribution, replay,
 };
@@ -67,23 +68,28 @@ pub fn survey<S: SegmentSource>(
     seal: SealKey,
     on_item: &mut dyn FnMut(SurveyItem<'_>),
 ) -> Result<Survey, RecoveryError<S::Error>> {
-    let scan = scan::scan(source, (identity, seal), &mut |passed: Passed<'_>| {
-        let parts = RecordBody::sub_headers_of(&passed.found.header, passed.bytes);
-        on_item(SurveyItem::Record {
-            file: passed.found.file,
-            offset: passed.found.offset,
-            header: &passed.found.header,
-            fault: passed.found.fault,
-            parts: &parts,
-        });
-    })?;
+    let scan = scan::scan(
+        source,
+        (identity, seal),
+        Damages::AreRefused,
+        &mut |passed: Passed<'_>| {
+            let parts = RecordBody::sub_headers_of(&passed.found.header, passed.bytes);
+            on_item(SurveyItem::Record {
+                file: passed.found.file,
+                offset: passed.found.offset,
+                header: &passed.found.header,
+                fault: passed.found.fault,
+                parts: &parts,
+            });
+        },
+    )?;
     for found in &scan.remains {
         on_item(SurveyItem::Remains {
             file: found.file,
             offset: found.offset,
         });
     }
-    let plan = Plan::new(&scan);
+    let plan = Plan::new(&scan, Damages::AreRefused);
     let torn = attribution::torn_tail(source, &scan, &plan).map_err(RecoveryError::Source)?;
     let mut decision = plan.decision;
     let mut findings = Vec::new();

@@ -3,4 +3,5 @@ mod crash;
 mod damage;
 mod imitation;
 mod random;
+mod salvage;
 mod snapshots;

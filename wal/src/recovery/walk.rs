@@ -13,6 +13,15 @@ use crate::ids::{FileNumber, RecordSequence, RecoveryEpoch, SegmentSequence};
 /// How many findings are worth naming.
 const FINDINGS_MAX: usize = 64;
 
+/// What becomes of a log that is damaged where it was durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damages {
+    /// It is refused.
+    AreRefused,
+    /// What is damaged is left out, and the replicas whose it is are named: others may have what they lost.
+    AreLeftOut,
+}
+
 /// Goes through the records in the order in which they were written.
 pub(super) struct Walk<'a> {
     scan: &'a Scan,
@@ -24,6 +33,19 @@ pub(super) struct Walk<'a> {
     surviving: Vec<usize>,
     gaps: Vec<Gap>,
     has_contradiction: bool,
+    damages: Damages,
+    salvage: SalvagePlan,
+    /// Whether a record above the watermark is missing or bad: what comes after it is void.
+    is_torn: bool,
+}
+
+/// What can be used of a log in spite of its damages.
+#[derive(Debug, Default)]
+pub(super) struct SalvagePlan {
+    /// Records whose headers are intact, in order, as places in the scan; their bodies may be damaged.
+    pub(super) records: Vec<usize>,
+    /// Records of which nothing is known, first and last.
+    pub(super) unknown: Vec<(RecordSequence, RecordSequence)>,
 }
 
 impl<'a> Walk<'a> {
@@ -32,6 +54,7 @@ impl<'a> Walk<'a> {
         oldest_live: SegmentSequence,
         watermark: RecordSequence,
         epoch: RecoveryEpoch,
+        damages: Damages,
     ) -> Self {
         let void = VoidRule::new(scan);
         let mut candidates: Vec<usize> = (0..scan.records.len())
@@ -53,6 +76,9 @@ impl<'a> Walk<'a> {
             surviving: Vec::new(),
             gaps: Vec::new(),
             has_contradiction: false,
+            damages,
+            salvage: SalvagePlan::default(),
+            is_torn: false,
         }
     }
 
@@ -115,6 +141,8 @@ impl<'a> Walk<'a> {
             beyond_gap,
             last,
             oldest_live: self.oldest_live,
+            salvage: self.salvage,
+            has_contradiction: self.has_contradiction,
         }
     }
 
@@ -144,7 +172,7 @@ impl<'a> Walk<'a> {
             let sequence = self.scan.records[candidate].header.sequence;
             if sequence < expected {
                 // A second copy of a record that was found where it belongs.
-                self.contradict(candidate, DamageKind::Misplaced { sequence });
+                self.note_copy(candidate, sequence);
                 rest += 1;
                 continue;
             }
@@ -191,7 +219,10 @@ impl<'a> Walk<'a> {
             .find(|&index| self.scan.records[index].is_valid() && self.fits(previous, index));
         if let Some(index) = fitting {
             for &other in found.iter().filter(|&&other| other != index) {
-                self.contradict(other, DamageKind::Misplaced { sequence });
+                self.note_copy(other, sequence);
+            }
+            if !self.is_torn {
+                self.salvage.records.push(index);
             }
             if is_next {
                 let expected_digest = previous.map(|index| self.scan.records[index].digest);
@@ -215,6 +246,7 @@ impl<'a> Walk<'a> {
             } else {
                 self.contradict(found[0], what);
             }
+            self.give_up(sequence, sequence);
             return None;
         };
         let what = DamageKind::Body { sequence, fault };
@@ -222,6 +254,10 @@ impl<'a> Walk<'a> {
             BodyFault::Checksum | BodyFault::Padding => self.push_gap(index, what),
             // The checksums are right: no crash made it so, wherever the watermark is.
             BodyFault::Malformed => self.contradict(index, what),
+        }
+        self.is_torn |= sequence > self.watermark;
+        if !self.is_torn {
+            self.salvage.records.push(index);
         }
         Some(index)
     }
@@ -282,6 +318,7 @@ impl<'a> Walk<'a> {
         last: RecordSequence,
         next: Option<usize>,
     ) {
+        self.give_up(first, last);
         let (file, offset) = self.locate(previous, first, next);
         let has_remains = file.is_some_and(|file| self.scan.has_remains_at(file, offset).is_some());
         let what = if has_remains {
@@ -405,8 +442,25 @@ impl<'a> Walk<'a> {
     }
 
     fn contradict(&mut self, index: usize, what: DamageKind) {
-        self.has_contradiction = true;
+        let is_misplaced = matches!(what, DamageKind::Misplaced { .. });
+        // A device that writes to a wrong place damages two: what it wrote, and what it wrote over.
+        self.has_contradiction |= !(is_misplaced && self.damages == Damages::AreLeftOut);
         self.push_gap(index, what);
+    }
+
+    /// A second copy of a record that is where it belongs. What it was written over is missed by itself.
+    fn note_copy(&mut self, index: usize, sequence: RecordSequence) {
+        if self.damages == Damages::AreRefused {
+            self.contradict(index, DamageKind::Misplaced { sequence });
+        }
+    }
+
+    /// Nothing is known of the records from `first` to `last`.
+    fn give_up(&mut self, first: RecordSequence, last: RecordSequence) {
+        self.is_torn |= last > self.watermark;
+        if !self.is_torn {
+            self.salvage.unknown.push((first, last));
+        }
     }
 
     fn push_gap(&mut self, index: usize, what: DamageKind) {

@@ -221,6 +221,10 @@ impl fmt::Display for What {
                 formatter,
                 "checkpoint {sequence} contradicts the records of replica {replica} before it"
             ),
+            DamageKind::WasDamaged { sequence, replica } => write!(
+                formatter,
+                "an earlier start found replica {replica} damaged, and up to record {sequence} nothing has taken its place"
+            ),
             DamageKind::EntriesMissing { replica, last } => {
                 write!(
                     formatter,

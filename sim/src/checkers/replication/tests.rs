@@ -56,6 +56,7 @@ fn status(replica: u64, role: Role, term: u64, applied: u64, state_hash: u64) ->
         state_hash,
         states_compared: 0,
         quarantine: None,
+        repairs: 0,
         applied_commands: 0,
         messages_dropped: 0,
         is_asleep: false,

@@ -1,6 +1,6 @@
 //! What goes wrong, when it begins and when it is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use metastore_bugs::{Mutant, is_planted};
@@ -8,7 +8,7 @@ use metastore_engine::{NodeId, ReplicaStatus, Role, ShardId, Time};
 
 use super::{ClusterWorld, WorldEvent};
 use crate::clock::ClockRate;
-use crate::disk::{CrashKind, DiskFaults, Latency};
+use crate::disk::{CrashKind, Decay, DiskFaults, Latency};
 use crate::network::{NetworkFaults, Partition, PartitionShape, Site};
 use crate::violation::Violation;
 
@@ -33,6 +33,8 @@ pub enum FaultKind {
     Jump,
     /// Disks take very long.
     Stall,
+    /// Disks do not come back for seconds.
+    Hang,
     /// Writes and flushes fail.
     DiskError,
     /// Others fill a disk.
@@ -51,6 +53,8 @@ pub enum FaultKind {
     Cut,
     /// No fault by itself: nobody asks for anything, so that groups fall asleep before the next one.
     Lull,
+    /// Durable data are damaged: bits flip, records were never written or lie at a wrong place, blocks cannot be read.
+    Decay,
 }
 
 /// What is wrong with the disks of a node for a while.
@@ -58,6 +62,8 @@ pub enum FaultKind {
 pub(super) enum DiskTrouble {
     /// They take very long.
     Stall,
+    /// They do not come back for seconds.
+    Hang,
     /// Writes and flushes fail.
     Errors,
     /// Others have filled them.
@@ -71,6 +77,10 @@ pub(super) struct Faults {
     partition: u64,
     /// Until when nobody asks for anything.
     pub(super) lull_until: Time,
+    /// Nodes that have been damaged and are not known to be whole again.
+    damaged: BTreeSet<NodeId>,
+    /// Those of them that have not been started since.
+    unnoticed: BTreeSet<NodeId>,
     /// How often each kind happened.
     pub(super) counts: BTreeMap<FaultKind, u64>,
 }
@@ -79,7 +89,7 @@ const MILLISECOND_NS: u64 = 1_000_000;
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 18] = [
+    pub const ALL: [FaultKind; 20] = [
         FaultKind::Crash,
         FaultKind::CrashAll,
         FaultKind::Pause,
@@ -98,6 +108,8 @@ impl FaultKind {
         FaultKind::Slow,
         FaultKind::Cut,
         FaultKind::Lull,
+        FaultKind::Decay,
+        FaultKind::Hang,
     ];
 
     /// Those that end the reign of a leader.
@@ -130,6 +142,8 @@ impl FaultKind {
             FaultKind::Slow => "slow",
             FaultKind::Cut => "cut",
             FaultKind::Lull => "lull",
+            FaultKind::Decay => "decay",
+            FaultKind::Hang => "hang",
         }
     }
 
@@ -146,6 +160,8 @@ impl FaultKind {
             FaultKind::Jump => 2_000,
             FaultKind::Stall => 3_000,
             FaultKind::DiskError => 5_000,
+            FaultKind::Decay => 1_500,
+            FaultKind::Hang => 4_000,
             FaultKind::FullDisk => 5_000,
             FaultKind::Lull => 1_500,
             FaultKind::ShortWrite
@@ -222,6 +238,8 @@ impl ClusterWorld {
             FaultKind::Stall => self.begin_trouble(DiskTrouble::Stall, node),
             FaultKind::DiskError => self.begin_trouble(DiskTrouble::Errors, node),
             FaultKind::FullDisk => self.begin_trouble(DiskTrouble::Full, node),
+            FaultKind::Decay => self.decay(node),
+            FaultKind::Hang => self.begin_trouble(DiskTrouble::Hang, node),
             FaultKind::ShortWrite
             | FaultKind::Loss
             | FaultKind::Duplicate
@@ -302,6 +320,7 @@ impl ClusterWorld {
             return Ok(());
         }
         self.report.starts += 1;
+        self.faults.unnoticed.remove(&node);
         if self.plan.has(FaultKind::Crash) && self.random.chance(150) {
             let time = self.after_ms(3);
             self.cluster.at(time, WorldEvent::CrashStarting(node));
@@ -371,6 +390,15 @@ impl ClusterWorld {
                     };
                     disk.latency.slow_max_ns = usual.slow_max_ns.max(disk.latency.usual_max_ns);
                 }
+                DiskTrouble::Hang => {
+                    let hang_ns = (1_000 + drawn % 5_000) * MILLISECOND_NS;
+                    disk.latency = Latency {
+                        min_ns: hang_ns,
+                        usual_max_ns: hang_ns,
+                        slow_per_mille: 0,
+                        slow_max_ns: hang_ns,
+                    };
+                }
                 DiskTrouble::Errors => disk.faults.io_error_per_mille = 1 + drawn % 20,
                 DiskTrouble::Full => {
                     let used_bytes = disk.used_bytes();
@@ -386,11 +414,51 @@ impl ClusterWorld {
         let (usual, faults) = (self.plan.cluster.latency, self.usual_faults());
         for disk in self.cluster.disks(node) {
             match trouble {
-                DiskTrouble::Stall => disk.latency = usual,
+                DiskTrouble::Stall | DiskTrouble::Hang => disk.latency = usual,
                 DiskTrouble::Errors => disk.faults = faults,
                 DiskTrouble::Full => disk.set_capacity(u64::MAX),
             }
         }
+    }
+
+    /// Something durable of a node is damaged, as long as a majority of the nodes is whole. Half of the time the node starts
+    /// anew, and finds it; else it may never know, or when it reads for others.
+    fn decay(&mut self, node: NodeId) {
+        self.look_for_whole_nodes();
+        let nodes = self.plan.cluster.shape.nodes().count();
+        let mut damaged = self.faults.damaged.clone();
+        damaged.insert(node);
+        if damaged.len() > (nodes - 1) / 2 || self.faults.unnoticed.contains(&node) {
+            return;
+        }
+        let decay = Decay::ALL[self.random.index(Decay::ALL.len())];
+        if decay == Decay::Snapshots || self.random.chance(500) {
+            self.crash(node);
+        }
+        if self.cluster.decay(node, decay) {
+            *self.report.decays.entry(decay).or_default() += 1;
+            self.faults.damaged.insert(node);
+            self.faults.unnoticed.insert(node);
+        }
+    }
+
+    /// Nodes that have started since they were damaged, and all of whose replicas take part, are whole.
+    fn look_for_whole_nodes(&mut self) {
+        let shape = self.plan.cluster.shape;
+        let replicas = self.cluster.replicas();
+        let is_whole = |node: NodeId| {
+            let of_node = |shard| {
+                let replica = shape.replica(shard, node);
+                replicas
+                    .iter()
+                    .any(|status| status.replica == replica && status.quarantine.is_none())
+            };
+            shape.shards().all(of_node)
+        };
+        let unnoticed = &self.faults.unnoticed;
+        self.faults
+            .damaged
+            .retain(|&node| unnoticed.contains(&node) || !is_whole(node));
     }
 
     /// What is wrong with disks all the time.

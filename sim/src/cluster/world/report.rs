@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::FaultKind;
 use crate::cluster::ClusterTally;
+use crate::disk::Decay;
 use crate::network::{NetworkCounters, PartitionShape};
 use crate::node::NodeCounters;
 
@@ -23,6 +24,10 @@ pub struct ClusterReport {
     pub faults: BTreeMap<FaultKind, u64>,
     /// Partitions by their shape.
     pub partitions: BTreeMap<PartitionShape, u64>,
+    /// Damages to durable data by their kind.
+    pub decays: BTreeMap<Decay, u64>,
+    /// How often a start found a replica that takes no part.
+    pub quarantines: u64,
     /// Losses of power and killed processes.
     pub crashes: u64,
     /// Those that were losses of power.
@@ -87,6 +92,10 @@ impl ClusterReport {
         for (&shape, count) in &other.partitions {
             *self.partitions.entry(shape).or_default() += count;
         }
+        for (&decay, count) in &other.decays {
+            *self.decays.entry(decay).or_default() += count;
+        }
+        self.quarantines += other.quarantines;
         self.crashes += other.crashes;
         self.power_losses += other.power_losses;
         self.starts += other.starts;
@@ -147,6 +156,16 @@ impl fmt::Display for ClusterReport {
             self.counters.snapshots,
             self.counters.loads
         )?;
+        if !self.decays.is_empty() {
+            let decays = self.decays.iter();
+            let decays = &mut decays.map(|(decay, &count)| (format!("{decay:?}"), count));
+            writeln!(
+                formatter,
+                "decay: {}; {} times a replica took no part after a start",
+                list(decays),
+                self.quarantines
+            )?;
+        }
         write!(
             formatter,
             "{} terms with a leader; {} states compared; {} keys undecided; {} of {} looks at replicas found them asleep; all answered {} ms after the last fault, all equal after {} ms, at the latest",

@@ -1,4 +1,5 @@
 use super::*;
+use crate::disk::Decay;
 
 fn run(seed: u64, nodes: Option<u32>) -> ClusterReport {
     let mut random = Random::new(seed);
@@ -51,4 +52,36 @@ fn a_seed_is_one_run() {
     };
     assert_eq!(trace(7), trace(7));
     assert_ne!(trace(7), trace(8));
+}
+
+/// Worlds in which little else happens than that disks decay and nodes start anew.
+fn run_decaying(seed: u64) -> ClusterReport {
+    let mut random = Random::new(seed);
+    let mut plan = ClusterPlan::draw(&mut random, Checkers::All);
+    const MILLISECOND_NS: u64 = 1_000_000;
+    plan.faults = vec![
+        (FaultKind::Decay, 400 * MILLISECOND_NS),
+        (FaultKind::Crash, 2_000 * MILLISECOND_NS),
+    ];
+    let mut world = ClusterWorld::of_plan(plan, random);
+    let ran = world.run();
+    ran.unwrap_or_else(|broken| panic!("seed {seed}: {broken}\n{}", world.report()));
+    world.report()
+}
+
+#[test]
+fn what_decays_is_repaired_by_the_others() {
+    let mut total = ClusterReport::default();
+    for seed in 1..=seeds(6) {
+        let report = run_decaying(seed);
+        total.add(&report);
+    }
+    assert!(total.quarantines >= 3, "{total}");
+    assert!(total.decays.len() == Decay::ALL.len(), "{total}");
+}
+
+/// More where somebody wants more.
+fn seeds(usual: u64) -> u64 {
+    let wanted = std::env::var("METASTORE_SEEDS").ok();
+    wanted.and_then(|seeds| seeds.parse().ok()).unwrap_or(usual)
 }

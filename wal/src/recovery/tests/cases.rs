@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use crate::format::{
     BLOCK_BYTES, BodyFault, RECORD_HEADER_BYTES, RecordEncoder, RecordFields, RecordHeader,
-    RecordKind, SubHeader, SubHeaderKind,
+    RecordKind, Standing, SubHeader, SubHeaderKind,
 };
 use crate::recovery::{
     Concerned, Damage, DamageKind, Decision, MarkBlocks, RecoveryError, SegmentSource, SurveyItem,
@@ -75,6 +75,7 @@ fn forge(
 /// A part of replica 3 after `one_segment`, without entries.
 fn next_part(last_index: u64) -> SubHeader {
     SubHeader {
+        standing: Standing::Whole,
         kind: SubHeaderKind::Append,
         replica: ReplicaId(3),
         shard: ShardId(30),

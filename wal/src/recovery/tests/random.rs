@@ -8,7 +8,8 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use crate::buffer::LogBuffer;
 use crate::format::{
-    BLOCK_BYTES, BodyFault, RecordEncoder, RecordFields, RecordKind, SubHeader, SubHeaderKind,
+    BLOCK_BYTES, BodyFault, RecordEncoder, RecordFields, RecordKind, Standing, SubHeader,
+    SubHeaderKind,
 };
 use crate::recovery::{DamageKind, Decision, Recovered, RecoveryError};
 use crate::testing::{Disk, IDENTITY, Machine, Model, ModelReplica, SEAL};
@@ -504,6 +505,7 @@ prop_compose! {
         (snapshot_index, snapshot_term) in (edge(), edge()),
     ) -> SubHeader {
         SubHeader {
+            standing: Standing::Whole,
             kind,
             replica: ReplicaId(replica),
             shard: ShardId(shard),
