@@ -63,6 +63,12 @@ impl Core {
         self.dirty.mark(replica);
         let target = &self.replicas[replica];
         let sender = target.check_ends(from, message.from, message.to).ok()?;
+        // What is not raft's is work all the same.
+        let is_for_raft =
+            matches!(message.kind, PeerKind::Raft(kind) if kind != MessageType::MsgSnapshot);
+        if !is_for_raft {
+            self.replicas[replica].wake();
+        }
         match message.kind {
             PeerKind::Raft(MessageType::MsgSnapshot) => {
                 self.on_offer(replica, sender, message.to_offer()?);
