@@ -35,6 +35,8 @@ macro_rules! bank {
 bank! {
     /// A log write is reported as soon as it is submitted.
     AcknowledgeBeforeFlush: "acknowledge-before-flush", "B01";
+    /// raft is told that entries are durable as soon as they are staged.
+    StagedIsPersisted: "staged-is-persisted", "B01";
     /// The flush is submitted with the write instead of after it.
     FlushBeforeWrite: "flush-before-write", "B02";
     /// A write that was cut short counts as complete.
@@ -43,16 +45,30 @@ bank! {
     ErrorTakenAsSuccess: "error-taken-as-success", "B03";
     /// A snapshot's index is not that of the state in it.
     SnapshotLabelledBehindState: "snapshot-labelled-behind-state", "B04";
+    /// The file of a snapshot gets its name before its content is durable.
+    SnapshotNamedBeforeFlush: "snapshot-named-before-flush", "B05";
     /// The log is told of a snapshot, and given up, before the snapshot's file has its name.
     SnapshotRecordedBeforeNamed: "snapshot-recorded-before-named", "B05";
     /// The file that a snapshot replaces is removed before the log names the new one.
     OldSnapshotRemovedFirst: "old-snapshot-removed-first", "B05";
+    /// After a crash while a record was written, the node does not start.
+    TornRecordRefused: "torn-record-refused", "B06";
     /// Damage to what was durable is cut off like a torn tail.
     TruncateAtOrBelowWatermark: "truncate-at-or-below-watermark", "B07";
     /// Records of a file's earlier life are not told apart.
     StaleRecordOfReusedSegment: "stale-record-of-reused-segment", "B08";
-    /// The file of a snapshot gets its name before its content is durable.
-    SnapshotNamedBeforeFlush: "snapshot-named-before-flush", "B09";
+    /// The name of a snapshot's file is not made durable.
+    SnapshotNameNotFlushed: "snapshot-name-not-flushed", "B09";
+    /// The name of a segment's file is not made durable.
+    SegmentNameNotFlushed: "segment-name-not-flushed", "B09";
+    /// What a recovery cut off the log is found again by a later one.
+    CutTailComesBack: "cut-tail-comes-back", "B10";
+    /// Entries that others replaced are found again by a start.
+    ReplacedSuffixSurvives: "replaced-suffix-survives", "B10";
+    /// The file of a segment is used again before anything durable says that it was released.
+    SegmentReusedBeforeNamed: "segment-reused-before-named", "B11";
+    /// No record says which segments were released, and their files are used again.
+    ReleaseNotWritten: "release-not-written", "B11";
     /// After a crash while a segment was begun, the node does not start.
     TornSegmentStartRefused: "torn-segment-start-refused", "B13";
     /// A write that found no room in its middle counts as complete.
@@ -71,6 +87,24 @@ bank! {
     MessagesLeaveEarly: "messages-leave-early", "B19";
     /// A start forgets for whom the replica voted.
     VoteIsForgotten: "vote-is-forgotten", "B21";
+    /// A start takes the commit index from a torn record whose entries it cuts off.
+    CommitOfTornRecord: "commit-of-torn-record", "B22";
+    /// The record of a snapshot says less to be committed than the snapshot covers, and a start believes it.
+    CommitBelowSnapshot: "commit-below-snapshot", "B23";
+    /// After a start from a snapshot, revisions go on behind the newest key that is left.
+    RevisionOfNewestRow: "revision-of-newest-row", "B24";
+    /// A leader takes the hint of a follower that rejects for what the follower has.
+    ProbeTakenForMatch: "probe-taken-for-match", "B26";
+    /// Entries are sent behind the index of an older probe.
+    AppendNotAnchored: "append-not-anchored", "B26";
+    /// A new leader answers reads before it has committed anything.
+    ReadsBeforeFirstCommit: "reads-before-first-commit", "B30";
+    /// A leader answers reads as long as it takes itself for one, and a pause does not tell it otherwise.
+    LeaseWithoutClock: "lease-without-clock", "B33";
+    /// Reads whose confirmation is lost are neither asked for again nor given up, and those behind them wait.
+    LostReadBlocks: "lost-read-blocks", "B35";
+    /// Commands that may yet be committed are answered as certainly not done.
+    UnknownToldAsNotDone: "unknown-told-as-not-done", "B37";
     /// Reads are answered without asking the others who leads.
     ReadsWithoutRound: "reads-without-round", "B33";
 }

@@ -65,8 +65,8 @@ pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
 pub use crate::settings::{
-    AdmissionSettings, BatchSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES, Settings,
-    SettingsError, SnapshotSettings,
+    AdmissionSettings, BatchSettings, IdleSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES,
+    Settings, SettingsError, SnapshotSettings, TickTiming,
 };
 pub use crate::span::Span;
 pub use crate::stages::{BUCKET_BOUNDS_NS, BUCKETS, Stage, StageSummary, Stages};

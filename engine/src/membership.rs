@@ -95,6 +95,13 @@ impl Membership {
         there.map(|member| member.replica)
     }
 
+    /// Where the members but one live.
+    pub(crate) fn homes_of_others(&self, replica: ReplicaId) -> impl Iterator<Item = PeerCore> {
+        let others = self.members.iter();
+        let others = others.filter(move |member| member.replica != replica);
+        others.map(|member| member.home)
+    }
+
     fn parts_of(&self, replica: ReplicaId) -> u8 {
         let state = &self.conf_state;
         let parts = [

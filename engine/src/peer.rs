@@ -4,6 +4,7 @@
 //! bytes, in order within a lane as long as a connection lives, and may lose or repeat any of them.
 
 mod batch;
+mod beat;
 mod error;
 pub(crate) mod fuzz;
 mod kind;
@@ -14,7 +15,8 @@ use std::fmt;
 use metastore_wal::{CoreId, NodeId};
 
 pub use self::batch::{BatchHeader, PEER_BATCH_HEAD_BYTES, describe_batch};
-pub(crate) use self::batch::{Batches, OpenedBatch};
+pub(crate) use self::batch::{Batches, OpenedBatch, Said};
+pub(crate) use self::beat::{Aside, Beat, BeatRecord, Echo, Stamp};
 pub use self::error::PeerError;
 pub(crate) use self::kind::PeerKind;
 pub(crate) use self::message::{

@@ -1,10 +1,12 @@
 //! Numbers of batching, raft and waiting work, and how the limits relate.
 
 mod snapshots;
+mod timing;
 
 use thiserror::Error;
 
 pub use self::snapshots::{SNAPSHOT_WRITE_ALIGN_BYTES, SnapshotSettings};
+pub use self::timing::{IdleSettings, TickTiming};
 
 /// How client commands become raft entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +32,12 @@ impl Default for BatchSettings {
 /// How raft is driven. `pre_vote` and `check_quorum` are always on and have no setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RaftSettings {
-    /// Length of a tick in milliseconds.
+    /// Length of a tick in milliseconds; the first ones, where it is measured.
     pub tick_interval_ms: u64,
+    /// How the length of later ticks is found.
+    pub timing: TickTiming,
+    /// What groups do that have nothing to do.
+    pub idle: IdleSettings,
     /// Ticks without a leader before a follower campaigns.
     pub election_ticks: usize,
     /// Ticks between two heartbeats.
@@ -52,6 +58,8 @@ impl Default for RaftSettings {
     fn default() -> Self {
         RaftSettings {
             tick_interval_ms: 50,
+            timing: TickTiming::default(),
+            idle: IdleSettings::default(),
             election_ticks: 10,
             heartbeat_ticks: 1,
             inflight_messages_max: 256,
@@ -264,7 +272,9 @@ impl Settings {
                 65_536,
             ),
         ];
-        for (name, actual, min, max) in bounds.into_iter().chain(self.snapshots.bounds()) {
+        let bounds = bounds.into_iter().chain(self.snapshots.bounds());
+        let bounds = bounds.chain(raft.timing.bounds());
+        for (name, actual, min, max) in bounds.chain(raft.idle.bounds()) {
             if actual < min || actual > max {
                 return Err(SettingsError::OutOfRange {
                     name,

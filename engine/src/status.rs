@@ -91,6 +91,8 @@ pub struct CoreCounters {
     pub slow_disk_hand_overs: u64,
     /// Messages of replicas on other nodes that were taken.
     pub peer_messages: u64,
+    /// Ticks that passed for replicas; for those that sleep none does.
+    pub replica_ticks: u64,
     /// Messages, or whole batches, from other nodes that made no sense or were for nobody here.
     pub peer_dropped: u64,
 }
@@ -134,6 +136,8 @@ pub struct ReplicaStatus {
     pub applied_commands: u64,
     /// Messages to other replicas that were dropped because too many waited for the log.
     pub messages_dropped: u64,
+    /// Whether its group has nothing to do and time does not pass for it.
+    pub is_asleep: bool,
 }
 
 /// What part a replica plays in its group.

@@ -3,6 +3,7 @@
 mod compare;
 mod core_alone;
 mod goals;
+mod idle;
 mod log_alone;
 mod own_measurement;
 mod page;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use compare::{CompareArguments, ComparedWorkload, PeerName, Thoroughness};
 pub(crate) use core_alone::{BaselineUse, CoreArguments};
 pub(crate) use goals::{GoalPart, GoalsArguments};
+pub(crate) use idle::IdleArguments;
 pub(crate) use log_alone::{BaselineChoice, LogArguments};
 pub(crate) use own_measurement::{
     AbuseArguments, LiveBytesArguments, LogBytesArguments, OwnMeasurement, OwnStoreArguments,
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     RangeStream(RangeStreamArguments),
     /// Measure what a put costs in the core alone, without a store: CPU time, or instructions compared with a baseline.
     Core(CoreArguments),
+    /// Measure what shards cost that have nothing to do, in the core alone and in virtual time, and how soon they are led
+    /// again when they lose their leader.
+    Idle(IdleArguments),
     /// Measure the log alone, without a store, beside fio at the same block size.
     Log(LogArguments),
     /// Measure the map of the state beside the standard library's, without a store.

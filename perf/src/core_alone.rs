@@ -8,8 +8,11 @@
 
 mod baseline;
 mod callgrind;
+mod group;
+pub(crate) mod idle;
 mod load;
 mod profile;
+mod replicated;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,7 @@ use baseline::{Baseline, Change};
 use callgrind::CallgrindError;
 use load::CoreLoad;
 use profile::Profile;
+use replicated::ReplicatedLoad;
 
 /// What is driven: how many replicas a shard has, and how many puts arrive in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,8 +112,11 @@ pub(crate) fn run(arguments: &CoreArguments) -> Result<Verdict, PerfError> {
 }
 
 fn scenarios(arguments: &CoreArguments) -> impl Iterator<Item = Scenario> + '_ {
-    let batches = arguments.batches.iter();
-    batches.map(|&batch| Scenario { replicas: 1, batch })
+    let replicas = arguments.replicas.iter();
+    replicas.flat_map(|&replicas| {
+        let batches = arguments.batches.iter();
+        batches.map(move |&batch| Scenario { replicas, batch })
+    })
 }
 
 // ---- CPU time ----
@@ -137,10 +144,20 @@ fn report_times(arguments: &CoreArguments, output: &mut Output) -> Result<Verdic
 }
 
 fn time(scenario: Scenario, puts: u64) -> Result<Timed, ProcessError> {
-    let mut load = CoreLoad::new();
-    let before = own_thread_cpu()?;
-    let driven = load.run(scenario, puts);
-    let cpu = own_thread_cpu()?.saturating_sub(before);
+    let (driven, cpu) = match scenario.replicas {
+        1 => {
+            let mut load = CoreLoad::new();
+            let before = own_thread_cpu()?;
+            let driven = load.run(scenario, puts);
+            (driven, own_thread_cpu()?.saturating_sub(before))
+        }
+        replicas => {
+            let mut load = ReplicatedLoad::new(replicas);
+            let before = own_thread_cpu()?;
+            let driven = load.run(scenario, puts);
+            (driven, own_thread_cpu()?.saturating_sub(before))
+        }
+    };
     Ok(Timed {
         scenario,
         puts: driven.puts,

@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Page(arguments) => compare::stored::run(&arguments),
         Command::Core(arguments) => core_alone::run(&arguments),
+        Command::Idle(arguments) => core_alone::idle::run(&arguments),
         Command::Log(arguments) => log_alone::run(&arguments),
         Command::Map(arguments) => map::run(&arguments),
         Command::RangeStream(arguments) => range_stream::run(&arguments),

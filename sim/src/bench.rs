@@ -71,7 +71,7 @@ impl<E> Bench<E> {
                     &config.placement.replicas,
                     Parameters::default(),
                 )),
-                Checkers::ClientsAlone => None,
+                Checkers::AllButOrder | Checkers::ClientsAlone => None,
             }),
             config,
             node: None,

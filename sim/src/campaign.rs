@@ -35,6 +35,8 @@ pub struct Done {
     pub total: ClusterReport,
     /// The fewest operations that succeeded in one of them.
     pub succeeded_least: u64,
+    /// The smallest share of operations that succeeded in one of them.
+    pub share_least: f64,
     /// How much time of the processor it took.
     pub cpu: Duration,
 }
@@ -67,19 +69,13 @@ impl Campaign {
     /// The promise that was broken, and by which seed.
     pub fn run(&self, pace: &dyn Pace) -> (Done, Option<Box<Broken>>) {
         let cpu_before = pace.cpu();
-        let mut done = Done {
-            from: self.from,
-            succeeded_least: u64::MAX,
-            ..Done::default()
-        };
+        let mut done = Done::begin_at(self.from);
         while done.seeds < self.seeds && pace.has_time() {
             let seed = self.from + done.seeds;
             let ran = run_seed(seed, Checkers::All, None);
             match ran {
                 Ok(report) => {
-                    done.succeeded_least = done.succeeded_least.min(report.tally.succeeded);
-                    done.total.add(&report);
-                    done.seeds += 1;
+                    done.add_world(&report);
                     done.cpu = pace.cpu().saturating_sub(cpu_before);
                 }
                 Err(broken) => return (done, Some(broken)),
@@ -114,6 +110,35 @@ pub fn run_seed(
 }
 
 impl Done {
+    /// Nothing yet, from this seed on.
+    #[must_use]
+    pub fn begin_at(from: u64) -> Done {
+        Done {
+            from,
+            succeeded_least: u64::MAX,
+            share_least: 1.0,
+            ..Done::default()
+        }
+    }
+
+    fn add_world(&mut self, report: &ClusterReport) {
+        let succeeded = report.tally.succeeded;
+        let share = succeeded as f64 / report.ended().max(1) as f64;
+        self.succeeded_least = self.succeeded_least.min(succeeded);
+        self.share_least = self.share_least.min(share);
+        self.total.add(report);
+        self.seeds += 1;
+    }
+
+    /// Adds the range of seeds that follows.
+    pub fn add(&mut self, next: &Done) {
+        self.seeds += next.seeds;
+        self.cpu += next.cpu;
+        self.succeeded_least = self.succeeded_least.min(next.succeeded_least);
+        self.share_least = self.share_least.min(next.share_least);
+        self.total.add(&next.total);
+    }
+
     /// Simulated time to time of the processor.
     #[must_use]
     pub fn ratio(&self) -> f64 {
@@ -130,18 +155,31 @@ impl Done {
             .iter()
             .map(|(kind, &count)| (kind.to_string(), json!(count)))
             .collect();
+        let seeds_with: serde_json::Map<String, Value> = total
+            .worlds_with
+            .iter()
+            .map(|(kind, &count)| (kind.to_string(), json!(count)))
+            .collect();
         let line = json!({
             "commit": commit,
             "from": self.from,
             "seeds": self.seeds,
             "succeeded": total.tally.succeeded,
             "succeeded_least": self.succeeded_least,
+            "succeeded_share_least": self.share_least,
             "failed": total.tally.failed,
             "unknown": total.tally.unknown,
-            "undecided_keys": total.undecided,
+            "compounds": total.tally.compounds,
+            "compounds_refused": total.tally.compounds_refused,
+            "batches": total.tally.batches,
+            "ranges": total.tally.ranges,
+            "past_reads": total.tally.past_reads,
+            "follower_reads": total.tally.follower_reads,
+            "undecided": total.undecided,
             "reigns": total.reigns,
             "states_compared": total.states_compared,
             "faults": faults,
+            "seeds_with_faults": seeds_with,
             "simulated_s": total.simulated_ns as f64 / 1e9,
             "cpu_s": self.cpu.as_secs_f64(),
             "ratio": self.ratio(),
@@ -177,8 +215,9 @@ impl fmt::Display for Done {
         writeln!(formatter, "{}", self.total)?;
         write!(
             formatter,
-            "at least {} operations succeeded in each; {:.1} s of the processor, time ran {:.0} times as fast",
+            "at least {} operations succeeded in each, and {:.0} % of all; {:.1} s of the processor, time ran {:.0} times as fast",
             self.succeeded_least,
+            100.0 * self.share_least,
             self.cpu.as_secs_f64(),
             self.ratio()
         )

@@ -5,10 +5,10 @@ mod answered;
 use std::collections::BTreeMap;
 
 use metastore_engine::{ConnectionId, Input, Reply, Request, RequestId};
-use metastore_statemachine::{Command, GetQuery, Projection, RangeQuery};
+use metastore_statemachine::{Command, GetQuery};
 
 use self::answered::{Answered, Fault};
-use crate::operation::{Change, NAMESPACE, Operation, RangeOf};
+use crate::operation::{Change, NAMESPACE, Operation};
 use crate::oracle::{Oracle, Sent};
 use crate::violation::Violation;
 use crate::workload::Known;
@@ -246,7 +246,7 @@ impl Pending {
                 key,
                 at: *at,
             })),
-            Operation::GetMany { keys } => {
+            Operation::GetMany { keys, at } => {
                 let mut list = Vec::new();
                 for key in keys {
                     let length = u32::try_from(key.len()).expect("a short key");
@@ -255,7 +255,7 @@ impl Pending {
                 }
                 deliver(Request::GetMany {
                     namespace: NAMESPACE,
-                    at: None,
+                    at: *at,
                     count: u32::try_from(keys.len()).expect("a few keys"),
                     keys: &list,
                 });
@@ -263,26 +263,12 @@ impl Pending {
             Operation::Range(_) | Operation::Audit => {
                 let range = self.operation.range().expect("it reads a range");
                 deliver(Request::Range {
-                    query: query_of(&range),
+                    query: range.query(),
                     chunk_bytes: range.chunk_bytes,
                 });
             }
+            Operation::Count(range) => deliver(Request::Count(range.query())),
             Operation::Status => deliver(Request::Status),
         }
-    }
-}
-
-fn query_of(range: &RangeOf) -> RangeQuery<'_> {
-    RangeQuery {
-        namespace: NAMESPACE,
-        prefix: &range.prefix,
-        start: &[],
-        end: &[],
-        scope: range.scope,
-        delimiter: None,
-        direction: range.direction,
-        projection: Projection::KeysAndValues,
-        at: None,
-        limit: range.limit,
     }
 }

@@ -13,6 +13,7 @@
 //!
 //! It does **not** judge whether clients wait too long: who knows when faults have stopped can.
 
+mod answers;
 mod asking;
 mod clients;
 mod cores;
@@ -23,7 +24,6 @@ mod nodes;
 mod observer;
 pub mod shape;
 mod wire;
-mod workload;
 pub mod world;
 
 use std::collections::BTreeMap;
@@ -44,6 +44,7 @@ use self::host::Host;
 use self::link::ServerEnd;
 pub use self::observer::Observer;
 use self::shape::Shape;
+use crate::checkers::budgets::Budgets;
 use crate::disk::{CrashKind, Disk, Latency};
 use crate::network::{Network, NetworkFaults, Site, Traffic};
 use crate::node::{FlushMethod, NodeConfig, NodeCounters, NodeEvent, SEAL, Stop};
@@ -115,6 +116,10 @@ enum Event<E> {
     ServerClosed {
         connection: ConnectionId,
     },
+    /// What a server sent on a connection has gone out.
+    Drained {
+        connection: ConnectionId,
+    },
     Client(usize, ClientEvent),
     Own(E),
 }
@@ -141,6 +146,8 @@ pub struct Cluster<E> {
     servers: BTreeMap<ConnectionId, ServerEnd>,
     next_connection: u64,
     moments: u64,
+    /// Who was the last to give up what it asked for, and when it had begun to ask.
+    given_up: Option<(usize, Time)>,
     tally: ClusterTally,
     /// The network.
     pub network: Network,
@@ -181,9 +188,14 @@ impl<E> Cluster<E> {
             servers: BTreeMap::new(),
             next_connection: 0,
             moments: 0,
+            given_up: None,
             tally: ClusterTally::default(),
             network: Network::new(random.fork(), config.network),
-            observer: Observer::new(shape, config.checkers),
+            observer: Observer::new(
+                shape,
+                Budgets::of(&config.settings, &config.log),
+                config.checkers,
+            ),
             trace: None,
             event_log: EventLog::default(),
             random,
@@ -331,6 +343,10 @@ impl<E> Cluster<E> {
                 self.on_server_closed(connection)?;
                 return Ok(Some(ClusterStepped::WentOn));
             }
+            Event::Drained { connection } => {
+                self.on_drained(connection)?;
+                return Ok(Some(ClusterStepped::WentOn));
+            }
             Event::Client(client, event) => {
                 self.on_client_event(client, event)?;
                 return Ok(Some(ClusterStepped::WentOn));
@@ -347,9 +363,9 @@ impl<E> Cluster<E> {
         let node = match event {
             Event::Core(place, ..) | Event::Mesh { from: place, .. } => place.node,
             Event::Peers { to, .. } | Event::PeerUnreachable { to, .. } => to.node,
-            Event::ToServer { connection, .. } | Event::ServerClosed { connection } => {
-                self.servers.get(connection)?.place.node
-            }
+            Event::ToServer { connection, .. }
+            | Event::ServerClosed { connection }
+            | Event::Drained { connection } => self.servers.get(connection)?.place.node,
             Event::ToClient { .. } | Event::Client(..) | Event::Own(_) => return None,
         };
         let until = self.hosts[&node].paused_until;

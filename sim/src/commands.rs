@@ -133,11 +133,7 @@ fn try_run(arguments: &RunArguments) -> Result<ExitCode, String> {
         Some(_) => u64::MAX,
         None => SEEDS_DEFAULT,
     });
-    let mut all = Done {
-        from,
-        succeeded_least: u64::MAX,
-        ..Done::default()
-    };
+    let mut all = Done::begin_at(from);
     while all.seeds < seeds && watch.has_time() {
         let campaign = Campaign {
             from: from + all.seeds,
@@ -147,10 +143,7 @@ fn try_run(arguments: &RunArguments) -> Result<ExitCode, String> {
         if let (Some(out), true) = (out, done.seeds > 0) {
             append(out, &done.to_json(&commit))?;
         }
-        all.seeds += done.seeds;
-        all.cpu += done.cpu;
-        all.succeeded_least = all.succeeded_least.min(done.succeeded_least);
-        all.total.add(&done.total);
+        all.add(&done);
         if let Some(broken) = broken {
             println!("{all}\n\nin the world that broke:\n{broken}\ncommit: {commit}");
             return Ok(ExitCode::FAILURE);

@@ -9,6 +9,7 @@ mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_wal::FileNumber;
 use thiserror::Error;
 
@@ -112,6 +113,8 @@ struct File {
     /// Newer sectors that can be read and are lost with the power.
     cache: BTreeMap<usize, Sector>,
     stage: Stage,
+    /// Whether its name survives a loss of power.
+    is_name_durable: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,6 +256,7 @@ impl Disk {
             durable: vec![0; bytes],
             cache: BTreeMap::new(),
             stage: Stage::There,
+            is_name_durable: true,
         };
         let before = self.files.insert(file, made);
         assert!(before.is_none(), "a file is made once");
@@ -283,6 +287,7 @@ impl Disk {
             "what was begun is completed once"
         );
         made.stage = Stage::There;
+        made.is_name_durable = !is_planted(Mutant::SegmentNameNotFlushed);
     }
 
     /// Begins to remove a file.

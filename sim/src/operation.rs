@@ -2,7 +2,9 @@
 
 mod compound;
 
-use metastore_statemachine::{Command, CommandKind, Direction, NamespaceId, Revision, Scope};
+use metastore_statemachine::{
+    Command, CommandKind, Direction, NamespaceId, Projection, RangeQuery, Revision, Scope,
+};
 
 pub use compound::{Commit, Compare, Compound, DirectoryRange, Step, Subject, Target, Txn};
 
@@ -64,9 +66,13 @@ pub enum Operation {
     GetMany {
         /// The keys.
         keys: Vec<Vec<u8>>,
+        /// The revision, `None` for the newest.
+        at: Option<Revision>,
     },
     /// Keys in order.
     Range(RangeOf),
+    /// How many keys a range has.
+    Count(RangeOf),
     /// Everything, asked for with nothing else on its way since the node started.
     Audit,
     /// What the core reports about itself.
@@ -80,6 +86,10 @@ pub struct RangeOf {
     pub prefix: Vec<u8>,
     /// How deep.
     pub scope: Scope,
+    /// Behind the prefix, what keys share up to this byte is one row.
+    pub delimiter: Option<u8>,
+    /// At which revision, `None` for the newest; only where all of it lies in one shard.
+    pub at: Option<Revision>,
     /// In which order.
     pub direction: Direction,
     /// How many rows at most, 0 for all.
@@ -141,9 +151,28 @@ impl RangeOf {
         RangeOf {
             prefix: Vec::new(),
             scope: Scope::Subtree,
+            delimiter: None,
+            at: None,
             direction: Direction::Forward,
             limit: 0,
             chunk_bytes: 4096,
+        }
+    }
+
+    /// It as the core is asked for it.
+    #[must_use]
+    pub fn query(&self) -> RangeQuery<'_> {
+        RangeQuery {
+            namespace: NAMESPACE,
+            prefix: &self.prefix,
+            start: &[],
+            end: &[],
+            scope: self.scope,
+            delimiter: self.delimiter,
+            direction: self.direction,
+            projection: Projection::KeysAndValues,
+            at: self.at,
+            limit: self.limit,
         }
     }
 
@@ -157,6 +186,14 @@ impl RangeOf {
             Scope::Subtree => true,
             Scope::Children { separator } => !rest.contains(&separator),
         }
+    }
+
+    /// The common prefix that a key of the range is rolled up into, if it is.
+    #[must_use]
+    pub fn rolled_up<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        let rest = &key[self.prefix.len()..];
+        let found = rest.iter().position(|&byte| Some(byte) == self.delimiter)?;
+        Some(&key[..=self.prefix.len() + found])
     }
 }
 
@@ -172,6 +209,7 @@ impl Operation {
             | Operation::Batch(_)
             | Operation::Get { .. }
             | Operation::GetMany { .. }
+            | Operation::Count(_)
             | Operation::Status => None,
         }
     }
@@ -186,6 +224,7 @@ impl Operation {
             Operation::Get { .. }
             | Operation::GetMany { .. }
             | Operation::Range(_)
+            | Operation::Count(_)
             | Operation::Audit
             | Operation::Status => Vec::new(),
         }

@@ -18,7 +18,7 @@ use metastore_statemachine::{Outcome, Revision, Row};
 pub use history::{Attempt, AttemptEnd, FoundRow, History, Moment, Sighting};
 pub(crate) use ledger::decompress;
 pub use ledger::{Floor, Ledger, RecordPlace, Survivors};
-pub use model::{Model, ModelOutcome, ModelRow};
+pub use model::{Evaluated, Model, ModelOutcome, ModelRow};
 
 use crate::operation::{Change, RangeOf};
 use crate::violation::Violation;
@@ -28,6 +28,9 @@ use crate::violation::Violation;
 pub enum Checkers {
     /// Everybody.
     All,
+    /// All but those that watch when what is durable: to prove that what comes of a wrong order would be seen. Of the
+    /// checkers of a single node only what clients saw is left.
+    AllButOrder,
     /// Only what clients saw counts: to prove that it would be enough.
     ClientsAlone,
 }

@@ -1,15 +1,22 @@
 //! Virtual time: what happens next.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use metastore_engine::Time;
 
 /// Events in the order of their time; those of one time in the order in which they were put in.
+///
+/// The heap holds times and numbers alone: events are large, and lie still until they happen.
 #[derive(Debug)]
 pub struct Scheduler<E> {
     now: Time,
     sequence: u64,
-    queue: BTreeMap<(Time, u64), E>,
+    /// Time, order of arrival, and where the event lies.
+    queue: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    events: Vec<Option<E>>,
+    /// Places in `events` that are empty.
+    free: Vec<usize>,
 }
 
 impl<E> Default for Scheduler<E> {
@@ -17,7 +24,9 @@ impl<E> Default for Scheduler<E> {
         Scheduler {
             now: Time(0),
             sequence: 0,
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
         }
     }
 }
@@ -37,21 +46,30 @@ impl<E> Scheduler<E> {
     /// Lets `event` happen at `time`, or now when that has passed.
     pub fn at(&mut self, time: Time, event: E) {
         self.sequence += 1;
-        self.queue
-            .insert((time.max(self.now), self.sequence), event);
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        let time = time.max(self.now);
+        self.queue.push(Reverse((time, self.sequence, place)));
     }
 
     /// Moves to the next event and takes it.
     pub fn next_event(&mut self) -> Option<E> {
-        let ((time, _), event) = self.queue.pop_first()?;
+        let Reverse((time, _, place)) = self.queue.pop()?;
         assert!(time >= self.now, "time does not go back");
         self.now = time;
-        Some(event)
+        self.free.push(place);
+        let event = self.events[place].take();
+        Some(event.expect("an event happens once"))
     }
 
     /// Forgets everything that was to happen.
     pub fn clear(&mut self) {
         self.queue.clear();
+        self.events.clear();
+        self.free.clear();
     }
 }
 

@@ -1,5 +1,6 @@
 //! What clients ask for: few keys, so that they meet, and every value different, so that each can be told from all others.
 
+mod cluster;
 mod compound;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use crate::random::Random;
 /// revision at which a key of it was read.
 pub type Known = BTreeMap<Vec<u8>, Revision>;
 
-/// Directories, and so routing parts.
+/// Directories, and so routing parts, unless others are named.
 const DIRECTORIES: u64 = 8;
 /// Keys of each kind in a directory.
 const KEYS: u64 = 4;
@@ -69,6 +70,7 @@ pub struct Workload {
     random: Random,
     next_value: u64,
     values: ValueSizes,
+    directories: Vec<Vec<u8>>,
 }
 
 impl Workload {
@@ -79,7 +81,18 @@ impl Workload {
             random,
             next_value: 0,
             values,
+            directories: (0..DIRECTORIES)
+                .map(|number| format!("/d{number}/").into_bytes())
+                .collect(),
         }
+    }
+
+    /// Its keys lie in these directories.
+    #[must_use]
+    pub fn with_directories(mut self, directories: Vec<Vec<u8>>) -> Workload {
+        assert!(!directories.is_empty(), "keys lie in directories");
+        self.directories = directories;
+        self
     }
 
     /// Numbers its values from here on, so that several workloads together still draw none twice.
@@ -123,10 +136,10 @@ impl Workload {
                 Operation::Get { key, at }
             }
             Choice::GetMany => {
-                let directory = self.random.below(DIRECTORIES);
+                let directory = self.draw_directory();
                 let count = self.random.between(1, 5);
-                let keys = (0..count).map(|_| self.draw_key_in(directory).0).collect();
-                Operation::GetMany { keys }
+                let keys = (0..count).map(|_| self.draw_key_in(&directory).0).collect();
+                Operation::GetMany { keys, at: None }
             }
             Choice::Range => Operation::Range(self.draw_range()),
             Choice::Status => Operation::Status,
@@ -136,9 +149,14 @@ impl Workload {
     /// A put that nothing keeps from being done.
     pub fn draw_put(&mut self) -> Mutation {
         let (key, _) = self.draw_key();
+        self.draw_put_in(directory_of(&key))
+    }
+
+    /// As [`Workload::draw_put`], in this directory.
+    pub fn draw_put_in(&mut self, directory: &[u8]) -> Mutation {
         Mutation {
             kind: CommandKind::Put,
-            key: [directory_of(&key), b"plain-0"].concat(),
+            key: [directory, b"plain-0"].concat(),
             value: self.draw_value(CommandKind::Put),
             condition: Condition::Always,
             previous: PreviousRow::NotWanted,
@@ -146,7 +164,7 @@ impl Workload {
     }
 
     fn draw_range(&mut self) -> RangeOf {
-        let directory = format!("/d{}/", self.random.below(DIRECTORIES)).into_bytes();
+        let directory = self.draw_directory();
         let (prefix, scope) = self.random.weighted(&[
             (3, (0, Scope::Children { separator: b'/' })),
             (2, (1, Scope::Subtree)),
@@ -168,18 +186,24 @@ impl Workload {
         RangeOf {
             prefix,
             scope,
+            delimiter: None,
+            at: None,
             direction,
             limit,
             chunk_bytes: 4096,
         }
     }
 
-    fn draw_key(&mut self) -> (Vec<u8>, KeyUse) {
-        let directory = self.random.below(DIRECTORIES);
-        self.draw_key_in(directory)
+    fn draw_directory(&mut self) -> Vec<u8> {
+        self.directories[self.random.index(self.directories.len())].clone()
     }
 
-    fn draw_key_in(&mut self, directory: u64) -> (Vec<u8>, KeyUse) {
+    fn draw_key(&mut self) -> (Vec<u8>, KeyUse) {
+        let directory = self.draw_directory();
+        self.draw_key_in(&directory)
+    }
+
+    fn draw_key_in(&mut self, directory: &[u8]) -> (Vec<u8>, KeyUse) {
         let (name, usage) = self.random.weighted(&[
             (4, ("plain", KeyUse::Plain)),
             (1, ("sum", KeyUse::Sum)),
@@ -187,15 +211,16 @@ impl Workload {
             (1, ("text", KeyUse::Text)),
         ]);
         let number = self.random.below(KEYS);
-        (format!("/d{directory}/{name}-{number}").into_bytes(), usage)
+        let name = format!("{name}-{number}");
+        ([directory, name.as_bytes()].concat(), usage)
     }
 
     fn draw_mutation(&mut self, known: &Known) -> Mutation {
-        let directory = self.random.below(DIRECTORIES);
-        self.draw_mutation_in(directory, known)
+        let directory = self.draw_directory();
+        self.draw_mutation_in(&directory, known)
     }
 
-    fn draw_mutation_in(&mut self, directory: u64, known: &Known) -> Mutation {
+    fn draw_mutation_in(&mut self, directory: &[u8], known: &Known) -> Mutation {
         let (key, usage) = self.draw_key_in(directory);
         let kind = match usage {
             KeyUse::Plain => self

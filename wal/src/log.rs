@@ -17,6 +17,8 @@ mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use metastore_bugs::{Mutant, is_planted};
+
 use crate::buffer::LogBuffer;
 use crate::format::{Mark, Standing};
 use crate::ids::{
@@ -493,7 +495,10 @@ impl Log {
             generation,
             watermark: self.watermark,
             segment: self.segments.newest_sequence(),
-            oldest_live_segment: self.segments.oldest_live(),
+            oldest_live_segment: match is_planted(Mutant::ReleaseNotWritten) {
+                true => SegmentSequence(1),
+                false => self.segments.oldest_live(),
+            },
             epoch: self.epoch,
         })?;
         self.next_ticket.0 += 1;

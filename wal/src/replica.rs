@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use metastore_bugs::{Mutant, is_planted};
+
 use crate::format::{Standing, SubHeader, SubHeaderKind};
 use crate::ids::{LogIndex, RecordSequence, ReplicaId, ShardId, Term};
 use crate::part::HardState;
@@ -158,7 +160,9 @@ impl ReplicaState {
         first_index: LogIndex,
         last_index: LogIndex,
     ) {
-        self.hard_state.commit = self.hard_state.commit.max(snapshot.index);
+        if !is_planted(Mutant::CommitBelowSnapshot) {
+            self.hard_state.commit = self.hard_state.commit.max(snapshot.index);
+        }
         self.last_index = last_index;
         self.snapshot = snapshot;
         self.truncate_terms(last_index.next());

@@ -1,10 +1,13 @@
 //! One processor core's share of the store: its replicas, the log they share, and everybody who waits for them.
 
 mod admission;
+mod beats;
 mod builder;
 mod disk_health;
+mod estimate;
 mod intake;
 mod load;
+mod neighbours;
 mod peers;
 mod placement;
 mod ranges;
@@ -13,6 +16,7 @@ mod slices;
 mod snapshots;
 mod space;
 mod sweeps;
+mod timing;
 mod transfers;
 
 use std::collections::VecDeque;
@@ -21,9 +25,11 @@ use metastore_wal::{CoreId, Log, LogBuffer, LogEffect, Position, ShardId, Ticket
 
 pub(crate) use self::admission::Admission;
 use self::admission::{Backlog, Lane};
+use self::beats::Lead;
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 use self::disk_health::DiskHealth;
 pub use self::load::{SnapshotLoad, SnapshotLoadError};
+pub(crate) use self::neighbours::Neighbours;
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
 use self::scrubbing::Scrubbing;
@@ -32,6 +38,7 @@ use self::slices::Slices;
 use self::snapshots::Snapshots;
 pub use self::space::DiskSpace;
 use self::sweeps::Sweeps;
+use self::timing::Timing;
 use self::transfers::Transfers;
 
 use crate::answers::Answers;
@@ -143,6 +150,9 @@ pub struct Core {
     transfers: Transfers,
     /// What is to be said to other nodes.
     peers: Batches,
+    neighbours: Neighbours,
+    timing: Timing,
+    lead: Lead,
     counters: CoreCounters,
     /// What this turn applied, until the driver says that its answers have left.
     applied: Applied,
@@ -189,6 +199,9 @@ impl Core {
             last_write_ended: now,
             last_write_ns: 0,
             next_tick: now.plus_ms(config.settings.raft.tick_interval_ms),
+            neighbours: Neighbours::new(config.boot, config.settings.raft.election_ticks),
+            timing: Timing::new(&config.settings.raft),
+            lead: Lead::default(),
             is_draining: false,
             disk: DiskSpace::Enough,
             waiting_bytes: 0,
@@ -207,6 +220,7 @@ impl Core {
         for replica in 0..core.replicas.len() {
             core.dirty.mark(replica);
         }
+        core.find_neighbours();
         core
     }
 
@@ -224,6 +238,7 @@ impl Core {
             answers: &mut self.answers,
             stages: &mut self.stages,
             peers: &mut self.peers,
+            neighbours: &self.neighbours,
             out,
         };
         (&mut self.replicas[replica], turn)
@@ -411,6 +426,7 @@ impl Core {
             return;
         };
         let took_ns = now.nanos_since(self.write_started);
+        self.timing.on_write(took_ns);
         let times = WriteTimes {
             started: self.write_started,
             ended: now,
@@ -448,7 +464,7 @@ impl Core {
         }
         self.drive_snapshots(now, out);
         self.drive_transfers(now, out);
-        self.peers.flush(out);
+        self.flush_peers(now, out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();
         }
@@ -470,7 +486,6 @@ impl Core {
     }
 
     fn tick(&mut self, now: Time, out: &mut Effects) {
-        let interval_ms = self.config.settings.raft.tick_interval_ms;
         if now < self.next_tick {
             return;
         }
@@ -488,13 +503,20 @@ impl Core {
         self.watch_disk_health(now, out);
         self.drive_scrubbing(now, out);
         self.retry_sweeps(now, out);
-        let missed = 1 + now.millis_since(self.next_tick) / interval_ms;
-        self.next_tick = self.next_tick.plus_ms(missed * interval_ms);
+        let tick_ns = self.timing.tick_ns();
+        let missed = 1 + now.nanos_since(self.next_tick) / tick_ns;
+        self.next_tick = Time(self.next_tick.0.saturating_add(missed * tick_ns));
+        self.tick_neighbours(now, missed);
         for replica in 0..self.replicas.len() {
+            if self.replicas[replica].is_asleep() {
+                continue;
+            }
             let (target, mut turn) = self.turn_of(replica, now, out);
             target.on_ticks(&mut turn, missed);
+            self.counters.replica_ticks += 1;
             self.dirty.mark(replica);
         }
+        self.drive_lead();
     }
 
     /// Lets replicas that have something to do work; returns how many commands with structure they applied.
@@ -516,7 +538,7 @@ impl Core {
             }
         }
         // Followers and the device work while the committed entries are applied.
-        self.peers.flush(out);
+        self.flush_peers(now, out);
         self.drive_log(now, out);
         let log_is_free = self.log.is_free();
         for replica in dirty {

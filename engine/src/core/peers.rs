@@ -8,7 +8,7 @@ use super::scrubbing::SCRUBBER;
 use crate::effect::Effects;
 use crate::ids::{LogReadTicket, Time};
 use crate::input::LogReadFailed;
-use crate::peer::{OpenedBatch, PeerCore, PeerKind, PeerMessage};
+use crate::peer::{OpenedBatch, PeerCore, PeerKind, PeerMessage, Said};
 use crate::replica::Replica;
 
 impl Core {
@@ -27,16 +27,25 @@ impl Core {
                 return;
             }
         };
-        while let Some(message) = opened.next_message() {
-            let taken = message
-                .ok()
-                .and_then(|message| self.on_peer_message(now, from, message, out));
-            let counter = match taken {
-                Some(()) => &mut self.counters.peer_messages,
-                None => &mut self.counters.peer_dropped,
+        while let Some(said) = opened.next_message() {
+            let taken = match said {
+                Ok(Said::Message(message)) => self.on_peer_message(now, from, message, out),
+                Ok(Said::Beat(beat)) => {
+                    self.on_beat(now, from, beat);
+                    continue;
+                }
+                Err(_senseless) => None,
             };
-            *counter += 1;
+            self.count_taken(taken);
         }
+    }
+
+    pub(super) fn count_taken(&mut self, taken: Option<()>) {
+        let counter = match taken {
+            Some(()) => &mut self.counters.peer_messages,
+            None => &mut self.counters.peer_dropped,
+        };
+        *counter += 1;
     }
 
     /// Takes one message; `None` when it is of no use.
@@ -52,7 +61,8 @@ impl Core {
             .binary_search_by_key(&message.shard, Replica::shard)
             .ok()?;
         self.dirty.mark(replica);
-        let sender = self.replicas[replica].check_ends(from, &message).ok()?;
+        let target = &self.replicas[replica];
+        let sender = target.check_ends(from, message.from, message.to).ok()?;
         match message.kind {
             PeerKind::Raft(MessageType::MsgSnapshot) => {
                 self.on_offer(replica, sender, message.to_offer()?);
@@ -121,6 +131,7 @@ impl Core {
 
     /// What was sent to a core of another node may be lost.
     pub(super) fn on_peer_unreachable(&mut self, peer: PeerCore) {
+        self.neighbours.on_reset(peer);
         for (position, replica) in self.replicas.iter_mut().enumerate() {
             replica.on_peer_unreachable(peer);
             self.dirty.mark(position);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use metastore_wal::{ClusterId, CoreId, Identity, NodeId, ShardId};
 use raft::eraftpb::Message;
 
+use super::beat::{self, Aside, BEAT_CODE, Beat, Stamp};
 use super::error::PeerError;
 use super::kind::{REPAIR_REQUEST_CODE, REPAIR_TARGET_CODE, lane_of};
 use super::message::{self, ChunkMessage, PeerMessage, RepairMessage};
@@ -104,6 +105,15 @@ pub(super) fn checksum(bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// What a batch holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Said<'a> {
+    /// A message of one replica to another.
+    Message(PeerMessage<'a>),
+    /// That the sender is there, with heartbeats and answers of many replicas.
+    Beat(Beat<'a>),
+}
+
 /// A received batch, whose messages are taken one after the other.
 #[derive(Debug)]
 pub(crate) struct OpenedBatch<'a> {
@@ -134,14 +144,17 @@ impl<'a> OpenedBatch<'a> {
         })
     }
 
-    /// The next message; after an error there are no more.
-    pub(crate) fn next_message(&mut self) -> Option<Result<PeerMessage<'a>, PeerError>> {
+    /// The next message or beat; after an error there are no more.
+    pub(crate) fn next_message(&mut self) -> Option<Result<Said<'a>, PeerError>> {
         let at = self.bytes.len() - self.rest.len();
         if self.left == 0 {
             let is_all = std::mem::take(&mut self.rest).is_empty();
             return (!is_all).then_some(Err(PeerError::Malformed { offset: at }));
         }
-        let message = message::decode(&mut self.rest, at);
+        let message = match self.rest.first() {
+            Some(&BEAT_CODE) => beat::decode(&mut self.rest, at).map(Said::Beat),
+            Some(_) | None => message::decode(&mut self.rest, at).map(Said::Message),
+        };
         self.left -= 1;
         if message.is_err() {
             (self.left, self.rest) = (0, &[]);
@@ -150,7 +163,7 @@ impl<'a> OpenedBatch<'a> {
     }
 }
 
-/// What a batch says, one line a message, for traces.
+/// What a batch says, one line a message, for traces. A beat has a line for each heartbeat and answer.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -163,7 +176,10 @@ pub fn describe_batch(bytes: &[u8]) -> Result<Vec<String>, PeerError> {
     };
     let mut lines = Vec::new();
     while let Some(message) = opened.next_message() {
-        lines.push(message?.to_string());
+        match message? {
+            Said::Message(message) => lines.push(message.to_string()),
+            Said::Beat(beat) => lines.extend(beat.records().map(|record| record.to_string())),
+        }
     }
     Ok(lines)
 }
@@ -181,6 +197,8 @@ pub(crate) struct Batches {
     identity: Identity,
     batch_bytes_max: usize,
     filling: BTreeMap<(PeerCore, PeerLane), Filling>,
+    /// Records of the beats that leave next. One without records says that this core is there.
+    beats: BTreeMap<PeerCore, Vec<u8>>,
 }
 
 impl Batches {
@@ -190,10 +208,34 @@ impl Batches {
             identity,
             batch_bytes_max,
             filling: BTreeMap::new(),
+            beats: BTreeMap::new(),
         }
     }
 
-    /// Adds a message of a shard's replica to the batch for `to`.
+    /// Sends a beat to `to` with the next flush, whether there are heartbeats for it or not.
+    pub(crate) fn beat(&mut self, to: PeerCore) {
+        self.beats.entry(to).or_default();
+    }
+
+    /// Adds a message of a shard's replica to the batch for `to`, and what it says beyond raft's words if it is a
+    /// heartbeat or an answer to one.
+    pub(crate) fn push_with(
+        &mut self,
+        to: PeerCore,
+        shard: ShardId,
+        message: &Message,
+        aside: Aside,
+        out: &mut Effects,
+    ) {
+        if beat::is_merged(message) {
+            let records = self.beats.entry(to).or_default();
+            beat::encode_record(shard, message, aside, records);
+        } else {
+            self.push(to, shard, message, out);
+        }
+    }
+
+    /// Adds a message of a shard's replica, which stands for itself, to the batch for `to`.
     pub(crate) fn push(
         &mut self,
         to: PeerCore,
@@ -261,10 +303,19 @@ impl Batches {
         }
     }
 
-    /// Sends everything.
-    pub(crate) fn flush(&mut self, out: &mut Effects) {
-        if self.filling.is_empty() {
-            return;
+    /// Whether there is nothing to send.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.beats.is_empty() && self.filling.is_empty()
+    }
+
+    /// Sends everything; `stamp` says what the beats for a core say of this one.
+    pub(crate) fn flush(&mut self, stamp: impl Fn(PeerCore) -> Stamp, out: &mut Effects) {
+        for (to, records) in std::mem::take(&mut self.beats) {
+            let stamp = stamp(to);
+            self.add((to, PeerLane::Urgent), out, |bytes| {
+                beat::encode(&stamp, &records, bytes);
+            });
         }
         for ((to, lane), filling) in std::mem::take(&mut self.filling) {
             if filling.messages > 0 {

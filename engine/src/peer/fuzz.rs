@@ -3,7 +3,8 @@
 use metastore_wal::{ClusterId, CoreId, Identity, NodeId, ReplicaId, ShardId};
 use raft::eraftpb::{Entry, Message, MessageType};
 
-use super::batch::{Batches, OpenedBatch, checksum};
+use super::batch::{Batches, OpenedBatch, Said, checksum};
+use super::beat::{self, Aside, Echo, Stamp};
 use super::kind::PeerKind;
 use super::message::{self, ChunkContent, ChunkMessage, encode_offer};
 use super::{BatchHeader, PEER_BATCH_HEAD_BYTES, PeerCore, describe_batch};
@@ -33,6 +34,18 @@ pub fn fuzz_peer_batch(data: &[u8]) -> bool {
         let Ok(next) = next else {
             assert!(described.is_err());
             return false;
+        };
+        let next = match next {
+            Said::Message(next) => next,
+            Said::Beat(beat) => {
+                let mut records = Vec::new();
+                for record in beat.records() {
+                    let (shard, aside) = (record.shard, record.aside);
+                    beat::encode_record(shard, &record.to_raft(), aside, &mut records);
+                }
+                beat::encode(&beat.stamp, &records, &mut written);
+                continue;
+            }
         };
         drop(next.to_offer());
         match (next.kind, next.to_raft(), next.to_chunk()) {
@@ -117,8 +130,27 @@ pub fn peer_batch_seeds() -> Vec<Vec<u8>> {
     for message in [append, response, heartbeat, offer] {
         batches.push(home(2), snapshot.shard, &message, &mut out);
     }
+    for (kind, aside) in [
+        (MessageType::MsgHeartbeat, Aside::Sleep),
+        (MessageType::MsgHeartbeatResponse, Aside::Lead),
+    ] {
+        let merged = of_kind(kind);
+        batches.push_with(home(2), snapshot.shard, &merged, aside, &mut out);
+    }
     batches.push_chunk(home(2), &chunk, &mut out);
-    batches.flush(&mut out);
+    let echo = Echo {
+        boot: 8,
+        sent_ns: 40,
+        held_ns: 3,
+    };
+    let stamp = Stamp {
+        boot: 7,
+        sent_ns: 50,
+        echo,
+        tick_needed_us: 15_000,
+        tick_us: 50_000,
+    };
+    batches.flush(|_| stamp, &mut out);
     let sent = out.queue.into_iter().map(|effect| {
         let Effect::Send { batch, .. } = effect else {
             panic!("{effect:?}");

@@ -3,6 +3,7 @@
 //! raft adds entries to an append to the same follower that has not left yet. It looks neither at how long that append
 //! has become nor, when it is empty, at whether the entries follow.
 
+use metastore_bugs::{Mutant, is_planted};
 use raft::eraftpb::{Message, MessageType};
 
 /// What an entry takes in a message beside its data.
@@ -19,7 +20,7 @@ pub(super) fn anchor(message: &mut Message, term_of: impl Fn(u64) -> Option<u64>
     let Some(first) = first.map(|entry| entry.index) else {
         return true;
     };
-    if first == message.index + 1 {
+    if first == message.index + 1 || is_planted(Mutant::AppendNotAnchored) {
         return true;
     }
     let Some(term) = term_of(first - 1) else {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::{BATCH_HEADER_BYTES, Batch, BatchBuilder, Codec, Command, ShardTime};
 
 use crate::answers::Answers;
@@ -252,7 +253,10 @@ impl Proposals {
                     continue;
                 }
                 if command.deadline <= now {
-                    let happened = Happened::Unknown;
+                    let happened = match is_planted(Mutant::UnknownToldAsNotDone) {
+                        true => Happened::NotDone,
+                        false => Happened::Unknown,
+                    };
                     answers.error(out, command.reply_to, RequestError::Deadline { happened });
                     command.reply_to.token = Token::Nobody;
                 } else {

@@ -18,6 +18,7 @@ impl Replica {
         let Some(successor) = to.filter(able).or_else(|| self.choose_successor()) else {
             return false;
         };
+        self.wake();
         self.node.transfer_leader(successor.0);
         true
     }

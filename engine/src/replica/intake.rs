@@ -25,6 +25,7 @@ impl Replica {
             turn.answers.error(turn.out, reply_to, error);
             return;
         }
+        self.wake();
         if self.open.is_full_for(command.len(), &turn.settings.batch) && self.is_serving() {
             self.propose(turn);
         }
@@ -67,6 +68,7 @@ impl Replica {
             turn.answers.error(turn.out, reply_to, error);
             return;
         }
+        self.wake();
         let open = self.reads.open();
         let start = open.arena.len();
         open.arena.extend_from_slice(keys);
@@ -88,11 +90,14 @@ impl Replica {
         plan: Box<RangePlan>,
     ) {
         match self.admit_read(turn.settings, plan.bytes()) {
-            Ok(()) => self.reads.open().ranges.push(PendingRange {
-                part,
-                deadline,
-                plan,
-            }),
+            Ok(()) => {
+                self.wake();
+                self.reads.open().ranges.push(PendingRange {
+                    part,
+                    deadline,
+                    plan,
+                });
+            }
             Err(error) => turn.answers.part_chunk(part, reads::failed_chunk(error)),
         }
     }

@@ -3,6 +3,7 @@
 mod appends;
 mod apply;
 mod catch_up;
+mod claims;
 mod commands;
 mod hand_over;
 mod installing;
@@ -16,6 +17,7 @@ mod ready;
 mod recovering;
 mod repairing;
 mod serving;
+mod sleep;
 mod slices;
 mod snapshots;
 mod state_checks;
@@ -32,6 +34,7 @@ use raft::RawNode;
 use raft::eraftpb::Entry;
 
 use self::catch_up::Reading;
+use self::claims::{Ambition, Claim};
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::installing::Installing;
 use self::outbox::Outbox;
@@ -39,10 +42,12 @@ use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
 use self::repairing::Repair;
 use self::serving::Served;
+use self::sleep::Sleep;
 use self::snapshots::{Exporting, LastSnapshot};
 use self::state_checks::StateChecks;
 use self::tail::EntryTail;
 use crate::answers::Answers;
+use crate::core::Neighbours;
 use crate::effect::Effects;
 use crate::ids::{BootNonce, SnapshotId, Time};
 use crate::memory::{Account, MemoryAccounts};
@@ -66,6 +71,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) answers: &'a mut Answers,
     pub(crate) stages: &'a mut Stages,
     pub(crate) peers: &'a mut Batches,
+    pub(crate) neighbours: &'a Neighbours,
     pub(crate) out: &'a mut Effects,
 }
 
@@ -165,6 +171,10 @@ pub(crate) struct Replica {
     installing: Option<Installing>,
     /// What the last one that was installed has replaced.
     replaced_snapshot: Option<SnapshotId>,
+    sleep: Sleep,
+    /// Who would like to lead instead.
+    claim: Option<Claim>,
+    ambition: Ambition,
     state_checks: StateChecks,
     /// Why it takes no part, if it does not.
     quarantine: Option<Quarantine>,
@@ -189,6 +199,9 @@ impl Replica {
 
     /// Whether its shard can answer, as far as it knows: it leads and can, or it follows who leads.
     pub(crate) fn is_useful(&self) -> bool {
+        if is_planted(Mutant::ReadsBeforeFirstCommit) && self.role == Role::Leader {
+            return true;
+        }
         self.is_serving() || self.follows()
     }
 
@@ -277,7 +290,10 @@ impl Replica {
     /// mistaken for a healthy quorum; a follower gets one, so that a stall of its own is not taken for the leader's
     /// death.
     pub(crate) fn on_ticks(&mut self, turn: &mut Turn<'_>, missed: u64) {
-        let ticks = if self.role == Role::Leader { missed } else { 1 };
+        let is_told_all = self.role == Role::Leader && !is_planted(Mutant::LeaseWithoutClock);
+        let ticks = if is_told_all { missed } else { 1 };
+        self.expire_claim(ticks);
+        self.on_tick_awake(turn);
         if self.must_not_campaign() {
             self.expire(turn);
             return;
@@ -352,6 +368,7 @@ impl Replica {
         let durable = turn.log.durable_position();
         self.send_released(turn, durable);
         self.drive_install(turn);
+        self.serve_claim(turn.now);
         if self.is_serving() && self.may_propose(log_is_free) {
             self.propose(turn);
         }
@@ -362,7 +379,9 @@ impl Replica {
         while self.node.has_ready() {
             self.handle_ready(turn);
         }
+        self.speak_unasked(turn);
         self.read_missing(turn);
+        self.wake_if_busy();
     }
 
     /// Whether the open batch becomes an entry now.
@@ -427,7 +446,9 @@ impl Replica {
             context.extend_from_slice(&part.to_le_bytes());
         }
         self.reads.start_round(now, context.clone());
-        if is_planted(Mutant::ReadsWithoutRound) {
+        let is_new_leader = self.role == Role::Leader && !self.is_serving();
+        let is_early = is_new_leader && is_planted(Mutant::ReadsBeforeFirstCommit);
+        if is_early || is_planted(Mutant::ReadsWithoutRound) {
             let known = self.node.raft.raft_log.committed;
             self.reads.on_confirmed(&context, known);
             return;
@@ -480,6 +501,7 @@ impl Replica {
             repairs: self.repairs,
             applied_commands: self.applied_commands,
             messages_dropped: self.outbox.dropped(),
+            is_asleep: self.is_asleep(),
         }
     }
 }

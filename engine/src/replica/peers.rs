@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::appends::{anchor, split_off};
 use super::{Replica, Turn};
 use crate::membership::Member;
-use crate::peer::{PeerCore, PeerMessage};
+use crate::peer::PeerCore;
 
 /// Why a message is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -67,26 +67,37 @@ impl Replica {
     pub(crate) fn check_ends(
         &self,
         sender: PeerCore,
-        message: &PeerMessage<'_>,
+        from: ReplicaId,
+        to: ReplicaId,
     ) -> Result<Member, Ignored> {
-        let home = self.node.store().members().home_of(message.from);
-        let checked = if message.to != self.id {
-            Err(Ignored::OtherReceiver { to: message.to.0 })
+        let home = self.node.store().members().home_of(from);
+        let checked = if to != self.id {
+            Err(Ignored::OtherReceiver { to: to.0 })
         } else if home != Some(sender) {
-            Err(Ignored::StrangeSender {
-                from: message.from.0,
-            })
+            Err(Ignored::StrangeSender { from: from.0 })
         } else {
             Ok(Member {
-                replica: message.from,
+                replica: from,
                 home: sender,
             })
         };
-        checked.inspect_err(|ignored| self.explain(message.from.0, *ignored))
+        checked.inspect_err(|ignored| self.explain(from.0, *ignored))
     }
 
     /// Takes a message whose ends were checked.
-    pub(crate) fn on_peer_message(&mut self, message: Message) -> Result<(), Ignored> {
+    pub(crate) fn on_peer_message(&mut self, mut message: Message) -> Result<(), Ignored> {
+        let from = message.from;
+        let is_append_response = message.get_msg_type() == MessageType::MsgAppendResponse;
+        if is_planted(Mutant::ProbeTakenForMatch) && is_append_response && message.reject {
+            message.reject = false;
+            message.index = message.reject_hint;
+        }
+        self.step(message)?;
+        self.wake_for_message(from);
+        Ok(())
+    }
+
+    pub(super) fn step(&mut self, message: Message) -> Result<(), Ignored> {
         let from = message.from;
         let taken = self.check(&message).and_then(|()| {
             let stepped = self.node.step(message);
@@ -200,7 +211,9 @@ impl Replica {
             if message.get_msg_type() == MessageType::MsgSnapshot {
                 self.on_offered(turn.now, to);
             }
-            turn.peers.push(home, self.shard, message, turn.out);
+            let aside = self.aside(message.get_msg_type());
+            turn.peers
+                .push_with(home, self.shard, message, aside, turn.out);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use metastore_bugs::{Mutant, is_planted};
+
 use crate::answers::Answers;
 use crate::effect::Effects;
 use crate::ids::Time;
@@ -219,6 +221,9 @@ impl Reads {
     /// reads go into the next round, under a new context.
     pub(super) fn retry_lost_round(&mut self, now: Time, patience_ms: u64) {
         let lost = |in_flight: &mut InFlight| now.millis_since(in_flight.started_at) >= patience_ms;
+        if is_planted(Mutant::LostReadBlocks) {
+            return;
+        }
         if let Some(in_flight) = self.in_flight.take_if(lost) {
             let mut round = in_flight.round;
             let open = &mut self.open;

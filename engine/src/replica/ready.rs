@@ -1,5 +1,6 @@
 //! What raft hands over: entries and promises for the log, messages, confirmed reads, what is committed, a new role.
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_wal::{Entry as LogEntry, LogIndex, Part, PartBody, Position};
 use raft::StateRole;
 use raft::eraftpb::Entry;
@@ -54,6 +55,9 @@ impl Replica {
         }
         self.check_reign(turn);
         self.node.advance_append_async(ready);
+        if is_planted(Mutant::StagedIsPersisted) {
+            self.persisted(number);
+        }
         if !is_staged {
             // raft keeps a record of every Ready until it is told that it is persisted. This one had nothing to
             // persist, so it is as durable as the one before it.
@@ -136,7 +140,9 @@ impl Replica {
             return;
         }
         self.role = role;
-        if role != Role::Leader {
+        if role == Role::Leader {
+            self.begin_reign(turn.now);
+        } else {
             self.serving_term = None;
             let error = self.not_leader();
             let pending = self.open.abandon();
@@ -149,6 +155,9 @@ impl Replica {
     fn check_reign(&mut self, turn: &mut Turn<'_>) {
         let raft = &self.node.raft;
         let reign = (raft.leader_id, raft.term);
+        if is_planted(Mutant::LostReadBlocks) {
+            return;
+        }
         if std::mem::replace(&mut self.reign, reign) != reign && !self.reads.is_empty() {
             let error = self.not_leader();
             self.reads.fail_all(&error, turn.answers, turn.out);

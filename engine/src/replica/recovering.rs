@@ -14,12 +14,14 @@ use raft::{Config, RawNode, ReadOnlyOption};
 use thiserror::Error;
 
 use super::apply::apply_batch;
+use super::claims::Ambition;
 use super::commands::{Compressor, OpenBatch, Proposals};
 use super::outbox::Outbox;
 use super::parts::RangeParts;
 use super::quarantine::Quarantine;
 use super::reads::Reads;
 use super::repairing::Repair;
+use super::sleep::Sleep;
 use super::snapshots::LastSnapshot;
 use super::state_checks::{Checked, StateChecks};
 use super::tail::EntryTail;
@@ -254,7 +256,9 @@ impl RecoveringReplica {
         entries: impl ExactSizeIterator<Item = EntryRef<'a>>,
     ) -> Result<(), ReplayError> {
         if entries.len() > 0 && !self.is_without_state() {
-            self.truncate_from(first_index)?;
+            if !is_planted(Mutant::ReplacedSuffixSurvives) {
+                self.truncate_from(first_index)?;
+            }
             self.keep(first_index, entries);
         }
         self.on_hard_state(hard_state)
@@ -311,7 +315,10 @@ impl RecoveringReplica {
         if self.is_without_state() {
             return Ok(());
         }
-        let committed = hard_state.commit.0.max(self.tail.hard_state().commit);
+        let committed = match is_planted(Mutant::CommitBelowSnapshot) {
+            true => hard_state.commit.0,
+            false => hard_state.commit.0.max(self.tail.hard_state().commit),
+        };
         let mut raft_state = raft::eraftpb::HardState::default();
         raft_state.set_term(hard_state.term.0);
         raft_state.set_vote(hard_state.vote.0);
@@ -427,6 +434,9 @@ impl RecoveringReplica {
             served: Vec::new(),
             installing: None,
             replaced_snapshot: None,
+            sleep: Sleep::default(),
+            claim: None,
+            ambition: Ambition::default(),
             state_checks: self.state_checks,
             quarantine: self.quarantine,
             repair: self.promised.map(Repair::new),
@@ -460,7 +470,10 @@ pub(super) fn new_node(
         max_inflight_msgs: raft.inflight_messages_max,
         check_quorum: true,
         pre_vote: true,
-        read_only_option: ReadOnlyOption::Safe,
+        read_only_option: match is_planted(Mutant::LeaseWithoutClock) {
+            true => ReadOnlyOption::LeaseBased,
+            false => ReadOnlyOption::Safe,
+        },
         batch_append: true,
         max_uncommitted_size: raft.uncommitted_bytes_max,
         max_committed_size_per_ready: raft.committed_bytes_per_ready_max,

@@ -244,10 +244,15 @@ impl Replica {
     pub(crate) fn stage_snapshot(&self, log: &mut Log, begun: &BegunSnapshot) -> Position {
         let store = self.node.store();
         let BegunSnapshot { id, members, .. } = begun;
+        let mut hard_state = to_log_hard_state(store.hard_state());
+        if is_planted(Mutant::CommitBelowSnapshot) {
+            // It stays at what the log says already.
+            hard_state.commit = LogIndex(0);
+        }
         log.stage(Part {
             replica: self.id,
             shard: self.shard,
-            hard_state: to_log_hard_state(store.hard_state()),
+            hard_state,
             body: PartBody::Snapshot {
                 index: id.index,
                 term: id.term,

@@ -9,6 +9,7 @@ use super::quarantine::Quarantine;
 use super::{Replica, Turn};
 use crate::fields::{put, u16_at, u64_at};
 use crate::ids::Time;
+use crate::settings::Settings;
 
 const VERSION: u16 = 1;
 const WORD_BYTES: usize = 24;
@@ -137,10 +138,14 @@ impl StateChecks {
         checked
     }
 
+    fn is_due(&self, now: Time, interval_ms: u64) -> bool {
+        let is_worth_it = self.has_news || self.mark.is_some_and(|mark| mark.has_news);
+        is_worth_it && now.millis_since(self.last_at) >= interval_ms
+    }
+
     /// What a leader proposes now, if it is time: nothing while nothing happens.
     fn take_due(&mut self, now: Time, interval_ms: u64) -> Option<Vec<u8>> {
-        let is_worth_it = self.has_news || self.mark.is_some_and(|mark| mark.has_news);
-        if !is_worth_it || now.millis_since(self.last_at) < interval_ms {
+        if !self.is_due(now, interval_ms) {
             return None;
         }
         self.last_at = now;
@@ -158,6 +163,15 @@ impl StateChecks {
 }
 
 impl Replica {
+    /// Whether it is time that this replica says what its state is, though its group sleeps.
+    pub(crate) fn has_state_check_due(&self, now: Time, settings: &Settings) -> bool {
+        self.is_serving()
+            && !self.is_sole_voter()
+            && settings
+                .state_check_ms
+                .is_some_and(|interval_ms| self.state_checks.is_due(now, interval_ms))
+    }
+
     /// A leader says what its state is, if it is time. A group of one has nobody to tell.
     pub(super) fn propose_state_check(&mut self, turn: &Turn<'_>) {
         let Some(interval_ms) = turn.settings.state_check_ms else {

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
     BootNonce, ClusterId, ConnectionId, Core, CoreBuilder, CoreConfig, CoreId, Effect, Effects,
-    Identity, Input, LogHistory, LogReadFailed, MeshBatch, Namespaces, NodeId, PeerCore, PeerLane,
-    ReplicaId, Reply, Request, RequestError, RequestId, Settings, ShardId, ShardLocation, ShardMap,
-    SliceKind, Span, StartError, Ticket, Time,
+    Identity, IdleSettings, Input, LogHistory, LogReadFailed, MeshBatch, Namespaces, NodeId,
+    PeerCore, PeerLane, ReplicaId, Reply, Request, RequestError, RequestId, Settings, ShardId,
+    ShardLocation, ShardMap, SliceKind, Span, StartError, TickTiming, Ticket, Time,
 };
 use metastore_statemachine::{
     Command, Detail, Outcome, OutcomeCode, Parameters, Revision, Row, ShardRevision, TxnResult,
@@ -154,6 +154,12 @@ pub(crate) fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
         ..Settings::default()
     };
     settings.batch.bytes_max = 32 << 10;
+    // Tests count ticks one by one, unless they are about what becomes of them.
+    settings.raft.timing = TickTiming::Fixed;
+    settings.raft.idle = IdleSettings {
+        sleep_ticks: None,
+        lead_ticks: None,
+    };
     CoreConfig {
         identity,
         cores,

@@ -49,6 +49,29 @@ fn a_put_is_on_every_node_once_it_is_answered_and_all_is_quiet() {
 }
 
 #[test]
+fn a_lone_voter_sleeps_and_answers_at_once_when_it_is_asked() {
+    let mut cluster = TestCluster::with(1, 1, |config| {
+        config.settings.raft.idle.sleep_ticks = Some(2);
+    });
+    cluster.settle();
+    for request in [1, 3] {
+        (0..3).for_each(|_| cluster.tick(1));
+        assert!(cluster.status(1).is_asleep);
+        let ticks = cluster.counters(1).replica_ticks;
+        (0..50).for_each(|_| cluster.tick(1));
+        assert_eq!(cluster.counters(1).replica_ticks, ticks);
+        cluster.get(1, request, "/a");
+        cluster.put(1, request + 1, "/a", "1");
+        cluster.settle();
+        let answers = cluster.take_answers(1);
+        let answered: Vec<u64> = answers.iter().map(|&(request, _)| request).collect();
+        assert_eq!(answered, [request, request + 1]);
+        cluster.tick(1);
+        assert!(!cluster.status(1).is_asleep);
+    }
+}
+
+#[test]
 fn a_request_on_a_follower_says_where_the_leader_lives() {
     let mut cluster = TestCluster::new(3, 1);
     cluster.elect(2);

@@ -5,7 +5,7 @@
 //!
 //! | step | what it does |
 //! |---|---|
-//! | `start <nodes>` | nodes of one core, one shard with a voter on each |
+//! | `start <nodes> [sleepy]` | nodes of one core, one shard with a voter on each, which falls asleep when it has been idle for two ticks |
 //! | `tick <node> [times]` | time passes on a node |
 //! | `campaign <node>` | time passes on a node until it says something |
 //! | `elect <node>` | time passes on a node until it leads; everything is delivered and written |
@@ -74,6 +74,13 @@ impl Player {
         let nodes = |word: &str| -> Vec<NodeNumber> { word.split(',').map(number).collect() };
         match words[..] {
             ["start", count] => self.cluster = Some(TestCluster::new(number(count), 1)),
+            ["start", count, "sleepy"] => {
+                let mut cluster = TestCluster::with(number(count), 1, |config| {
+                    config.settings.raft.idle.sleep_ticks = Some(2);
+                });
+                cluster.carries_beats = true;
+                self.cluster = Some(cluster);
+            }
             ["tick", node] => self.cluster().tick(number(node)),
             ["tick", node, times] => {
                 for _ in 0..number(times) {
@@ -171,8 +178,9 @@ impl Player {
             }
             let status = cluster.status(node);
             let leader = status.leader.map_or(0, |leader| leader.0);
+            let asleep = if status.is_asleep { " asleep" } else { "" };
             lines.push(format!(
-                "node {node} {:?} leader {leader} term {} committed {} applied {} last {}",
+                "node {node} {:?} leader {leader} term {} committed {} applied {} last {}{asleep}",
                 status.role, status.term, status.committed, status.applied, status.last
             ));
         }

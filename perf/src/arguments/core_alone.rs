@@ -11,6 +11,9 @@ pub(crate) struct CoreArguments {
     /// Puts that arrive in one turn, a scenario each.
     #[arg(long = "batch", value_name = "N", value_delimiter = ',', default_values_t = [1, 16, 256], value_parser = parse_count)]
     pub(crate) batches: Vec<usize>,
+    /// Replicas of the shard, on as many cores; what all of them do is counted. A scenario each.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..=7))]
+    pub(crate) replicas: Vec<u32>,
     /// Measured puts of a scenario, rounded up to whole turns.
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) puts: u64,

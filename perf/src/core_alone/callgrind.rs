@@ -54,8 +54,9 @@ struct OutputFile(PathBuf);
 impl OutputFile {
     fn new(scenario: Scenario) -> OutputFile {
         let name = format!(
-            "metastore-perf-{}-{}.callgrind",
+            "metastore-perf-{}-{}-{}.callgrind",
             std::process::id(),
+            scenario.replicas,
             scenario.batch
         );
         OutputFile(std::env::temp_dir().join(name))
@@ -93,6 +94,7 @@ pub(super) fn count(scenario: Scenario, puts: u64) -> Result<Counted, CallgrindE
         .args(["--compress-strings=no", "--compress-pos=no"])
         .arg(program)
         .args(["core", "--json", "-"])
+        .args(["--replicas", &scenario.replicas.to_string()])
         .args(["--batch", &scenario.batch.to_string()])
         .args(["--puts", &puts.to_string()])
         .output()

@@ -28,19 +28,19 @@ use crate::zipfian::Zipfian;
 /// Keys that there are, all loaded before anything is counted.
 pub(super) const KEYS: u64 = 10_000;
 /// Revisions that the history keeps: it is full before anything is counted, so that each put frees what another left.
-const HISTORY_REVISIONS: u64 = 10_000;
+pub(super) const HISTORY_REVISIONS: u64 = 10_000;
 /// Commands in a turn while nothing is counted.
-const WARM_UP_BATCH: usize = 256;
+pub(super) const WARM_UP_BATCH: usize = 256;
 /// How long a write takes.
-const WRITE_US: u64 = 100;
+pub(super) const WRITE_US: u64 = 100;
 /// The server looks at its memory no more often.
 const MEMORY_INTERVAL_MS: u64 = 1;
 /// Connections that the puts come from, in turns.
-const CONNECTIONS: u64 = 50;
+pub(super) const CONNECTIONS: u64 = 50;
 /// Turns within which a write and its answers are done; more would be a core that never answers.
 const TURNS_MAX: usize = 64;
-const SEED: u64 = 1;
-const SEAL: SealKey = SealKey(1);
+pub(super) const SEED: u64 = 1;
+pub(super) const SEAL: SealKey = SealKey(1);
 
 /// A core with everything around it made up.
 pub(super) struct CoreLoad {
@@ -64,7 +64,7 @@ enum Write {
 
 /// Whether what the core does belongs to the measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Counting {
+pub(super) enum Counting {
     Off,
     /// So many calls of the core until now.
     On(u64),
@@ -79,7 +79,7 @@ pub(super) struct Driven {
 }
 
 /// A disk on which nothing was ever written.
-struct NewDisk;
+pub(super) struct NewDisk;
 
 impl SegmentSource for NewDisk {
     type Error = Infallible;
@@ -335,7 +335,7 @@ fn config() -> CoreConfig {
     }
 }
 
-fn assert_done(reply: &Reply, arena: &[u8]) {
+pub(super) fn assert_done(reply: &Reply, arena: &[u8]) {
     let Reply::Outcome(span) = reply else {
         panic!("a put is answered with {reply:?}");
     };
@@ -345,7 +345,7 @@ fn assert_done(reply: &Reply, arena: &[u8]) {
 
 /// Encoded puts, back to back.
 #[derive(Default)]
-struct Commands {
+pub(super) struct Commands {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     value: Vec<u8>,
@@ -353,7 +353,7 @@ struct Commands {
 
 impl Commands {
     /// Adds a put of a key with a value that does not compress.
-    fn push(&mut self, number: u64, random: &mut Random) {
+    pub(super) fn push(&mut self, number: u64, random: &mut Random) {
         let space = KeySpace::MEDIUM;
         self.value.clear();
         while self.value.len() < space.value_bytes {
@@ -370,11 +370,11 @@ impl Commands {
         self.ends.clear();
     }
 
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.ends.len()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts
             .zip(&self.ends)
@@ -394,7 +394,7 @@ pub(super) mod counted {
     pub(in super::super) const FUNCTIONS: &str = "*core_alone::load::counted::*";
 
     #[inline(never)]
-    pub(super) fn step(
+    pub(in super::super) fn step(
         calls: &mut u64,
         core: &mut Core,
         now: Time,
@@ -406,13 +406,23 @@ pub(super) mod counted {
     }
 
     #[inline(never)]
-    pub(super) fn finish_turn(calls: &mut u64, core: &mut Core, now: Time, out: &mut Effects) {
+    pub(in super::super) fn finish_turn(
+        calls: &mut u64,
+        core: &mut Core,
+        now: Time,
+        out: &mut Effects,
+    ) {
         *calls += 1;
         core.finish_turn(now, out);
     }
 
     #[inline(never)]
-    pub(super) fn end_turn(calls: &mut u64, core: &mut Core, now: Time, out: &mut Effects) {
+    pub(in super::super) fn end_turn(
+        calls: &mut u64,
+        core: &mut Core,
+        now: Time,
+        out: &mut Effects,
+    ) {
         *calls += 1;
         core.on_turn_executed(now, now);
         if let Some(kind) = core.run_slice(now, out) {

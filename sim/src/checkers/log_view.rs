@@ -61,6 +61,8 @@ pub enum PartBodySeen {
     Snapshot {
         /// The last index that it covers.
         covered: LogIndex,
+        /// The term of the entry there.
+        term: Term,
         /// The first entry that is left.
         first: LogIndex,
         /// The last entry that is left.
@@ -159,6 +161,7 @@ impl fmt::Display for PartSeen {
                 covered,
                 first,
                 last,
+                ..
             } => write!(formatter, "snapshot at {covered}, {first} to {last} stay"),
             PartBodySeen::Checkpoint { covered } => {
                 write!(formatter, "checkpoint, snapshot at {covered}")
@@ -179,6 +182,7 @@ impl PartSeen {
             SubHeaderKind::Rewrite => PartBodySeen::Rewrite(head.first_index, entries()),
             SubHeaderKind::Snapshot => PartBodySeen::Snapshot {
                 covered: head.snapshot_index,
+                term: head.snapshot_term,
                 first: head.first_index,
                 last: head.last_index,
             },
@@ -269,6 +273,7 @@ pub fn apply(view: &mut LogView, part: &PartSeen) {
             covered,
             first,
             last,
+            ..
         } => {
             replica.covered = *covered;
             replica
@@ -323,12 +328,14 @@ pub fn apply_event(view: &mut LogView, event: &ReplayEvent<'_>) {
             shard,
             hard_state,
             index,
+            term,
             first_index,
             last_index,
             ..
         } => {
             let body = PartBodySeen::Snapshot {
                 covered: *index,
+                term: *term,
                 first: *first_index,
                 last: *last_index,
             };

@@ -68,11 +68,25 @@ pub struct MessageSeen {
 
 const MESSAGE_HEAD_BYTES: usize = 80;
 const REJECTED: u8 = 1;
+/// A beat, which holds the heartbeats and answers of many shards.
+const BEAT: u8 = 17;
+const BEAT_HEAD_BYTES: usize = 64;
+const RECORD_BYTES: usize = 40;
 
-/// The messages of a batch, in order.
+/// The messages of a batch, in order, those in beats included.
 pub fn messages_of(batch: &[u8]) -> impl Iterator<Item = MessageSeen> {
     let mut rest = &batch[PEER_BATCH_HEAD_BYTES..];
+    let mut records: &[u8] = &[];
     std::iter::from_fn(move || {
+        while records.is_empty() && rest.first() == Some(&BEAT) {
+            let length = u32::from_le_bytes(rest[4..8].try_into().expect("four"));
+            (records, rest) = rest[BEAT_HEAD_BYTES..].split_at(length as usize);
+        }
+        if !records.is_empty() {
+            let (record, others) = records.split_at(RECORD_BYTES);
+            records = others;
+            return Some(heartbeat_of(record));
+        }
         let head = rest.get(..MESSAGE_HEAD_BYTES)?;
         let u32_at = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four"));
         let u64_at = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight"));
@@ -90,6 +104,22 @@ pub fn messages_of(batch: &[u8]) -> impl Iterator<Item = MessageSeen> {
             commit: LogIndex(u64_at(56)),
         })
     })
+}
+
+/// A heartbeat, or an answer to one, as it stands in a beat.
+fn heartbeat_of(record: &[u8]) -> MessageSeen {
+    let u64_at = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("eight"));
+    MessageSeen {
+        kind: MessageKind::of(record[0]),
+        is_rejected: false,
+        shard: ShardId(u32::from_le_bytes(record[4..8].try_into().expect("four"))),
+        entries: 0,
+        from: ReplicaId(u64_at(8)),
+        to: ReplicaId(u64_at(16)),
+        term: Term(u64_at(24)),
+        index: LogIndex(0),
+        commit: LogIndex(u64_at(32)),
+    }
 }
 
 /// Holds what a node sends against its durable log.
@@ -244,6 +274,37 @@ mod tests {
                 "{kind} {is_rejected} {term} {index} {vote}: {checked:?}"
             );
         }
+    }
+
+    /// A beat without anything in it, and one in which the second heartbeat is of a term that is not durable.
+    #[test]
+    fn heartbeats_in_beats_are_held_against_the_log_too() {
+        let beat = |records: &[u8]| {
+            let mut bytes = [0; BEAT_HEAD_BYTES];
+            bytes[0] = BEAT;
+            bytes[4] = u8::try_from(records.len()).expect("few");
+            [&bytes[..], records].concat()
+        };
+        let record = |term: u8| {
+            let mut bytes = [0; RECORD_BYTES];
+            (bytes[0], bytes[8], bytes[16], bytes[24]) = (4, 1, 2, term);
+            bytes
+        };
+        let records = [record(5), record(6)].concat();
+        let behind = batch(4, false, 5, 0).split_off(PEER_BATCH_HEAD_BYTES);
+        let all = [
+            &[0; PEER_BATCH_HEAD_BYTES][..],
+            &beat(&[]),
+            &beat(&records),
+            &behind,
+        ]
+        .concat();
+        let terms: Vec<u64> = messages_of(&all).map(|message| message.term.0).collect();
+        assert_eq!(terms, [5, 6, 5]);
+        assert!(check_sent(&all, &durable(0), PeerLane::Urgent).is_err());
+        let records = [record(5), record(5)].concat();
+        let kept = [&[0; PEER_BATCH_HEAD_BYTES][..], &beat(&records)].concat();
+        assert!(check_sent(&kept, &durable(0), PeerLane::Urgent).is_ok());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use metastore_wal::{EntryKind, HardState};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::ClusterViolation;
+use super::linearizability::ShardLog;
 use super::log_view::{EntryMark, EntrySeen, LogView, PartBodySeen, PartSeen};
 use crate::oracle::decompress;
 
@@ -26,13 +27,25 @@ struct Shard {
     voters: Voters,
     /// Who leads in each term.
     leaders: BTreeMap<Term, ReplicaId>,
-    /// Every entry that was ever written, with the term of the one before it.
-    entries: BTreeMap<(LogIndex, Term), (u64, Option<Term>)>,
+    /// Every entry that was ever written.
+    entries: BTreeMap<(LogIndex, Term), EntryKnown>,
     /// Where each command was written, by a hash of its bytes.
     commands: BTreeMap<u64, Vec<(LogIndex, Term)>>,
     committed: BTreeMap<LogIndex, EntryMark>,
+    /// The terms of entries at which snapshots end.
+    covered: BTreeMap<LogIndex, Term>,
     /// The state after each entry, and who was first in it.
     states: BTreeMap<LogIndex, (u64, ReplicaId)>,
+}
+
+/// What is known of an entry.
+#[derive(Debug)]
+struct EntryKnown {
+    hash: u64,
+    /// The term of the one before it.
+    before: Option<Term>,
+    /// Its commands, back to back.
+    commands: Vec<u8>,
 }
 
 /// What is known of a replica.
@@ -42,6 +55,8 @@ struct Replica {
     durable: HardState,
     /// What it said is committed, in this life.
     committed: LogIndex,
+    /// What it said that it has applied, in this life.
+    applied: LogIndex,
     /// Up to here its log has been compared with what is committed.
     compared: LogIndex,
     /// What it has written, durable or not: the term at each index.
@@ -104,9 +119,11 @@ impl Replication {
             }
             PartBodySeen::Snapshot {
                 covered,
+                term,
                 first,
                 last,
             } => {
+                shard.covered.insert(*covered, *term);
                 replica
                     .written
                     .retain(|index, _| (first..=last).contains(&index));
@@ -140,6 +157,7 @@ impl Replication {
             let replica = self.replicas.entry(id).or_default();
             replica.on_hard_state(id, view.hard_state)?;
             replica.committed = LogIndex(0);
+            replica.applied = LogIndex(0);
             replica.written = view.entries.clone();
             if view.hard_state.commit > view.last() {
                 return Err(ClusterViolation::CommitBeyondLog {
@@ -202,6 +220,7 @@ impl Replication {
         // What it has in memory may be ahead of its records, also where it has replaced what they say: its log is compared
         // with what others have committed when a record says so.
         replica.committed = status.committed;
+        replica.applied = status.applied;
         let (hash, first) = *shard
             .states
             .entry(status.applied)
@@ -216,6 +235,40 @@ impl Replication {
             });
         }
         Ok(())
+    }
+
+    /// The commands of a shard that somebody has applied, in their order.
+    ///
+    /// # Errors
+    /// Nobody wrote an entry that was applied.
+    pub fn log_of(&self, shard: ShardId) -> Result<ShardLog, ClusterViolation> {
+        let known = &self.shards[&shard];
+        let replicas = known.voters.iter();
+        let replicas = replicas.filter_map(|(id, _)| self.replicas.get(id));
+        let furthest = replicas.max_by_key(|replica| replica.applied);
+        let Some(furthest) = furthest else {
+            return Ok(ShardLog::default());
+        };
+        let mut backwards = Vec::new();
+        let mut behind: Option<&EntryKnown> = None;
+        // Every replica begins with a snapshot of nothing at index 1. What a snapshot has taken the place of is known by its
+        // last entry, and each one before that by the entry behind it.
+        for index in (2..=furthest.applied.0).rev().map(LogIndex) {
+            let own = || furthest.written.get(&index);
+            let mark = known.committed.get(&index).or_else(own);
+            let term = mark.map(|mark| mark.term);
+            let term = term.or_else(|| known.covered.get(&index).copied());
+            let term = term.or_else(|| behind.and_then(|behind| behind.before));
+            let entry = term.and_then(|term| known.entries.get(&(index, term)));
+            let Some(entry) = entry else {
+                return Err(ClusterViolation::AppliedUnseen { shard, index });
+            };
+            backwards.push(entry);
+            behind = Some(entry);
+        }
+        let commands = backwards.into_iter().rev();
+        let commands = commands.flat_map(|entry| each_command(&entry.commands));
+        Ok(ShardLog(commands.map(<[u8]>::to_vec).collect()))
     }
 
     // ---- Clients ----
@@ -266,6 +319,7 @@ impl Shard {
             entries: BTreeMap::new(),
             commands: BTreeMap::new(),
             committed: BTreeMap::new(),
+            covered: BTreeMap::new(),
             states: BTreeMap::new(),
         }
     }
@@ -330,12 +384,13 @@ fn write(
             .filter(|(before, _)| before.next() == index)
             .map(|(_, before)| before.term);
         let place = (index, entry.term);
-        if let Some((hash, known)) = shard.entries.get_mut(&place) {
-            let is_same_before = before.is_none() || known.is_none() || before == *known;
-            if *hash != mark.hash || !is_same_before {
+        if let Some(known) = shard.entries.get_mut(&place) {
+            let elsewhere = known.before;
+            let is_same_before = before.is_none() || elsewhere.is_none() || before == elsewhere;
+            if known.hash != mark.hash || !is_same_before {
                 let what = match is_same_before {
                     true => format!("{} bytes that are others", entry.data.len()),
-                    false => format!("behind term {before:?}, and {known:?} elsewhere"),
+                    false => format!("behind term {before:?}, and {elsewhere:?} elsewhere"),
                 };
                 return Err(ClusterViolation::LogsDiffer {
                     shard: part.shard,
@@ -345,12 +400,18 @@ fn write(
                     term: entry.term,
                 });
             }
-            *known = known.or(before);
+            known.before = elsewhere.or(before);
         } else {
-            shard.entries.insert(place, (mark.hash, before));
-            for command in commands_of(entry) {
-                shard.commands.entry(command).or_default().push(place);
+            let known = EntryKnown {
+                hash: mark.hash,
+                before,
+                commands: commands_of(entry),
+            };
+            for command in each_command(&known.commands) {
+                let hash = xxh3_64(command);
+                shard.commands.entry(hash).or_default().push(place);
             }
+            shard.entries.insert(place, known);
         }
         if let Some(committed) = shard.committed.get(&index)
             && index <= replica.compared
@@ -397,21 +458,25 @@ fn compare_committed(
     Ok(())
 }
 
-/// Hashes of the commands in an entry.
-fn commands_of(entry: &EntrySeen) -> Vec<u64> {
-    let mut hashes = Vec::new();
-    if entry.kind != EntryKind::Normal || entry.data.is_empty() {
-        return hashes;
+/// The commands in an entry, back to back.
+fn commands_of(entry: &EntrySeen) -> Vec<u8> {
+    match entry.kind != EntryKind::Normal || entry.data.is_empty() {
+        true => Vec::new(),
+        false => decompress(&entry.data),
     }
-    let body = decompress(&entry.data);
-    let mut rest = body.as_slice();
-    while !rest.is_empty() {
-        let (_, length) = Command::decode(rest).expect("a batch holds commands");
-        let (command, after) = rest.split_at(length);
-        hashes.push(xxh3_64(command));
-        rest = after;
-    }
-    hashes
+}
+
+/// The bytes of each command.
+fn each_command(mut commands: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if commands.is_empty() {
+            return None;
+        }
+        let (_, length) = Command::decode(commands).expect("a batch holds commands");
+        let (command, rest) = commands.split_at(length);
+        commands = rest;
+        Some(command)
+    })
 }
 
 #[cfg(test)]

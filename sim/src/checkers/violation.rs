@@ -126,6 +126,14 @@ pub enum ClusterViolation {
         /// The other.
         other: ReplicaId,
     },
+    /// An entry was applied that nobody was seen to write.
+    #[error("shard {shard}: entry {index} was applied, and nobody wrote it")]
+    AppliedUnseen {
+        /// The shard.
+        shard: ShardId,
+        /// The entry.
+        index: LogIndex,
+    },
     /// A recovery lost or invented something.
     #[error(
         "node {node} recovered a log of replica {replica} up to {found} that it cannot have had; up to {durable} it was durable"
@@ -170,11 +178,33 @@ pub enum ClusterViolation {
         /// Why.
         cause: NotLinearizable,
     },
+    /// A core holds more than it may.
+    #[error("node {node} holds {held} {what}, and may hold {limit}")]
+    OverBudget {
+        /// The node.
+        node: NodeId,
+        /// What it holds.
+        what: &'static str,
+        /// How much of it.
+        held: u64,
+        /// How much it may hold.
+        limit: u64,
+    },
     /// Faults have stopped, and somebody still waits.
     #[error("{who} is not answered {calm_ms} ms after the last fault")]
     Starved {
         /// Who.
         who: String,
+        /// How long ago the last fault was.
+        calm_ms: u64,
+    },
+    /// Faults have stopped, and somebody waits while others are served who asked later.
+    #[error(
+        "client {client} waits or has given up {calm_ms} ms after the last fault, and others are served"
+    )]
+    Overtaken {
+        /// The client.
+        client: usize,
         /// How long ago the last fault was.
         calm_ms: u64,
     },
@@ -207,14 +237,18 @@ impl ClusterViolation {
             | ClusterViolation::LogsDiffer { .. }
             | ClusterViolation::CommittedEntryChanged { .. }
             | ClusterViolation::NotOnQuorum { .. }
+            | ClusterViolation::AppliedUnseen { .. }
             | ClusterViolation::StatesDiffer { .. } => "replication",
+            ClusterViolation::OverBudget { .. } => "budgets",
             ClusterViolation::PromisedTooEarly { .. } => "promises",
             ClusterViolation::RecoveredLogDiffers { .. }
             | ClusterViolation::PromisesForgotten { .. } => "log watch",
             ClusterViolation::StrangeQuarantine { .. }
             | ClusterViolation::ActsInQuarantine { .. } => "quarantine",
             ClusterViolation::NotLinearizable { .. } => "linearizability",
-            ClusterViolation::Starved { .. } | ClusterViolation::NotConverged { .. } => "calm",
+            ClusterViolation::Starved { .. }
+            | ClusterViolation::Overtaken { .. }
+            | ClusterViolation::NotConverged { .. } => "calm",
         }
     }
 }

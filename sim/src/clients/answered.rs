@@ -165,11 +165,12 @@ impl Answered<'_> {
     ) -> Result<(), Fault> {
         let (keys, at) = match &self.pending.operation {
             Operation::Get { key, at } => (std::slice::from_ref(key), *at),
-            Operation::GetMany { keys } => (keys.as_slice(), None),
+            Operation::GetMany { keys, at } => (keys.as_slice(), *at),
             Operation::Mutate(_)
             | Operation::Compound(_)
             | Operation::Batch(_)
             | Operation::Range(_)
+            | Operation::Count(_)
             | Operation::Audit
             | Operation::Status => return Err(Fault::Form("rows answer reads of keys")),
         };

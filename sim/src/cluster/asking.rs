@@ -1,21 +1,25 @@
 //! How clients ask: connect, send, wait, go elsewhere, give up.
 
-use metastore_engine::{ConnectionId, Input, PeerCore, ShardId};
-use metastore_net::{Consistency, GetRequest, RequestId, Response};
-use metastore_statemachine::GetQuery;
+use std::rc::Rc;
 
-use super::clients::{Asked, Meaning, meaning_of};
+use metastore_engine::{ConnectionId, Input, PeerCore, Time};
+use metastore_net::{RequestId, Response};
+
+use super::answers::{Meaning, meaning_of};
+use super::clients::{Asked, Client, Part};
 use super::link::{ClientEnd, ServerEnd};
-use super::workload::Known;
 use super::{Cluster, Event};
-use crate::checkers::linearizability::{Action, End, Operation};
+use crate::checkers::linearizability::{End, Operation as Seen};
 use crate::network::{Site, Traffic};
-use crate::operation::NAMESPACE;
+use crate::operation::Operation;
 use crate::oracle::Moment;
 use crate::violation::Violation;
+use crate::workload::Known;
 
 /// How often something that was certainly not done is tried.
 const TRIES_MAX: u32 = 60;
+/// How many reads in a thousand are asked of any node.
+const FOLLOWER_READS_PER_MILLE: u64 = 300;
 /// How long a client waits before it tries again.
 const PAUSE_MIN_NS: u64 = 2_000_000;
 const PAUSE_MAX_NS: u64 = 60_000_000;
@@ -46,20 +50,13 @@ impl<E> Cluster<E> {
     }
 
     /// Lets a client ask for something. It asks for one thing at a time.
-    pub fn ask(&mut self, client: usize, shard: ShardId, action: Action) {
+    pub fn ask(&mut self, client: usize, operation: Operation) {
         assert!(
             !self.is_asking(client),
             "a client asks for one thing at a time"
         );
-        self.clients[client].asked = Some(Asked {
-            shard,
-            action,
-            tries: 0,
-            number: 0,
-            sent: Moment(0),
-            under_way: None,
-            began: self.now(),
-        });
+        let asked = Asked::new(operation, &self.shard_map, self.now());
+        self.clients[client].asked = Some(asked);
         self.try_now(client);
     }
 
@@ -99,6 +96,7 @@ impl<E> Cluster<E> {
         asked.tries += 1;
         if asked.tries > TRIES_MAX {
             self.tally.failed += 1;
+            self.given_up = Some((client, asked.began));
             self.clients[client].asked = None;
             return;
         }
@@ -107,21 +105,21 @@ impl<E> Cluster<E> {
         let asked = self.clients[client].asked.as_mut().expect("it asks");
         asked.number = number;
         asked.under_way = None;
-        let (shard, tries) = (asked.shard, asked.tries);
-        let place = self.choose_place(client, shard);
+        asked.rows.clear();
+        let tries = asked.tries;
+        let place = self.choose_place(client);
         if !self.connect(client, place) {
-            self.clients[client].leaders.remove(&shard);
+            self.forget_leader(client);
             self.try_later(client, tries);
             return;
         }
         let sent = self.next_moment();
         let timeout_ns = self.config.timeout_ns;
-        let asked = self.clients[client].asked.clone().expect("it asks");
-        let link = self.clients[client].links.get_mut(&place);
-        let link = link.expect("it is connected");
-        let (connection, request) = (link.id, send(link, &asked.action, timeout_ns));
+        let Client { links, asked, .. } = &mut self.clients[client];
+        let asked = asked.as_mut().expect("it asks");
+        let link = links.get_mut(&place).expect("it is connected");
+        let (connection, request) = (link.id, link.send(asked, timeout_ns));
         let bytes = link.take_outbound();
-        let asked = self.clients[client].asked.as_mut().expect("it asks");
         asked.sent = sent;
         asked.under_way = Some((connection, request));
         let timeout = Event::Client(client, ClientEvent::Timeout(number));
@@ -147,20 +145,37 @@ impl<E> Cluster<E> {
         self.scheduler.after(pause_ns, event);
     }
 
-    /// The node that led last time, or any; mostly the core that has the shard, else another, which passes it on.
-    fn choose_place(&mut self, client: usize, shard: ShardId) -> PeerCore {
+    /// The node that led last time, or any, which reads are often asked of anyway; mostly the core that has the shard,
+    /// else another, which passes it on.
+    fn choose_place(&mut self, client: usize) -> PeerCore {
         let shape = self.config.shape;
         let nodes: Vec<_> = shape.nodes().collect();
-        let known = self.clients[client].leaders.get(&shard).copied();
-        let node = known.unwrap_or_else(|| nodes[self.random.index(nodes.len())]);
-        let core = match self.random.chance(100) {
-            true => {
+        let asked = self.clients[client].asked.as_ref().expect("it asks");
+        let (shard, is_mutation) = (asked.shard, asked.is_mutation());
+        let leaders = &self.clients[client].leaders;
+        let leader = shard.and_then(|shard| leaders.get(&shard).copied());
+        let wants_leader = is_mutation || !self.random.chance(FOLLOWER_READS_PER_MILLE);
+        let node = leader
+            .filter(|_| wants_leader)
+            .unwrap_or_else(|| nodes[self.random.index(nodes.len())]);
+        let is_stray = self.random.chance(100);
+        let core = match shard.filter(|_| !is_stray) {
+            Some(shard) => shape.core_of(shard),
+            None => {
                 let cores: Vec<_> = shape.cores().collect();
                 cores[self.random.index(cores.len())]
             }
-            false => shape.core_of(shard),
         };
         PeerCore { node, core }
+    }
+
+    /// Who led the shard does not, or does not answer.
+    fn forget_leader(&mut self, client: usize) {
+        let client = &mut self.clients[client];
+        let asked = client.asked.as_ref().expect("it asks");
+        if let Some(shard) = asked.shard {
+            client.leaders.remove(&shard);
+        }
     }
 
     /// Makes a connection if there is none. It needs both directions and somebody who listens.
@@ -239,19 +254,25 @@ impl<E> Cluster<E> {
         connection: ConnectionId,
         bytes: &[u8],
     ) -> Result<(), Violation> {
-        let Some(link) = self.clients[client].link_of(connection) else {
+        let Client { links, asked, .. } = &mut self.clients[client];
+        let Some(link) = links.values_mut().find(|link| link.id == connection) else {
             return Ok(());
         };
-        let moments = &mut self.moments;
+        let (moments, map) = (&mut self.moments, Rc::clone(&self.shard_map));
         let mut meanings = Vec::new();
         let mut bad = None;
         let read = link.connection.on_bytes(bytes, |id, response| {
             if let Response::Hello(_) = response {
                 return;
             }
+            let answered = Some((connection, id));
+            // What was given up is answered as well.
+            let Some(asked) = asked.as_mut().filter(|asked| asked.under_way == answered) else {
+                return;
+            };
             *moments += 1;
-            match meaning_of(&response, Moment(*moments)) {
-                Ok(meaning) => meanings.push((id, meaning)),
+            match meaning_of(asked, &response, &map, Moment(*moments)) {
+                Ok(meaning) => meanings.push(meaning),
                 Err(what) => bad = Some((id, what)),
             }
         });
@@ -271,39 +292,38 @@ impl<E> Cluster<E> {
                 what,
             });
         }
-        for (request, meaning) in meanings {
-            self.on_meaning(client, (connection, request), meaning);
-        }
+        meanings
+            .into_iter()
+            .for_each(|meaning| self.on_meaning(client, connection, meaning));
         Ok(())
     }
 
-    fn on_meaning(&mut self, client: usize, answered: (ConnectionId, RequestId), meaning: Meaning) {
-        let asked = self.clients[client].asked.as_ref();
-        let Some(asked) = asked.filter(|asked| asked.under_way == Some(answered)) else {
-            return;
-        };
-        let (shard, tries) = (asked.shard, asked.tries);
+    fn on_meaning(&mut self, client: usize, connection: ConnectionId, meaning: Meaning) {
+        let asked = self.clients[client].asked.as_ref().expect("it asks");
+        let tries = asked.tries;
         match meaning {
-            Meaning::Ended(end) => {
-                let node = self
-                    .servers
-                    .get(&answered.0)
-                    .map(|server| server.place.node);
-                if let Some(node) = node {
-                    self.clients[client].leaders.insert(shard, node);
+            Meaning::More => {}
+            Meaning::Ended(parts) => {
+                self.learn_place(client, connection);
+                let is_known = parts.iter().all(|part| part.end != End::Unknown);
+                match is_known {
+                    true => self
+                        .tally
+                        .add_answered(asked_of(&self.clients[client]), &parts),
+                    false => self.tally.unknown += 1,
                 }
-                self.tally.succeeded += 1;
-                self.end(client, end);
+                self.end(client, parts);
             }
             Meaning::Elsewhere(leader) => {
+                let shard = asked.shard;
+                self.forget_leader(client);
                 let leaders = &mut self.clients[client].leaders;
-                leaders.remove(&shard);
-                leaders.extend(leader.map(|node| (shard, node)));
+                leaders.extend(shard.zip(leader));
                 self.try_later(client, tries);
             }
             Meaning::NotDone => {
                 if self.random.chance(300) {
-                    self.clients[client].leaders.remove(&shard);
+                    self.forget_leader(client);
                 }
                 self.try_later(client, tries);
             }
@@ -311,37 +331,95 @@ impl<E> Cluster<E> {
         }
     }
 
-    /// Nobody knows what became of it. A read is simply tried again.
-    fn on_unknown(&mut self, client: usize) {
-        let asked = self.clients[client].asked.as_ref().expect("it asks");
-        let (shard, tries) = (asked.shard, asked.tries);
-        let is_mutation = matches!(asked.action, Action::Mutate(_));
-        self.clients[client].leaders.remove(&shard);
-        if is_mutation {
-            self.tally.unknown += 1;
-            self.end(client, End::Unknown);
-        } else {
-            self.try_later(client, tries);
+    /// Who carried out a command leads its shard; who answered a read may only follow.
+    fn learn_place(&mut self, client: usize, connection: ConnectionId) {
+        let Some(server) = self.servers.get(&connection) else {
+            return;
+        };
+        let node = server.place.node;
+        let client = &mut self.clients[client];
+        let asked = client.asked.as_ref().expect("it asks");
+        let Some(shard) = asked.shard else {
+            return;
+        };
+        if asked.is_mutation() {
+            client.leaders.insert(shard, node);
+        } else if client
+            .leaders
+            .get(&shard)
+            .is_some_and(|&leader| leader != node)
+        {
+            self.tally.follower_reads += 1;
         }
     }
 
-    fn end(&mut self, client: usize, end: End) {
+    /// Nobody knows what became of it. What changes nothing is simply tried again.
+    fn on_unknown(&mut self, client: usize) {
+        let asked = self.clients[client].asked.as_ref().expect("it asks");
+        let (tries, is_mutation) = (asked.tries, asked.is_mutation());
+        self.forget_leader(client);
+        if !is_mutation {
+            self.try_later(client, tries);
+            return;
+        }
+        let asked = asked_of(&self.clients[client]);
+        let ends = asked.commands.iter().map(|_| Some(End::Unknown));
+        let parts = asked.command_parts(&self.shard_map, ends);
+        self.tally.unknown += 1;
+        self.end(client, parts);
+    }
+
+    fn end(&mut self, client: usize, parts: Vec<Part>) {
         let asked = self.clients[client].asked.take().expect("it asks");
-        self.clients[client].learn(&asked.action, &end);
+        self.count_overtaken(&asked);
         if self.event_log.is_read() {
             let waited_ns = self.now().nanos_since(asked.began);
+            let shard = asked.shard;
             self.log(
                 &format_args!("c{client}"),
                 "ended",
-                format_args!("shard {} after {waited_ns} ns: {end:?}", asked.shard),
+                format_args!("shard {shard:?} after {waited_ns} ns: {parts:?}"),
             );
         }
-        let operation = Operation {
-            sent: asked.sent,
-            action: asked.action,
-            end,
+        for part in parts {
+            self.clients[client].learn(&part);
+            let operation = Seen {
+                sent: asked.sent,
+                action: part.action,
+                end: part.end,
+            };
+            self.observer.on_operation(part.shard, operation);
+        }
+    }
+
+    /// Everybody who has waited for longer, for the same shard, was overtaken.
+    fn count_overtaken(&mut self, ended: &Asked) {
+        let waiting = self.clients.iter_mut();
+        for asked in waiting.filter_map(|client| client.asked.as_mut()) {
+            if asked.shard == ended.shard && asked.began < ended.began {
+                asked.overtaken += 1;
+            }
+        }
+    }
+
+    /// A client that has given up what it began to ask for at `from` or later.
+    #[must_use]
+    pub fn given_up_since(&self, from: Time) -> Option<usize> {
+        let given_up = self.given_up.filter(|&(_, began)| began >= from);
+        given_up.map(|(client, _)| client)
+    }
+
+    /// A client that has waited at least so long since `from`, while so many others were served that asked the same shard
+    /// later.
+    #[must_use]
+    pub fn starving(&self, from: Time, waited_ms: u64, overtaken: u64) -> Option<usize> {
+        let is_starving = |client: &Client| {
+            client.asked.as_ref().is_some_and(|asked| {
+                self.now().millis_since(asked.began.max(from)) >= waited_ms
+                    && asked.overtaken >= overtaken
+            })
         };
-        self.observer.on_operation(asked.shard, operation);
+        self.clients.iter().position(is_starving)
     }
 
     fn next_moment(&mut self) -> Moment {
@@ -350,25 +428,6 @@ impl<E> Cluster<E> {
     }
 }
 
-fn send(link: &mut ClientEnd, action: &Action, timeout_ns: u64) -> RequestId {
-    let timeout_ms = u32::try_from(timeout_ns / 1_000_000).unwrap_or(u32::MAX);
-    link.connection.set_deadline_ms(timeout_ms.max(1));
-    match action {
-        Action::Mutate(mutation) => link.connection.command(&mutation.command()),
-        Action::Read(keys) => match keys.as_slice() {
-            [key] => link.connection.get(&GetRequest {
-                query: GetQuery {
-                    namespace: NAMESPACE,
-                    key,
-                    at: None,
-                },
-                consistency: Consistency::Linearizable,
-            }),
-            keys => {
-                let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-                let newest = Consistency::Linearizable;
-                link.connection.get_many(NAMESPACE, None, newest, &keys)
-            }
-        },
-    }
+fn asked_of(client: &Client) -> &Asked {
+    client.asked.as_ref().expect("it asks")
 }

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use metastore_engine::{ConnectionId, NodeId, PeerCore, ShardId, Time};
-use metastore_net::{Happened, RequestId, Response, WireError};
-use metastore_statemachine::{OutcomeCode, Revision, Row};
+use metastore_engine::{ConnectionId, NodeId, PeerCore, ShardId, ShardMap, Time};
+use metastore_net::RequestId;
+use metastore_net::blocking::OwnedRow;
+use metastore_statemachine::{Command, OutcomeCode, Revision, Scope};
 
 use super::link::ClientEnd;
-use super::workload::Known;
+use super::shape::shard_of;
 use crate::checkers::linearizability::{Action, End};
-use crate::oracle::{FoundRow, Moment};
+use crate::operation::{Change, Operation};
+use crate::oracle::Moment;
+use crate::workload::{Known, directory_of};
 
 /// How requests ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,19 +22,36 @@ pub struct ClusterTally {
     pub succeeded: u64,
     /// Operations that were certainly not done, however often they were tried.
     pub failed: u64,
-    /// Mutations of which nobody knows.
+    /// Operations that may have changed something, of which nobody knows.
     pub unknown: u64,
     /// Tries that were answered "not here" or "not now", and were repeated.
     pub retries: u64,
     /// Connections that were made.
     pub connections: u64,
+    /// Commands on several keys that were done, of those that succeeded.
+    pub compounds: u64,
+    /// Commands on several keys that found a condition of theirs broken.
+    pub compounds_refused: u64,
+    /// Batches, of those that succeeded.
+    pub batches: u64,
+    /// Ranges and counts, of those that succeeded.
+    pub ranges: u64,
+    /// Reads in the past, of those that succeeded.
+    pub past_reads: u64,
+    /// Reads that a follower answered.
+    pub follower_reads: u64,
 }
 
 /// What a client is waiting for.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
-    pub(super) shard: ShardId,
-    pub(super) action: Action,
+    pub(super) operation: Operation,
+    /// The shard that it is about, `None` when there are several.
+    pub(super) shard: Option<ShardId>,
+    /// Its commands as they are sent.
+    pub(super) commands: Vec<Vec<u8>>,
+    /// The rows of a range so far.
+    pub(super) rows: Vec<OwnedRow>,
     /// How often it was tried.
     pub(super) tries: u32,
     /// Names the present try, so that what was meant for an earlier one is told apart.
@@ -40,6 +60,8 @@ pub(super) struct Asked {
     /// The connection and request of the present try; `None` between two tries.
     pub(super) under_way: Option<(ConnectionId, RequestId)>,
     pub(super) began: Time,
+    /// Operations on its shard that began later and were answered.
+    pub(super) overtaken: u64,
 }
 
 /// A client.
@@ -52,17 +74,73 @@ pub(super) struct Client {
     pub(super) next_number: u64,
 }
 
-/// What an answer means for what was asked.
+/// What one shard saw of an operation, and how it ended there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
-    /// It is done.
-    Ended(End),
-    /// It certainly was not done: try again.
-    NotDone,
-    /// The node does not lead the shard; it may know which one does.
-    Elsewhere(Option<NodeId>),
-    /// It may have been done.
-    Unknown,
+pub(super) struct Part {
+    pub(super) shard: ShardId,
+    pub(super) action: Action,
+    pub(super) end: End,
+}
+
+impl Asked {
+    pub(super) fn new(operation: Operation, map: &ShardMap, now: Time) -> Asked {
+        let commands: Vec<Vec<u8>> = operation.changes().iter().map(Change::encoded).collect();
+        let shard = match &operation {
+            Operation::Mutate(_) | Operation::Compound(_) | Operation::Batch(_) => {
+                let (first, _) = Command::decode(&commands[0]).expect("clients send commands");
+                Some(shard_of(map, first.key))
+            }
+            Operation::Get { key, .. } => Some(shard_of(map, key)),
+            Operation::GetMany { keys, .. } => Some(shard_of(map, &keys[0])),
+            Operation::Range(range) | Operation::Count(range) => match range.scope {
+                Scope::Children { .. } => Some(shard_of(map, &range.prefix)),
+                Scope::Subtree => None,
+            },
+            Operation::Audit | Operation::Status => {
+                unreachable!("clients of a cluster do not ask for it")
+            }
+        };
+        Asked {
+            operation,
+            shard,
+            commands,
+            rows: Vec::new(),
+            tries: 0,
+            number: 0,
+            sent: Moment(0),
+            under_way: None,
+            began: now,
+            overtaken: 0,
+        }
+    }
+
+    /// Whether it may change anything.
+    pub(super) fn is_mutation(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// Each of its commands, as a part of its own.
+    pub(super) fn command_parts(
+        &self,
+        map: &ShardMap,
+        ends: impl Iterator<Item = Option<End>>,
+    ) -> Vec<Part> {
+        let changes = self.operation.changes();
+        let commands = changes.iter().zip(&self.commands).zip(ends);
+        let parts = commands.filter_map(|((change, bytes), end)| {
+            let (command, _) = Command::decode(bytes).expect("clients send commands");
+            let action = match change {
+                Change::Mutation(mutation) => Action::Mutate((*mutation).clone()),
+                Change::Compound(compound) => Action::Compound((*compound).clone()),
+            };
+            Some(Part {
+                shard: shard_of(map, command.key),
+                action,
+                end: end?,
+            })
+        });
+        parts.collect()
+    }
 }
 
 impl Client {
@@ -83,97 +161,79 @@ impl Client {
         self.links.len() < before
     }
 
-    pub(super) fn link_of(&mut self, id: ConnectionId) -> Option<&mut ClientEnd> {
-        self.links.values_mut().find(|link| link.id == id)
-    }
-
-    /// Remembers the revisions of keys that an answer told.
-    pub(super) fn learn(&mut self, action: &Action, end: &End) {
-        match (action, end) {
-            (Action::Mutate(mutation), End::Changed { revision, .. })
-            | (
-                Action::Mutate(mutation),
-                End::Conflict {
-                    found: revision, ..
-                },
-            ) => {
-                self.known.insert(mutation.key.clone(), *revision);
+    /// Remembers the revisions that an answer told.
+    pub(super) fn learn(&mut self, part: &Part) {
+        match (&part.action, &part.end) {
+            (Action::Mutate(mutation), End::Outcome { outcome, .. }) => {
+                if matches!(outcome.code, OutcomeCode::Done | OutcomeCode::Conflict) {
+                    self.known.insert(mutation.key.clone(), outcome.revision);
+                }
             }
-            (Action::Read(keys), End::Rows { rows, .. }) => {
+            (Action::Read { keys, at: None }, End::Rows { revision, rows, .. }) => {
                 for (key, row) in keys.iter().zip(rows) {
-                    let revision = row.as_ref().map_or(Revision(0), |row| row.mod_revision);
-                    self.known.insert(key.clone(), revision);
+                    let of_key = row.as_ref().map_or(Revision(0), |row| row.mod_revision);
+                    self.known.insert(key.clone(), of_key);
+                }
+                let directory = directory_of(&keys[0]).to_vec();
+                self.known.insert(directory, *revision);
+            }
+            (Action::Range { range, .. }, End::Listed { revision, rows, .. })
+                if range.at.is_none() =>
+            {
+                for row in rows.iter().filter(|row| row.version > 0) {
+                    self.known.insert(row.key.clone(), row.mod_revision);
+                    let directory = directory_of(&row.key).to_vec();
+                    self.known.insert(directory, *revision);
                 }
             }
             (
-                Action::Mutate(_) | Action::Read(_),
-                End::Changed { .. }
-                | End::Conflict { .. }
-                | End::Absent { .. }
-                | End::Rows { .. }
-                | End::Unknown,
+                Action::Mutate(_)
+                | Action::Compound(_)
+                | Action::Read { .. }
+                | Action::Range { .. }
+                | Action::Count(_),
+                _,
             ) => {}
         }
     }
 }
 
-/// What a response says.
-pub(super) fn meaning_of(response: &Response<'_>, at: Moment) -> Result<Meaning, &'static str> {
-    Ok(match response {
-        Response::Command(outcome) => match outcome.code {
-            OutcomeCode::Done => Meaning::Ended(End::Changed {
-                at,
-                revision: outcome.revision,
-                number: outcome.number,
-            }),
-            OutcomeCode::Absent => Meaning::Ended(End::Absent {
-                at,
-                revision: outcome.revision,
-            }),
-            OutcomeCode::Conflict => Meaning::Ended(End::Conflict {
-                at,
-                found: outcome.revision,
-            }),
-            OutcomeCode::NotANumber
-            | OutcomeCode::Overflow
-            | OutcomeCode::TooLarge
-            | OutcomeCode::Compacted
-            | OutcomeCode::FutureRevision
-            | OutcomeCode::OverBudget => return Err("nothing asked for can end like this"),
-        },
-        Response::Get(get) => Meaning::Ended(End::Rows {
-            at,
-            revision: get.position.revision,
-            rows: vec![get.row.as_ref().map(FoundRow::of)],
-        }),
-        Response::GetMany(many) => {
-            let rows = many
-                .rows()
-                .map(|row: Option<Row<'_>>| row.as_ref().map(FoundRow::of));
-            Meaning::Ended(End::Rows {
-                at,
-                revision: many.position.revision,
-                rows: rows.collect(),
-            })
+impl ClusterTally {
+    /// Counts an operation that was answered.
+    pub(super) fn add_answered(&mut self, asked: &Asked, parts: &[Part]) {
+        self.succeeded += 1;
+        match &asked.operation {
+            Operation::Compound(_) => {
+                let is_done = parts.iter().any(|part| {
+                    matches!(&part.end, End::Outcome { outcome, .. } if outcome.code == OutcomeCode::Done)
+                });
+                self.compounds += u64::from(is_done);
+                self.compounds_refused += u64::from(!is_done);
+            }
+            Operation::Batch(_) => self.batches += 1,
+            Operation::Range(range) | Operation::Count(range) => {
+                self.ranges += 1;
+                self.past_reads += u64::from(range.at.is_some());
+            }
+            Operation::Get { at, .. } | Operation::GetMany { at, .. } => {
+                self.past_reads += u64::from(at.is_some());
+            }
+            Operation::Mutate(_) | Operation::Audit | Operation::Status => {}
         }
-        Response::Error(error) => meaning_of_error(error),
-        Response::Hello(_)
-        | Response::Pong
-        | Response::Batch(_)
-        | Response::Range(_)
-        | Response::Cancelled
-        | Response::Status(_)
-        | Response::ShardMap(_)
-        | Response::Count(_) => return Err("nobody asked for it"),
-    })
-}
+    }
 
-fn meaning_of_error(error: &WireError) -> Meaning {
-    match (error.happened, error.code) {
-        (Happened::Unknown, _) => Meaning::Unknown,
-        (Happened::NotDone, metastore_net::ErrorCode::NotLeader) => {
-            Meaning::Elsewhere(error.hint.parse().ok().map(NodeId))
-        }
-        (Happened::NotDone, _) => Meaning::NotDone,
+    /// Adds what clients of another cluster did.
+    pub(super) fn add(&mut self, other: &ClusterTally) {
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.unknown += other.unknown;
+        self.retries += other.retries;
+        self.connections += other.connections;
+        self.compounds += other.compounds;
+        self.compounds_refused += other.compounds_refused;
+        self.batches += other.batches;
+        self.ranges += other.ranges;
+        self.past_reads += other.past_reads;
+        self.follower_reads += other.follower_reads;
     }
 }

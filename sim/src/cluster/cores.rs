@@ -1,7 +1,6 @@
 //! How cores of a cluster are driven, and what becomes of what they send.
 
-use metastore_engine::{ConnectionId, CoreId, Input, MeshBatch, PeerCore, PeerLane, Reply, Time};
-use metastore_statemachine::Outcome;
+use metastore_engine::{ConnectionId, CoreId, Input, MeshBatch, PeerCore, PeerLane, Time};
 
 use super::link::ServerEnd;
 use super::{At, Cluster, Event, Observer};
@@ -22,6 +21,8 @@ enum Outgoing {
 
 /// How often the state of a core is looked at.
 const STATUS_EVERY_NS: u64 = 2_000_000;
+/// How often a core is asked what it holds.
+const HOLDING_EVERY_NS: u64 = 250_000_000;
 /// How long a message between two cores of a node takes.
 const MESH_NS: u64 = 5_000;
 /// How many in a thousand losses a node is told of, and how long that takes.
@@ -78,6 +79,10 @@ impl<E> Cluster<E> {
             host_core.last_status = now;
             let mut replicas = replicas.iter();
             replicas.try_for_each(|replica| self.observer.on_status(replica))?;
+        }
+        if now.nanos_since(host_core.last_holding) >= HOLDING_EVERY_NS {
+            host_core.last_holding = now;
+            self.observer.on_core_status(place, &core.status())?;
         }
         let replicas = host_core.config.placement.replicas.len();
         host_core.has_served |= self.observer.durable_replicas(place) == replicas;
@@ -207,6 +212,18 @@ impl<E> Cluster<E> {
         Ok(())
     }
 
+    /// Everything that was sent on a connection has gone out: a range may go on.
+    pub(super) fn on_drained(&mut self, connection: ConnectionId) -> Result<(), Violation> {
+        let Some(server) = self.servers.get(&connection) else {
+            return Ok(());
+        };
+        self.on_core(server.place, server.life, |node, now, machine, _| {
+            node.on_input(now, Input::ConnectionDrained { connection }, machine);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
     fn carry_answer(&mut self, connection: ConnectionId) {
         let Some(server) = self.servers.get_mut(&connection) else {
             return;
@@ -216,9 +233,14 @@ impl<E> Cluster<E> {
             return;
         }
         let (client, node) = (server.client, server.place.node);
+        let awaits_drain = server.take_awaits_drain();
         let (from, to) = (Site::Node(node), Site::Client(client));
         match self.network.send_piece(self.scheduler.now(), from, to) {
             Some(arrival) => {
+                if awaits_drain {
+                    let event = Event::Drained { connection };
+                    self.scheduler.at(arrival, event);
+                }
                 let event = Event::ToClient {
                     client,
                     connection,
@@ -274,10 +296,7 @@ impl Watching<'_> {
                 let Some(server) = self.servers.get_mut(&connection) else {
                     return Ok(());
                 };
-                let command = server.on_reply((request, kind), reply, arena);
-                if let (Some((shard, command)), Reply::Outcome(outcome)) = (command, reply) {
-                    let decoded = Outcome::decode(outcome.of(arena));
-                    assert!(decoded.is_ok(), "the core encodes outcomes");
+                for (shard, command) in server.on_reply((request, kind), reply, arena) {
                     self.observer.on_acknowledged(shard, &command)?;
                 }
                 self.outgoing.push(Outgoing::Answer(connection));

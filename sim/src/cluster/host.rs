@@ -19,6 +19,8 @@ pub(super) struct HostCore {
     /// Whether its log has ever held all of its replicas: from then on it may lack none.
     pub(super) has_served: bool,
     pub(super) last_status: Time,
+    /// When it was last asked what it holds.
+    pub(super) last_holding: Time,
 }
 
 /// A node.
@@ -55,6 +57,7 @@ impl Host {
                 disk,
                 has_served: false,
                 last_status: Time(0),
+                last_holding: Time(0),
             }
         };
         Host {

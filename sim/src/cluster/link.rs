@@ -3,15 +3,21 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use metastore_engine::{ConnectionId, PeerCore, Reply, RequestId, RequestKind, ShardId, ShardMap};
+use metastore_engine::{
+    BatchItem, ConnectionId, PeerCore, Reply, RequestId, RequestKind, ShardId, ShardMap,
+};
 use metastore_net::{
-    ClientConnection, ClientOptions, ConnectionLimits, HelloInfo, HelloRequest, Outbox, Request,
+    Answered, CheckedCommand, ClientConnection, ClientOptions, ConnectionLimits, Consistency,
+    CountRequest, GetRequest, HelloInfo, HelloRequest, Outbox, RangeRequest, Request,
     ServerConnection,
 };
+use metastore_statemachine::{Command, GetQuery};
 
+use super::clients::Asked;
 use super::shape::shard_of;
 use super::wire;
 use crate::node::IDENTITY;
+use crate::operation::{NAMESPACE, Operation};
 
 /// The server's end.
 pub(super) struct ServerEnd {
@@ -21,9 +27,14 @@ pub(super) struct ServerEnd {
     pub(super) life: u64,
     connection: ServerConnection,
     outbox: RefCell<Outbox>,
-    /// Commands that are to be acknowledged, each with its shard.
-    promised: BTreeMap<RequestId, (ShardId, Vec<u8>)>,
+    /// Commands that are to be acknowledged, each with its shard, by their request.
+    promised: BTreeMap<RequestId, Vec<Promised>>,
+    /// Whether a range waits until its last chunk has gone.
+    awaits_drain: bool,
 }
+
+/// A command with its shard.
+pub(super) type Promised = (ShardId, Vec<u8>);
 
 /// The client's end.
 pub(super) struct ClientEnd {
@@ -41,6 +52,7 @@ impl ServerEnd {
             connection: ServerConnection::new(&limits),
             outbox: RefCell::new(Outbox::new(&limits)),
             promised: BTreeMap::new(),
+            awaits_drain: false,
         }
     }
 
@@ -56,25 +68,69 @@ impl ServerEnd {
         self.connection
             .on_bytes(bytes, &self.outbox, hello, |id, deadline_ms, request| {
                 let id = RequestId(id.0);
-                if let Request::Command(checked) = &request {
-                    let shard = shard_of(map, checked.command.key);
-                    promised.insert(id, (shard, checked.bytes.to_vec()));
+                let of = |command: &CheckedCommand<'_>| {
+                    let shard = shard_of(map, command.command.key);
+                    (shard, command.bytes.to_vec())
+                };
+                match &request {
+                    Request::Command(checked) => {
+                        promised.insert(id, vec![of(checked)]);
+                    }
+                    Request::Batch(batch) => {
+                        let commands = batch.commands();
+                        let commands = commands.map(|command| of(&command)).collect();
+                        promised.insert(id, commands);
+                    }
+                    Request::Get(_)
+                    | Request::GetMany(_)
+                    | Request::Range(_)
+                    | Request::Count(_)
+                    | Request::Cancel { .. }
+                    | Request::Status
+                    | Request::ShardMap
+                    | Request::Hello(_)
+                    | Request::Ping => {}
                 }
                 on_request(id, deadline_ms, wire::to_core(&request));
             });
     }
 
-    /// A request is answered. Tells the command that it was, if it was one.
+    /// A request is answered. Tells the commands of which the client learns how they ended.
     pub(super) fn on_reply(
         &mut self,
         (id, kind): (RequestId, RequestKind),
         reply: &Reply,
         arena: &[u8],
-    ) -> Option<(ShardId, Vec<u8>)> {
+    ) -> Vec<Promised> {
+        let awaits_drain = &mut self.awaits_drain;
         self.outbox.borrow_mut().reply(|out| {
-            wire::append_reply(metastore_net::RequestId(id.0), kind, reply, arena, out)
+            let id = metastore_net::RequestId(id.0);
+            let answered = wire::append_reply(id, kind, reply, arena, out);
+            *awaits_drain |= answered == Answered::More;
+            answered
         });
-        self.promised.remove(&id)
+        let promised = self.promised.remove(&id).unwrap_or_default();
+        match reply {
+            Reply::Outcome(_) => promised,
+            Reply::Batch(items) => {
+                let outcomes = promised.into_iter().zip(items);
+                outcomes
+                    .filter(|(_, item)| matches!(item, BatchItem::Outcome(_)))
+                    .map(|(promised, _)| promised)
+                    .collect()
+            }
+            Reply::Rows { .. }
+            | Reply::Chunk { .. }
+            | Reply::Count { .. }
+            | Reply::Cancelled
+            | Reply::Status(_)
+            | Reply::Error(_) => Vec::new(),
+        }
+    }
+
+    /// Whether the core waits to be told that everything has gone out.
+    pub(super) fn take_awaits_drain(&mut self) -> bool {
+        std::mem::take(&mut self.awaits_drain)
     }
 
     /// What goes out now.
@@ -98,6 +154,52 @@ impl ClientEnd {
     pub(super) fn take_outbound(&mut self) -> Vec<u8> {
         std::mem::take(self.connection.outbound())
     }
+}
+
+impl ClientEnd {
+    /// Sends what a client asks for.
+    pub(super) fn send(&mut self, asked: &Asked, timeout_ns: u64) -> metastore_net::RequestId {
+        let connection = &mut self.connection;
+        let timeout_ms = u32::try_from(timeout_ns / 1_000_000).unwrap_or(u32::MAX);
+        connection.set_deadline_ms(timeout_ms.max(1));
+        let consistency = Consistency::Linearizable;
+        match &asked.operation {
+            Operation::Mutate(_) | Operation::Compound(_) => {
+                connection.command(&decoded(&asked.commands[0]))
+            }
+            Operation::Batch(_) => {
+                let commands: Vec<Command<'_>> =
+                    asked.commands.iter().map(|bytes| decoded(bytes)).collect();
+                connection.batch(&commands)
+            }
+            Operation::Get { key, at } => connection.get(&GetRequest {
+                query: GetQuery {
+                    namespace: NAMESPACE,
+                    key,
+                    at: *at,
+                },
+                consistency,
+            }),
+            Operation::GetMany { keys, at } => {
+                let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+                connection.get_many(NAMESPACE, *at, consistency, &keys)
+            }
+            Operation::Range(range) => connection.range(&RangeRequest {
+                query: range.query(),
+                chunk_bytes: u32::try_from(range.chunk_bytes).expect("a small chunk"),
+            }),
+            Operation::Count(range) => connection.count(&CountRequest {
+                query: range.query(),
+            }),
+            Operation::Audit | Operation::Status => {
+                unreachable!("clients of a cluster do not ask for it")
+            }
+        }
+    }
+}
+
+fn decoded(bytes: &[u8]) -> Command<'_> {
+    Command::decode(bytes).expect("clients send commands").0
 }
 
 fn hello_of(place: PeerCore) -> HelloInfo {

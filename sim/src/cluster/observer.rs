@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use metastore_engine::{PeerCore, PeerLane, Quarantine, ReplicaId, ReplicaStatus, ShardId};
+use metastore_engine::{
+    CoreStatus, PeerCore, PeerLane, Quarantine, ReplicaId, ReplicaStatus, ShardId,
+};
 use metastore_wal::HardState;
 
 use crate::checkers::ClusterViolation;
+use crate::checkers::budgets::Budgets;
 use crate::checkers::linearizability::{Operation, ShardHistory, Verdict};
 use crate::checkers::log_view::{LogView, PartBodySeen};
 use crate::checkers::log_watch::{LogOwner, LogWatch};
@@ -28,18 +31,21 @@ pub struct Observer {
     replication: Replication,
     histories: BTreeMap<ShardId, ShardHistory>,
     undecided: u64,
+    budgets: Budgets,
     /// Whose disks have ever decayed.
     decayed: BTreeSet<PeerCore>,
     /// Replicas that take no part, each with its place.
     in_quarantine: BTreeMap<ReplicaId, PeerCore>,
     quarantines: u64,
+    looks: u64,
+    looks_asleep: u64,
     checkers: Checkers,
 }
 
 impl Observer {
     /// The checkers of a cluster in which nothing has happened.
     #[must_use]
-    pub fn new(shape: Shape, checkers: Checkers) -> Observer {
+    pub fn new(shape: Shape, budgets: Budgets, checkers: Checkers) -> Observer {
         let places = shape.nodes().flat_map(|node| {
             let cores = shape.cores();
             cores.map(move |core| PeerCore { node, core })
@@ -56,12 +62,15 @@ impl Observer {
             replication: Replication::new(shape.voters()),
             histories: shape
                 .shards()
-                .map(|shard| (shard, ShardHistory::default()))
+                .map(|shard| (shard, ShardHistory::new(shard)))
                 .collect(),
             undecided: 0,
+            budgets,
             decayed: BTreeSet::new(),
             in_quarantine: BTreeMap::new(),
             quarantines: 0,
+            looks: 0,
+            looks_asleep: 0,
             checkers,
         }
     }
@@ -69,8 +78,16 @@ impl Observer {
     /// What a checker says that is not a client, if anybody listens to it.
     fn heard(&self, said: Result<(), ClusterViolation>) -> Result<(), ClusterViolation> {
         match self.checkers {
-            Checkers::All => said,
+            Checkers::All | Checkers::AllButOrder => said,
             Checkers::ClientsAlone => Ok(()),
+        }
+    }
+
+    /// What a checker says of when something left or was acknowledged.
+    fn heard_of_order(&self, said: Result<(), ClusterViolation>) -> Result<(), ClusterViolation> {
+        match self.checkers {
+            Checkers::All => said,
+            Checkers::AllButOrder | Checkers::ClientsAlone => Ok(()),
         }
     }
 
@@ -173,7 +190,7 @@ impl Observer {
         batch: &[u8],
     ) -> Result<(), ClusterViolation> {
         let said = promises::check_sent(batch, self.logs[&from].durable(), lane);
-        self.heard(said)?;
+        self.heard_of_order(said)?;
         for message in promises::messages_of(batch) {
             let may_be_said = matches!(
                 message.kind,
@@ -202,8 +219,28 @@ impl Observer {
     /// # Errors
     /// It contradicts itself or another.
     pub fn on_status(&mut self, status: &ReplicaStatus) -> Result<(), ClusterViolation> {
+        self.looks += 1;
+        self.looks_asleep += u64::from(status.is_asleep);
         let said = self.replication.on_status(status);
         self.heard(said)
+    }
+
+    /// A core reports what it holds.
+    ///
+    /// # Errors
+    /// It is more than it may.
+    pub fn on_core_status(
+        &self,
+        place: PeerCore,
+        status: &CoreStatus,
+    ) -> Result<(), ClusterViolation> {
+        self.heard(self.budgets.check(place, status))
+    }
+
+    /// Holds cores against other budgets from now on.
+    #[cfg(test)]
+    pub(crate) fn set_budgets(&mut self, budgets: Budgets) {
+        self.budgets = budgets;
     }
 
     // ---- Clients ----
@@ -215,7 +252,7 @@ impl Observer {
     pub fn on_acknowledged(&self, shard: ShardId, command: &[u8]) -> Result<(), ClusterViolation> {
         let durable = self.logs.values().map(LogWatch::durable);
         let said = self.replication.on_acknowledged(shard, command, durable);
-        self.heard(said)
+        self.heard_of_order(said)
     }
 
     /// A client's operation has come to its end, or its client will never know.
@@ -224,23 +261,31 @@ impl Observer {
         history.expect("the cluster has the shard").add(operation);
     }
 
+    /// What clients have done with a shard so far.
+    #[must_use]
+    pub fn history(&self, shard: ShardId) -> &ShardHistory {
+        &self.histories[&shard]
+    }
+
     /// Judges what clients saw.
     ///
     /// # Errors
     /// No order of events explains it.
     pub fn check_histories(&mut self) -> Result<(), ClusterViolation> {
         for (&shard, history) in &self.histories {
+            let log = match self.checkers {
+                Checkers::All | Checkers::AllButOrder => Some(self.replication.log_of(shard)?),
+                Checkers::ClientsAlone => None,
+            };
             let verdict = history
-                .check()
+                .check(log.as_ref())
                 .map_err(|cause| ClusterViolation::NotLinearizable { shard, cause })?;
-            if let Verdict::Undecided { keys } = verdict {
-                self.undecided += keys.len() as u64;
-            }
+            self.undecided += u64::from(verdict == Verdict::Undecided);
         }
         Ok(())
     }
 
-    /// Keys for which the search was given up.
+    /// Histories for which the search for an order was given up.
     #[must_use]
     pub fn undecided(&self) -> u64 {
         self.undecided
@@ -250,6 +295,12 @@ impl Observer {
     #[must_use]
     pub fn quarantines(&self) -> u64 {
         self.quarantines
+    }
+
+    /// How often a replica was looked at, and how often it slept.
+    #[must_use]
+    pub fn looks(&self) -> (u64, u64) {
+        (self.looks, self.looks_asleep)
     }
 
     /// In how many terms of any shard somebody led.

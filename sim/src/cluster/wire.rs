@@ -1,12 +1,14 @@
 //! Between the protocol's messages and the core's, for what simulated clients ask.
 
 use metastore_engine::{
-    Happened, ReadShape, Reply, Request as CoreRequest, RequestError, RequestKind,
+    BatchItem, ChunkEnd, Happened, ReadShape, Reply, Request as CoreRequest, RequestError,
+    RequestKind, ShardId,
 };
 use metastore_net::{
-    self as net, Answered, ErrorCode, FrameKind, ReadPosition, Request, RequestId, WireError,
+    self as net, Answered, ErrorCode, FrameKind, ReadPosition, Request, RequestId, ShardRevision,
+    WireError,
 };
-use metastore_statemachine::Row;
+use metastore_statemachine::{Revision, Row};
 
 /// The core's form of a request.
 pub(super) fn to_core<'a>(request: &Request<'a>) -> CoreRequest<'a> {
@@ -22,10 +24,16 @@ pub(super) fn to_core<'a>(request: &Request<'a>) -> CoreRequest<'a> {
             count: many.count,
             keys: many.key_bytes(),
         },
-        Request::Batch(_)
-        | Request::Range(_)
-        | Request::Count(_)
-        | Request::Cancel { .. }
+        Request::Batch(batch) => CoreRequest::Batch {
+            count: batch.count,
+            commands: batch.bytes(),
+        },
+        Request::Range(range) => CoreRequest::Range {
+            query: range.query,
+            chunk_bytes: range.chunk_bytes as usize,
+        },
+        Request::Count(count) => CoreRequest::Count(count.query),
+        Request::Cancel { .. }
         | Request::Status
         | Request::ShardMap
         | Request::Hello(_)
@@ -75,13 +83,54 @@ pub(super) fn append_reply(
             }
         }
         Reply::Error(error) => net::append_error(out, frame_kind(kind), id, &wire_error(error)),
-        Reply::Batch(_)
-        | Reply::Chunk { .. }
-        | Reply::Count { .. }
-        | Reply::Cancelled
-        | Reply::Status(_) => unreachable!("nobody asked for it"),
+        Reply::Batch(items) => net::append_batch(out, id, |writer| {
+            for item in items {
+                match item {
+                    BatchItem::Outcome(outcome) => writer.outcome_bytes(outcome.of(arena)),
+                    BatchItem::Error(error) => writer.error(&wire_error(error)),
+                }
+            }
+        }),
+        Reply::Chunk { count, rows, end } => {
+            return append_chunk((id, *count), rows.of(arena), end, out);
+        }
+        Reply::Count { count, revisions } => {
+            let reply = net::CountReply {
+                count: *count,
+                revisions: shard_revisions(revisions),
+            };
+            net::append_count(out, id, &reply);
+        }
+        Reply::Cancelled | Reply::Status(_) => unreachable!("nobody asked for it"),
     }
     Answered::Last
+}
+
+fn append_chunk(
+    (id, count): (RequestId, u32),
+    rows: &[u8],
+    end: &ChunkEnd,
+    out: &mut Vec<u8>,
+) -> Answered {
+    let mut append = |end| net::append_chunk(out, id, end, |chunk| chunk.row_bytes(count, rows));
+    match end {
+        ChunkEnd::More => {
+            append(net::ChunkEnd::More);
+            Answered::More
+        }
+        ChunkEnd::Last(revisions) => {
+            append(net::ChunkEnd::Last(&shard_revisions(revisions)));
+            Answered::Last
+        }
+    }
+}
+
+fn shard_revisions(revisions: &[(ShardId, Revision)]) -> Vec<ShardRevision> {
+    let to_wire = |&(shard, revision): &(ShardId, Revision)| ShardRevision {
+        shard: shard.0,
+        revision,
+    };
+    revisions.iter().map(to_wire).collect()
 }
 
 fn frame_kind(kind: RequestKind) -> FrameKind {
@@ -89,15 +138,14 @@ fn frame_kind(kind: RequestKind) -> FrameKind {
         RequestKind::Command => FrameKind::Command,
         RequestKind::Get => FrameKind::Get,
         RequestKind::GetMany => FrameKind::GetMany,
-        RequestKind::Batch
-        | RequestKind::Range
-        | RequestKind::Count
-        | RequestKind::Cancel
-        | RequestKind::Status => unreachable!("nobody asked for it"),
+        RequestKind::Batch => FrameKind::Batch,
+        RequestKind::Range => FrameKind::Range,
+        RequestKind::Count => FrameKind::Count,
+        RequestKind::Cancel | RequestKind::Status => unreachable!("nobody asked for it"),
     }
 }
 
-/// What a client needs of an error: whether to go elsewhere, and whether it may have happened.
+/// What a client needs of an error: whether to go elsewhere, whether it may have happened, what a read in the past missed.
 fn wire_error(error: &RequestError) -> WireError {
     let code = match error {
         RequestError::NotLeader { .. } => ErrorCode::NotLeader,
@@ -105,19 +153,24 @@ fn wire_error(error: &RequestError) -> WireError {
         RequestError::Deadline { .. } => ErrorCode::Deadline,
         RequestError::LogBudget { .. } | RequestError::DiskLow { .. } => ErrorCode::ReadOnly,
         RequestError::ShuttingDown => ErrorCode::ShuttingDown,
-        RequestError::UnknownNamespace(_)
-        | RequestError::Unavailable { .. }
+        RequestError::UnknownNamespace(_) => ErrorCode::NamespaceUnknown,
+        RequestError::CrossShard { .. } => ErrorCode::CrossShard,
+        RequestError::Compacted { .. } => ErrorCode::Compacted,
+        RequestError::FutureRevision { .. } => ErrorCode::FutureRevision,
+        RequestError::Unavailable { .. }
         | RequestError::TooLarge { .. }
         | RequestError::AnswerTooLarge { .. }
-        | RequestError::CrossShard { .. }
         | RequestError::DeletedInPart { .. }
-        | RequestError::Compacted { .. }
-        | RequestError::FutureRevision { .. }
         | RequestError::RangeExpired
         | RequestError::QuotaExceeded { .. }
         | RequestError::Cancelled => ErrorCode::Unavailable,
     };
     let mut wire = WireError::new(code).with_message(error.to_string());
+    if let RequestError::Compacted { oldest: revision }
+    | RequestError::FutureRevision { current: revision } = error
+    {
+        wire.revision = *revision;
+    }
     if let RequestError::NotLeader {
         leader: Some(leader),
         ..

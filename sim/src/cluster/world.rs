@@ -16,12 +16,21 @@ use self::faults::{DiskTrouble, Faults};
 pub use self::plan::ClusterPlan;
 pub use self::report::ClusterReport;
 use super::event_log::EventLog;
-use super::workload::{Known, Workload};
+use super::shape::shard_of;
 use super::{Cluster, ClusterStepped};
 use crate::oracle::Checkers;
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::violation::Violation;
+use crate::workload::{ValueSizes, Workload};
+
+/// Directories, and so routing parts, of each shard.
+const DIRECTORIES_PER_SHARD: usize = 2;
+/// How long values are.
+const VALUES: ValueSizes = ValueSizes {
+    long_per_mille: 100,
+    long_bytes_max: 400,
+};
 
 /// What a world lets happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +57,8 @@ pub struct ClusterWorld {
     random: Random,
     cluster: Cluster<WorldEvent>,
     workload: Workload,
+    /// The directories of each shard.
+    directories: Vec<Vec<Vec<u8>>>,
     faults: Faults,
     /// Whether clients think of anything new.
     is_busy: bool,
@@ -87,9 +98,10 @@ impl ClusterWorld {
 
     fn of_plan(plan: ClusterPlan, mut random: Random) -> ClusterWorld {
         let cluster = Cluster::new(plan.cluster.clone(), random.fork());
-        let map: &ShardMap = cluster.shard_map();
+        let directories = directories_of(cluster.shard_map());
         ClusterWorld {
-            workload: Workload::new(random.fork(), map),
+            workload: Workload::new(random.fork(), VALUES).with_directories(directories.concat()),
+            directories,
             faults: Faults::default(),
             is_busy: true,
             is_faulty: true,
@@ -132,6 +144,7 @@ impl ClusterWorld {
         report.counters = self.cluster.counters();
         report.network = self.cluster.network.counters();
         report.states_compared = self.cluster.observer.states_compared();
+        (report.looks, report.looks_asleep) = self.cluster.observer.looks();
         report.reigns = self.cluster.observer.reigns();
         report.undecided = self.cluster.observer.undecided();
         report.quarantines = self.cluster.observer.quarantines();
@@ -223,12 +236,23 @@ impl ClusterWorld {
 
     fn on_think(&mut self, client: usize) {
         self.think_later(client);
-        if self.is_busy && !self.cluster.is_asking(client) {
-            let known: &Known = self.cluster.known(client);
-            let (shard, action) = self.workload.draw(known);
-            self.cluster.ask(client, shard, action);
+        let is_lull = self.is_faulty && self.cluster.now() < self.faults.lull_until;
+        if self.is_busy && !is_lull && !self.cluster.is_asking(client) {
+            let operation = self.workload.draw_of_cluster(self.cluster.known(client));
+            self.cluster.ask(client, operation);
         }
     }
+}
+
+/// Directories for each shard to have some.
+fn directories_of(map: &ShardMap) -> Vec<Vec<Vec<u8>>> {
+    let of_shard = |shard| {
+        let names = (0..).map(|number: u64| format!("/d{number}/").into_bytes());
+        let here = names.filter(|name| shard_of(map, name) == shard);
+        here.take(DIRECTORIES_PER_SHARD).collect()
+    };
+    let shards = map.shards().iter();
+    shards.map(|location| of_shard(location.shard)).collect()
 }
 
 #[cfg(test)]

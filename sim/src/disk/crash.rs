@@ -48,7 +48,7 @@ impl Disk {
         if kind == CrashKind::PowerLoss {
             self.lose_cache();
         }
-        self.settle_files();
+        self.settle_files(kind);
         self.snapshots.crash(&mut self.random, kind);
     }
 
@@ -91,9 +91,13 @@ impl Disk {
         }
     }
 
-    fn settle_files(&mut self) {
+    fn settle_files(&mut self, kind: CrashKind) {
         let random = &mut self.random;
         self.files.retain(|_, file| match file.stage {
+            Stage::There if kind == CrashKind::PowerLoss && !file.is_name_durable => {
+                file.is_name_durable = true;
+                random.chance(500)
+            }
             Stage::There => true,
             Stage::Removing => {
                 file.stage = Stage::There;

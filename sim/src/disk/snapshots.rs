@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_engine::SnapshotId;
 
 use super::{CrashKind, Disk, DiskError, FileName, SECTOR_BYTES};
@@ -43,6 +44,8 @@ pub(super) struct SnapshotFiles {
     unnamed: BTreeMap<SnapshotId, Vec<u8>>,
     /// Named files whose content a device or driver forgot to make durable.
     unflushed: BTreeSet<SnapshotId>,
+    /// Whose name a loss of power may take: only where a driver forgets to make names durable.
+    unflushed_names: BTreeSet<SnapshotId>,
     under_way: Option<SnapshotDeed>,
 }
 
@@ -170,6 +173,9 @@ impl SnapshotFiles {
                 if forgets_flush {
                     self.unflushed.insert(snapshot);
                 }
+                if is_planted(Mutant::SnapshotNameNotFlushed) {
+                    self.unflushed_names.insert(snapshot);
+                }
             }
             SnapshotDeed::Remove { snapshot } => {
                 self.named.remove(&snapshot);
@@ -215,6 +221,11 @@ impl SnapshotFiles {
         self.unnamed.retain(|_, _| random.chance(700));
         for file in self.unnamed.values_mut() {
             tear(random, file);
+        }
+        for snapshot in std::mem::take(&mut self.unflushed_names) {
+            if random.chance(500) {
+                self.named.remove(&snapshot);
+            }
         }
         for snapshot in std::mem::take(&mut self.unflushed) {
             if let Some(file) = self.named.get_mut(&snapshot) {

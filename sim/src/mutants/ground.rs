@@ -33,8 +33,25 @@ impl Ground {
             | Mutant::RecordBodyNotChecked
             | Mutant::SnapshotChunkNotChecked
             | Mutant::SkippedFlush
-            | Mutant::RecoveryFromCache => Ground::Nodes,
-            Mutant::WipedDiskComesBack
+            | Mutant::RecoveryFromCache
+            | Mutant::StagedIsPersisted
+            | Mutant::TornRecordRefused
+            | Mutant::SnapshotNameNotFlushed
+            | Mutant::SegmentNameNotFlushed
+            | Mutant::CutTailComesBack
+            | Mutant::SegmentReusedBeforeNamed
+            | Mutant::ReleaseNotWritten
+            | Mutant::CommitBelowSnapshot
+            | Mutant::RevisionOfNewestRow => Ground::Nodes,
+            Mutant::ReplacedSuffixSurvives
+            | Mutant::CommitOfTornRecord
+            | Mutant::ProbeTakenForMatch
+            | Mutant::AppendNotAnchored
+            | Mutant::ReadsBeforeFirstCommit
+            | Mutant::LeaseWithoutClock
+            | Mutant::LostReadBlocks
+            | Mutant::UnknownToldAsNotDone
+            | Mutant::WipedDiskComesBack
             | Mutant::MessagesLeaveEarly
             | Mutant::VoteIsForgotten
             | Mutant::ReadsWithoutRound => Ground::Clusters,
@@ -59,10 +76,11 @@ pub(super) fn checkers_of(mutant: Mutant) -> Checkers {
         Mutant::AcknowledgeBeforeFlush
             | Mutant::FlushBeforeWrite
             | Mutant::SkippedFlush
+            | Mutant::StagedIsPersisted
             | Mutant::MessagesLeaveEarly
     );
     match is_order {
-        true => Checkers::ClientsAlone,
+        true => Checkers::AllButOrder,
         false => Checkers::All,
     }
 }

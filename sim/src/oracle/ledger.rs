@@ -11,6 +11,7 @@ mod shard;
 use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{LogIndex, ReplicaId, ReplicaStatus, ShardId};
+use metastore_net::blocking::OwnedOutcome;
 use metastore_statemachine::{Batch, Command, Direction, Outcome, Parameters, Revision, Row};
 use metastore_wal::SegmentSequence;
 use metastore_wal::format::Mark;
@@ -267,12 +268,13 @@ impl Ledger {
             let command = decoded(command);
             (command.kind, readable(command.key))
         };
+        let answered = OwnedOutcome::from(*outcome);
         let candidates = self.applied.entry(command.to_vec()).or_default();
         let open = || candidates.iter().filter(|applied| !applied.is_answered);
         let Some(first) = open().next() else {
             return Err(Violation::AcknowledgedBeforeDurable { kind, key });
         };
-        if !open().any(|applied| applied.fits(outcome)) {
+        if !open().any(|applied| applied.fits(&answered)) {
             return Err(Violation::WrongOutcome {
                 kind,
                 key,
@@ -282,7 +284,7 @@ impl Ledger {
         }
         let chosen = candidates.iter_mut().find(|applied| {
             !applied.is_answered
-                && applied.fits(outcome)
+                && applied.fits(&answered)
                 && applied.position > floor.of(applied.shard).position
         });
         let Some(chosen) = chosen else {

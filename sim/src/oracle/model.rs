@@ -2,12 +2,16 @@
 //!
 //! It shares no code with the state machine beyond the format of commands and of what they are answered, so that a mistake there shows here.
 
+mod range;
 mod structured;
 
 use std::collections::BTreeMap;
 
-use metastore_net::blocking::OwnedDetail;
-use metastore_statemachine::{Command, CommandFlags, CommandKind, OutcomeCode, Revision};
+use metastore_engine::ShardId;
+use metastore_net::blocking::{OwnedDetail, OwnedOutcome, OwnedRow};
+use metastore_statemachine::{
+    Command, CommandFlags, CommandKind, OutcomeCode, Revision, ShardRevision,
+};
 
 /// A row of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,27 @@ pub struct ModelOutcome {
     pub previous: Option<ModelRow>,
     /// What the answer to a command with structure says beyond that; of a deleted range nothing.
     pub detail: Option<OwnedDetail>,
+}
+
+/// What a command comes to, before it has happened.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// What it should be answered.
+    pub outcome: ModelOutcome,
+    /// What it leaves of the keys that it changes.
+    rows: BTreeMap<Vec<u8>, Option<ModelRow>>,
+    /// The keys in the order of their changes.
+    changed: Vec<Vec<u8>>,
+    /// What it asks to be forgotten.
+    oldest: Revision,
+}
+
+impl Evaluated {
+    /// Whether it takes a revision.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        !self.changed.is_empty()
+    }
 }
 
 /// One shard: every version that every key ever had.
@@ -70,34 +95,74 @@ impl Model {
             .filter_map(move |key| Some((key.as_slice(), self.row_at(key, at)?)))
     }
 
+    /// The oldest revision that is answered.
+    #[must_use]
+    pub fn oldest(&self) -> Revision {
+        self.oldest
+    }
+
+    /// Lets the next change take the revision after this one: revisions may skip.
+    pub fn skip_to(&mut self, revision: Revision) {
+        assert!(revision >= self.revision, "revisions grow");
+        self.revision = revision;
+    }
+
     /// Applies the next command of the log.
     pub fn apply(&mut self, command: &Command<'_>) -> ModelOutcome {
-        if command.kind.has_structure() {
-            return self.apply_structured(command);
+        let evaluated = self.evaluate(command);
+        self.oldest = self.oldest.max(evaluated.oldest);
+        if evaluated.is_change() {
+            self.revision = self.revision.next();
+            let revision = self.revision;
+            let changed = evaluated.changed.into_iter();
+            self.changes.extend(changed.map(|key| (revision, key)));
+            for (key, row) in evaluated.rows {
+                self.keys.entry(key).or_default().push((revision, row));
+            }
         }
-        let current = self.row_at(command.key, self.revision).cloned();
-        let (code, revision, number) = match self.decide(command, current.as_ref()) {
+        evaluated.outcome
+    }
+
+    /// What a command would come to if it came next.
+    #[must_use]
+    pub fn evaluate(&self, command: &Command<'_>) -> Evaluated {
+        if command.kind.has_structure() {
+            return self.evaluate_structured(command);
+        }
+        let current = self.row_at(command.key, self.revision);
+        let mut evaluated = Evaluated {
+            outcome: ModelOutcome {
+                code: OutcomeCode::Done,
+                revision: self.revision.next(),
+                number: None,
+                previous: current
+                    .filter(|_| command.flags.contains(CommandFlags::RETURN_PREVIOUS))
+                    .cloned(),
+                detail: None,
+            },
+            rows: BTreeMap::new(),
+            changed: Vec::new(),
+            oldest: Revision(0),
+        };
+        match self.decide(command, current) {
             Decided::Change { value, number } => {
-                self.revision = self.revision.next();
-                let row = value.map(|value| ModelRow::next(current.as_ref(), value, self.revision));
-                self.changes.push((self.revision, command.key.to_vec()));
-                let versions = self.keys.entry(command.key.to_vec()).or_default();
-                versions.push((self.revision, row));
-                (OutcomeCode::Done, self.revision, number)
+                let revision = self.revision.next();
+                let row = value.map(|value| ModelRow::next(current, value, revision));
+                evaluated.rows.insert(command.key.to_vec(), row);
+                evaluated.changed.push(command.key.to_vec());
+                evaluated.outcome.number = number;
             }
             Decided::Keep {
                 code,
                 revision,
                 number,
-            } => (code, revision, number),
-        };
-        ModelOutcome {
-            code,
-            revision,
-            number,
-            previous: current.filter(|_| command.flags.contains(CommandFlags::RETURN_PREVIOUS)),
-            detail: None,
+            } => {
+                evaluated.outcome.code = code;
+                evaluated.outcome.revision = revision;
+                evaluated.outcome.number = number;
+            }
         }
+        evaluated
     }
 
     fn decide(&self, command: &Command<'_>, current: Option<&ModelRow>) -> Decided {
@@ -166,6 +231,49 @@ impl Model {
                 }
             }
         }
+    }
+}
+
+impl ModelOutcome {
+    /// Whether it is what a command on keys of `shard` was answered.
+    #[must_use]
+    pub fn is(&self, answered: &OwnedOutcome, shard: ShardId) -> bool {
+        let is_same_previous = match (&answered.previous, &self.previous) {
+            (Some(row), Some(model)) => model.is(row),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let is_same_detail = match &answered.detail {
+            // Each shard's part of a deleted range is told; the model knows one shard.
+            Some(OwnedDetail::ShardRevisions(revisions)) => {
+                let of_this = ShardRevision {
+                    shard: shard.0,
+                    revision: self.revision,
+                };
+                self.detail.is_none() && revisions.as_slice() == [of_this]
+            }
+            detail => *detail == self.detail,
+        };
+        is_same_previous
+            && is_same_detail
+            && (answered.code, answered.revision, answered.number)
+                == (self.code, self.revision, self.number)
+    }
+}
+
+impl ModelRow {
+    fn is(&self, row: &OwnedRow) -> bool {
+        (
+            row.value.as_slice(),
+            row.create_revision,
+            row.mod_revision,
+            row.version,
+        ) == (
+            self.value.as_slice(),
+            self.create_revision,
+            self.mod_revision,
+            self.version,
+        )
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use metastore_statemachine::{Direction, Existence, Relation, Revision};
 
-use super::{DIRECTORIES, Known, Workload};
+use super::{Known, Workload};
 use crate::operation::{
     Commit, Compare, Compound, DirectoryRange, Mutation, Step, Subject, Target, Txn,
 };
@@ -15,7 +15,6 @@ const DEPTH_MAX: u32 = 3;
 /// The directory of a command, and what may still be written in it: no path through a transaction writes a key twice,
 /// so that each of its revisions is left by one mutation.
 struct Place<'a> {
-    number: u64,
     directory: Vec<u8>,
     written: BTreeSet<Vec<u8>>,
     known: &'a Known,
@@ -30,10 +29,8 @@ impl Workload {
             DeleteRange,
             Compact,
         }
-        let number = self.random.below(DIRECTORIES);
         let mut place = Place {
-            number,
-            directory: format!("/d{number}/").into_bytes(),
+            directory: self.draw_directory(),
             written: BTreeSet::new(),
             known,
         };
@@ -48,7 +45,7 @@ impl Workload {
             Choice::Commit => Compound::Commit(self.draw_commit(&mut place)),
             Choice::DeleteRange => Compound::DeleteRange(self.draw_deleted_range(&place)),
             Choice::Compact => {
-                let (key, _) = self.draw_key_in(number);
+                let (key, _) = self.draw_key_in(&place.directory);
                 let revision = place.read_revision();
                 // What is a little older stays, so that some commits go on.
                 let behind = self.random.weighted(&[(1, 0), (3, 20)]);
@@ -63,7 +60,7 @@ impl Workload {
     fn draw_commit(&mut self, place: &mut Place<'_>) -> Commit {
         let keys = self.random.below(4);
         let read_keys = (0..keys)
-            .map(|_| self.draw_key_in(place.number).0)
+            .map(|_| self.draw_key_in(&place.directory).0)
             .collect();
         let ranges = self.random.weighted(&[(2, 0), (2, 1), (1, 2)]);
         let read_ranges = (0..ranges).map(|_| self.draw_range_in(place)).collect();
@@ -85,7 +82,7 @@ impl Workload {
         let written = place.written.clone();
         let mut then = self.draw_steps(place, depth);
         if then.is_empty() {
-            then.push(Step::Get(self.draw_key_in(place.number).0));
+            then.push(Step::Get(self.draw_key_in(&place.directory).0));
         }
         let written_then = std::mem::replace(&mut place.written, written);
         let otherwise = if self.random.chance(600) {
@@ -125,7 +122,7 @@ impl Workload {
                     Choice::Mutation | Choice::Txn => {
                         Step::Mutation(self.draw_step_mutation(place)?)
                     }
-                    Choice::Get => Step::Get(self.draw_key_in(place.number).0),
+                    Choice::Get => Step::Get(self.draw_key_in(&place.directory).0),
                     Choice::Range => Step::Range {
                         range: self.draw_range_in(place),
                         direction: self
@@ -141,7 +138,7 @@ impl Workload {
 
     /// A mutation of a key that no other step on the same path writes.
     fn draw_step_mutation(&mut self, place: &mut Place<'_>) -> Option<Mutation> {
-        let mutation = self.draw_mutation_in(place.number, place.known);
+        let mutation = self.draw_mutation_in(&place.directory, place.known);
         place
             .written
             .insert(mutation.key.clone())
@@ -149,7 +146,7 @@ impl Workload {
     }
 
     fn draw_compare(&mut self, place: &Place<'_>) -> Compare {
-        let (key, _) = self.draw_key_in(place.number);
+        let (key, _) = self.draw_key_in(&place.directory);
         let revision = place.known.get(&key).copied().unwrap_or_default();
         let relations = [
             Relation::Equal,

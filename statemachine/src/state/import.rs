@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use metastore_bugs::{Mutant, is_planted};
+
 use super::hash::StateHash;
 use super::history::{ChangePosition, Entry, History};
 use super::key_map::Head;
@@ -93,7 +95,14 @@ impl SnapshotImport {
             let section = SectionTag::COUNTERS;
             return Err(ImportError::Missing { section });
         };
-        let machine = self.machine;
+        let mut machine = self.machine;
+        if is_planted(Mutant::RevisionOfNewestRow) {
+            for namespace in machine.namespaces.values_mut() {
+                let live = namespace.keys.forward_from(&[]).filter_map(Head::live);
+                let newest = live.map(|record| record.row().mod_revision).max();
+                namespace.revision = newest.unwrap_or(namespace.revision);
+            }
+        }
         let totals = [
             (
                 SectionTag::NAMESPACES,

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use metastore_bugs::{Mutant, is_planted};
+
 use super::LogOptions;
 use super::placement::Placements;
 use crate::ids::{FileNumber, RecordSequence, SegmentSequence};
@@ -138,6 +140,10 @@ impl Segments {
             && placements.is_free(oldest.sequence)
         {
             self.live.pop_front();
+            if is_planted(Mutant::SegmentReusedBeforeNamed) {
+                self.spares.push_front(oldest.file.number);
+                continue;
+            }
             self.released.push_back(oldest);
         }
     }

@@ -1,5 +1,7 @@
 //! How the log starts a write: gathering a record, or beginning a segment.
 
+use metastore_bugs::{Mutant, is_planted};
+
 use super::placement::Change;
 use super::{InFlight, Log, LogEffect, Segment};
 use crate::buffer::LogBuffer;
@@ -7,7 +9,7 @@ use crate::format::{
     RECORD_HEADER_BYTES, RecordEncoder, RecordFields, RecordKind, SUB_HEADER_BYTES, Standing,
     SubHeader, SubHeaderKind, round_up_to_blocks,
 };
-use crate::ids::{LogIndex, ReplicaId, Ticket};
+use crate::ids::{LogIndex, ReplicaId, SegmentSequence, Ticket};
 use crate::part::{HardState, Part, PartBody, Position};
 use crate::replica::{ReplicaState, SnapshotPoint};
 
@@ -149,7 +151,10 @@ impl Log {
             kind,
             segment: segment.sequence,
             sequence: self.next_sequence,
-            oldest_live_segment: self.segments.oldest_live(),
+            oldest_live_segment: match is_planted(Mutant::ReleaseNotWritten) {
+                true => SegmentSequence(1),
+                false => self.segments.oldest_live(),
+            },
             epoch: self.epoch,
             cut: self.cut,
             watermark: self.watermark,

@@ -168,7 +168,7 @@ fn sorted(mut shards: Vec<ShardId>) -> Vec<ShardId> {
 }
 
 /// The sub-headers of a record, `None` for those that cannot be read.
-fn read_sub_headers<S: SegmentSource>(
+pub(super) fn read_sub_headers<S: SegmentSource>(
     source: &mut S,
     scan: &Scan,
     found: &FoundRecord,

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use metastore_bugs::{Mutant, is_planted};
+
+use super::attribution::read_sub_headers;
 use super::decision::Plan;
 use super::scan::{FileReader, FoundRecord, Scan};
 use super::{
@@ -51,8 +54,39 @@ pub(super) fn replay<S: SegmentSource>(
             replay_record(&mut replayed, found, body, on_event)?;
         }
     }
+    if is_planted(Mutant::CommitOfTornRecord) {
+        believe_torn_record(source, &mut replayed, (scan, plan), on_event)?;
+    }
     check_end(&mut replayed, scan, plan)?;
     Ok(replayed)
+}
+
+/// The bug of a start that saves hard states apart from entries: it takes the commit indexes of the first record that is
+/// cut off.
+fn believe_torn_record<S: SegmentSource>(
+    source: &mut S,
+    replayed: &mut Replayed,
+    (scan, plan): (&Scan, &Plan),
+    on_event: &mut dyn FnMut(ReplayEvent<'_>),
+) -> Result<(), RecoveryError<S::Error>> {
+    let torn = plan.gaps.first().and_then(|gap| gap.found);
+    let Some(torn) = torn.map(|index| &scan.records[index]) else {
+        return Ok(());
+    };
+    let sub_headers = read_sub_headers(source, scan, torn).map_err(RecoveryError::Source)?;
+    for sub_header in sub_headers.into_iter().flatten() {
+        if let Some(state) = replayed.replicas.get_mut(&sub_header.replica) {
+            state.hard_state.commit = state.hard_state.commit.max(sub_header.hard_state.commit);
+            on_event(ReplayEvent::Append {
+                replica: state.replica,
+                shard: state.shard,
+                hard_state: state.hard_state,
+                first_index: state.last_index.next(),
+                entries: Entries::check(&[], 0).expect("no entries are well-formed"),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn replay_record<E>(

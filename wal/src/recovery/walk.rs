@@ -60,7 +60,8 @@ impl<'a> Walk<'a> {
         let mut candidates: Vec<usize> = (0..scan.records.len())
             .filter(|&index| {
                 let record = &scan.records[index];
-                record.header.segment >= oldest_live && !void.applies_to(record)
+                let is_void = !is_planted(Mutant::CutTailComesBack) && void.applies_to(record);
+                record.header.segment >= oldest_live && !is_void
             })
             .collect();
         candidates.sort_by_key(|&index| {
@@ -101,6 +102,12 @@ impl<'a> Walk<'a> {
             None => FirstBad::None,
             Some(_) if is_planted(Mutant::TruncateAtOrBelowWatermark) => FirstBad::AboveWatermark,
             Some(gap) if is_planted(Mutant::TornSegmentStartRefused) && gap.offset == 0 => {
+                FirstBad::AtOrBelowWatermark
+            }
+            Some(gap)
+                if is_planted(Mutant::TornRecordRefused)
+                    && matches!(gap.what, DamageKind::Body { .. }) =>
+            {
                 FirstBad::AtOrBelowWatermark
             }
             // Whoever named the oldest live segment knew that its checkpoint was durable.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use metastore_wal::{LogIndex, ReplicaId, Term};
 use raft::eraftpb::{Entry, EntryType, MessageType};
 
+use super::super::beat::BeatRecord;
 use super::super::message::{ChunkContent, encode_offer};
 use super::*;
 use crate::ids::SnapshotId;
@@ -103,7 +104,7 @@ fn batches_of(messages: &[Message], bytes_max: usize) -> Vec<(PeerLane, Vec<u8>)
     for message in messages {
         batches.push(core_of(RECEIVER), ShardId(9), message, &mut out);
     }
-    batches.flush(&mut out);
+    batches.flush(|_| Stamp::default(), &mut out);
     let sent = out.queue.into_iter().map(|effect| {
         let Effect::Send { to, lane, batch } = effect else {
             panic!("{effect:?}");
@@ -118,10 +119,20 @@ fn read_all(bytes: &[u8]) -> Result<Vec<Message>, PeerError> {
     let mut opened = OpenedBatch::open(&RECEIVER, core_of(SENDER), bytes)?;
     let mut messages = Vec::new();
     while let Some(message) = opened.next_message() {
-        let message = message?;
-        messages.push(message.to_raft().expect("it is for raft"));
+        match message? {
+            Said::Message(message) => messages.push(message.to_raft().expect("it is for raft")),
+            Said::Beat(beat) => messages.extend(beat.records().map(BeatRecord::to_raft)),
+        }
     }
     Ok(messages)
+}
+
+fn next_of<'a>(opened: &mut OpenedBatch<'a>) -> PeerMessage<'a> {
+    let next = opened.next_message().expect("there is one");
+    match next.expect("intact") {
+        Said::Message(message) => message,
+        Said::Beat(beat) => panic!("{beat:?}"),
+    }
 }
 
 #[test]
@@ -134,7 +145,7 @@ fn every_kind_of_message_survives_the_round_trip() {
         assert_eq!(*lane, lane_of(message.get_msg_type()));
         assert_eq!(read_all(bytes), Ok(vec![message]));
         let mut opened = OpenedBatch::open(&RECEIVER, core_of(SENDER), bytes).expect("intact");
-        let first = opened.next_message().expect("one").expect("intact");
+        let first = next_of(&mut opened);
         let ends = (first.shard, first.from.0, first.to.0);
         assert_eq!(ends, (ShardId(9), 11, 13));
     }
@@ -148,6 +159,36 @@ fn a_turn_sends_one_batch_for_each_lane() {
     let counts = batches.iter().map(|(_, bytes)| read_all(bytes));
     let counts: Vec<usize> = counts.map(|read| read.expect("intact").len()).collect();
     assert_eq!(counts, [9, 2]);
+}
+
+#[test]
+fn heartbeats_of_all_shards_are_one_message_and_a_core_without_any_says_that_it_is_there() {
+    let mut batches = Batches::new(SENDER, 1 << 20);
+    let mut out = Effects::default();
+    let to = core_of(RECEIVER);
+    batches.beat(to);
+    batches.flush(|_| Stamp::default(), &mut out);
+    for shard in 0..100 {
+        let heartbeat = message(MessageType::MsgHeartbeat);
+        batches.push_with(to, ShardId(shard), &heartbeat, Aside::Nothing, &mut out);
+    }
+    batches.flush(|_| Stamp::default(), &mut out);
+    batches.flush(|_| Stamp::default(), &mut out);
+    let sent = out.queue.iter().map(|effect| {
+        let Effect::Send { lane, batch, .. } = effect else {
+            panic!("{effect:?}");
+        };
+        assert_eq!(*lane, PeerLane::Urgent);
+        let header = BatchHeader::decode(batch).expect("intact");
+        (
+            header.messages,
+            batch.len(),
+            read_all(batch).expect("intact").len(),
+        )
+    });
+    let empty = PEER_BATCH_HEAD_BYTES + 64;
+    let expected = [(1, empty, 0), (1, empty + 100 * 40, 100)];
+    assert_eq!(sent.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -288,7 +329,7 @@ fn batch_of_snapshots() -> Vec<u8> {
     for chunk in chunks() {
         batches.push_chunk(core_of(RECEIVER), &chunk, &mut out);
     }
-    batches.flush(&mut out);
+    batches.flush(|_| Stamp::default(), &mut out);
     let [Effect::Send { lane, batch, .. }] = &out.queue[..] else {
         panic!("{out:?}");
     };
@@ -300,12 +341,7 @@ fn batch_of_snapshots() -> Vec<u8> {
 fn offers_and_chunks_survive_the_round_trip() {
     let bytes = batch_of_snapshots();
     let mut opened = OpenedBatch::open(&RECEIVER, core_of(SENDER), &bytes).expect("intact");
-    let mut next = || {
-        opened
-            .next_message()
-            .expect("there is one")
-            .expect("intact")
-    };
+    let mut next = || next_of(&mut opened);
     let found = next().to_offer().expect("an offer");
     assert_eq!((found.snapshot, found.term), (SNAPSHOT, Term(7)));
     assert_eq!(found.file_bytes, 70_000);

@@ -223,11 +223,13 @@ impl LoadClient {
                 connection
             }
             Operation::Get { key, .. } => self.read(client, clock, key, seen),
-            Operation::GetMany { keys } => self.read(client, clock, &keys[0], seen),
-            Operation::Range(_) | Operation::Audit | Operation::Status => match client.ping() {
-                Ok(()) => Connection::Alive,
-                Err(error) => Connection::after(&error),
-            },
+            Operation::GetMany { keys, .. } => self.read(client, clock, &keys[0], seen),
+            Operation::Range(_) | Operation::Count(_) | Operation::Audit | Operation::Status => {
+                match client.ping() {
+                    Ok(()) => Connection::Alive,
+                    Err(error) => Connection::after(&error),
+                }
+            }
         }
     }
 

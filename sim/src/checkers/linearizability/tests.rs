@@ -1,13 +1,26 @@
 //! Histories written by hand, good and bad, and small random ones that are also judged by trying every order.
 
+/// The history is refused for a reason of this kind.
+macro_rules! assert_bad {
+    ($reason:pat, $operations:expr) => {
+        let refused = check($operations);
+        assert!(matches!(refused, Err($reason)), "{refused:?}");
+    };
+}
+
+mod along_a_log;
 mod bad;
+mod bad_compounds;
 mod brute_force;
+mod compounds;
 mod good;
 mod random;
 
 use super::*;
-use crate::operation::PreviousRow;
-use metastore_statemachine::CommandKind;
+use crate::operation::{Condition, Mutation, PreviousRow};
+use crate::oracle::{FoundRow, Moment};
+use metastore_net::blocking::OwnedOutcome;
+use metastore_statemachine::{CommandKind, OutcomeCode, Revision};
 
 const KEY: &[u8] = b"/d/k";
 const OTHER: &[u8] = b"/d/other";
@@ -62,56 +75,58 @@ fn if_revision(revision: u64, mutation: Mutation) -> Mutation {
 /// From when it was sent to when it was answered.
 type Span = (u64, u64);
 
-fn changed((sent, at): Span, mutation: Mutation, revision: u64) -> Operation {
+fn outcome(code: OutcomeCode, revision: u64) -> OwnedOutcome {
+    OwnedOutcome {
+        code,
+        revision: Revision(revision),
+        number: None,
+        previous: None,
+        detail: None,
+    }
+}
+
+fn answered((sent, at): Span, action: Action, outcome: OwnedOutcome) -> Operation {
     Operation {
         sent: Moment(sent),
-        action: Action::Mutate(mutation),
-        end: End::Changed {
+        action,
+        end: End::Outcome {
             at: Moment(at),
-            revision: Revision(revision),
-            number: None,
+            outcome,
         },
     }
 }
 
-fn added((sent, at): Span, operand: i64, revision: u64, number: i64) -> Operation {
-    Operation {
-        sent: Moment(sent),
-        action: Action::Mutate(add(operand)),
-        end: End::Changed {
-            at: Moment(at),
-            revision: Revision(revision),
-            number: Some(number),
-        },
-    }
+fn changed(span: Span, mutation: Mutation, revision: u64) -> Operation {
+    let outcome = outcome(OutcomeCode::Done, revision);
+    answered(span, Action::Mutate(mutation), outcome)
 }
 
-fn conflict((sent, at): Span, mutation: Mutation, found: u64) -> Operation {
-    Operation {
-        sent: Moment(sent),
-        action: Action::Mutate(mutation),
-        end: End::Conflict {
-            at: Moment(at),
-            found: Revision(found),
-        },
-    }
+fn added(span: Span, operand: i64, revision: u64, number: i64) -> Operation {
+    let outcome = OwnedOutcome {
+        number: Some(number),
+        ..outcome(OutcomeCode::Done, revision)
+    };
+    answered(span, Action::Mutate(add(operand)), outcome)
 }
 
-fn absent((sent, at): Span, revision: u64) -> Operation {
-    Operation {
-        sent: Moment(sent),
-        action: Action::Mutate(delete()),
-        end: End::Absent {
-            at: Moment(at),
-            revision: Revision(revision),
-        },
-    }
+fn conflict(span: Span, mutation: Mutation, found: u64) -> Operation {
+    let outcome = outcome(OutcomeCode::Conflict, found);
+    answered(span, Action::Mutate(mutation), outcome)
+}
+
+fn absent(span: Span, revision: u64) -> Operation {
+    let outcome = outcome(OutcomeCode::Absent, revision);
+    answered(span, Action::Mutate(delete()), outcome)
 }
 
 fn unknown(sent: u64, mutation: Mutation) -> Operation {
+    unknown_action(sent, Action::Mutate(mutation))
+}
+
+fn unknown_action(sent: u64, action: Action) -> Operation {
     Operation {
         sent: Moment(sent),
-        action: Action::Mutate(mutation),
+        action,
         end: End::Unknown,
     }
 }
@@ -146,7 +161,10 @@ fn read_many(
 ) -> Operation {
     Operation {
         sent: Moment(sent),
-        action: Action::Read(keys.iter().map(|key| key.to_vec()).collect()),
+        action: Action::Read {
+            keys: keys.iter().map(|key| key.to_vec()).collect(),
+            at: None,
+        },
         end: End::Rows {
             at: Moment(at),
             revision: Revision(revision),
@@ -155,10 +173,16 @@ fn read_many(
     }
 }
 
-fn check(operations: Vec<Operation>) -> Result<Verdict, NotLinearizable> {
-    let mut history = ShardHistory::default();
+const SHARD: ShardId = ShardId(3);
+
+fn history(operations: Vec<Operation>) -> ShardHistory {
+    let mut history = ShardHistory::new(SHARD);
     operations
         .into_iter()
         .for_each(|operation| history.add(operation));
-    history.check()
+    history
+}
+
+fn check(operations: Vec<Operation>) -> Result<Verdict, NotLinearizable> {
+    history(operations).check(None)
 }

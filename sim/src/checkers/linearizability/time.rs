@@ -6,7 +6,6 @@ use std::collections::BinaryHeap;
 use metastore_statemachine::Revision;
 
 use super::NotLinearizable;
-use super::conflicts::Floating;
 use crate::oracle::Moment;
 
 /// Where something stands among everything that happened in a shard: a change at its revision, everything that only
@@ -40,6 +39,11 @@ impl Place {
         Revision(self.0.saturating_sub(1) / 2)
     }
 
+    /// Whether it is one of something that looked.
+    pub(super) fn is_look(self) -> bool {
+        self.0 % 2 == 1
+    }
+
     /// The nearest place from here on for something that looks.
     pub(super) fn looking(self) -> Place {
         Place(self.0 | 1)
@@ -56,6 +60,30 @@ pub(super) struct Anchored {
     pub(super) place: Place,
     pub(super) sent: Moment,
     pub(super) answered: Moment,
+}
+
+/// Something that was answered and whose place is not known.
+#[derive(Debug)]
+pub(super) struct Floating {
+    /// Which operation it is.
+    pub(super) number: usize,
+    pub(super) sent: Moment,
+    pub(super) at: Moment,
+    /// Between which places time lets it stand, both included.
+    pub(super) window: (Place, Place),
+    /// Where its answer is right: from the first place to before the second, in order.
+    pub(super) intervals: Vec<(Place, Place)>,
+}
+
+impl Floating {
+    /// The earliest place not before `from`.
+    fn earliest(&self, from: Place) -> Option<Place> {
+        self.intervals
+            .iter()
+            .map(|&(start, end)| (start.max(from), end))
+            .find(|(place, end)| place < end)
+            .map(|(place, _)| place)
+    }
 }
 
 /// Everything whose place is known.
@@ -145,31 +173,40 @@ impl TimeOrder {
             .map_or(Place(u64::MAX), |&(_, place)| place)
     }
 
-    /// Finds a place for each conflict: the earliest one that agrees with time. Earlier is always better, because all that
-    /// conflicts demand of each other is that those sent later do not stand before those answered earlier.
-    pub(super) fn place_conflicts(
+    /// Between which places something may stand that was sent and answered then.
+    pub(super) fn window(&self, sent: Moment, at: Moment) -> (Place, Place) {
+        (self.newest_before(sent).looking(), self.oldest_after(at))
+    }
+
+    /// Finds a place for everything that floats: the earliest one that agrees with time. Earlier is always better, because
+    /// all that these demand of each other is that those sent later do not stand before those answered earlier.
+    pub(super) fn place_floating(
         &self,
-        mut conflicts: Vec<Floating<'_>>,
+        mut floating: Vec<Floating>,
+        describe: &dyn Fn(&Floating) -> String,
     ) -> Result<(), NotLinearizable> {
-        conflicts.sort_by_key(|floating| floating.conflict.sent);
+        floating.sort_by_key(|floating| floating.sent);
         let mut open: BinaryHeap<Reverse<(Moment, Place)>> = BinaryHeap::new();
         let mut newest_answered = Place(0);
-        for floating in &conflicts {
-            let conflict = &floating.conflict;
+        for floating in &floating {
             while let Some(&Reverse((answered, place))) = open.peek()
-                && answered < conflict.sent
+                && answered < floating.sent
             {
                 open.pop();
                 newest_answered = newest_answered.max(place);
             }
-            let from = self.newest_before(conflict.sent).max(newest_answered);
+            let (earliest, latest) = floating.window;
             let place = floating
-                .earliest(from.looking())
-                .filter(|&place| place <= self.oldest_after(conflict.at));
+                .earliest(earliest.max(newest_answered.looking()))
+                .filter(|&place| place <= latest);
             let Some(place) = place else {
-                return Err(conflict.without_place());
+                return Err(NotLinearizable::WithoutPlace {
+                    sent: floating.sent,
+                    at: floating.at,
+                    what: describe(floating),
+                });
             };
-            open.push(Reverse((conflict.at, place)));
+            open.push(Reverse((floating.at, place)));
         }
         Ok(())
     }

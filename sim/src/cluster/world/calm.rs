@@ -3,34 +3,43 @@
 use std::collections::BTreeMap;
 
 use metastore_engine::{LogIndex, ShardId, Time};
+use metastore_statemachine::Scope;
 
 use super::faults::HANG_MS_MAX;
 use super::{ClusterWorld, Course, FaultKind};
 use crate::checkers::ClusterViolation;
-use crate::checkers::linearizability::Action;
+use crate::operation::{Operation, RangeOf};
+use crate::trace::Trace;
 use crate::violation::Violation;
 
 /// How long after the last fault everybody must have been answered, and again how long replicas may be apart. An
 /// election takes two timeouts at the longest, after a leader was lost in the middle of one, three.
 const CALM_MS: u64 = 10_000;
 /// How long clients go on in the calm before they are to come to an end.
-const BUSY_CALM_MS: u64 = 500;
+const BUSY_CALM_MS: u64 = 4_000;
+/// Who has waited so long in the calm, while so many were served who asked the same shard later, is forgotten. A client may
+/// lose two timeouts to nodes that are gone before it finds one that answers.
+const STARVING_MS: u64 = 3_000;
+const OVERTAKEN_MAX: u64 = 20;
 /// How many operations must have succeeded in a world.
 const SUCCEEDED_MIN: u64 = 600;
-/// Keys that are read at a time in the end.
-const KEYS_PER_READ: usize = 6;
 
 impl ClusterWorld {
     pub(super) fn come_to_rest(&mut self) -> Result<(), Violation> {
         self.stop_faults()?;
         let calm_began = self.cluster.now();
         let busy_until = calm_began.plus_ms(BUSY_CALM_MS);
-        if self.run_until(busy_until, |_| false)? == Course::Traced {
+        let is_unfair = |world: &mut ClusterWorld| world.forgotten(calm_began).is_some();
+        if self.run_until(busy_until, is_unfair)? == Course::Traced {
             return Ok(());
         }
+        self.check_forgotten(calm_began)?;
         let by = calm_began.plus_ms(CALM_MS);
         self.is_busy = false;
         self.run_until(by, |world| world.asking().is_none())?;
+        if self.is_traced() {
+            return Ok(());
+        }
         if let Some(client) = self.asking() {
             return Err(self.starved(format!("client {client}"), calm_began));
         }
@@ -41,10 +50,14 @@ impl ClusterWorld {
             self.run_until(by, |_| false)?;
         }
         self.be_busy_enough()?;
+        self.check_forgotten(calm_began)?;
         self.probe_shards(calm_began)?;
         self.read_everything(calm_began)?;
         let by = self.cluster.now().plus_ms(CALM_MS);
         self.run_until(by, |world| world.apart().is_none())?;
+        if self.is_traced() {
+            return Ok(());
+        }
         self.report.converged_after_ns = self.cluster.now().nanos_since(calm_began);
         if let Some((shard, least, most)) = self.apart() {
             return Err(Violation::from(ClusterViolation::NotConverged {
@@ -71,6 +84,31 @@ impl ClusterWorld {
         Ok(())
     }
 
+    fn check_forgotten(&self, calm_began: Time) -> Result<(), Violation> {
+        match self.forgotten(calm_began) {
+            None => Ok(()),
+            Some(client) => {
+                let calm_ms = self.cluster.now().millis_since(calm_began);
+                let broken = ClusterViolation::Overtaken { client, calm_ms };
+                Err(Violation::from(broken))
+            }
+        }
+    }
+
+    /// A client that waits while others are served, or has given up when every shard should long have had a leader.
+    fn forgotten(&self, calm_began: Time) -> Option<usize> {
+        let starving = self
+            .cluster
+            .starving(calm_began, STARVING_MS, OVERTAKEN_MAX);
+        let calm_for_long = calm_began.plus_ms(STARVING_MS);
+        starving.or(self.cluster.given_up_since(calm_for_long))
+    }
+
+    /// Whether as many inputs have been traced as were asked for: then nothing more is judged.
+    fn is_traced(&self) -> bool {
+        self.cluster.trace.as_ref().is_some_and(Trace::is_full)
+    }
+
     /// A client that still waits.
     fn asking(&self) -> Option<usize> {
         (0..self.plan.cluster.clients).find(|&client| self.cluster.is_asking(client))
@@ -83,38 +121,40 @@ impl ClusterWorld {
 
     /// Every shard takes a write.
     fn probe_shards(&mut self, calm_began: Time) -> Result<(), Violation> {
-        for shard in self.plan.cluster.shape.shards() {
-            let put = self.workload.draw_put(shard);
-            self.ask_and_wait(shard, put, calm_began)?;
+        for directories in self.directories.clone() {
+            let put = self.workload.draw_put_in(&directories[0]);
+            self.ask_and_wait(Operation::Mutate(put), calm_began)?;
         }
         Ok(())
     }
 
     /// Reads every key, so that what unknown outcomes left is seen.
     fn read_everything(&mut self, calm_began: Time) -> Result<(), Violation> {
-        for (shard, keys) in self.workload.keys() {
-            for keys in directories(&keys)
-                .values()
-                .flat_map(|keys| keys.chunks(KEYS_PER_READ))
-            {
-                self.ask_and_wait(shard, Action::Read(keys.to_vec()), calm_began)?;
-            }
+        for directory in self.directories.concat() {
+            let range = RangeOf {
+                prefix: directory,
+                scope: Scope::Children { separator: b'/' },
+                ..RangeOf::everything()
+            };
+            self.ask_and_wait(Operation::Range(range), calm_began)?;
         }
         Ok(())
     }
 
-    fn ask_and_wait(
-        &mut self,
-        shard: ShardId,
-        action: Action,
-        calm_began: Time,
-    ) -> Result<(), Violation> {
+    fn ask_and_wait(&mut self, operation: Operation, calm_began: Time) -> Result<(), Violation> {
         let succeeded = self.cluster.tally().succeeded;
-        self.cluster.ask(0, shard, action);
+        if self.is_traced() {
+            return Ok(());
+        }
+        let who = format!("{operation:?}");
+        self.cluster.ask(0, operation);
         let by = self.cluster.now().plus_ms(CALM_MS);
         self.run_until(by, |world| !world.cluster.is_asking(0))?;
+        if self.is_traced() {
+            return Ok(());
+        }
         if self.cluster.tally().succeeded == succeeded {
-            return Err(self.starved(format!("shard {shard}"), calm_began));
+            return Err(self.starved(who, calm_began));
         }
         Ok(())
     }
@@ -137,14 +177,4 @@ impl ClusterWorld {
             is_apart.then_some((shard, least, most))
         })
     }
-}
-
-/// The keys by what stands before their last separator: only what shares it is read at once.
-fn directories(keys: &[Vec<u8>]) -> BTreeMap<&[u8], Vec<Vec<u8>>> {
-    let mut directories: BTreeMap<&[u8], Vec<Vec<u8>>> = BTreeMap::new();
-    for key in keys {
-        let directory = crate::workload::directory_of(key);
-        directories.entry(directory).or_default().push(key.clone());
-    }
-    directories
 }

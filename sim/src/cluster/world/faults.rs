@@ -53,6 +53,8 @@ pub enum FaultKind {
     Cut,
     /// Durable data are damaged: bits flip, records were never written or lie at a wrong place, blocks cannot be read.
     Decay,
+    /// No fault by itself: nobody asks for anything, so that groups fall asleep before the next one.
+    Lull,
 }
 
 /// What is wrong with the disks of a node for a while.
@@ -77,6 +79,8 @@ pub(super) struct Faults {
     damaged: BTreeSet<NodeId>,
     /// Those of them that have not been started since.
     unnoticed: BTreeSet<NodeId>,
+    /// Until when nobody asks for anything.
+    pub(super) lull_until: Time,
     /// How often each kind happened.
     pub(super) counts: BTreeMap<FaultKind, u64>,
 }
@@ -87,7 +91,7 @@ pub(super) const HANG_MS_MAX: u64 = 6_000;
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 19] = [
+    pub const ALL: [FaultKind; 20] = [
         FaultKind::Crash,
         FaultKind::CrashAll,
         FaultKind::Pause,
@@ -107,6 +111,7 @@ impl FaultKind {
         FaultKind::Cut,
         FaultKind::Decay,
         FaultKind::Hang,
+        FaultKind::Lull,
     ];
 
     /// Those that end the reign of a leader.
@@ -140,6 +145,7 @@ impl FaultKind {
             FaultKind::Cut => "cut",
             FaultKind::Decay => "decay",
             FaultKind::Hang => "hang",
+            FaultKind::Lull => "lull",
         }
     }
 
@@ -159,6 +165,7 @@ impl FaultKind {
             FaultKind::Decay => 1_500,
             FaultKind::Hang => 4_000,
             FaultKind::FullDisk => 5_000,
+            FaultKind::Lull => 1_500,
             FaultKind::ShortWrite
             | FaultKind::Loss
             | FaultKind::Duplicate
@@ -229,6 +236,7 @@ impl ClusterWorld {
                 self.cluster
                     .change_clock(node, |clock, now| clock.jump(now, forward_ns))?;
             }
+            FaultKind::Lull => self.faults.lull_until = self.after_ms(2_000),
             FaultKind::Stall => self.begin_trouble(DiskTrouble::Stall, node),
             FaultKind::DiskError => self.begin_trouble(DiskTrouble::Errors, node),
             FaultKind::FullDisk => self.begin_trouble(DiskTrouble::Full, node),

@@ -1,6 +1,8 @@
 //! What a world of a cluster is like: drawn once, from its seed.
 
-use metastore_engine::{BatchSettings, RaftSettings, Settings, SnapshotSettings};
+use metastore_engine::{
+    BatchSettings, IdleSettings, RaftSettings, Settings, SnapshotSettings, TickTiming,
+};
 use metastore_wal::LogOptions;
 
 use super::faults::FaultKind;
@@ -69,7 +71,7 @@ impl ClusterPlan {
             ]),
             latency: Latency {
                 min_ns: 15 * MICROSECOND_NS,
-                usual_max_ns: random.weighted(&[(2, 60), (1, 400)]) * MICROSECOND_NS,
+                usual_max_ns: random.weighted(&[(4, 60), (2, 400), (1, 3_000)]) * MICROSECOND_NS,
                 slow_per_mille: 10,
                 slow_max_ns,
             },
@@ -164,6 +166,11 @@ fn settings(random: &mut Random) -> Settings {
             message_bytes_max: 64 << 10,
             tail_bytes_max: random.weighted(&[(1, 4 << 10), (1, 64 << 10), (1, 1 << 20)]),
             inflight_messages_max: random.weighted(&[(1, 4), (2, 256)]),
+            timing: random.weighted(&[(2, TickTiming::Fixed), (1, TickTiming::default())]),
+            idle: IdleSettings {
+                sleep_ticks: random.weighted(&[(1, None), (2, Some(3)), (1, Some(20))]),
+                lead_ticks: random.weighted(&[(1, None), (1, Some(1)), (1, Some(4))]),
+            },
             ..RaftSettings::default()
         },
         snapshots: SnapshotSettings {

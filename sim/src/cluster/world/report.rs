@@ -22,6 +22,10 @@ pub struct ClusterReport {
     pub network: NetworkCounters,
     /// How often each kind of fault happened.
     pub faults: BTreeMap<FaultKind, u64>,
+    /// Worlds, 1 for a single one.
+    pub worlds: u64,
+    /// In how many worlds each kind of fault happened.
+    pub worlds_with: BTreeMap<FaultKind, u64>,
     /// Partitions by their shape.
     pub partitions: BTreeMap<PartitionShape, u64>,
     /// Damages to durable data by their kind.
@@ -40,7 +44,11 @@ pub struct ClusterReport {
     pub reigns: u64,
     /// States of replicas that were compared.
     pub states_compared: u64,
-    /// Keys for which the search for an order was given up.
+    /// How often a replica was looked at.
+    pub looks: u64,
+    /// And was asleep.
+    pub looks_asleep: u64,
+    /// Histories of a shard for which the search for an order was given up.
     pub undecided: u64,
     /// How long after the last fault every client was answered, at the longest.
     pub answered_after_ns: u64,
@@ -62,17 +70,20 @@ impl ClusterReport {
         ];
         let happened = counted.into_iter().filter(|&(_, count)| count > 0);
         self.faults.extend(happened);
+        self.worlds = 1;
+        self.worlds_with = self.faults.keys().map(|&kind| (kind, 1)).collect();
+    }
+
+    /// How many operations came to an end.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.tally.succeeded + self.tally.failed + self.tally.unknown
     }
 
     /// Adds what another world went through.
     pub fn add(&mut self, other: &ClusterReport) {
         self.simulated_ns += other.simulated_ns;
-        let (tally, more) = (&mut self.tally, &other.tally);
-        tally.succeeded += more.succeeded;
-        tally.failed += more.failed;
-        tally.unknown += more.unknown;
-        tally.retries += more.retries;
-        tally.connections += more.connections;
+        self.tally.add(&other.tally);
         self.counters.add(&other.counters);
         let (network, more) = (&mut self.network, &other.network);
         network.sent += more.sent;
@@ -84,6 +95,10 @@ impl ClusterReport {
         network.cut += more.cut;
         for (&kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
+        }
+        self.worlds += other.worlds;
+        for (&kind, count) in &other.worlds_with {
+            *self.worlds_with.entry(kind).or_default() += count;
         }
         for (&shape, count) in &other.partitions {
             *self.partitions.entry(shape).or_default() += count;
@@ -98,6 +113,8 @@ impl ClusterReport {
         self.failed_starts += other.failed_starts;
         self.reigns += other.reigns;
         self.states_compared += other.states_compared;
+        self.looks += other.looks;
+        self.looks_asleep += other.looks_asleep;
         self.undecided += other.undecided;
         self.answered_after_ns = self.answered_after_ns.max(other.answered_after_ns);
         self.converged_after_ns = self.converged_after_ns.max(other.converged_after_ns);
@@ -107,14 +124,29 @@ impl ClusterReport {
 impl fmt::Display for ClusterReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tally = &self.tally;
+        let share = |count: u64, of: u64| 100.0 * count as f64 / of.max(1) as f64;
+        let ended = self.ended();
         writeln!(
             formatter,
-            "{:.1} simulated seconds; {} operations succeeded, {} failed, {} unknown; {} tries again",
+            "{:.1} simulated seconds; of {ended} operations {} succeeded ({:.1} %), {} failed ({:.1} %), {} unknown ({:.1} %); {} tries again",
             self.simulated_ns as f64 / 1e9,
             tally.succeeded,
+            share(tally.succeeded, ended),
             tally.failed,
+            share(tally.failed, ended),
             tally.unknown,
+            share(tally.unknown, ended),
             tally.retries
+        )?;
+        writeln!(
+            formatter,
+            "of those that succeeded {} were transactions, commits and the like that were done, {} such that were refused; {} batches, {} ranges and counts; {} reads in the past, {} by a follower",
+            tally.compounds,
+            tally.compounds_refused,
+            tally.batches,
+            tally.ranges,
+            tally.past_reads,
+            tally.follower_reads
         )?;
         let list = |items: &mut dyn Iterator<Item = (String, u64)>| {
             let items: Vec<String> = items
@@ -127,6 +159,11 @@ impl fmt::Display for ClusterReport {
             .iter()
             .map(|(kind, &count)| (kind.to_string(), count));
         writeln!(formatter, "faults: {}", list(faults))?;
+        let worlds = self.worlds_with.iter();
+        let worlds =
+            worlds.map(|(kind, &count)| format!("{kind} {:.0} %", share(count, self.worlds)));
+        let worlds: Vec<String> = worlds.collect();
+        writeln!(formatter, "seeds with faults: {}", worlds.join(", "))?;
         let shapes = &mut self
             .partitions
             .iter()
@@ -162,10 +199,12 @@ impl fmt::Display for ClusterReport {
         }
         write!(
             formatter,
-            "{} terms with a leader; {} states compared; {} keys undecided; all answered {} ms after the last fault, all equal after {} ms, at the latest",
+            "{} terms with a leader; {} states compared; {} histories undecided; {} of {} looks at replicas found them asleep; all answered {} ms after the last fault, all equal after {} ms, at the latest",
             self.reigns,
             self.states_compared,
             self.undecided,
+            self.looks_asleep,
+            self.looks,
             self.answered_after_ns / 1_000_000,
             self.converged_after_ns / 1_000_000
         )

@@ -18,6 +18,22 @@ fn the_first_seeds_keep_every_promise_and_try_something() {
         // What was not met was not tested.
         assert!(report.simulated_ns >= 10_000_000_000, "{report}");
         assert!(report.tally.succeeded >= 500, "{report}");
+        assert!(
+            10 * report.tally.succeeded >= 6 * report.ended(),
+            "{report}"
+        );
+        let tally = &report.tally;
+        for done in [
+            tally.compounds,
+            tally.compounds_refused,
+            tally.batches,
+            tally.ranges,
+            tally.past_reads,
+            tally.follower_reads,
+        ] {
+            assert!(done >= 5, "{report}");
+        }
+        assert_eq!(report.undecided, 0, "{report}");
         assert!(report.faults.len() >= 3, "{report}");
         assert!(report.states_compared >= 100, "{report}");
     }

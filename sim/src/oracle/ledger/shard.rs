@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use metastore_engine::{LogIndex, ReplicaId, ShardId, Term};
-use metastore_net::blocking::OwnedDetail;
-use metastore_statemachine::{
-    Batch, Codec, Command, Outcome, Parameters, Revision, Row, ShardRevision, StateMachine,
-};
+use metastore_net::blocking::OwnedOutcome;
+use metastore_statemachine::{Batch, Codec, Command, Parameters, Revision, Row, StateMachine};
 
 use super::super::model::{Model, ModelOutcome, ModelRow};
 use crate::violation::{Violation, readable};
@@ -85,28 +83,8 @@ impl ShardLedger {
 }
 
 impl AppliedCommand {
-    pub(super) fn fits(&self, answered: &Outcome<'_>) -> bool {
-        let expected = &self.outcome;
-        let is_same_previous = match (&answered.previous, &expected.previous) {
-            (Some(row), Some(model)) => is_same_row(row, model),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        let is_same_detail = match answered.detail.map(OwnedDetail::from) {
-            // Each shard's part of a deleted range is told; the model knows one shard.
-            Some(OwnedDetail::ShardRevisions(revisions)) => {
-                let of_this = ShardRevision {
-                    shard: self.shard.0,
-                    revision: expected.revision,
-                };
-                expected.detail.is_none() && revisions == [of_this]
-            }
-            detail => detail == expected.detail,
-        };
-        is_same_previous
-            && is_same_detail
-            && (answered.code, answered.revision, answered.number)
-                == (expected.code, expected.revision, expected.number)
+    pub(super) fn fits(&self, answered: &OwnedOutcome) -> bool {
+        self.outcome.is(answered, self.shard)
     }
 }
 

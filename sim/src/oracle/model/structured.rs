@@ -10,7 +10,7 @@ use metastore_statemachine::{
     OutcomeCode, RangeOperation, Relation, Revision, Structured, Subject, Target, Txn,
 };
 
-use super::{Decided, Model, ModelOutcome, ModelRow};
+use super::{Decided, Evaluated, Model, ModelOutcome, ModelRow};
 
 /// How many changes, times ranges, a commit looks at before it looks at the keys of its ranges instead.
 const VISITS_MAX: usize = 4096;
@@ -32,62 +32,64 @@ struct Failed {
 }
 
 impl Model {
-    /// Applies the next command of the log, one with structure.
-    pub(super) fn apply_structured(&mut self, command: &Command<'_>) -> ModelOutcome {
+    /// What a command with structure would come to if it came next.
+    pub(super) fn evaluate_structured(&self, command: &Command<'_>) -> Evaluated {
         let structured = Structured::of(command).expect("the log holds what was checked");
         match structured.expect("it has structure") {
             Structured::Txn(txn) => {
                 let mut draft = Draft::new(self);
                 let decided = draft.txn(&txn);
-                let (rows, changed) = (draft.rows, draft.changed);
-                self.carry_out(decided, rows, &changed)
+                draft.come_to(decided)
             }
             Structured::Commit(commit) => self.commit(&commit),
             Structured::DeleteRange(range) => {
                 let mut draft = Draft::new(self);
                 let count = draft.delete_range(&range);
-                let (rows, changed) = (draft.rows, draft.changed);
-                self.lay_down(rows, &changed);
+                let mut evaluated = draft.lay_down(None);
                 let count = i64::try_from(count).expect("a few keys");
-                ModelOutcome {
-                    number: Some(count),
-                    ..self.outcome(OutcomeCode::Done, self.revision, None)
-                }
+                evaluated.outcome.number = Some(count);
+                evaluated
             }
             Structured::Compact(revision) if revision > self.revision => {
-                self.outcome(OutcomeCode::FutureRevision, self.revision, None)
+                self.refused(OutcomeCode::FutureRevision, self.revision, None)
             }
-            Structured::Compact(revision) => {
-                self.oldest = self.oldest.max(revision);
-                self.outcome(OutcomeCode::Done, self.revision, None)
-            }
+            Structured::Compact(revision) => Evaluated {
+                oldest: revision,
+                ..Draft::new(self).lay_down(None)
+            },
         }
     }
 
-    fn outcome(
+    /// A command that changes nothing.
+    fn refused(
         &self,
         code: OutcomeCode,
         revision: Revision,
         detail: Option<OwnedDetail>,
-    ) -> ModelOutcome {
-        ModelOutcome {
-            code,
-            revision,
-            number: None,
-            previous: None,
-            detail,
+    ) -> Evaluated {
+        Evaluated {
+            outcome: ModelOutcome {
+                code,
+                revision,
+                number: None,
+                previous: None,
+                detail,
+            },
+            rows: BTreeMap::new(),
+            changed: Vec::new(),
+            oldest: Revision(0),
         }
     }
 
-    fn commit(&mut self, commit: &Commit<'_>) -> ModelOutcome {
+    fn commit(&self, commit: &Commit<'_>) -> Evaluated {
         if commit.read_revision > self.revision {
-            return self.outcome(OutcomeCode::FutureRevision, self.revision, None);
+            return self.refused(OutcomeCode::FutureRevision, self.revision, None);
         }
         if commit.read_revision < self.oldest {
-            return self.outcome(OutcomeCode::Compacted, self.oldest, None);
+            return self.refused(OutcomeCode::Compacted, self.oldest, None);
         }
         if let Some((revision, detail)) = self.find_conflict(commit) {
-            return self.outcome(OutcomeCode::Conflict, revision, Some(detail));
+            return self.refused(OutcomeCode::Conflict, revision, Some(detail));
         }
         let mut draft = Draft::new(self);
         let results = commit.mutations.iter().map(|mutation| {
@@ -98,8 +100,7 @@ impl Model {
             branch: Branch::Then,
             results,
         });
-        let (rows, changed) = (draft.rows, draft.changed);
-        self.carry_out(decided, rows, &changed)
+        draft.come_to(decided)
     }
 
     /// What of it was read has changed since.
@@ -138,39 +139,6 @@ impl Model {
         }
         None
     }
-
-    fn carry_out(
-        &mut self,
-        decided: Result<OwnedTxn, Failed>,
-        rows: BTreeMap<Vec<u8>, Option<ModelRow>>,
-        changed: &[Vec<u8>],
-    ) -> ModelOutcome {
-        match decided {
-            Ok(results) => {
-                self.lay_down(rows, changed);
-                let detail = Some(OwnedDetail::Txn(results));
-                self.outcome(OutcomeCode::Done, self.revision, detail)
-            }
-            Err(Failed {
-                step,
-                code,
-                revision,
-            }) => self.outcome(code, revision, Some(OwnedDetail::FailedStep(step))),
-        }
-    }
-
-    fn lay_down(&mut self, rows: BTreeMap<Vec<u8>, Option<ModelRow>>, changed: &[Vec<u8>]) {
-        if changed.is_empty() {
-            return;
-        }
-        self.revision = self.revision.next();
-        let revision = self.revision;
-        self.changes
-            .extend(changed.iter().map(|key| (revision, key.clone())));
-        for (key, row) in rows {
-            self.keys.entry(key).or_default().push((revision, row));
-        }
-    }
 }
 
 impl<'m> Draft<'m> {
@@ -180,6 +148,33 @@ impl<'m> Draft<'m> {
             rows: BTreeMap::new(),
             changed: Vec::new(),
             steps: 0,
+        }
+    }
+
+    /// What it comes to when every step could be done, or one could not.
+    fn come_to(self, decided: Result<OwnedTxn, Failed>) -> Evaluated {
+        match decided {
+            Ok(results) => self.lay_down(Some(OwnedDetail::Txn(results))),
+            Err(Failed {
+                step,
+                code,
+                revision,
+            }) => {
+                let detail = Some(OwnedDetail::FailedStep(step));
+                self.model.refused(code, revision, detail)
+            }
+        }
+    }
+
+    fn lay_down(self, detail: Option<OwnedDetail>) -> Evaluated {
+        let revision = match self.changed.is_empty() {
+            true => self.model.revision,
+            false => self.model.revision.next(),
+        };
+        Evaluated {
+            rows: self.rows,
+            changed: self.changed,
+            ..self.model.refused(OutcomeCode::Done, revision, detail)
         }
     }
 
@@ -335,7 +330,7 @@ impl ModelRow {
         }
     }
 
-    fn with_key(&self, key: &[u8]) -> OwnedRow {
+    pub(super) fn with_key(&self, key: &[u8]) -> OwnedRow {
         OwnedRow {
             key: key.to_vec(),
             value: self.value.clone(),

@@ -2,17 +2,7 @@
 
 use super::*;
 
-/// The history is refused for a reason of this kind.
-macro_rules! assert_bad {
-    ($reason:pat, $operations:expr) => {
-        let refused = check($operations);
-        assert!(matches!(refused, Err($reason)), "{refused:?}");
-    };
-}
-
-use NotLinearizable::{
-    BackInTime, ConflictWithoutPlace, NoConflict, SameRevision, Unexplained, ZeroRevision,
-};
+use NotLinearizable::{BackInTime, SameRevision, Unexplained, WithoutPlace, ZeroRevision};
 
 #[test]
 fn two_changes_make_one_revision() {
@@ -272,14 +262,14 @@ fn one_read_sees_two_moments() {
 #[test]
 fn a_condition_that_holds_is_said_not_to() {
     assert_bad!(
-        NoConflict { .. },
+        WithoutPlace { .. },
         vec![
             changed((1, 2), put("a"), 1),
             conflict((3, 4), if_revision(1, put("b")), 1),
         ]
     );
     assert_bad!(
-        NoConflict { .. },
+        WithoutPlace { .. },
         vec![conflict((1, 2), if_absent(put("b")), 0)]
     );
 }
@@ -287,7 +277,7 @@ fn a_condition_that_holds_is_said_not_to() {
 #[test]
 fn a_conflict_finds_what_was_overwritten_before_it_was_sent() {
     assert_bad!(
-        ConflictWithoutPlace { .. },
+        WithoutPlace { .. },
         vec![
             changed((1, 2), put("a"), 1),
             changed((3, 4), put("b"), 2),
@@ -299,7 +289,7 @@ fn a_conflict_finds_what_was_overwritten_before_it_was_sent() {
 #[test]
 fn a_conflict_finds_what_was_written_after_it_was_answered() {
     assert_bad!(
-        ConflictWithoutPlace { .. },
+        WithoutPlace { .. },
         vec![
             conflict((1, 2), if_absent(put("c")), 1),
             changed((3, 4), put("a"), 1),
@@ -310,7 +300,7 @@ fn a_conflict_finds_what_was_written_after_it_was_answered() {
 #[test]
 fn a_conflict_finds_nothing_where_something_always_was() {
     assert_bad!(
-        ConflictWithoutPlace { .. },
+        WithoutPlace { .. },
         vec![
             changed((1, 2), put("a"), 1),
             conflict((3, 4), if_revision(7, put("b")), 0),
@@ -321,7 +311,7 @@ fn a_conflict_finds_nothing_where_something_always_was() {
 #[test]
 fn a_conflict_finds_a_revision_that_another_key_made() {
     assert_bad!(
-        Unexplained { .. },
+        WithoutPlace { .. },
         vec![
             changed((1, 2), of_other(put("o")), 1),
             conflict((3, 4), if_absent(put("a")), 1),
@@ -332,7 +322,7 @@ fn a_conflict_finds_a_revision_that_another_key_made() {
 #[test]
 fn two_conflicts_go_back_in_time() {
     assert_bad!(
-        ConflictWithoutPlace { .. },
+        WithoutPlace { .. },
         vec![
             changed((1, 2), put("a"), 1),
             changed((3, 20), put("b"), 2),

@@ -1,31 +1,30 @@
-//! The same question, answered by trying every order. It knows nothing of places or intervals.
-
-use std::collections::BTreeMap;
+//! The same question, answered by trying every order. It knows nothing of places, intervals or logs.
 
 use super::*;
-
-/// What one copy holds.
-#[derive(Clone, Default)]
-struct Copy {
-    revision: u64,
-    rows: BTreeMap<Vec<u8>, FoundRow>,
-}
+use crate::oracle::Model;
+use metastore_statemachine::Command;
 
 /// Whether some order of these few operations explains them.
 pub(super) fn is_linearizable(operations: &[Operation]) -> bool {
-    let highest = operations.iter().map(|operation| match operation.end {
-        End::Changed { revision, .. }
-        | End::Absent { revision, .. }
-        | End::Rows { revision, .. } => revision.0,
-        End::Conflict { found, .. } => found.0,
+    let highest = operations.iter().map(|operation| match &operation.end {
+        End::Outcome { outcome, .. } => outcome.revision.0,
+        End::Rows { revision, .. }
+        | End::Listed { revision, .. }
+        | End::Counted { revision, .. }
+        | End::Future {
+            current: revision, ..
+        }
+        | End::Compacted {
+            oldest: revision, ..
+        } => revision.0,
         End::Unknown => 0,
     });
     let highest = highest.max().unwrap_or(0) + 1;
     let mut open = vec![true; operations.len()];
-    try_rest(operations, &mut open, &Copy::default(), highest)
+    try_rest(operations, &mut open, &Model::default(), highest)
 }
 
-fn try_rest(operations: &[Operation], open: &mut [bool], copy: &Copy, highest: u64) -> bool {
+fn try_rest(operations: &[Operation], open: &mut [bool], copy: &Model, highest: u64) -> bool {
     let is_done =
         |(operation, &is_open): (&Operation, &bool)| !is_open || operation.end == End::Unknown;
     if operations.iter().zip(open.iter()).all(is_done) {
@@ -40,8 +39,7 @@ fn try_rest(operations: &[Operation], open: &mut [bool], copy: &Copy, highest: u
             continue;
         }
         open[next] = false;
-        let is_explained = copy
-            .after(&operations[next], highest)
+        let is_explained = after(copy, &operations[next], highest)
             .iter()
             .any(|after| try_rest(operations, open, after, highest));
         open[next] = true;
@@ -52,98 +50,60 @@ fn try_rest(operations: &[Operation], open: &mut [bool], copy: &Copy, highest: u
     false
 }
 
-impl Copy {
-    /// Every state in which the operation may leave it, none if it cannot come next.
-    fn after(&self, operation: &Operation, highest: u64) -> Vec<Copy> {
-        match (&operation.action, &operation.end) {
-            (
-                Action::Mutate(mutation),
-                End::Changed {
-                    revision, number, ..
-                },
-            ) => {
-                let after = self.changed(mutation, revision.0);
-                let after = after.filter(|(_, counted)| counted == number);
-                after.into_iter().map(|(copy, _)| copy).collect()
-            }
-            (Action::Mutate(mutation), End::Unknown) => (self.revision + 1..=highest)
-                .filter_map(|revision| Some(self.changed(mutation, revision)?.0))
-                .collect(),
-            (Action::Mutate(mutation), End::Conflict { found, .. }) => {
-                let is_so = self.mod_revision(&mutation.key) == found.0 && !self.holds(mutation);
-                is_so.then(|| self.clone()).into_iter().collect()
-            }
-            (Action::Mutate(mutation), End::Absent { revision, .. }) => {
-                let is_so = !self.rows.contains_key(&mutation.key);
-                self.seen_at(revision.0, is_so)
-            }
-            (Action::Read(keys), End::Rows { revision, rows, .. }) => {
-                let is_so = keys
-                    .iter()
-                    .zip(rows)
-                    .all(|(key, row)| self.rows.get(key) == row.as_ref());
-                self.seen_at(revision.0, is_so)
-            }
-            (action, end) => unreachable!("{action:?} does not end in {end:?}"),
+/// Every state in which an operation may leave a copy, none if it cannot come next.
+fn after(copy: &Model, operation: &Operation, highest: u64) -> Vec<Model> {
+    let first = copy.revision().0;
+    let at_each = (first..=highest).map(|revision| {
+        let mut copy = copy.clone();
+        copy.skip_to(Revision(revision));
+        copy
+    });
+    let Some(bytes) = operation.encoded() else {
+        return at_each.filter(|copy| is_seen(copy, operation)).collect();
+    };
+    let (command, _) = Command::decode(&bytes).expect("it is a command");
+    let done = at_each.filter_map(|mut copy| {
+        let evaluated = copy.evaluate(&command);
+        let is_so = match &operation.end {
+            End::Outcome { outcome, .. } => evaluated.outcome.is(outcome, SHARD),
+            End::Unknown => true,
+            End::Rows { .. }
+            | End::Listed { .. }
+            | End::Counted { .. }
+            | End::Compacted { .. }
+            | End::Future { .. } => unreachable!("a command does not end like a read"),
+        };
+        copy.apply(&command);
+        is_so.then_some(copy)
+    });
+    done.collect()
+}
+
+fn is_seen(copy: &Model, operation: &Operation) -> bool {
+    let now = copy.revision();
+    match (&operation.action, &operation.end) {
+        (Action::Read { keys, at: None }, End::Rows { revision, rows, .. }) => {
+            let found = keys.iter().zip(rows);
+            *revision == now
+                && found.into_iter().all(|(key, row)| {
+                    let expected = copy.row_at(key, now).map(|row| FoundRow {
+                        value: row.value.clone(),
+                        create_revision: row.create_revision,
+                        mod_revision: row.mod_revision,
+                        version: row.version,
+                    });
+                    expected == *row
+                })
         }
-    }
-
-    fn seen_at(&self, revision: u64, is_so: bool) -> Vec<Copy> {
-        let is_possible = is_so && revision >= self.revision;
-        let seen = Copy {
-            revision,
-            rows: self.rows.clone(),
-        };
-        is_possible.then_some(seen).into_iter().collect()
-    }
-
-    fn mod_revision(&self, key: &[u8]) -> u64 {
-        self.rows.get(key).map_or(0, |row| row.mod_revision.0)
-    }
-
-    fn holds(&self, mutation: &Mutation) -> bool {
-        match mutation.condition {
-            Condition::Always => true,
-            Condition::IfAbsent => !self.rows.contains_key(&mutation.key),
-            Condition::IfRevision(expected) => self.mod_revision(&mutation.key) == expected.0,
+        (Action::Range { range, until: None }, End::Listed { revision, rows, .. }) => {
+            *revision == now && copy.range(range, now) == *rows
         }
-    }
-
-    fn changed(&self, mutation: &Mutation, revision: u64) -> Option<(Copy, Option<i64>)> {
-        if revision <= self.revision || !self.holds(mutation) {
-            return None;
-        }
-        let mut copy = self.clone();
-        copy.revision = revision;
-        let before = copy.rows.remove(&mutation.key);
-        let (create_revision, version, value) = match &before {
-            None => (Revision(revision), 0, Vec::new()),
-            Some(row) => (row.create_revision, row.version, row.value.clone()),
-        };
-        let (value, number) = match mutation.kind {
-            CommandKind::Delete => return before.map(|_| (copy, None)),
-            CommandKind::Put => (mutation.value.clone(), None),
-            CommandKind::Append => ([value, mutation.value.clone()].concat(), None),
-            CommandKind::AddI64 => {
-                let of = |bytes: &[u8]| bytes.try_into().ok().map(i64::from_le_bytes);
-                let count = if before.is_some() { of(&value)? } else { 0 };
-                let sum = count.checked_add(of(&mutation.value)?)?;
-                (sum.to_le_bytes().to_vec(), Some(sum))
-            }
-            CommandKind::MaxI64
-            | CommandKind::MinI64
-            | CommandKind::DeleteRange
-            | CommandKind::Txn
-            | CommandKind::Commit
-            | CommandKind::Compact => unreachable!("no history holds it"),
-        };
-        let row = FoundRow {
-            value,
-            create_revision,
-            mod_revision: Revision(revision),
-            version: version + 1,
-        };
-        copy.rows.insert(mutation.key.clone(), row);
-        Some((copy, number))
+        (
+            Action::Count(range),
+            End::Counted {
+                revision, count, ..
+            },
+        ) => *revision == now && copy.range(range, now).len() as u64 == *count,
+        (action, end) => unreachable!("{action:?} does not end in {end:?}"),
     }
 }

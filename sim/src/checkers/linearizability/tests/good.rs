@@ -154,10 +154,7 @@ fn a_search_that_grows_too_far_is_said_to_be_undecided() {
         .map(|number| unknown(1 + number, append(&format!("{number};"))))
         .collect();
     operations.push(read((100, 101), 1_000, row("nobody;", 1, 40, 40)));
-    assert!(matches!(
-        check(operations),
-        Ok(Verdict::Undecided { keys }) if keys == ["/d/k"]
-    ));
+    assert_eq!(check(operations), Ok(Verdict::Undecided));
 }
 
 #[test]
