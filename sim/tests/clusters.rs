@@ -226,24 +226,6 @@ fn requests_that_come_to_the_wrong_core_of_a_node_are_passed_on() {
     story.end();
 }
 
-impl Story {
-    /// Until a node stops by itself, or so much time has passed.
-    fn run_until_stop(&mut self, milliseconds: u64) -> Option<NodeId> {
-        self.bell += 1;
-        let until = self.cluster.now().plus_ms(milliseconds);
-        self.cluster.at(until, self.bell);
-        loop {
-            let stepped = self.cluster.step();
-            let stepped = stepped.unwrap_or_else(|broken| panic!("{broken}"));
-            match stepped.expect("a bell is to ring") {
-                ClusterStepped::Own(bell) if bell == self.bell => return None,
-                ClusterStepped::Stopped(node) => return Some(node),
-                ClusterStepped::Own(_) | ClusterStepped::WentOn => {}
-            }
-        }
-    }
-}
-
 /// How long clients may have to wait until somebody leads whose disk is well.
 const EVACUATION_MS: u64 = 3_000;
 
