@@ -6,7 +6,6 @@ mod story;
 
 use metastore_engine::{NodeId, PeerCore, SnapshotSettings};
 use metastore_sim::clock::ClockRate;
-use metastore_sim::cluster::ClusterStepped;
 use metastore_sim::cluster::shape::Shape;
 use metastore_sim::disk::Latency;
 use metastore_sim::network::{Partition, Site};

@@ -3,12 +3,11 @@
 mod story;
 
 use metastore_engine::{IdleSettings, NodeId, Role, ShardId, TickTiming};
-use metastore_sim::checkers::linearizability::Action;
 use metastore_sim::cluster::ClusterConfig;
 use metastore_sim::cluster::shape::Shape;
 use metastore_sim::cluster::shape::shard_of;
 use metastore_sim::network::{Partition, Site};
-use metastore_sim::operation::{Condition, Mutation, PreviousRow};
+use metastore_sim::operation::{Condition, Mutation, Operation, PreviousRow};
 use metastore_statemachine::CommandKind;
 
 use story::{ELECTION_MS, NODES, SHARD, Story, config};
@@ -250,7 +249,7 @@ fn a_group_that_sleeps_is_led_by_another_when_the_disk_of_its_leader_hangs() {
         condition: Condition::Always,
         previous: PreviousRow::NotWanted,
     };
-    story.cluster.ask(0, ShardId(1), Action::Mutate(put));
+    story.cluster.ask(0, Operation::Mutate(put));
     story.run_ms(7_000);
     assert_ne!(story.leader(), leader);
 }
