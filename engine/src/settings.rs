@@ -102,6 +102,8 @@ pub struct Settings {
     pub snapshots: SnapshotSettings,
     /// Milliseconds between two comparisons of the states of a shard's replicas; `None` for never.
     pub state_check_ms: Option<u64>,
+    /// Bytes of the log that are read again in a second, to find what has decayed; `None` for none.
+    pub scrub_bytes_per_second: Option<u64>,
     /// Deadline of a request that names none, in milliseconds.
     pub deadline_default_ms: u64,
     /// Latest deadline that a client may ask for, in milliseconds.
@@ -138,6 +140,8 @@ impl Default for Settings {
             admission: AdmissionSettings::default(),
             snapshots: SnapshotSettings::default(),
             state_check_ms: Some(60_000),
+            // A log of 8 GiB in two and a half hours.
+            scrub_bytes_per_second: Some(1 << 20),
             deadline_default_ms: 5_000,
             deadline_max_ms: 60_000,
             reads_waiting_max: 65_536,
@@ -245,6 +249,12 @@ impl Settings {
                 self.state_check_ms.unwrap_or(1),
                 1,
                 u64::MAX,
+            ),
+            (
+                "scrub.rate",
+                self.scrub_bytes_per_second.unwrap_or(4 << 10),
+                4 << 10,
+                1 << 30,
             ),
             (
                 "deadline.default",

@@ -83,6 +83,10 @@ pub struct CoreCounters {
     pub snapshots_failed: u64,
     /// How often a replica wrote entries again, so that the oldest segment could be released.
     pub rewrites: u64,
+    /// Segments of the log that were read again and are what was written.
+    pub segments_scrubbed: u64,
+    /// Those that are not.
+    pub scrub_findings: u64,
     /// How often a shard was handed over because the disk here was slow.
     pub slow_disk_hand_overs: u64,
     /// Messages of replicas on other nodes that were taken.

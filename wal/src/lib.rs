@@ -36,7 +36,7 @@ pub use ids::{
 };
 pub use log::{
     EntryPlace, Holder, Log, LogEffect, LogOptions, LogOptionsError, LogSpace, LogStart, LogStatus,
-    ReadEnd, SegmentFile,
+    ReadEnd, ScrubEnd, ScrubPlace, SegmentFile,
 };
 pub use part::{Entry, EntryKind, HardState, Part, PartBody, Position};
 pub use recovery::{

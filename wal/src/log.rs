@@ -9,6 +9,7 @@ mod options;
 pub(crate) mod placement;
 mod queue;
 mod reading;
+mod scrubbing;
 pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use options::{LogOptions, LogOptionsError};
 use placement::{Change, Placements, RecordPlace};
 use queue::Queue;
 pub use reading::{EntryPlace, ReadEnd};
+pub use scrubbing::{ScrubEnd, ScrubPlace};
 pub use segments::SegmentFile;
 use segments::Segments;
 pub(crate) use segments::{Segment, SegmentsStart};
@@ -357,11 +359,11 @@ impl Log {
         self.is_stalled
     }
 
-    /// Whether no segment is ready to be begun but the one that is kept for the next start: what prepares one should
-    /// hurry.
+    /// Whether the present segment is half full and no other is ready but the one that is kept for the next start: what
+    /// prepares one should hurry.
     #[must_use]
-    pub fn is_spare_missing(&self) -> bool {
-        self.segments.spare_count() <= self.reserved_spares()
+    pub fn is_segment_urgent(&self) -> bool {
+        self.is_spare_missing() && self.segments.remaining_bytes() < self.options.segment_bytes / 2
     }
 
     /// Whether there is room for what clients want to write.
@@ -394,10 +396,8 @@ impl Log {
     /// needs to go on, or because it soon needs one and has none but the last.
     #[must_use]
     pub fn can_relieve_disk(&self) -> bool {
-        let is_spare_short = self.is_spare_missing()
-            && self.segments.remaining_bytes() < self.options.segment_bytes / 2;
         self.segments.live_count() >= LIVE_SEGMENTS_MANY
-            || (is_spare_short && self.segments.live_count() > 1)
+            || (self.is_segment_urgent() && self.segments.live_count() > 1)
     }
 
     /// Whether so much of the budget is in use that the oldest segment should be released: those whom
@@ -473,6 +473,10 @@ impl Log {
         }
         self.covered_position = self.covered_position.max(record.covers);
         self.segments.on_oldest_named(record.oldest_live_segment);
+    }
+
+    fn is_spare_missing(&self) -> bool {
+        self.segments.spare_count() <= self.reserved_spares()
     }
 
     /// The last spare belongs to the next start: it must begin a segment before it answers anything, and the disk may

@@ -11,6 +11,7 @@ mod neighbours;
 mod peers;
 mod placement;
 mod ranges;
+mod scrubbing;
 mod slices;
 mod snapshots;
 mod space;
@@ -31,6 +32,7 @@ pub use self::load::{SnapshotLoad, SnapshotLoadError};
 pub(crate) use self::neighbours::Neighbours;
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
+use self::scrubbing::Scrubbing;
 pub use self::slices::SliceKind;
 use self::slices::Slices;
 use self::snapshots::Snapshots;
@@ -132,6 +134,7 @@ pub struct Core {
     /// Replicas whose staged parts are not durable, in the order of their positions.
     awaiting_log: VecDeque<(Position, usize)>,
     disk_health: DiskHealth,
+    scrubbing: Scrubbing,
     write_started: Time,
     last_write_ended: Time,
     /// How long the last write took.
@@ -191,6 +194,7 @@ impl Core {
             has_write_ended: false,
             awaiting_log: VecDeque::new(),
             disk_health: DiskHealth::default(),
+            scrubbing: Scrubbing::default(),
             write_started: now,
             last_write_ended: now,
             last_write_ns: 0,
@@ -274,10 +278,10 @@ impl Core {
         self.log.is_stalled()
     }
 
-    /// Whether no segment is ready for when the present one is full: the one being prepared is urgent.
+    /// Whether the log will soon have no segment to go on in: the one being prepared is urgent.
     #[must_use]
     pub fn is_segment_urgent(&self) -> bool {
-        self.log.is_spare_missing()
+        self.log.is_segment_urgent()
     }
 
     /// What a snapshot of its largest shard would take at most, in bytes, before compression.
@@ -497,6 +501,7 @@ impl Core {
         self.admission.on_time(now, backlog);
         self.snapshots.on_tick();
         self.watch_disk_health(now, out);
+        self.drive_scrubbing(now, out);
         self.retry_sweeps(now, out);
         let tick_ns = self.timing.tick_ns();
         let missed = 1 + now.nanos_since(self.next_tick) / tick_ns;

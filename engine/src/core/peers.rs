@@ -4,6 +4,7 @@ use metastore_wal::{ReplicaId, ShardId};
 use raft::eraftpb::MessageType;
 
 use super::Core;
+use super::scrubbing::SCRUBBER;
 use crate::effect::Effects;
 use crate::ids::{LogReadTicket, Time};
 use crate::input::LogReadFailed;
@@ -62,6 +63,12 @@ impl Core {
         self.dirty.mark(replica);
         let target = &self.replicas[replica];
         let sender = target.check_ends(from, message.from, message.to).ok()?;
+        // What is not raft's is work all the same.
+        let is_for_raft =
+            matches!(message.kind, PeerKind::Raft(kind) if kind != MessageType::MsgSnapshot);
+        if !is_for_raft {
+            self.replicas[replica].wake();
+        }
         match message.kind {
             PeerKind::Raft(MessageType::MsgSnapshot) => {
                 self.on_offer(replica, sender, message.to_offer()?);
@@ -94,6 +101,10 @@ impl Core {
         result: Result<&[u8], LogReadFailed>,
         out: &mut Effects,
     ) {
+        if ticket.replica == SCRUBBER {
+            self.on_scrub_read(result);
+            return;
+        }
         let reader = self
             .replicas
             .iter()

@@ -184,7 +184,7 @@ pub(crate) struct Replica {
     repairs: u64,
     /// Whether a write of the log does not come back: it leads nothing meanwhile.
     is_disk_hung: bool,
-    /// How far a snapshot must go that a replica in quarantine waits for.
+    /// How far a snapshot must go: a replica in quarantine waits for it, or the log has decayed.
     repair_wants: Option<LogIndex>,
 }
 

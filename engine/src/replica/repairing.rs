@@ -252,14 +252,22 @@ impl Replica {
                 self.on_repair_offered(turn.now, request.from);
                 turn.peers.push(home, self.shard, &offer, turn.out);
             }
-            Some(_) | None => {
-                let wanted = self.repair_wants.unwrap_or_default();
-                self.repair_wants = Some(wanted.max(request.index));
-            }
+            Some(_) | None => self.want_snapshot_to(request.index),
         }
     }
 
-    /// Whether a replica in quarantine waits for a snapshot that goes further than the newest, and what is applied does.
+    /// A snapshot is wanted that covers everything up to `index`: the log cannot give it back.
+    pub(crate) fn want_snapshot_to(&mut self, index: LogIndex) {
+        let wanted = self.repair_wants.unwrap_or_default();
+        self.repair_wants = Some(wanted.max(index));
+    }
+
+    /// Whether others belong to its group.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.node.store().members().others(self.id).next().is_some()
+    }
+
+    /// Whether a snapshot is waited for that goes further than the newest, and what is applied does.
     pub(super) fn is_repair_snapshot_due(&self) -> bool {
         let (snapshot_index, _) = self.node.store().snapshot();
         let applied = self.node.raft.raft_log.applied();

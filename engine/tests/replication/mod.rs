@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 mod script;
+mod scrubbing;
 mod snapshots;
 mod state_checks;
 

@@ -213,6 +213,18 @@ impl Segments {
         Some((*self.live.back()?, self.offset?))
     }
 
+    /// The first live segment behind `after` that another one follows, and that one.
+    pub(super) fn complete_after(
+        &self,
+        after: Option<SegmentSequence>,
+    ) -> Option<(Segment, Segment)> {
+        let pairs = self.live.iter().zip(self.live.iter().skip(1));
+        let mut complete = pairs.filter(|(segment, _)| Some(segment.sequence) > after);
+        complete
+            .next()
+            .map(|(segment, successor)| (*segment, *successor))
+    }
+
     /// A segment that is needed.
     pub(super) fn live(&self, sequence: SegmentSequence) -> Option<Segment> {
         let mut live = self.live.iter();

@@ -54,7 +54,7 @@ fn a_beat_survives_the_round_trip_and_leaves_what_follows() {
 #[test]
 fn the_golden_beat_reads_and_writes_as_ever() {
     let golden = [
-        15, 0, 0, 0, 80, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // kind, lengths
+        17, 0, 0, 0, 80, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // kind, lengths
         1, 2, 3, 4, 5, 6, 7, 8, 0xf4, 1, 0, 0, 0, 0, 0, 0, // boot, sent
         255, 255, 255, 255, 255, 255, 255, 255, 0x90, 1, 0, 0, 0, 0, 0, 0, // echo
         30, 0, 0, 0, 0, 0, 0, 0, 0x98, 0x3a, 0, 0, 0x50, 0xc3, 0, 0, // held, ticks

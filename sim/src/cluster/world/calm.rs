@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use metastore_engine::{LogIndex, ShardId, Time};
 use metastore_statemachine::Scope;
 
-use super::{ClusterWorld, Course};
+use super::faults::HANG_MS_MAX;
+use super::{ClusterWorld, Course, FaultKind};
 use crate::checkers::ClusterViolation;
 use crate::operation::{Operation, RangeOf};
 use crate::trace::Trace;
@@ -43,6 +44,11 @@ impl ClusterWorld {
             return Err(self.starved(format!("client {client}"), calm_began));
         }
         self.report.answered_after_ns = self.cluster.now().nanos_since(calm_began);
+        if self.plan.has(FaultKind::Hang) {
+            // What a disk has not done when it becomes well takes as long as it was to take.
+            let by = calm_began.plus_ms(HANG_MS_MAX);
+            self.run_until(by, |_| false)?;
+        }
         self.be_busy_enough()?;
         self.check_forgotten(calm_began)?;
         self.probe_shards(calm_began)?;

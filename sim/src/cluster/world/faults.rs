@@ -86,6 +86,8 @@ pub(super) struct Faults {
 }
 
 const MILLISECOND_NS: u64 = 1_000_000;
+/// How long a disk hangs at the longest.
+pub(super) const HANG_MS_MAX: u64 = 6_000;
 
 impl FaultKind {
     /// All of them.
@@ -391,7 +393,7 @@ impl ClusterWorld {
                     disk.latency.slow_max_ns = usual.slow_max_ns.max(disk.latency.usual_max_ns);
                 }
                 DiskTrouble::Hang => {
-                    let hang_ns = (1_000 + drawn % 5_000) * MILLISECOND_NS;
+                    let hang_ns = (1_000 + drawn % (HANG_MS_MAX - 1_000)) * MILLISECOND_NS;
                     disk.latency = Latency {
                         min_ns: hang_ns,
                         usual_max_ns: hang_ns,

@@ -183,6 +183,11 @@ fn settings(random: &mut Random) -> Settings {
             ..SnapshotSettings::default()
         },
         state_check_ms: random.weighted(&[(1, None), (2, Some(100)), (1, Some(1_000))]),
+        scrub_bytes_per_second: random.weighted(&[
+            (1, None),
+            (2, Some(1 << 20)),
+            (1, Some(8 << 20)),
+        ]),
         command_bytes_max: 40 << 10,
         ..Settings::default()
     }
