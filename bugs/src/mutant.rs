@@ -105,8 +105,6 @@ bank! {
     LostReadBlocks: "lost-read-blocks", "B35";
     /// Commands that may yet be committed are answered as certainly not done.
     UnknownToldAsNotDone: "unknown-told-as-not-done", "B37";
-    /// Reads are answered without asking the others who leads.
-    ReadsWithoutRound: "reads-without-round", "B33";
 }
 
 #[cfg(feature = "bug-bank")]

@@ -1,7 +1,8 @@
 //! The listener and the connections of one core, on glommio.
 //!
-//! All of it runs on one executor and shares nothing with others. [`bind`] makes the socket, [`Listener`] brings it to its
-//! core, [`serve`] accepts and runs one task a connection; the [`Service`] is called with requests and answers through [`Connections`].
+//! All of it runs on one executor and shares nothing with others. [`bind`] makes the socket, [`Listener`] brings it to
+//! its core, [`serve`] accepts and runs one task a connection; the [`Service`] is called with requests and answers
+//! through [`Connections`].
 //!
 //! Tasks run in the queue that calls [`serve`]. Sockets wake them from outside the executor, so that queue must have
 //! `Latency::Matters`: in one that does not, a wake-up can wait for tens of milliseconds.

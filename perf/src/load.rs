@@ -246,12 +246,16 @@ impl<'a> Driver<'a> {
         let mut waiting: VecDeque<u64> = VecDeque::new();
         let mut next_link = 0;
         let give_up_ns = self.give_up_ns();
-        while self.in_flight_or_running() {
+        // The last pass begins after the end, so that what was due before it is sent however late this thread is.
+        loop {
             let now_ns = self.now_ns();
             self.take_arrivals(&mut arrivals, now_ns, &mut waiting);
             self.submit_waiting(&mut waiting, &mut next_link, now_ns);
             if now_ns >= self.window.end {
                 self.give_up_waiting(&mut waiting);
+                if self.in_flight() == 0 {
+                    return Ok(());
+                }
             }
             for link in &mut self.links {
                 link.send()?;
@@ -265,10 +269,6 @@ impl<'a> Driver<'a> {
             }
             self.check_patience(give_up_ns)?;
         }
-        // The last answers may have come after the end of the run, and with them nothing was sent any more.
-        self.take_arrivals(&mut arrivals, self.window.end, &mut waiting);
-        self.give_up_waiting(&mut waiting);
-        Ok(())
     }
 
     /// Adds the operations to `waiting` that are meant to have started by now.

@@ -5,7 +5,10 @@ mod story;
 use metastore_engine::{IdleSettings, NodeId, Role, ShardId, TickTiming};
 use metastore_sim::cluster::ClusterConfig;
 use metastore_sim::cluster::shape::Shape;
+use metastore_sim::cluster::shape::shard_of;
 use metastore_sim::network::{Partition, Site};
+use metastore_sim::operation::{Condition, Mutation, Operation, PreviousRow};
+use metastore_statemachine::CommandKind;
 
 use story::{ELECTION_MS, NODES, SHARD, Story, config};
 
@@ -224,6 +227,31 @@ fn a_leader_that_stood_still_while_it_slept_does_not_answer_from_what_it_knew() 
     story.ask_get(1);
     story.run_ms(2 * ELECTION_MS);
     story.end();
+}
+
+/// The other shard writes to the same disk. Nothing is asked of the one that sleeps, and its leader's core is there.
+#[test]
+fn a_group_that_sleeps_is_led_by_another_when_the_disk_of_its_leader_hangs() {
+    let mut story = asleep(sleepy());
+    let leader = story.leader();
+    for disk in story.cluster.disks(leader) {
+        disk.latency.min_ns = 8_000_000_000;
+        disk.latency.usual_max_ns = 8_000_000_000;
+        disk.latency.slow_max_ns = 8_000_000_000;
+    }
+    let map = story.cluster.shard_map();
+    let mut names = (0..).map(|number| format!("/d{number}/k").into_bytes());
+    let key = names.find(|key| shard_of(map, key) != SHARD);
+    let put = Mutation {
+        kind: CommandKind::Put,
+        key: key.expect("every shard has keys"),
+        value: vec![1; 8],
+        condition: Condition::Always,
+        previous: PreviousRow::NotWanted,
+    };
+    story.cluster.ask(0, Operation::Mutate(put));
+    story.run_ms(7_000);
+    assert_ne!(story.leader(), leader);
 }
 
 #[test]

@@ -359,11 +359,11 @@ impl Log {
         self.is_stalled
     }
 
-    /// Whether no segment is ready to be begun but the one that is kept for the next start: what prepares one should
-    /// hurry.
+    /// Whether the present segment is half full and no other is ready but the one that is kept for the next start: what
+    /// prepares one should hurry.
     #[must_use]
-    pub fn is_spare_missing(&self) -> bool {
-        self.segments.spare_count() <= self.reserved_spares()
+    pub fn is_segment_urgent(&self) -> bool {
+        self.is_spare_missing() && self.segments.remaining_bytes() < self.options.segment_bytes / 2
     }
 
     /// Whether there is room for what clients want to write.
@@ -396,10 +396,8 @@ impl Log {
     /// needs to go on, or because it soon needs one and has none but the last.
     #[must_use]
     pub fn can_relieve_disk(&self) -> bool {
-        let is_spare_short = self.is_spare_missing()
-            && self.segments.remaining_bytes() < self.options.segment_bytes / 2;
         self.segments.live_count() >= LIVE_SEGMENTS_MANY
-            || (is_spare_short && self.segments.live_count() > 1)
+            || (self.is_segment_urgent() && self.segments.live_count() > 1)
     }
 
     /// Whether so much of the budget is in use that the oldest segment should be released: those whom
@@ -475,6 +473,10 @@ impl Log {
         }
         self.covered_position = self.covered_position.max(record.covers);
         self.segments.on_oldest_named(record.oldest_live_segment);
+    }
+
+    fn is_spare_missing(&self) -> bool {
+        self.segments.spare_count() <= self.reserved_spares()
     }
 
     /// The last spare belongs to the next start: it must begin a segment before it answers anything, and the disk may

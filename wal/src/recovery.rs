@@ -449,7 +449,7 @@ fn recover_by<S: SegmentSource>(
         on_event(ReplayEvent::Snapshots {
             snapshots: &snapshots,
         });
-        replay::replay(source, (&scan, &plan), damages, on_event)?
+        replay::replay(source, &scan, &plan, on_event)?
     };
     let replicas = replayed.recovered_replicas();
     Ok(Recovered {

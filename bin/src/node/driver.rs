@@ -167,6 +167,10 @@ impl Driver {
     pub(crate) async fn drive_turns(self: Rc<Self>) {
         loop {
             self.turn_wanted.wait().await;
+            // A busy executor looks for wake-ups once in a while, and the log would stand still for as long.
+            if self.ring.borrow().status().in_flight > 0 {
+                self.step_completions();
+            }
             self.run_turn();
             if let Some(client) = self.lone_client.take_turn() {
                 self.wait_for_log(client);
@@ -333,7 +337,8 @@ impl Driver {
                 Ok(_) => {}
                 Err(error) => halt(&format!("the log's wake-up channel failed: {error}")),
             }
-            self.reap();
+            self.step_completions();
+            self.run_turn();
         }
     }
 
@@ -358,17 +363,19 @@ impl Driver {
         if completions.is_empty() {
             self.completions.replace(completions);
         } else {
-            self.take_completions(completions);
+            self.step_all(completions);
+            self.run_turn();
         }
     }
 
-    fn reap(self: &Rc<Self>) {
+    /// Tells the core what the ring has completed.
+    fn step_completions(&self) {
         let mut completions = self.completions.take();
         self.ring_result(self.ring.borrow_mut().reap(&mut completions));
-        self.take_completions(completions);
+        self.step_all(completions);
     }
 
-    fn take_completions(self: &Rc<Self>, mut completions: Vec<Completion>) {
+    fn step_all(&self, mut completions: Vec<Completion>) {
         for Completion {
             ticket,
             file,
@@ -381,7 +388,6 @@ impl Driver {
             });
         }
         self.completions.replace(completions);
-        self.run_turn();
     }
 
     /// A write or flush that failed is never tried again: after it nobody knows what the disk holds.

@@ -298,10 +298,10 @@ impl Core {
         self.log.is_stalled()
     }
 
-    /// Whether no segment is ready for when the present one is full: the one being prepared is urgent.
+    /// Whether the log will soon have no segment to go on in: the one being prepared is urgent.
     #[must_use]
     pub fn is_segment_urgent(&self) -> bool {
-        self.log.is_spare_missing()
+        self.log.is_segment_urgent()
     }
 
     /// What a snapshot of its largest shard would take at most, in bytes, before compression.

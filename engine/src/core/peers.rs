@@ -70,6 +70,18 @@ impl Core {
             }
             Err(_useless) => return None,
         };
+        // What is not raft's is work all the same, but for words about membership.
+        let is_no_work = match message.kind {
+            PeerKind::Raft(kind) => kind != MessageType::MsgSnapshot,
+            PeerKind::Notice(_) => true,
+            PeerKind::ChunkRequest
+            | PeerKind::Chunk
+            | PeerKind::RepairRequest
+            | PeerKind::RepairTarget => false,
+        };
+        if !is_no_work {
+            self.replicas[replica].wake();
+        }
         match message.kind {
             PeerKind::Raft(MessageType::MsgSnapshot) => {
                 self.on_offer(replica, sender, message.to_offer()?);

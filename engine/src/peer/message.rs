@@ -52,9 +52,9 @@ const TRANSFER_CONTEXT: &[u8] = raft::CAMPAIGN_TRANSFER;
 ///
 /// * kind: 1 append, 2 its response, 3 heartbeat, 4 its response, 5 vote request, 6 its response, 7 pre-vote request,
 ///   8 its response, 9 campaign now, 10 read index, 11 its response, 12 offer of a snapshot, 13 request for a chunk of
-///   its file, 14 that chunk, 15 request of a replica in quarantine, 16 how far the snapshot that it needs must go. 17 is a
-///   [beat](super::beat::Beat), which has a head of its own: heartbeats and their responses stand there, unless they
-///   confirm reads. 18 the receiver is no member any more, 19 the sender asks whether it is one.
+///   its file, 14 that chunk, 15 request of a replica in quarantine, 16 how far the snapshot that it needs must go.
+///   17 is a [beat](super::beat::Beat), which has a head of its own: heartbeats and their responses stand there, unless
+///   they confirm reads. 18 the receiver is no member any more, 19 the sender asks whether it is one.
 /// * flags: 1 rejected, 2 the candidate was asked to campaign by its leader. A rejected chunk says that the file is not
 ///   there.
 /// * The body of an append is its entries, as they stand in the log: each a head of 16 bytes and its data. Their indexes

@@ -80,7 +80,10 @@ impl Replica {
     /// Whether it could lead at once: its log holds what it knows of, and is durable and applied.
     fn is_well(&self) -> bool {
         let log = &self.node.raft.raft_log;
-        !self.membership().is_joint() && self.installing.is_none() && log.applied() == log.committed
+        !self.membership().is_joint()
+            && !self.is_disk_hung
+            && self.installing.is_none()
+            && log.applied() == log.committed
     }
 
     pub(super) fn takes_claim(&mut self) -> bool {

@@ -32,6 +32,10 @@ impl Replica {
             return false;
         }
         slog::warn!(self.logger, "the disk hangs: others shall lead");
+        // Followers that sleep would go on sleeping, since this core is there: a last heartbeat wakes them, and then
+        // they miss the next.
+        self.wake();
+        self.node.ping();
         let term = self.node.raft.term;
         self.node.raft.become_follower(term, raft::INVALID_ID);
         self.seed_election_timeout();

@@ -474,7 +474,7 @@ impl Replica {
         self.reads.start_round(now, context.clone());
         let is_new_leader = self.role == Role::Leader && !self.is_serving();
         let is_early = is_new_leader && is_planted(Mutant::ReadsBeforeFirstCommit);
-        if is_early || is_planted(Mutant::ReadsWithoutRound) {
+        if is_early {
             let known = self.node.raft.raft_log.committed;
             self.reads.on_confirmed(&context, known);
             return;

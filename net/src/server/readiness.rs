@@ -1,4 +1,4 @@
-//! Which sockets of a core can be used: one epoll instance for all of them, edge by edge.
+//! Which sockets of a listener can be used: one epoll instance for all of them, edge by edge.
 //!
 //! The executor's own streams ask its ring anew for every read, and the kernel interrupts the running core for each
 //! socket that became readable. Here sockets are registered once, a core that is busy looks once for whatever has come
@@ -66,7 +66,8 @@ impl Mark {
         self.is_readable.set(false);
     }
 
-    /// A read got less than it could take: nothing is left, unless it is the end.
+    /// A read got less than it could take: nothing is left, unless it is the end. (Behind a byte sent out of band there
+    /// may be more; such a client waits for its own next byte.)
     pub(super) fn on_short_read(&self) {
         self.is_readable.set(self.has_end.get());
     }

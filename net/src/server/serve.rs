@@ -19,7 +19,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Accepts connections and runs them, until [`Connections::begin_drain`] or [`Connections::close_all`]. Then the
 /// listener is closed, while connections live on as these two say: [`Connections::count`] tells when all are gone.
 ///
-/// Everything is spawned into the task queue of the caller.
+/// Everything is spawned into the task queue of the caller. The task that watches the sockets stays until the executor
+/// ends.
 pub async fn serve<S: Service>(
     listener: Listener,
     service: Rc<S>,
@@ -55,6 +56,8 @@ pub async fn serve<S: Service>(
             Rc::clone(&read_buffer),
         );
         glommio::spawn_local(task.run()).detach();
+        // Many that come at once must not keep the core from those that are here.
+        glommio::executor().yield_now().await;
     }
 }
 

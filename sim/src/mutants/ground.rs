@@ -53,8 +53,7 @@ impl Ground {
             | Mutant::UnknownToldAsNotDone
             | Mutant::WipedDiskComesBack
             | Mutant::MessagesLeaveEarly
-            | Mutant::VoteIsForgotten
-            | Mutant::ReadsWithoutRound => Ground::Clusters,
+            | Mutant::VoteIsForgotten => Ground::Clusters,
         }
     }
 

@@ -191,8 +191,8 @@ fn a_range_that_was_begun_at_a_node_that_dies_is_read_elsewhere() {
 
 #[test]
 fn a_follower_answers_with_what_was_written_just_before() {
+    // The lead stays where it is.
     let mut config = config();
-    // Whoever leads stays.
     config.settings.raft.idle.lead_ticks = None;
     let mut story = Story::begin(config);
     let leader = story.await_leader();

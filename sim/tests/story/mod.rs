@@ -60,7 +60,7 @@ pub(crate) fn config() -> ClusterConfig {
 /// A cluster and what is done to it.
 pub(crate) struct Story {
     pub(crate) cluster: Cluster<u64>,
-    bell: u64,
+    pub(crate) bell: u64,
     values: u64,
 }
 

@@ -57,7 +57,7 @@ impl Pace {
     /// As it was, but as fast as the disk allows while `hurry` is on: a log that waits for what is written here is
     /// behind because of that.
     #[must_use]
-    pub fn unless(self, hurry: Switch) -> Self {
+    pub fn hurried_by(self, hurry: Switch) -> Self {
         Self { hurry, ..self }
     }
 
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn what_is_urgent_neither_keeps_to_a_rate_nor_pauses() {
         let (pause, hurry) = (Switch::default(), Switch::default());
-        let pace = Pace::limited(1, pause.clone()).unless(hurry.clone());
+        let pace = Pace::limited(1, pause.clone()).hurried_by(hurry.clone());
         pause.set(true);
         hurry.set(true);
         let began = Instant::now();

@@ -177,6 +177,6 @@ pub(super) fn read_sub_headers<S: SegmentSource>(
         .file(found.file)
         .expect("a record lies in a file of the scan");
     let wanted = RECORD_HEADER_BYTES + found.header.sub_header_count as usize * SUB_HEADER_BYTES;
-    let bytes = FileReader::new(source, file).bytes_exactly(found.offset, wanted)?;
+    let bytes = FileReader::of_scanned(source, scan, file).bytes_exactly(found.offset, wanted)?;
     Ok(RecordBody::sub_headers_of(&found.header, &bytes))
 }

@@ -7,7 +7,6 @@ use metastore_bugs::{Mutant, is_planted};
 use super::attribution::read_sub_headers;
 use super::decision::Plan;
 use super::scan::{FileReader, FoundRecord, Scan};
-use super::walk::Damages;
 use super::{
     Concerned, Damage, DamageKind, RecoveredReplica, RecoveryError, ReplayEvent, SegmentSource,
 };
@@ -32,8 +31,8 @@ pub(super) struct Replayed {
 /// Reads the surviving records again and hands them out.
 pub(super) fn replay<S: SegmentSource>(
     source: &mut S,
-    (scan, plan): (&Scan, &Plan),
-    damages: Damages,
+    scan: &Scan,
+    plan: &Plan,
     on_event: &mut dyn FnMut(ReplayEvent<'_>),
 ) -> Result<Replayed, RecoveryError<S::Error>> {
     let mut replayed = Replayed::default();
@@ -46,11 +45,7 @@ pub(super) fn replay<S: SegmentSource>(
         let file = scan
             .file(first.file)
             .expect("a record lies in a file of the scan");
-        // Around records that are intact there may be places that cannot be read, of which nobody needs anything.
-        let mut reader = match damages {
-            Damages::AreRefused => FileReader::new(source, file),
-            Damages::AreLeftOut => FileReader::of_damaged(source, file),
-        };
+        let mut reader = FileReader::of_scanned(source, scan, file);
         while let Some(found) = records.next_if(|record| record.file == reader.number()) {
             let bytes = reader
                 .bytes(found.offset, found.header.record_bytes as usize)

@@ -107,7 +107,7 @@ fn for_each_record<S: SegmentSource>(
         let file = scan
             .file(first.file)
             .expect("a record lies in a file of the scan");
-        let mut reader = FileReader::of_damaged(source, file);
+        let mut reader = FileReader::of_scanned(source, scan, file);
         while let Some(found) = records.next_if(|record| record.file == reader.number()) {
             let bytes = reader
                 .bytes(found.offset, found.header.record_bytes as usize)

@@ -43,6 +43,8 @@ pub(super) struct Scan {
     /// Headers with a right checksum that contradict themselves.
     pub(super) malformed: Vec<(FileNumber, u64)>,
     pub(super) marks: [MarkState; 2],
+    /// Whether places that cannot be read are passed over.
+    damages: Damages,
 }
 
 /// A record as the scan passes it.
@@ -106,6 +108,7 @@ pub(super) fn scan<S: SegmentSource>(
         remains: Vec::new(),
         malformed: Vec::new(),
         marks,
+        damages,
     };
     for index in 0..scan.files.len() {
         scan_file(
@@ -128,9 +131,9 @@ fn scan_file<S: SegmentSource>(
 ) -> Result<(), RecoveryError<S::Error>> {
     // A half-prepared file may end within a block, where no record can be.
     let end = file.bytes - file.bytes % BLOCK_BYTES as u64;
-    let mut reader = match damages {
-        Damages::AreRefused => FileReader::new(source, file),
-        Damages::AreLeftOut => FileReader::of_damaged(source, file),
+    let mut reader = FileReader {
+        damages,
+        ..FileReader::new(source, file)
     };
     let mut offset = 0;
     while offset < end {
@@ -251,7 +254,7 @@ pub(super) struct FileReader<'s, S> {
 }
 
 impl<'s, S: SegmentSource> FileReader<'s, S> {
-    pub(super) fn new(source: &'s mut S, file: SegmentFile) -> Self {
+    fn new(source: &'s mut S, file: SegmentFile) -> Self {
         Self {
             source,
             file,
@@ -261,10 +264,10 @@ impl<'s, S: SegmentSource> FileReader<'s, S> {
         }
     }
 
-    /// As [`Self::new`], for a file of which some places cannot be read.
-    pub(super) fn of_damaged(source: &'s mut S, file: SegmentFile) -> Self {
+    /// A reader of a file that was scanned before: it passes over what the scan passed over.
+    pub(super) fn of_scanned(source: &'s mut S, scan: &Scan, file: SegmentFile) -> Self {
         Self {
-            damages: Damages::AreLeftOut,
+            damages: scan.damages,
             ..Self::new(source, file)
         }
     }
@@ -313,10 +316,12 @@ impl<'s, S: SegmentSource> FileReader<'s, S> {
         has_any
     }
 
-    /// As [`Self::bytes`], but reads no more than is asked for.
-    pub(super) fn bytes_exactly(self, offset: u64, length: usize) -> Result<Vec<u8>, S::Error> {
+    /// As [`Self::bytes`], but reads no more than is asked for, unless that cannot be read at once.
+    pub(super) fn bytes_exactly(mut self, offset: u64, length: usize) -> Result<Vec<u8>, S::Error> {
         let mut bytes = vec![0; length];
-        self.source.read(self.file.number, offset, &mut bytes)?;
-        Ok(bytes)
+        match self.source.read(self.file.number, offset, &mut bytes) {
+            Ok(()) => Ok(bytes),
+            Err(_unreadable) => self.bytes(offset, length).map(<[u8]>::to_vec),
+        }
     }
 }

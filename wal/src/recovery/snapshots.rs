@@ -41,7 +41,7 @@ fn note<S: SegmentSource>(
         .file(found.file)
         .expect("a record lies in a file of the scan");
     let length = found.header.record_bytes as usize;
-    let bytes = FileReader::new(source, file).bytes_exactly(found.offset, length)?;
+    let bytes = FileReader::of_scanned(source, scan, file).bytes_exactly(found.offset, length)?;
     let Ok(body) = RecordBody::decode(&found.header, &bytes) else {
         // It was intact a moment ago. The replay reads it again and refuses what it then finds.
         return Ok(());

@@ -96,7 +96,7 @@ pub fn survey<S: SegmentSource>(
     if decision == Decision::Corrupt {
         findings = attribution::attribute(source, &scan, &plan).map_err(RecoveryError::Source)?;
     } else {
-        match replay::replay(source, (&scan, &plan), Damages::AreRefused, &mut |_| {}) {
+        match replay::replay(source, &scan, &plan, &mut |_| {}) {
             Ok(_) => {}
             Err(RecoveryError::Corrupt { findings: found }) => {
                 decision = Decision::Corrupt;

@@ -22,7 +22,7 @@ impl Driver {
     fn preparation_pace(&self) -> Pace {
         match self.is_serving() {
             true => Pace::limited(PREPARE_BYTES_PER_SECOND_MAX, self.background_pause.clone())
-                .unless(self.segment_hurry.clone()),
+                .hurried_by(self.segment_hurry.clone()),
             false => Pace::unlimited(),
         }
     }
