@@ -1,11 +1,13 @@
 //! The end of a turn, slices of background work, and when a node wants to be woken.
 
-use metastore_engine::Time;
+use metastore_engine::{SliceKind, Time};
 
 use super::{Machine, Node, NodeEvent, Observed, Stop};
 
 /// How long at most the core is busy with others before it does slices of background work.
 const SLICE_DELAY_MAX_NS: u64 = 100_000;
+/// How many slices there is time for at most.
+const SLICES_MAX: u64 = 4;
 
 impl Node {
     /// Ends the turn and carries out what the core asks for.
@@ -44,15 +46,25 @@ impl Node {
         Ok(())
     }
 
-    /// Does a slice of background work that waits. The turn that follows takes what it led to.
+    /// Does background work that waits, as a server's driver does in a turn: one slice of any kind, then slices of ranges
+    /// for as long as there is time, which is drawn. The turn that follows takes what they led to.
     pub(super) fn run_slices(&mut self, now: Time, machine: &mut Machine<'_>) {
         let now = self.local(now);
-        let slice = self.core.run_slice(now, &mut self.effects);
-        if let Some(trace) = &mut machine.trace {
-            trace.add_input(now.0, &slice);
-        }
-        if let Some(kind) = slice {
+        let slices_max = machine.random.between(1, SLICES_MAX);
+        let mut slice = self.core.run_slice(now, &mut self.effects);
+        for further in (0..slices_max).rev() {
+            if let Some(trace) = &mut machine.trace {
+                trace.add_input(now.0, &slice);
+            }
+            let Some(kind) = slice else {
+                return;
+            };
             self.core.on_slice_executed(kind, now, now);
+            if further > 0 {
+                let range = SliceKind::Range;
+                let is_range = self.core.run_slice_of(range, now, &mut self.effects);
+                slice = is_range.then_some(range);
+            }
         }
     }
 
