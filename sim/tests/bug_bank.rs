@@ -7,7 +7,7 @@ use metastore_sim::power_loss::PowerLoss;
 
 /// How many crashes, or how many clusters, a bug may hide in.
 const CRASHES: u64 = 300;
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 200;
 const STACK_BYTES: usize = 64 << 20;
 
 fn assert_is_found_in_a_node(mutant: Mutant, checkers: Checkers) {

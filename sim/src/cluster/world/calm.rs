@@ -18,9 +18,8 @@ const CALM_MS: u64 = 10_000;
 /// How long clients go on in the calm before they are to come to an end.
 const BUSY_CALM_MS: u64 = 4_000;
 /// Who has waited so long in the calm, while so many were served who asked the same shard later, is forgotten. A client may
-/// lose timeouts to a follower that lags behind the log: one whose disk was full when it fetched a snapshot is offered
-/// it again only after some seconds.
-const STARVING_MS: u64 = 6_000;
+/// lose two timeouts to nodes that are gone before it finds one that answers.
+const STARVING_MS: u64 = 3_000;
 const OVERTAKEN_MAX: u64 = 20;
 /// How many operations must have succeeded in a world.
 const SUCCEEDED_MIN: u64 = 600;
