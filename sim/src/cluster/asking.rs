@@ -108,6 +108,14 @@ impl<E> Cluster<E> {
         asked.rows.clear();
         let tries = asked.tries;
         let place = self.choose_place(client);
+        if self.event_log.is_read() {
+            let to = super::At(place);
+            self.log(
+                &format_args!("c{client}"),
+                "asks",
+                format_args!("{to} ({tries})"),
+            );
+        }
         if !self.connect(client, place) {
             self.forget_leader(client);
             self.try_later(client, tries);

@@ -97,6 +97,11 @@ impl ClusterWorld {
 
     /// A client that waits while others are served, or has given up when every shard should long have had a leader.
     fn forgotten(&self, calm_began: Time) -> Option<usize> {
+        // Who asks a node whose disk still hangs, again and again by chance, waits as long as the disk does.
+        let calm_began = match self.plan.has(FaultKind::Hang) {
+            true => calm_began.plus_ms(HANG_MS_MAX),
+            false => calm_began,
+        };
         let starving = self
             .cluster
             .starving(calm_began, STARVING_MS, OVERTAKEN_MAX);
