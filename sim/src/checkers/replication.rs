@@ -273,7 +273,8 @@ impl Replication {
 
     // ---- Clients ----
 
-    /// A command was answered with an outcome. `durable` are the logs of all nodes.
+    /// A command was answered with an outcome. `durable` are the logs of all nodes, and what decay has taken from one
+    /// since: a replica whose log is damaged takes no part before it is repaired, so that what it confirmed stays.
     ///
     /// # Errors
     /// A quorum does not hold it durably.
@@ -288,8 +289,8 @@ impl Replication {
         let places = known.commands.get(&xxh3_64(command));
         let holders = |&(index, term): &(LogIndex, Term)| {
             let holds = |&&(replica, _): &&(ReplicaId, NodeId)| {
-                let view = durable.clone().find_map(|log| log.get(&replica));
-                view.is_some_and(|view| view.holds(index, term))
+                let mut views = durable.clone().filter_map(|log| log.get(&replica));
+                views.any(|view| view.holds(index, term))
             };
             known.voters.iter().filter(holds).count()
         };
