@@ -233,9 +233,10 @@ impl Log {
         }
     }
 
-    /// Disk space is short: spares beyond [`LogOptions::spare_segments`], kept for reuse, are removed.
-    pub fn trim_spares(&mut self) {
-        self.segments.trim_spares();
+    /// Says whether disk space is short: spares beyond [`LogOptions::spare_segments`] are then removed, and not kept
+    /// for reuse.
+    pub fn set_disk_short(&mut self, is_short: bool) {
+        self.segments.set_disk_short(is_short);
     }
 
     // ---- What the caller must do, and what it has done ----

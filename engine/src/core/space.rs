@@ -27,10 +27,8 @@ pub enum DiskSpace {
 impl Core {
     pub(super) fn on_disk_space(&mut self, disk: DiskSpace) {
         self.disk = disk;
-        if disk != DiskSpace::Enough {
-            // Spares kept for reuse are room that the disk needs more.
-            self.log.trim_spares();
-        }
+        // Spares kept for reuse are room that a short disk needs more.
+        self.log.set_disk_short(disk != DiskSpace::Enough);
     }
 
     /// Whether the oldest segments should be released before their time: for the log's budget, or for the disk.

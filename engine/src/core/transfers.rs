@@ -9,8 +9,9 @@
 //!                                           file durable, with its name; then raft hears of the offer
 //! ```
 //!
-//! A core fetches one snapshot at a time. The old replica answers meanwhile; both states are in memory. After a start
-//! the file is fetched anew.
+//! A core fetches one snapshot at a time; offers that come meanwhile wait, and so does one whose file could not be written
+//! here, because the leader would make it again only after it has waited for word of the first. The old replica answers
+//! meanwhile; both states are in memory. After a start the file is fetched anew.
 
 use super::moves::Move;
 use super::snapshots::Deed;
@@ -66,12 +67,25 @@ struct Pull {
     /// When the next chunk was asked for; `None` while nothing is.
     asked_at: Option<Time>,
     attempts: u32,
+    /// How often in a row its file could not be written here.
+    failures: u32,
 }
 
-/// The snapshot that this core is fetching.
+/// An offer that has to wait. A replica has one at most, its newest.
+#[derive(Debug)]
+struct WaitingOffer {
+    replica: usize,
+    source: Member,
+    offer: SnapshotOffer,
+    failures: u32,
+    not_before: Time,
+}
+
+/// The snapshot that this core is fetching, and those that it is to fetch.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
     pull: Option<Pull>,
+    waiting: Vec<WaitingOffer>,
 }
 
 impl Transfers {
@@ -89,6 +103,7 @@ impl Transfers {
 
     /// A replica has no use for a snapshot any more.
     pub(super) fn give_up(&mut self, replica: usize) {
+        self.forget(replica);
         if let Some(pull) = &mut self.pull
             && pull.replica == replica
             && pull.step == Step::Fetching
@@ -102,6 +117,28 @@ impl Transfers {
             let follows = moved.of(pull.replica);
             pull.replica = follows.expect("whose snapshot is fetched is not removed");
         }
+        // An offer that is on its way to a replica may come after everything was given up for it.
+        self.waiting.retain_mut(|waiting| {
+            let follows = moved.of(waiting.replica);
+            waiting.replica = follows.unwrap_or(waiting.replica);
+            follows.is_some()
+        });
+    }
+
+    fn put_aside(&mut self, offer: WaitingOffer) {
+        self.forget(offer.replica);
+        self.waiting.push(offer);
+    }
+
+    fn forget(&mut self, replica: usize) {
+        self.waiting.retain(|waiting| waiting.replica != replica);
+    }
+
+    /// The first offer whose time has come.
+    fn take_waiting(&mut self, now: Time) -> Option<WaitingOffer> {
+        let is_due = |waiting: &WaitingOffer| waiting.not_before <= now;
+        let position = self.waiting.iter().position(is_due)?;
+        Some(self.waiting.remove(position))
     }
 }
 
@@ -116,6 +153,7 @@ impl Core {
 
     /// A leader offers a snapshot to a follower of this core.
     pub(super) fn on_offer(&mut self, replica: usize, source: Member, offer: SnapshotOffer) {
+        self.transfers.forget(replica);
         let target = &mut self.replicas[replica];
         if target.is_installing() || !target.may_install(&offer) {
             return;
@@ -137,10 +175,19 @@ impl Core {
                 pull.source = source;
                 pull.offer.term = offer.term;
                 pull.attempts = 0;
-            } else if pull.replica == replica && pull.step == Step::Fetching {
-                // Whoever offered the other one may not have it any more. This one is offered again.
+                return;
+            }
+            if pull.replica == replica && pull.step == Step::Fetching {
+                // Whoever offered the other one may not have it any more.
                 pull.step = Step::GivingUp;
             }
+            self.transfers.put_aside(WaitingOffer {
+                replica,
+                source,
+                offer,
+                failures: 0,
+                not_before: Time(0),
+            });
             return;
         }
         if self.is_draining || !self.log.is_ready() {
@@ -167,6 +214,7 @@ impl Core {
             in_flight: 0,
             asked_at: None,
             attempts: 0,
+            failures: 0,
         });
     }
 
@@ -177,6 +225,14 @@ impl Core {
             && pull.step == Step::Fetching
         {
             pull.step = Step::GivingUp;
+        }
+        if self.transfers.pull.is_none()
+            && let Some(waiting) = self.transfers.take_waiting(now)
+        {
+            self.on_offer(waiting.replica, waiting.source, waiting.offer);
+            if let Some(pull) = &mut self.transfers.pull {
+                pull.failures = waiting.failures;
+            }
         }
         let Some(pull) = &self.transfers.pull else {
             return;
@@ -297,8 +353,19 @@ impl Core {
                 self.replicas[replica].begin_install(now, offer, state);
                 self.dirty.mark(replica);
             }
-            (Step::Fetching | Step::Naming | Step::GivingUp, Err(SnapshotFailed)) => {
+            (Step::GivingUp, Err(SnapshotFailed)) => {}
+            (Step::Fetching | Step::Naming, Err(SnapshotFailed)) => {
                 pull.step = Step::GivingUp;
+                let failures = pull.failures + 1;
+                let pause_ms = self.config.settings.snapshots.pause_ms(failures);
+                let again = WaitingOffer {
+                    replica: pull.replica,
+                    source: pull.source,
+                    offer: pull.offer.clone(),
+                    failures,
+                    not_before: now.plus_ms(pause_ms),
+                };
+                self.transfers.put_aside(again);
             }
             (Step::Removing, _) => self.transfers.pull = None,
             (Step::Installing, _) => unreachable!("nothing is under way while it is installed"),

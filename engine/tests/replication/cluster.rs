@@ -492,6 +492,19 @@ impl TestCluster {
         is_done
     }
 
+    /// Whether something is asked for the file of a snapshot.
+    pub(crate) fn has_snapshot_work(&mut self, number: NodeNumber) -> bool {
+        self.node(number).has_snapshot_work(0)
+    }
+
+    /// Lets the oldest thing fail that was asked for the file of a snapshot.
+    pub(crate) fn fail_snapshot_work(&mut self, number: NodeNumber) {
+        let node = self.node(number);
+        node.fail_snapshot_work(0);
+        node.turn();
+        self.collect(number);
+    }
+
     /// Lets everything move until the devices of a node have done so many things; `false` when they had less to do.
     pub(crate) fn fetch_until(&mut self, number: NodeNumber, steps: u32) -> bool {
         let mut done = 0;

@@ -128,6 +128,33 @@ fn chunks_that_are_lost_are_asked_for_again() {
     assert_all_equal(&mut cluster);
 }
 
+/// Its disk is full, say. The leader would offer the snapshot again only after it has waited for word of this one.
+#[test]
+fn a_follower_that_could_not_write_a_snapshot_tries_again_by_itself() {
+    let mut cluster = with_a_node_that_needs_a_snapshot();
+    while !cluster.has_snapshot_work(3) {
+        settle_but_for_snapshots_of(&mut cluster, 3);
+        cluster.tick(1);
+    }
+    cluster.fail_snapshot_work(3);
+    // Its pause is a second of twenty ticks; four election timeouts are forty.
+    settle_with_time(&mut cluster, 25);
+    assert_eq!(cluster.counters(3).snapshots_fetched, 1);
+    assert_all_equal(&mut cluster);
+}
+
+fn settle_but_for_snapshots_of(cluster: &mut TestCluster, node: u32) {
+    for from in cluster.numbers() {
+        for to in cluster.numbers() {
+            cluster.deliver(from, to);
+        }
+        cluster.complete_write(from);
+        if from != node {
+            cluster.do_snapshot_work(from);
+        }
+    }
+}
+
 /// The leader is gone in the middle. The next one has taken a snapshot too, and offers its own.
 #[test]
 fn a_snapshot_of_a_leader_that_is_gone_is_given_up_for_that_of_the_next() {

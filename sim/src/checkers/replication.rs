@@ -274,7 +274,8 @@ impl Replication {
 
     // ---- Clients ----
 
-    /// A command was answered with an outcome. `durable` are the logs of all nodes.
+    /// A command was answered with an outcome. `durable` are the logs of all nodes, and what decay has taken from one
+    /// since: a replica whose log is damaged takes no part before it is repaired, so that what it confirmed stays.
     ///
     /// # Errors
     /// A quorum does not hold it durably.
@@ -289,8 +290,8 @@ impl Replication {
         let (mut quorum, mut most) = (known.members.first_quorum(), 0);
         for &(index, term) in places.into_iter().flatten() {
             let holds = |replica| {
-                let view = durable.clone().find_map(|log| log.get(&replica));
-                view.is_some_and(|view| view.holds(index, term))
+                let mut views = durable.clone().filter_map(|log| log.get(&replica));
+                views.any(|view| view.holds(index, term))
             };
             let term_at = |at| self.term_before(known, (index, term), at);
             for deciders in known.members.deciders_of(index, term_at) {

@@ -37,6 +37,8 @@ pub struct Observer {
     decayed: BTreeSet<PeerCore>,
     /// Replicas that take no part, each with its place.
     in_quarantine: BTreeMap<ReplicaId, PeerCore>,
+    /// What replicas held durably when their disk decayed, until they are found whole.
+    before_decay: LogView,
     quarantines: u64,
     looks: u64,
     looks_asleep: u64,
@@ -62,6 +64,7 @@ impl Observer {
             budgets,
             decayed: BTreeSet::new(),
             in_quarantine: BTreeMap::new(),
+            before_decay: LogView::new(),
             quarantines: 0,
             looks: 0,
             looks_asleep: 0,
@@ -127,6 +130,7 @@ impl Observer {
                 PartBodySeen::Snapshot { .. } | PartBodySeen::Tombstone
             ) {
                 self.in_quarantine.remove(&part.replica);
+                self.before_decay.remove(&part.replica);
             }
         }
         let mut parts = parts.iter();
@@ -158,6 +162,11 @@ impl Observer {
             return Err(ClusterViolation::StrangeQuarantine { replica, why });
         }
         self.in_quarantine.retain(|_, at| *at != place);
+        for replica in found.keys() {
+            if quarantined.iter().all(|(damaged, ..)| damaged != replica) {
+                self.before_decay.remove(replica);
+            }
+        }
         let named = quarantined.iter().map(|(replica, ..)| (*replica, place));
         self.in_quarantine.extend(named);
         self.quarantines += quarantined.len() as u64;
@@ -171,6 +180,10 @@ impl Observer {
     /// Something durable on a disk has decayed.
     pub fn on_decay(&mut self, place: PeerCore) {
         self.decayed.insert(place);
+        for (&replica, view) in self.logs[&place].durable() {
+            let before = self.before_decay.entry(replica);
+            before.or_insert_with(|| view.clone());
+        }
     }
 
     /// How many replicas of a core are durable in its log.
@@ -253,6 +266,7 @@ impl Observer {
     /// A quorum could still lose it.
     pub fn on_acknowledged(&self, shard: ShardId, command: &[u8]) -> Result<(), ClusterViolation> {
         let durable = self.logs.values().map(LogWatch::durable);
+        let durable = durable.chain([&self.before_decay]);
         let said = self.replication.on_acknowledged(shard, command, durable);
         self.heard_of_order(said)
     }

@@ -35,6 +35,7 @@ pub(super) struct Segments {
     segment_bytes: u64,
     segments_max: usize,
     spares_wanted: usize,
+    is_disk_short: bool,
     /// Oldest first; the last is the one being written, once `offset` says so.
     live: VecDeque<Segment>,
     /// Not needed any more, but a crash could still bring back a log that believes so.
@@ -75,6 +76,7 @@ impl Segments {
             segment_bytes: options.segment_bytes,
             segments_max: options.segments_max(),
             spares_wanted: options.spare_segments,
+            is_disk_short: false,
             live: start.live.into(),
             released: start.released.into(),
             spares: VecDeque::new(),
@@ -262,18 +264,20 @@ impl Segments {
         self.live.len() >= limit.max(2)
     }
 
-    /// Gives up the spares beyond those that are wanted in any case.
-    pub(super) fn trim_spares(&mut self) {
-        while self.spares.len() > self.spares_wanted {
+    /// While the disk is short, only those spares are kept that are wanted in any case.
+    pub(super) fn set_disk_short(&mut self, is_short: bool) {
+        self.is_disk_short = is_short;
+        while is_short && self.spares.len() > self.spares_wanted {
             self.to_remove.extend(self.spares.pop_back());
         }
     }
 
-    /// A file of the right length becomes a spare, even beyond those that are wanted: a log that once needed so many
+    /// A file of the right length becomes a spare, on a disk with room even beyond those that are wanted: a log that once needed so many
     /// will need them again, and to fill others with zeros would cost the device as much as the log itself. It is
     /// not zeroed again either: nothing in it passes for a record of its next segment.
     fn reuse(&mut self, file: SegmentFile) {
-        if file.bytes == self.segment_bytes && self.has_room_for_a_spare() {
+        let may_be_kept = !self.is_disk_short || self.spares.len() < self.spares_wanted;
+        if file.bytes == self.segment_bytes && may_be_kept && self.has_room_for_a_spare() {
             self.spares.push_back(file.number);
         } else {
             self.to_remove.push_back(file.number);

@@ -246,6 +246,11 @@ fn acknowledged_means_durable_on_a_quorum() {
     assert!(acknowledge(&checker, &logs).is_err(), "one of three");
     super::super::log_view::apply(&mut logs[2], &part(3));
     acknowledge(&checker, &logs).unwrap();
+    let before_decay = std::mem::take(&mut logs[2]);
+    assert!(acknowledge(&checker, &logs).is_err(), "one has lost it");
+    logs.push(before_decay);
+    acknowledge(&checker, &logs).expect("to decay, which keeps it out of the group");
+    logs.swap_remove(2);
     // Two are not enough when one of them has replaced it.
     let replaced = append(3, hard_state(2, 0, 0), 1, &[self::entry(2, b"x")]);
     super::super::log_view::apply(&mut logs[2], &replaced);

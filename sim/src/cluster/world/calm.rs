@@ -18,9 +18,8 @@ const CALM_MS: u64 = 10_000;
 /// How long clients go on in the calm before they are to come to an end.
 const BUSY_CALM_MS: u64 = 4_000;
 /// Who has waited so long in the calm, while so many were served who asked the same shard later, is forgotten. A client may
-/// lose timeouts to a follower that lags behind the log: one whose disk was full when it fetched a snapshot is offered
-/// it again only after some seconds. Nor does one whose disk hangs answer.
-const STARVING_MS: u64 = 6_000;
+/// lose two timeouts to nodes that are gone before it finds one that answers.
+const STARVING_MS: u64 = 3_000;
 const OVERTAKEN_MAX: u64 = 20;
 /// How many operations must have succeeded in a world.
 const SUCCEEDED_MIN: u64 = 600;
@@ -107,6 +106,11 @@ impl ClusterWorld {
 
     /// A client that waits while others are served, or has given up when every shard should long have had a leader.
     fn forgotten(&self, calm_began: Time) -> Option<usize> {
+        // Who asks a node whose disk still hangs, again and again by chance, waits as long as the disk does.
+        let calm_began = match self.plan.has(FaultKind::Hang) {
+            true => calm_began.plus_ms(HANG_MS_MAX),
+            false => calm_began,
+        };
         let starving = self
             .cluster
             .starving(calm_began, STARVING_MS, OVERTAKEN_MAX);

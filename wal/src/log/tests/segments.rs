@@ -71,10 +71,25 @@ fn segments_are_released_after_a_snapshot_and_used_again() {
         numbers.iter().all(|&number| number <= 12),
         "files are used again: {numbers:?}"
     );
-    machine.log.trim_spares();
+    machine.log.set_disk_short(true);
     machine.settle();
     let status = machine.log.status();
     assert_eq!(status.spares, small_options().spare_segments);
+    assert_eq!(machine.disk.files.len(), status.files);
+}
+
+#[test]
+fn what_is_released_while_the_disk_is_short_is_not_kept() {
+    let mut machine = Machine::fresh(small_options());
+    write_entries(&mut machine, 1, 8);
+    machine.log.set_disk_short(true);
+    compact(&mut machine, 8);
+    machine.idle();
+    let status = machine.log.status();
+    assert!(
+        status.spares <= small_options().spare_segments,
+        "{status:?}"
+    );
     assert_eq!(machine.disk.files.len(), status.files);
 }
 
