@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::CoreId;
 use crate::ids::{ConnectionId, LogReadTicket, RequestId, SnapshotId, SnapshotTicket};
+use crate::members::MembersEffect;
 use crate::mesh::MeshBatch;
 use crate::peer::{PeerCore, PeerLane};
 use crate::request::{Reply, RequestKind};
@@ -164,6 +165,8 @@ pub enum Effect {
         /// A [`BatchHeader`](crate::BatchHeader) and its messages.
         batch: Vec<u8>,
     },
+    /// What became of members of a shard, or of a replica of this core.
+    Members(MembersEffect),
     /// Stop the process now, without cleaning up.
     Halt(HaltReason),
 }

@@ -5,6 +5,7 @@ use metastore_wal::{FileNumber, LogBuffer, ReplicaId, ShardId, Ticket};
 use crate::CoreId;
 use crate::core::DiskSpace;
 use crate::ids::{ConnectionId, LogReadTicket, RequestId, SnapshotTicket};
+use crate::members::MembersInput;
 use crate::memory::MemoryRoom;
 use crate::mesh::MeshBatch;
 use crate::peer::PeerCore;
@@ -116,6 +117,8 @@ pub enum Input<'a> {
         /// Who shall lead it; `None` for whoever is best for it.
         to: Option<ReplicaId>,
     },
+    /// Members of a shard are to change, or a replica is to live here or to go.
+    Members(MembersInput),
     /// The process is to stop: what has been accepted is finished, nothing new is taken, and others lead its shards
     /// where they can.
     Drain,

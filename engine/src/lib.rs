@@ -26,6 +26,7 @@ mod fields;
 pub mod fuzz;
 mod ids;
 mod input;
+mod members;
 mod membership;
 mod memory;
 mod mesh;
@@ -48,6 +49,10 @@ pub use crate::ids::{
     BootNonce, ConnectionId, LogReadTicket, RequestId, SnapshotId, SnapshotTicket, Time,
 };
 pub use crate::input::{Input, LogReadFailed, SnapshotFailed};
+pub use crate::members::{
+    BadChange, ChangeRefused, ChangeTicket, CreateRefused, MemberPart, MemberStatus, MembersChange,
+    MembersEffect, MembersInput, MembersStatus, Spare,
+};
 pub use crate::membership::Member;
 pub use crate::memory::{
     Account, LoadRoom, MemoryAccounts, MemoryBudget, MemoryBudgetError, MemoryPool, MemoryRoom,

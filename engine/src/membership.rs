@@ -1,18 +1,24 @@
-//! Who belongs to a shard's group, and where each member lives.
+//! Who belongs to a shard's group, where each member lives, and who did once.
+
+mod change;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use metastore_wal::{CoreId, NodeId, ReplicaId};
 use raft::eraftpb::ConfState;
 
+pub use self::change::BadChange;
+pub(crate) use self::change::{Fate, MembershipChange, Step};
 use crate::peer::PeerCore;
 
+/// Every replica that there ever was is no newer than the newest member.
 const VERSION: u16 = 1;
+/// The newest replica is a member no more: its id is named.
+const VERSION_WITH_NEWEST: u16 = 2;
 const HEAD_BYTES: usize = 8;
+const NEWEST_BYTES: usize = 8;
 const MEMBER_BYTES: usize = 16;
 /// A group has few members; whatever claims more is not a membership.
 const MEMBERS_MAX: usize = 64;
-
-const AUTO_LEAVE: u8 = 1;
 
 const VOTER: u8 = 1;
 const LEARNER: u8 = 2;
@@ -28,12 +34,25 @@ pub struct Member {
     pub home: PeerCore,
 }
 
+/// How a replica stands to a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is a member, and lives here.
+    Member(PeerCore),
+    /// It is none, and never will be again.
+    Removed,
+    /// It was not heard of yet: it joined later than the group is known here, or will.
+    Unheard,
+}
+
 /// The members of a shard, as they stand in the log and in snapshots.
 ///
 /// ```text
 ///      0       1       2       3       4       5       6       7
 ///  +-------+-------+-------+-------+-------+-------+-------+-------+
-///  | version (u16) | flags | 0     | members (u32)                 |
+///  | version (u16) | 0     | 0     | members (u32)                 |
+///  +-------------------------------+---------------+-------+-------+
+///  | newest replica (u64)                                          |   in version 2 alone
 ///  +-------------------------------+---------------+-------+-------+
 ///  | replica (u64)                                                 |   for each member, ascending
 ///  +-------------------------------+---------------+-------+-------+
@@ -41,21 +60,39 @@ pub struct Member {
 ///  +-------------------------------+---------------+-------+-------+
 /// ```
 ///
-/// * flags: 1 the group leaves its joint state by itself.
 /// * parts: 1 votes, 2 learns, 4 votes in the outgoing half of a joint state, 8 learns once that state is left.
+/// * newest replica: the newest that ever was a member. Members are added in the order of their ids, so an id up to this
+///   one that no member has is that of a removed replica, without a list of them. It is written where it is none of the
+///   members; else version 1 says it, which every reader knows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Membership {
     members: Vec<Member>,
     conf_state: ConfState,
+    newest: ReplicaId,
 }
 
 impl Membership {
+    /// What a replica knows that waits for its first snapshot: nothing.
+    pub(crate) fn unknown() -> Membership {
+        Membership {
+            members: Vec::new(),
+            conf_state: ConfState::default(),
+            newest: ReplicaId(0),
+        }
+    }
+
+    /// Whether it is what a replica knows that waits for its first snapshot.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.newest == ReplicaId(0)
+    }
+
     /// A group whose members all vote.
     pub(crate) fn of_voters(voters: &[Member]) -> Membership {
         let mut members = voters.to_vec();
         members.sort_unstable();
         let ids: Vec<u64> = members.iter().map(|member| member.replica.0).collect();
         Membership {
+            newest: ReplicaId(ids.last().copied().unwrap_or(0)),
             members,
             conf_state: ConfState::from((ids, vec![])),
         }
@@ -64,6 +101,40 @@ impl Membership {
     /// Who votes, as raft says it.
     pub(crate) fn conf_state(&self) -> &ConfState {
         &self.conf_state
+    }
+
+    /// All members, in the order of their ids.
+    pub(crate) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The newest replica that ever was a member.
+    pub(crate) fn newest(&self) -> ReplicaId {
+        self.newest
+    }
+
+    /// How a replica stands to the group.
+    pub(crate) fn standing_of(&self, replica: ReplicaId) -> Standing {
+        match self.home_of(replica) {
+            Some(home) => Standing::Member(home),
+            None if replica <= self.newest => Standing::Removed,
+            None => Standing::Unheard,
+        }
+    }
+
+    /// Whether a quorum of two sets of voters decides.
+    pub(crate) fn is_joint(&self) -> bool {
+        !self.conf_state.get_voters_outgoing().is_empty()
+    }
+
+    /// Whether a member votes, in a joint state in the half that will stay.
+    pub(crate) fn is_voter(&self, replica: ReplicaId) -> bool {
+        self.conf_state.get_voters().contains(&replica.0)
+    }
+
+    /// Whether a member only learns.
+    pub(crate) fn is_learner(&self, replica: ReplicaId) -> bool {
+        self.conf_state.get_learners().contains(&replica.0)
     }
 
     /// Where a replica lives; `None` when it is no member.
@@ -115,17 +186,20 @@ impl Membership {
     }
 
     pub(crate) fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(HEAD_BYTES + self.members.len() * MEMBER_BYTES);
-        bytes.put_u16_le(VERSION);
-        bytes.put_u8(u8::from(self.conf_state.auto_leave) * AUTO_LEAVE);
-        bytes.put_u8(0);
+        let bytes_max = HEAD_BYTES + NEWEST_BYTES + self.members.len() * MEMBER_BYTES;
+        let mut bytes = BytesMut::with_capacity(bytes_max);
+        let is_newest_here = self.members.last().map(|member| member.replica) == Some(self.newest);
+        bytes.put_u16_le(match is_newest_here {
+            true => VERSION,
+            false => VERSION_WITH_NEWEST,
+        });
+        bytes.put_u16_le(0);
         bytes.put_u32_le(u32::try_from(self.members.len()).expect("a shard has few members"));
-        for member in &self.members {
-            bytes.put_u64_le(member.replica.0);
-            bytes.put_u32_le(member.home.node.0);
-            bytes.put_u16_le(member.home.core.0);
-            bytes.put_u8(self.parts_of(member.replica));
-            bytes.put_u8(0);
+        if !is_newest_here {
+            bytes.put_u64_le(self.newest.0);
+        }
+        for &member in &self.members {
+            put_member(&mut bytes, member, self.parts_of(member.replica));
         }
         bytes.freeze()
     }
@@ -133,30 +207,28 @@ impl Membership {
     /// Reads a membership, `None` when the bytes are not one.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Membership> {
         let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
-        let (encoded, rest) = rest.as_chunks::<MEMBER_BYTES>();
-        let [version_low, version_high, flags, 0, count @ ..] = *head else {
+        let [version_low, version_high, 0, 0, count @ ..] = *head else {
             return None;
         };
+        let (newest_named, rest) = match u16::from_le_bytes([version_low, version_high]) {
+            VERSION => (None, rest),
+            VERSION_WITH_NEWEST => {
+                let (newest, rest) = rest.split_first_chunk::<NEWEST_BYTES>()?;
+                (Some(ReplicaId(u64::from_le_bytes(*newest))), rest)
+            }
+            _ => return None,
+        };
+        let (encoded, rest) = rest.as_chunks::<MEMBER_BYTES>();
         let count = u32::from_le_bytes(count) as usize;
-        if u16::from_le_bytes([version_low, version_high]) != VERSION
-            || flags & !AUTO_LEAVE != 0
-            || count != encoded.len()
-            || count > MEMBERS_MAX
-            || !rest.is_empty()
-        {
+        if count != encoded.len() || count > MEMBERS_MAX || !rest.is_empty() {
             return None;
         }
         let mut members: Vec<Member> = Vec::with_capacity(count);
-        let mut state = ConfState {
-            auto_leave: flags & AUTO_LEAVE != 0,
-            ..ConfState::default()
-        };
+        let mut state = ConfState::default();
         for bytes in encoded {
             let (member, parts) = decode_member(bytes)?;
-            if members
-                .last()
-                .is_some_and(|last| last.replica >= member.replica)
-            {
+            let last = members.last();
+            if last.is_some_and(|last| last.replica >= member.replica) {
                 return None;
             }
             let id = member.replica.0;
@@ -172,34 +244,49 @@ impl Membership {
                 }
             }
         }
-        let is_joint = !state.voters_outgoing.is_empty();
-        if state.voters.is_empty() || state.auto_leave && !is_joint {
-            return None;
-        }
-        Some(Membership {
+        let last = members.last()?.replica;
+        let newest = newest_named.unwrap_or(last);
+        // One membership has one encoding.
+        let is_named_needlessly = newest_named.is_some_and(|newest| newest <= last);
+        (!state.voters.is_empty() && !is_named_needlessly).then_some(Membership {
             members,
             conf_state: state,
+            newest,
         })
     }
 }
 
-fn decode_member(bytes: &[u8; MEMBER_BYTES]) -> Option<(Member, u8)> {
+fn put_member(bytes: &mut BytesMut, member: Member, code: u8) {
+    bytes.put_u64_le(member.replica.0);
+    bytes.put_u32_le(member.home.node.0);
+    bytes.put_u16_le(member.home.core.0);
+    bytes.put_u8(code);
+    bytes.put_u8(0);
+}
+
+/// Takes a member and its code apart, whatever the code is.
+fn split_member(bytes: &[u8; MEMBER_BYTES]) -> Option<(Member, u8)> {
     let (replica, rest) = bytes.split_first_chunk::<8>()?;
     let (node, rest) = rest.split_first_chunk::<4>()?;
-    let [core_low, core_high, parts, 0] = *rest else {
+    let [core_low, core_high, code, 0] = *rest else {
         return None;
     };
-    // What raft allows: a voter of either half does not learn at the same time, and who learns once a joint state is
-    // left votes in its outgoing half.
-    let is_possible = matches!(parts, VOTER | LEARNER | OUTGOING_VOTER)
-        || parts == VOTER | OUTGOING_VOTER
-        || parts == OUTGOING_VOTER | LEARNER_NEXT;
     let replica = ReplicaId(u64::from_le_bytes(*replica));
     let home = PeerCore {
         node: NodeId(u32::from_le_bytes(*node)),
         core: CoreId(u16::from_le_bytes([core_low, core_high])),
     };
-    (is_possible && replica.0 > 0).then_some((Member { replica, home }, parts))
+    (replica.0 > 0).then_some((Member { replica, home }, code))
+}
+
+fn decode_member(bytes: &[u8; MEMBER_BYTES]) -> Option<(Member, u8)> {
+    let (member, parts) = split_member(bytes)?;
+    // What raft allows: a voter of either half does not learn at the same time, and who learns once a joint state is
+    // left votes in its outgoing half.
+    let is_possible = matches!(parts, VOTER | LEARNER | OUTGOING_VOTER)
+        || parts == VOTER | OUTGOING_VOTER
+        || parts == OUTGOING_VOTER | LEARNER_NEXT;
+    is_possible.then_some((member, parts))
 }
 
 #[cfg(test)]
@@ -233,7 +320,6 @@ mod tests {
         members.conf_state = ConfState::from((vec![1, 4], vec![]));
         members.conf_state.voters_outgoing = vec![1, 2, 3];
         members.conf_state.learners_next = vec![3];
-        members.conf_state.auto_leave = true;
         assert_eq!(Membership::decode(&members.encode()), Some(members));
     }
 
@@ -250,6 +336,36 @@ mod tests {
         assert_eq!(Membership::decode(&golden), Some(members));
     }
 
+    /// The bytes of version 2, for good.
+    #[test]
+    fn the_golden_membership_without_its_newest_reads_and_writes_as_ever() {
+        let golden = [
+            2, 0, 0, 0, 2, 0, 0, 0, // version, count
+            12, 0, 0, 0, 0, 0, 0, 0, // newest
+            1, 0, 0, 0, 0, 0, 0, 0, 101, 0, 0, 0, 3, 0, 1, 0, // replica 1
+            9, 0, 0, 0, 0, 0, 0, 0, 109, 0, 0, 0, 3, 0, 1, 0, // replica 9
+        ];
+        let mut members = Membership::of_voters(&[member(9), member(1)]);
+        members.newest = ReplicaId(12);
+        assert_eq!(members.encode()[..], golden);
+        assert_eq!(Membership::decode(&golden), Some(members));
+        let mut needless = golden;
+        needless[8] = 9;
+        assert_eq!(Membership::decode(&needless), None, "version 1 says it");
+    }
+
+    #[test]
+    fn a_replica_is_known_for_what_it_is() {
+        let mut members = Membership::of_voters(&[member(2), member(5)]);
+        let standing = |members: &Membership, replica| members.standing_of(ReplicaId(replica));
+        assert_eq!(standing(&members, 5), Standing::Member(member(5).home));
+        assert_eq!(standing(&members, 3), Standing::Removed);
+        assert_eq!(standing(&members, 6), Standing::Unheard);
+        members.newest = ReplicaId(7);
+        assert_eq!(standing(&members, 6), Standing::Removed);
+        assert_eq!(standing(&Membership::unknown(), 1), Standing::Unheard);
+    }
+
     #[test]
     fn what_is_no_membership_is_refused() {
         let bytes = Membership::of_voters(&[member(1), member(2)]).encode();
@@ -259,7 +375,7 @@ mod tests {
         assert_eq!(Membership::decode(&[&bytes[..], &[0]].concat()), None);
         // Its version, a flag, the count, a replica 0, one that comes twice, a part that there is not, two that exclude
         // each other.
-        for (at, value) in [(0, 2), (2, 2), (4, 3), (8, 0), (24, 1), (22, 16), (22, 3)] {
+        for (at, value) in [(0, 3), (2, 2), (4, 3), (8, 0), (24, 1), (22, 16), (22, 3)] {
             let mut changed = bytes.to_vec();
             changed[at] = value;
             assert_eq!(Membership::decode(&changed), None, "byte {at}");

@@ -9,6 +9,7 @@ mod error;
 pub(crate) mod fuzz;
 mod kind;
 mod message;
+mod notice;
 
 use std::fmt;
 
@@ -23,6 +24,7 @@ pub(crate) use self::message::{
     ChunkContent, ChunkMessage, PeerMessage, RepairMessage, SnapshotOffer, encode_offer,
     kind_and_data, to_raft_entry,
 };
+pub(crate) use self::notice::{Notice, NoticeKind};
 
 /// A core of a node: who sends and receives what replicas say to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +33,14 @@ pub struct PeerCore {
     pub node: NodeId,
     /// The core of that node.
     pub core: CoreId,
+}
+
+impl PeerCore {
+    /// Where no replica lives.
+    pub(crate) const NOWHERE: PeerCore = PeerCore {
+        node: NodeId(0),
+        core: CoreId(0),
+    };
 }
 
 impl fmt::Display for PeerCore {

@@ -3,6 +3,7 @@
 use metastore_statemachine::Revision;
 use metastore_wal::{CoreId, LogIndex, LogStatus, ReplicaId, ShardId, Term};
 
+use crate::members::MembersStatus;
 use crate::memory::{MemoryAccounts, MemoryRoom};
 use crate::replica::Quarantine;
 use crate::stages::StageSummary;
@@ -95,6 +96,12 @@ pub struct CoreCounters {
     pub replica_ticks: u64,
     /// Messages, or whole batches, from other nodes that made no sense or were for nobody here.
     pub peer_dropped: u64,
+    /// Those among them that came from replicas that are no members any more.
+    pub peer_removed: u64,
+    /// Replicas that were created here to join a shard.
+    pub replicas_created: u64,
+    /// Replicas that were removed from here with all they had.
+    pub replicas_removed: u64,
 }
 
 /// What one replica reports about itself.
@@ -136,6 +143,8 @@ pub struct ReplicaStatus {
     pub applied_commands: u64,
     /// Messages to other replicas that were dropped because too many waited for the log.
     pub messages_dropped: u64,
+    /// The members of its group, as it knows them.
+    pub members: MembersStatus,
     /// Whether its group has nothing to do and time does not pass for it.
     pub is_asleep: bool,
 }

@@ -503,6 +503,7 @@ fn a_full_log_refuses_writes_answers_reads_and_goes_on_when_a_snapshot_made_room
         now: node.now,
         answers: Vec::new(),
         sent: Vec::new(),
+        members: Vec::new(),
         holds_slices: false,
         holds_snapshots: false,
     };

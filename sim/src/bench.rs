@@ -325,7 +325,7 @@ fn observe(
             }
             Ok(())
         }
-        Observed::Forward { .. } | Observed::Send { .. } => {
+        Observed::Forward { .. } | Observed::Send { .. } | Observed::Members(_) => {
             unreachable!("a node of one core has nobody to speak to")
         }
         Observed::Answer {

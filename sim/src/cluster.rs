@@ -20,6 +20,7 @@ mod cores;
 pub mod event_log;
 mod host;
 mod link;
+mod members;
 mod nodes;
 mod observer;
 pub mod shape;
@@ -31,8 +32,8 @@ use std::fmt::{self, Display};
 use std::rc::Rc;
 
 use metastore_engine::{
-    ConnectionId, CoreId, HaltReason, Input, MeshBatch, NodeId, PeerCore, PeerLane, ReplicaStatus,
-    Settings, ShardMap, Time,
+    ConnectionId, CoreId, HaltReason, Input, MembersEffect, MeshBatch, NodeId, PeerCore, PeerLane,
+    ReplicaId, ReplicaStatus, Settings, ShardMap, Time,
 };
 use metastore_wal::LogOptions;
 
@@ -149,6 +150,10 @@ pub struct Cluster<E> {
     /// Who was the last to give up what it asked for, and when it had begun to ask.
     given_up: Option<(usize, Time)>,
     tally: ClusterTally,
+    /// The newest id that a replica was given.
+    newest_replica: ReplicaId,
+    /// What cores told about members and nobody has heard yet.
+    members_told: Vec<(PeerCore, MembersEffect)>,
     /// The network.
     pub network: Network,
     /// The checkers.
@@ -190,6 +195,8 @@ impl<E> Cluster<E> {
             moments: 0,
             given_up: None,
             tally: ClusterTally::default(),
+            newest_replica: shape.newest_replica(),
+            members_told: Vec::new(),
             network: Network::new(random.fork(), config.network),
             observer: Observer::new(
                 shape,

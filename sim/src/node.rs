@@ -14,7 +14,9 @@ mod writes;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use metastore_engine::{Core, CoreStatus, Effects, Input, ReplicaStatus, Time};
+use metastore_engine::{
+    Core, CoreStatus, Effects, Input, MemberStatus, MembersInput, ReplicaStatus, ShardId, Time,
+};
 
 pub use self::background_reads::{LogRead, SnapshotRead};
 pub use self::config::{FlushMethod, IDENTITY, NodeConfig, Placement, SEAL};
@@ -69,6 +71,16 @@ impl Node {
     #[must_use]
     pub fn replicas(&self) -> Option<Vec<ReplicaStatus>> {
         (!self.is_turn_scheduled).then(|| self.core.replicas().collect())
+    }
+
+    /// How the members of a shard stand, as its replica here knows them; empty where there is none, or in the middle of a
+    /// turn.
+    #[must_use]
+    pub fn members(&self, now: Time, shard: ShardId) -> Vec<MemberStatus> {
+        match self.is_turn_scheduled {
+            true => Vec::new(),
+            false => self.core.members(self.local(now), shard),
+        }
     }
 
     fn local(&self, now: Time) -> Time {
@@ -135,6 +147,10 @@ impl Node {
             NodeEvent::Turn => {
                 self.is_turn_scheduled = false;
                 self.watch_disk(now, machine);
+            }
+            NodeEvent::Unlisted(replica) => {
+                let input = Input::Members(MembersInput::Unlisted { replica });
+                self.step(now, input, machine);
             }
             NodeEvent::Slice => {
                 self.is_slice_scheduled = false;

@@ -214,6 +214,21 @@ impl Operation {
         }
     }
 
+    /// Whether it is about several shards at once.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        match self {
+            Operation::Range(range) | Operation::Count(range) => range.scope == Scope::Subtree,
+            Operation::Audit => true,
+            Operation::Mutate(_)
+            | Operation::Compound(_)
+            | Operation::Batch(_)
+            | Operation::Get { .. }
+            | Operation::GetMany { .. }
+            | Operation::Status => false,
+        }
+    }
+
     /// What it may change, in order: each has an outcome of its own.
     #[must_use]
     pub fn changes(&self) -> Vec<Change<'_>> {

@@ -320,6 +320,7 @@ impl Driver {
             Effect::Send { .. } | Effect::ReadLog { .. } | Effect::ReadSnapshot { .. } => {
                 unreachable!("a node alone has no peers")
             }
+            Effect::Members(_) => unreachable!("nobody asks a node alone to change its members"),
             Effect::Halt(reason) => halt_for(&reason),
         }
     }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use super::moves::Move;
 use super::neighbours::NeighbourChange;
 use super::{Core, DiskSpace};
 use crate::effect::Effects;
 use crate::ids::Time;
-use crate::peer::{Beat, BeatRecord, PeerCore};
-use crate::replica::Replica;
+use crate::peer::{Beat, BeatRecord, PeerCore, PeerKind};
+use crate::replica::{Ignored, Replica};
 
 /// Ticks between two looks at where all members live; those of replicas that are awake are looked at every tick.
 const LOOK_TICKS: u64 = 64;
@@ -22,6 +23,12 @@ pub(super) struct Lead {
     ticks: u64,
     /// The replica that is looked at first.
     next: usize,
+}
+
+impl Lead {
+    pub(super) fn follow(&mut self, moved: Move, replicas: usize) {
+        self.next = moved.of_turn(self.next, replicas);
+    }
 }
 
 impl Core {
@@ -45,8 +52,15 @@ impl Core {
         let replica = found.ok()?;
         self.dirty.mark(replica);
         let target = &mut self.replicas[replica];
-        target.check_ends(from, record.from, record.to).ok()?;
-        target.on_record(record, &self.neighbours).ok()
+        let ends = (record.from, record.to);
+        match target.check_ends(from, ends, PeerKind::Raft(record.kind)) {
+            Ok(_) => target.on_record(record, &self.neighbours).ok(),
+            Err(Ignored::RemovedSender { .. }) => {
+                self.counters.peer_removed += 1;
+                None
+            }
+            Err(_useless) => None,
+        }
     }
 
     /// Somebody came or went: whoever relies on it wakes.
@@ -70,11 +84,12 @@ impl Core {
     // ---- Time ----
 
     /// A tick has passed for this core, or several at once because it stood still.
-    pub(super) fn tick_neighbours(&mut self, now: Time, missed: u64) {
+    pub(super) fn tick_neighbours(&mut self, now: Time, missed: u64, out: &mut Effects) {
         self.lead.ticks += 1;
         if self.lead.ticks.is_multiple_of(LOOK_TICKS) {
             self.find_neighbours();
             self.wake_for_state_checks(now);
+            self.ask_for_sleeper(now, out);
         } else {
             let awake = self.replicas.iter().filter(|replica| !replica.is_asleep());
             for home in awake.flat_map(Replica::homes) {

@@ -1,19 +1,21 @@
 //! From the events of a recovered log to a core that runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metastore_statemachine::Parameters;
 use metastore_wal::recovery::{
     Recovered, RecoveredReplica, RecoveredSnapshot, ReplayEvent, Standing,
 };
-use metastore_wal::{Identity, Log, LogBuffer, LogOptions, ReplicaId, ShardId};
+use metastore_wal::{
+    Identity, Log, LogBuffer, LogIndex, LogOptions, ReplicaId, ShardId, SnapshotPoint,
+};
 use thiserror::Error;
 
 use super::{Core, CoreParts};
 use crate::ids::{BootNonce, SnapshotId, Time};
 use crate::membership::{Member, Membership};
 use crate::peer::PeerCore;
-use crate::replica::{Quarantine, RecoveringReplica, ReplayError};
+use crate::replica::{Quarantine, RecoveringReplica, ReplayError, Replica};
 use crate::router::{Namespaces, ShardMap};
 use crate::settings::{Settings, SettingsError};
 
@@ -24,7 +26,8 @@ pub struct CoreConfig {
     pub identity: Identity,
     /// How many cores the node has.
     pub cores: usize,
-    /// The replicas that live here, each with its shard, in ascending order of shards.
+    /// The replicas that the log must hold, each with its shard, in ascending order of shards. It may hold others, which
+    /// came later, and says itself which.
     pub replicas: Vec<(ReplicaId, ShardId)>,
     /// The voters with which shards begin that are new. A shard that is not in it begins with its replica here alone.
     pub members: BTreeMap<ShardId, Vec<Member>>,
@@ -70,14 +73,6 @@ pub enum StartError {
     /// Settings contradict each other.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The log holds a replica that is not configured here.
-    #[error("the log holds replica {replica} of shard {shard}, which does not belong to this core")]
-    UnknownReplica {
-        /// The replica.
-        replica: ReplicaId,
-        /// Its shard.
-        shard: ShardId,
-    },
     /// The log of a formatted core lost a replica.
     #[error("the log does not hold replica {replica} of shard {shard}, which belongs to this core")]
     MissingReplica {
@@ -125,6 +120,15 @@ pub enum LogHistory {
     HasServed,
 }
 
+/// What an event of the replay says of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// That it is there, with a hard state and no entry.
+    ThatItIsThere,
+    /// That it has entries, or a snapshot.
+    More,
+}
+
 /// Collects what recovery replays, replica by replica, and applies what is committed on the way.
 ///
 /// The first event tells the newest snapshots. Whoever drives it then loads each of
@@ -132,6 +136,8 @@ pub enum LogHistory {
 pub struct CoreBuilder {
     pub(super) config: CoreConfig,
     pub(super) recovering: BTreeMap<ReplicaId, RecoveringReplica>,
+    /// Replicas that have records and no snapshot: what follows must say that they are gone.
+    passing: BTreeSet<ReplicaId>,
     failed: Option<StartError>,
     logger: slog::Logger,
 }
@@ -150,6 +156,7 @@ impl CoreBuilder {
         Ok(CoreBuilder {
             config,
             recovering: BTreeMap::new(),
+            passing: BTreeSet::new(),
             failed: None,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         })
@@ -176,9 +183,14 @@ impl CoreBuilder {
             ReplayEvent::Snapshots { snapshots } => return self.begin_all(snapshots),
             ReplayEvent::Checkpoint { replicas, .. } => {
                 for known in replicas {
-                    let recovering = self.recovering(known.replica, known.shard)?;
-                    let replayed = recovering.on_hard_state(known.hard_state);
-                    replayed.map_err(failed(known.replica))?;
+                    let says = match known.snapshot.index {
+                        LogIndex(0) => Says::ThatItIsThere,
+                        _ => Says::More,
+                    };
+                    if let Some(recovering) = self.recovering(known.replica, known.shard, says) {
+                        let replayed = recovering.on_hard_state(known.hard_state);
+                        replayed.map_err(failed(known.replica))?;
+                    }
                 }
                 return Ok(());
             }
@@ -189,8 +201,14 @@ impl CoreBuilder {
                 first_index,
                 entries,
             } => {
-                let recovering = self.recovering(replica, shard)?;
-                let replayed = recovering.on_append(hard_state, first_index, entries);
+                let says = match entries.len() {
+                    0 => Says::ThatItIsThere,
+                    _ => Says::More,
+                };
+                let recovering = self.recovering(replica, shard, says);
+                let replayed = recovering.map_or(Ok(()), |recovering| {
+                    recovering.on_append(hard_state, first_index, entries)
+                });
                 (replica, replayed)
             }
             ReplayEvent::Rewrite {
@@ -200,8 +218,10 @@ impl CoreBuilder {
                 first_index,
                 entries,
             } => {
-                let recovering = self.recovering(replica, shard)?;
-                let replayed = recovering.on_rewrite(hard_state, first_index, entries);
+                let recovering = self.recovering(replica, shard, Says::More);
+                let replayed = recovering.map_or(Ok(()), |recovering| {
+                    recovering.on_rewrite(hard_state, first_index, entries)
+                });
                 (replica, replayed)
             }
             ReplayEvent::Snapshot {
@@ -211,10 +231,17 @@ impl CoreBuilder {
                 last_index,
                 ..
             } => {
-                let recovering = self.recovering(replica, shard)?;
-                (replica, recovering.on_snapshot(hard_state, last_index))
+                let recovering = self.recovering(replica, shard, Says::More);
+                let replayed = recovering.map_or(Ok(()), |recovering| {
+                    recovering.on_snapshot(hard_state, last_index)
+                });
+                (replica, replayed)
             }
-            ReplayEvent::Tombstone { replica, .. } => (replica, Err(ReplayError::UnknownKind)),
+            ReplayEvent::Tombstone { replica, .. } => {
+                self.recovering.remove(&replica);
+                self.passing.remove(&replica);
+                return Ok(());
+            }
         };
         replayed.map_err(failed(replica))
     }
@@ -228,7 +255,6 @@ impl CoreBuilder {
         } in snapshots
         {
             let (replica, shard) = (*replica, *shard);
-            self.check_is_ours(replica, shard)?;
             let tail_bytes_max = self.config.settings.raft.tail_bytes_max;
             let begun = RecoveringReplica::new(
                 replica,
@@ -264,6 +290,24 @@ impl CoreBuilder {
         Ok(())
     }
 
+    /// Damaged replicas take no part, whether they were configured or came later.
+    fn quarantine_damaged(
+        &mut self,
+        replicas: &[RecoveredReplica],
+        log: &mut Log,
+    ) -> Result<(), StartError> {
+        for known in replicas {
+            let replica = known.replica;
+            if needs_quarantine(self.recovering.get(&replica), known) {
+                log.set_damaged(replica);
+                let recovering = self.recovering.remove(&replica);
+                let begun = self.begin_quarantine(known, recovering)?;
+                self.recovering.insert(replica, begun);
+            }
+        }
+        Ok(())
+    }
+
     fn begin_quarantine(
         &self,
         known: &RecoveredReplica,
@@ -279,9 +323,16 @@ impl CoreBuilder {
         };
         let mut known = known.clone();
         if Membership::decode(&known.snapshot.members).is_none() {
-            // Where the members are lost too, those are asked with whom the shard began.
-            let voters = self.config.voters_of(replica, shard)?;
-            known.snapshot.members = Membership::of_voters(&voters).encode();
+            known.snapshot = match self.config.replicas.contains(&(replica, shard)) {
+                // Where the members are lost too, those are asked with whom the shard began.
+                true => SnapshotPoint {
+                    members: Membership::of_voters(&self.config.voters_of(replica, shard)?)
+                        .encode(),
+                    ..known.snapshot
+                },
+                // It came later, and hears of the others from whoever leads.
+                false => SnapshotPoint::default(),
+            };
         }
         let begun = RecoveringReplica::in_quarantine(
             &known,
@@ -290,26 +341,29 @@ impl CoreBuilder {
             self.config.settings.raft.tail_bytes_max,
         );
         match begun {
-            Ok(begun) if begun.has_peers() => Ok(begun),
+            Ok(begun) if begun.may_have_peers() => Ok(begun),
             Ok(_) | Err(_) => Err(StartError::DamagedAlone { replica, shard }),
         }
     }
 
-    fn check_is_ours(&self, replica: ReplicaId, shard: ShardId) -> Result<(), StartError> {
-        match self.config.replicas.contains(&(replica, shard)) {
-            true => Ok(()),
-            false => Err(StartError::UnknownReplica { replica, shard }),
-        }
-    }
-
+    /// The replica that an event is about. One of which no snapshot is known waits to join, if the event says no more than
+    /// that it is there; else it is gone by the end of the log, and what it says does not count.
     fn recovering(
         &mut self,
         replica: ReplicaId,
         shard: ShardId,
-    ) -> Result<&mut RecoveringReplica, StartError> {
-        self.check_is_ours(replica, shard)?;
-        let begun = self.recovering.get_mut(&replica);
-        begun.ok_or_else(|| failed(replica)(ReplayError::NoSnapshot))
+        says: Says,
+    ) -> Option<&mut RecoveringReplica> {
+        let is_new = !self.recovering.contains_key(&replica) && !self.passing.contains(&replica);
+        if is_new && says == Says::ThatItIsThere {
+            let parameters = self.config.parameters;
+            let tail_bytes_max = self.config.settings.raft.tail_bytes_max;
+            let joining = RecoveringReplica::joining(replica, shard, parameters, tail_bytes_max);
+            self.recovering.insert(replica, joining);
+        } else if is_new {
+            self.passing.insert(replica);
+        }
+        self.recovering.get_mut(&replica)
     }
 
     /// The core as the log left it. Its first turn writes the cut of this recovery before anything is answered.
@@ -326,48 +380,55 @@ impl CoreBuilder {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let mut log = Log::new(self.config.log.clone(), recovered.start, buffers);
-        let mut replicas = Vec::new();
-        for &(replica, shard) in &self.config.replicas {
-            let known = recovered.replicas.iter();
-            let known = known.clone().find(|known| known.replica == replica);
-            let recovering = match self.recovering.remove(&replica) {
-                Some(recovering) if recovering.quarantine().is_none() => recovering,
-                recovering if known.is_some_and(|known| needs_quarantine(&recovering, known)) => {
-                    let known = known.expect("it was just there");
-                    log.set_damaged(replica);
-                    self.begin_quarantine(known, recovering)?
-                }
-                Some(recovering) => recovering,
-                None if history == LogHistory::New => RecoveringReplica::create(
-                    replica,
-                    shard,
-                    &self.config.voters_of(replica, shard)?,
-                    self.config.parameters,
-                    self.config.settings.raft.tail_bytes_max,
-                    &mut log,
-                ),
-                None => return Err(StartError::MissingReplica { replica, shard }),
-            };
-            let started = recovering
-                .start(now, &self.config, &self.logger)
-                .map_err(failed(replica))?;
-            replicas.push(started);
+        if let Some(&replica) = self.passing.first() {
+            return Err(failed(replica)(ReplayError::NoSnapshot));
         }
+        let mut log = Log::new(self.config.log.clone(), recovered.start, buffers);
+        self.quarantine_damaged(&recovered.replicas, &mut log)?;
+        for &(replica, shard) in &self.config.replicas {
+            if self.recovering.contains_key(&replica) {
+                continue;
+            }
+            if history == LogHistory::HasServed {
+                return Err(StartError::MissingReplica { replica, shard });
+            }
+            let created = RecoveringReplica::create(
+                replica,
+                shard,
+                &self.config.voters_of(replica, shard)?,
+                self.config.parameters,
+                self.config.settings.raft.tail_bytes_max,
+                &mut log,
+            );
+            self.recovering.insert(replica, created);
+        }
+        let mut replicas = Vec::new();
+        for (replica, recovering) in self.recovering {
+            let started = recovering.start(now, &self.config, &self.logger);
+            replicas.push(started.map_err(failed(replica))?);
+        }
+        replicas.sort_by_key(Replica::shard);
+        assert!(
+            replicas
+                .windows(2)
+                .all(|pair| pair[0].shard() < pair[1].shard()),
+            "a shard has one replica on a core"
+        );
         Ok(Core::assemble(
             now,
             CoreParts {
                 config: self.config,
                 log,
                 replicas,
+                logger: self.logger,
             },
         ))
     }
 }
 
 /// Whether what a log holds of a replica, or its snapshot, is of no use.
-fn needs_quarantine(recovering: &Option<RecoveringReplica>, known: &RecoveredReplica) -> bool {
-    let why = recovering.as_ref().and_then(RecoveringReplica::quarantine);
+fn needs_quarantine(recovering: Option<&RecoveringReplica>, known: &RecoveredReplica) -> bool {
+    let why = recovering.and_then(RecoveringReplica::quarantine);
     known.standing != Standing::Whole || why == Some(Quarantine::SnapshotDamaged)
 }
 

@@ -9,7 +9,7 @@ use super::ranges::{Asker, PartRequest};
 use crate::effect::Effects;
 use crate::ids::{ConnectionId, RequestId, Time};
 use crate::mesh::{MeshBatch, MeshMessage, RangePartKey, RangePlan, ReadOp, ReplyTo, Token};
-use crate::replica::KeyList;
+use crate::replica::{KeyList, failed_chunk};
 use crate::request::{OVERLOADED_RETRY_MS, ReadShape, Reply, Request, RequestError};
 use crate::span::Span;
 
@@ -213,8 +213,7 @@ impl Core {
         out: &mut Effects,
     ) {
         if core == self.id() {
-            let replica = self.replica_of(shard);
-            self.submit_command(now, replica, bytes, reply_to, deadline, out);
+            self.submit_command(now, shard, bytes, reply_to, deadline, out);
             return;
         }
         self.counters.forwarded += 1;
@@ -233,12 +232,16 @@ impl Core {
     fn submit_command(
         &mut self,
         now: Time,
-        replica: usize,
+        shard: ShardId,
         bytes: &[u8],
         reply_to: ReplyTo,
         deadline: Time,
         out: &mut Effects,
     ) {
+        let Some(replica) = self.find_replica(shard) else {
+            self.refuse(out, reply_to, not_here(shard));
+            return;
+        };
         if let Err(error) = self.check_space(bytes) {
             self.refuse(out, reply_to, error);
             return;
@@ -289,7 +292,10 @@ impl Core {
             return;
         }
         if route.core == self.id() {
-            let replica = route.replica as usize;
+            let Some(replica) = route.replica else {
+                self.refuse(out, reply_to, not_here(route.shard));
+                return;
+            };
             let (target, mut turn) = self.turn_of(replica, now, out);
             target.submit_read(&mut turn, op, keys, reply_to, deadline);
             self.dirty.mark(replica);
@@ -376,7 +382,11 @@ impl Core {
         plan: Box<RangePlan>,
         out: &mut Effects,
     ) {
-        let replica = self.replica_of(part.shard);
+        let Some(replica) = self.find_replica(part.shard) else {
+            let chunk = failed_chunk(not_here(part.shard));
+            self.answers.part_chunk(part, chunk);
+            return;
+        };
         let (target, mut turn) = self.turn_of(replica, now, out);
         target.open_part(&mut turn, part, deadline, plan);
         self.dirty.mark(replica);
@@ -389,7 +399,10 @@ impl Core {
         request: PartRequest,
         out: &mut Effects,
     ) {
-        let replica = self.replica_of(part.shard);
+        // A replica that has gone has failed its parts.
+        let Some(replica) = self.find_replica(part.shard) else {
+            return;
+        };
         match request {
             PartRequest::Next => {
                 let (target, mut turn) = self.turn_of(replica, now, out);
@@ -415,8 +428,7 @@ impl Core {
                     shard,
                     command,
                 } => {
-                    let replica = self.replica_of(shard);
-                    self.submit_command(now, replica, command.of(arena), reply_to, deadline, out);
+                    self.submit_command(now, shard, command.of(arena), reply_to, deadline, out);
                 }
                 MeshMessage::Read {
                     reply_to,
@@ -425,7 +437,10 @@ impl Core {
                     read,
                     keys,
                 } => {
-                    let replica = self.replica_of(shard);
+                    let Some(replica) = self.find_replica(shard) else {
+                        self.refuse(out, reply_to, not_here(shard));
+                        continue;
+                    };
                     let (target, mut turn) = self.turn_of(replica, now, out);
                     let keys = keys.of(arena);
                     target.submit_read(&mut turn, read, keys, reply_to, deadline);
@@ -461,5 +476,13 @@ impl Core {
             }
         }
         arena.clear();
+    }
+}
+
+/// No replica of a shard lives here that the map has here: it has gone, or is still to come.
+fn not_here(shard: ShardId) -> RequestError {
+    RequestError::NotLeader {
+        shard,
+        leader: None,
     }
 }

@@ -7,6 +7,8 @@ mod disk_health;
 mod estimate;
 mod intake;
 mod load;
+mod members;
+mod moves;
 mod neighbours;
 mod peers;
 mod placement;
@@ -29,6 +31,8 @@ use self::beats::Lead;
 pub use self::builder::{CoreBuilder, CoreConfig, LogHistory, StartError};
 use self::disk_health::DiskHealth;
 pub use self::load::{SnapshotLoad, SnapshotLoadError};
+use self::members::Residents;
+use self::moves::Move;
 pub(crate) use self::neighbours::Neighbours;
 pub(crate) use self::ranges::RANGE_IDLE_MS_MAX;
 use self::ranges::{Merges, PartRequest};
@@ -66,6 +70,7 @@ struct CoreParts {
     config: CoreConfig,
     log: Log,
     replicas: Vec<Replica>,
+    logger: slog::Logger,
 }
 
 /// Where the keys of a slot are.
@@ -73,8 +78,8 @@ struct CoreParts {
 struct Route {
     core: CoreId,
     shard: ShardId,
-    /// Position among this core's replicas, meaningful where `core` is ours.
-    replica: u32,
+    /// Position among this core's replicas; `None` where none of the shard lives here.
+    replica: Option<usize>,
 }
 
 /// Replicas that have something to do, each at most once.
@@ -105,6 +110,14 @@ impl Dirty {
             self.is_queued[replica] = false;
         }
         taken
+    }
+
+    fn follow(&mut self, moved: Move) {
+        moved.apply(&mut self.is_queued);
+        self.queue = std::mem::take(&mut self.queue)
+            .into_iter()
+            .filter_map(|replica| moved.of(replica))
+            .collect();
     }
 }
 
@@ -148,6 +161,9 @@ pub struct Core {
     slices: Slices,
     snapshots: Snapshots,
     transfers: Transfers,
+    /// Replicas that come or go.
+    residents: Residents,
+    logger: slog::Logger,
     /// What is to be said to other nodes.
     peers: Batches,
     neighbours: Neighbours,
@@ -165,6 +181,7 @@ impl Core {
             config,
             log,
             replicas,
+            logger,
         } = parts;
         let routes = (0..SLOT_COUNT)
             .map(|slot| {
@@ -178,8 +195,7 @@ impl Core {
                 Route {
                     core,
                     shard,
-                    replica: replica
-                        .map_or(u32::MAX, |at| u32::try_from(at).expect("few replicas")),
+                    replica,
                 }
             })
             .collect();
@@ -209,6 +225,8 @@ impl Core {
             slices: Slices::default(),
             snapshots: Snapshots::new(replicas.len()),
             transfers: Transfers::default(),
+            residents: Residents::default(),
+            logger,
             peers: Batches::new(config.identity, PEER_BATCH_BYTES_FULL),
             counters: CoreCounters::default(),
             applied: Applied::default(),
@@ -239,6 +257,7 @@ impl Core {
             stages: &mut self.stages,
             peers: &mut self.peers,
             neighbours: &self.neighbours,
+            tick_ns: self.timing.tick_ns(),
             out,
         };
         (&mut self.replicas[replica], turn)
@@ -255,7 +274,8 @@ impl Core {
     /// Whether the shard of every replica of the core has a leader that answers, as far as is known here.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        self.replicas.iter().all(Replica::is_useful)
+        let mut members = self.replicas.iter().filter(|replica| replica.is_member());
+        members.all(Replica::is_useful)
     }
 
     /// Whether, after [`Input::Drain`], everything accepted is finished and the log has its mark.
@@ -411,6 +431,7 @@ impl Core {
             } => self.on_snapshot_done(now, ticket, result, buffer),
             Input::SnapshotRead { ticket, result } => self.on_snapshot_read(ticket, result, out),
             Input::HandOver { shard, to } => self.on_hand_over(shard, to),
+            Input::Members(input) => self.on_members(now, input, out),
             Input::Drain => self.is_draining = true,
         }
     }
@@ -464,6 +485,7 @@ impl Core {
         }
         self.drive_snapshots(now, out);
         self.drive_transfers(now, out);
+        self.drive_residents(out);
         self.flush_peers(now, out);
         if self.log.needs_mark() && self.is_time_for_mark(now) {
             self.log.on_idle();
@@ -506,7 +528,7 @@ impl Core {
         let tick_ns = self.timing.tick_ns();
         let missed = 1 + now.nanos_since(self.next_tick) / tick_ns;
         self.next_tick = Time(self.next_tick.0.saturating_add(missed * tick_ns));
-        self.tick_neighbours(now, missed);
+        self.tick_neighbours(now, missed, out);
         for replica in 0..self.replicas.len() {
             if self.replicas[replica].is_asleep() {
                 continue;
@@ -529,6 +551,10 @@ impl Core {
             let (target, mut turn) = self.turn_of(replica, now, out);
             target.drive_raft(&mut turn, log_is_free);
             let waits_for_log = target.has_open_batch();
+            if target.is_fenced() {
+                let fenced = target.id();
+                self.residents.on_fenced(fenced);
+            }
             let staged = self.log.staged_position();
             if staged > staged_before {
                 self.awaiting_log.push_back((staged, replica));

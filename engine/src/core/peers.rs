@@ -8,8 +8,8 @@ use super::scrubbing::SCRUBBER;
 use crate::effect::Effects;
 use crate::ids::{LogReadTicket, Time};
 use crate::input::LogReadFailed;
-use crate::peer::{OpenedBatch, PeerCore, PeerKind, PeerMessage, Said};
-use crate::replica::Replica;
+use crate::peer::{NoticeKind, OpenedBatch, PeerCore, PeerKind, PeerMessage, Said};
+use crate::replica::{Ignored, Replica};
 
 impl Core {
     /// Takes a batch from the core that its connection belongs to.
@@ -61,12 +61,25 @@ impl Core {
             .binary_search_by_key(&message.shard, Replica::shard)
             .ok()?;
         self.dirty.mark(replica);
-        let target = &self.replicas[replica];
-        let sender = target.check_ends(from, message.from, message.to).ok()?;
-        // What is not raft's is work all the same.
-        let is_for_raft =
-            matches!(message.kind, PeerKind::Raft(kind) if kind != MessageType::MsgSnapshot);
-        if !is_for_raft {
+        let ends = (message.from, message.to);
+        let sender = match self.replicas[replica].check_ends(from, ends, message.kind) {
+            Ok(sender) => sender,
+            Err(Ignored::RemovedSender { .. }) => {
+                self.on_removed_sender(replica, from, &message, out);
+                return None;
+            }
+            Err(_useless) => return None,
+        };
+        // What is not raft's is work all the same, but for words about membership.
+        let is_no_work = match message.kind {
+            PeerKind::Raft(kind) => kind != MessageType::MsgSnapshot,
+            PeerKind::Notice(_) => true,
+            PeerKind::ChunkRequest
+            | PeerKind::Chunk
+            | PeerKind::RepairRequest
+            | PeerKind::RepairTarget => false,
+        };
+        if !is_no_work {
             self.replicas[replica].wake();
         }
         match message.kind {
@@ -89,8 +102,35 @@ impl Core {
             PeerKind::RepairTarget => {
                 self.replicas[replica].on_repair_target(&message.to_repair()?)
             }
+            PeerKind::Notice(NoticeKind::Removed) => self.replicas[replica].on_removed(),
+            // It is a member: its leader will find it.
+            PeerKind::Notice(NoticeKind::Question) => {}
         }
         Some(())
+    }
+
+    /// A replica that is no member any more speaks: it is told so where it asks, or asks for votes or for a repair.
+    fn on_removed_sender(
+        &mut self,
+        replica: usize,
+        from: PeerCore,
+        message: &PeerMessage<'_>,
+        out: &mut Effects,
+    ) {
+        self.counters.peer_removed += 1;
+        let is_to_be_told = matches!(
+            message.kind,
+            PeerKind::Notice(NoticeKind::Question)
+                | PeerKind::RepairRequest
+                | PeerKind::Raft(MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
+        );
+        let durable = self.log.durable_position();
+        let target = &self.replicas[replica];
+        let notice = target.notice_to(message.from, NoticeKind::Removed, durable);
+        let may_tell = is_to_be_told && !target.is_quarantined();
+        if let (true, Some(notice)) = (may_tell, notice) {
+            self.peers.push_notice(from, &notice, out);
+        }
     }
 
     /// A part of the log was read back for a follower that lags, or could not be.

@@ -38,10 +38,10 @@ impl Core {
         })
     }
 
-    pub(super) fn replica_of(&self, shard: ShardId) -> usize {
-        self.replicas
-            .binary_search_by_key(&shard, Replica::shard)
-            .expect("only requests for shards of this core come here")
+    /// The replica of a shard that lives here, if one does.
+    pub(super) fn find_replica(&self, shard: ShardId) -> Option<usize> {
+        let found = self.replicas.binary_search_by_key(&shard, Replica::shard);
+        found.ok()
     }
 
     /// Those of the keys that are in another shard, as many as an error names.

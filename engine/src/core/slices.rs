@@ -1,6 +1,7 @@
 //! Background work in slices: each is short enough that whoever comes meanwhile does not notice.
 
 use super::Core;
+use super::moves::Move;
 use crate::effect::Effects;
 use crate::ids::Time;
 use crate::stages::{StageSummary, Summaries};
@@ -42,6 +43,12 @@ pub(super) struct Slices {
 }
 
 impl Slices {
+    pub(super) fn follow(&mut self, moved: Move, replicas: usize) {
+        for next in &mut self.replica_next {
+            *next = moved.of_turn(*next, replicas);
+        }
+    }
+
     pub(super) fn summaries(&self) -> Vec<StageSummary> {
         self.times.summaries(SliceKind::ALL.map(SliceKind::name))
     }

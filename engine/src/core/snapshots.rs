@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use metastore_bugs::{Mutant, is_planted};
-use metastore_wal::Position;
+use metastore_wal::{Position, ShardId};
 
 use super::Core;
+use super::moves::Move;
 use crate::effect::{Effect, Effects};
 use crate::ids::{SnapshotId, SnapshotTicket, Time};
 use crate::input::SnapshotFailed;
@@ -82,7 +83,7 @@ pub(super) enum Deed {
     OfTaking {
         writing_bytes: usize,
     },
-    RemoveSuperseded,
+    RemoveSuperseded(SnapshotId),
     /// Of the snapshot that is being fetched from another node.
     OfPull,
     /// A chunk is read for another node.
@@ -138,7 +139,53 @@ impl Snapshots {
         self.superseded.iter().any(|(_, kept)| *kept == snapshot)
     }
 
-    /// Checks that are left out.
+    /// Whether a file of a shard waits to be removed, or is being.
+    pub(super) fn has_files_of(&self, shard: ShardId) -> bool {
+        let is_removed = |deed: &Deed| match deed {
+            Deed::RemoveSuperseded(snapshot) => snapshot.shard == shard,
+            Deed::OfTaking { .. } | Deed::OfPull | Deed::Serve { .. } => false,
+        };
+        self.superseded.iter().any(|(_, kept)| kept.shard == shard)
+            || self.tickets.values().any(is_removed)
+    }
+
+    /// Whether a snapshot of a replica is being taken, or read for others.
+    pub(super) fn works_for(&self, replica: usize) -> bool {
+        let taking = self.taking.as_ref();
+        let serves = |deed: &Deed| match deed {
+            Deed::Serve { replica: of, .. } => *of == replica,
+            Deed::OfTaking { .. } | Deed::RemoveSuperseded(_) | Deed::OfPull => false,
+        };
+        taking.is_some_and(|taking| taking.replica == replica) || self.tickets.values().any(serves)
+    }
+
+    /// A replica has no use for a snapshot any more.
+    pub(super) fn give_up(&mut self, replica: usize) {
+        if let Some(taking) = &mut self.taking
+            && taking.replica == replica
+            && taking.step == Step::Writing
+        {
+            taking.step = Step::GivingUp;
+        }
+    }
+
+    pub(super) fn follow(&mut self, moved: Move, replicas: usize) {
+        moved.apply(&mut self.patience);
+        self.replica_next = moved.of_turn(self.replica_next, replicas);
+        let follow = |place: &mut usize| {
+            let follows = moved.of(*place);
+            *place = follows.expect("a replica is removed when nothing is under way for it");
+        };
+        if let Some(taking) = &mut self.taking {
+            follow(&mut taking.replica);
+        }
+        for deed in self.tickets.values_mut() {
+            if let Deed::Serve { replica, .. } = deed {
+                follow(replica);
+            }
+        }
+    }
+
     /// Whether no file is being written or removed.
     pub(super) fn is_quiet(&self) -> bool {
         self.taking.is_none() && self.tickets.is_empty()
@@ -148,7 +195,7 @@ impl Snapshots {
     pub(super) fn bytes(&self) -> u64 {
         let writing = self.tickets.values().map(|deed| match deed {
             Deed::OfTaking { writing_bytes } => *writing_bytes,
-            Deed::RemoveSuperseded | Deed::OfPull | Deed::Serve { .. } => 0,
+            Deed::RemoveSuperseded(_) | Deed::OfPull | Deed::Serve { .. } => 0,
         });
         let spare = self.spare_buffers.iter().map(Vec::capacity);
         (writing.sum::<usize>() + spare.sum::<usize>()) as u64
@@ -183,7 +230,7 @@ impl Core {
         }
         match deed {
             // A file that could not be removed is removed at the next start.
-            Deed::RemoveSuperseded => return,
+            Deed::RemoveSuperseded(_) => return,
             Deed::OfPull => {
                 self.on_pull_done(now, result);
                 return;
@@ -262,7 +309,7 @@ impl Core {
         self.snapshots.superseded = kept;
         let over: Vec<(Position, SnapshotId)> = over;
         for (_, snapshot) in over {
-            let ticket = self.snapshots.ticket(Deed::RemoveSuperseded);
+            let ticket = self.snapshots.ticket(Deed::RemoveSuperseded(snapshot));
             out.queue.push(Effect::RemoveSnapshot { ticket, snapshot });
         }
     }
@@ -282,6 +329,7 @@ impl Core {
         let settings = &self.config.settings.snapshots;
         (first..count).chain(0..first).find(|&replica| {
             self.snapshots.patience[replica].not_before <= now
+                && !self.replicas[replica].is_fenced()
                 && self.replicas[replica].is_snapshot_due(now, settings)
         })
     }
@@ -300,7 +348,7 @@ impl Core {
             let Some(replica) = self
                 .replicas
                 .iter()
-                .position(|replica| replica.id() == holder.replica)
+                .position(|replica| replica.id() == holder.replica && !replica.is_fenced())
             else {
                 continue;
             };
@@ -388,7 +436,7 @@ impl Core {
                         taking.step =
                             Step::Recording(replica.stage_snapshot(&mut self.log, &taking.begun));
                         // Whatever becomes of it.
-                        Deed::RemoveSuperseded
+                        Deed::RemoveSuperseded(id)
                     } else {
                         taking.step = Step::Naming;
                         Deed::OfTaking { writing_bytes: 0 }

@@ -13,6 +13,7 @@
 //! here, because the leader would make it again only after it has waited for word of the first. The old replica answers
 //! meanwhile; both states are in memory. After a start the file is fetched anew.
 
+use super::moves::Move;
 use super::snapshots::Deed;
 use super::{Core, SnapshotLoad};
 use crate::effect::{Effect, Effects};
@@ -93,6 +94,37 @@ impl Transfers {
         self.pull.is_none()
     }
 
+    /// Whether a snapshot is being fetched for a replica.
+    pub(super) fn works_for(&self, replica: usize) -> bool {
+        self.pull
+            .as_ref()
+            .is_some_and(|pull| pull.replica == replica)
+    }
+
+    /// A replica has no use for a snapshot any more.
+    pub(super) fn give_up(&mut self, replica: usize) {
+        self.forget(replica);
+        if let Some(pull) = &mut self.pull
+            && pull.replica == replica
+            && pull.step == Step::Fetching
+        {
+            pull.step = Step::GivingUp;
+        }
+    }
+
+    pub(super) fn follow(&mut self, moved: Move) {
+        if let Some(pull) = &mut self.pull {
+            let follows = moved.of(pull.replica);
+            pull.replica = follows.expect("whose snapshot is fetched is not removed");
+        }
+        // An offer that is on its way to a replica may come after everything was given up for it.
+        self.waiting.retain_mut(|waiting| {
+            let follows = moved.of(waiting.replica);
+            waiting.replica = follows.unwrap_or(waiting.replica);
+            follows.is_some()
+        });
+    }
+
     fn put_aside(&mut self, offer: WaitingOffer) {
         self.forget(offer.replica);
         self.waiting.push(offer);
@@ -123,7 +155,7 @@ impl Core {
     pub(super) fn on_offer(&mut self, replica: usize, source: Member, offer: SnapshotOffer) {
         self.transfers.forget(replica);
         let target = &mut self.replicas[replica];
-        if target.is_installing() {
+        if target.is_installing() || !target.may_install(&offer) {
             return;
         }
         if target.is_quarantined() {
@@ -311,6 +343,9 @@ impl Core {
         pull.in_flight -= 1;
         match (pull.step, result) {
             (Step::Fetching | Step::GivingUp, Ok(())) => {}
+            (Step::Naming, Ok(())) if self.replicas[pull.replica].is_fenced() => {
+                pull.step = Step::GivingUp;
+            }
             (Step::Naming, Ok(())) => {
                 pull.step = Step::Installing;
                 let state = pull.state.take().expect("all of it was loaded");

@@ -9,6 +9,7 @@ use super::beat::{self, Aside, BEAT_CODE, Beat, Stamp};
 use super::error::PeerError;
 use super::kind::{REPAIR_REQUEST_CODE, REPAIR_TARGET_CODE, lane_of};
 use super::message::{self, ChunkMessage, PeerMessage, RepairMessage};
+use super::notice::Notice;
 use super::{PeerCore, PeerLane};
 use crate::effect::{Effect, Effects};
 use crate::fields::{array_at, length_u32, put, u16_at, u32_at};
@@ -258,6 +259,13 @@ impl Batches {
     ) {
         self.add((to, PeerLane::Snapshots), out, |bytes| {
             message::encode_chunk(message, bytes);
+        });
+    }
+
+    /// Adds a notice to the batch for `to`.
+    pub(crate) fn push_notice(&mut self, to: PeerCore, notice: &Notice, out: &mut Effects) {
+        self.add((to, PeerLane::Urgent), out, |bytes| {
+            message::encode_notice(notice, bytes);
         });
     }
 

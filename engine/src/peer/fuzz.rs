@@ -52,6 +52,7 @@ pub fn fuzz_peer_batch(data: &[u8]) -> bool {
             (PeerKind::Raft(_), Some(message), None) => {
                 message::encode(next.shard, &message, &mut written);
             }
+            (PeerKind::Notice(_), None, None) => is_whole = false,
             (PeerKind::Raft(_), None, None)
             | (PeerKind::ChunkRequest | PeerKind::Chunk, None, Some(_)) => is_whole = false,
             (PeerKind::RepairRequest | PeerKind::RepairTarget, None, None) => {

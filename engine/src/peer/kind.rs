@@ -2,7 +2,7 @@
 
 use raft::eraftpb::MessageType;
 
-use super::PeerLane;
+use super::{NoticeKind, PeerLane};
 
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,12 +17,17 @@ pub(crate) enum PeerKind {
     RepairRequest,
     /// How far it must go.
     RepairTarget,
+    /// Something about being a member.
+    Notice(NoticeKind),
 }
 
 pub(super) const REQUEST_CODE: u8 = 13;
 pub(super) const CHUNK_CODE: u8 = 14;
 pub(super) const REPAIR_REQUEST_CODE: u8 = 15;
 pub(super) const REPAIR_TARGET_CODE: u8 = 16;
+// 17 is a beat, which has a head of its own.
+pub(super) const REMOVED_CODE: u8 = 18;
+pub(super) const QUESTION_CODE: u8 = 19;
 
 /// What raft's kinds are called on the wire; `None` for those that never leave a process.
 pub(super) fn code_of(kind: MessageType) -> Option<u8> {
@@ -67,6 +72,8 @@ pub(super) fn kind_of(code: u8) -> Option<PeerKind> {
         CHUNK_CODE => return Some(PeerKind::Chunk),
         REPAIR_REQUEST_CODE => return Some(PeerKind::RepairRequest),
         REPAIR_TARGET_CODE => return Some(PeerKind::RepairTarget),
+        REMOVED_CODE => return Some(PeerKind::Notice(NoticeKind::Removed)),
+        QUESTION_CODE => return Some(PeerKind::Notice(NoticeKind::Question)),
         _ => return None,
     }))
 }
@@ -82,7 +89,10 @@ pub(super) fn may_have_body(kind: PeerKind) -> bool {
     match kind {
         PeerKind::Raft(MessageType::MsgSnapshot) | PeerKind::Chunk => true,
         PeerKind::Raft(kind) => may_have_context(kind),
-        PeerKind::ChunkRequest | PeerKind::RepairRequest | PeerKind::RepairTarget => false,
+        PeerKind::ChunkRequest
+        | PeerKind::RepairRequest
+        | PeerKind::RepairTarget
+        | PeerKind::Notice(_) => false,
     }
 }
 

@@ -9,9 +9,10 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use super::error::PeerError;
 use super::kind::{
-    CHUNK_CODE, PeerKind, REQUEST_CODE, code_of, is_read_index, kind_of, may_have_body,
-    may_have_context, name_of,
+    CHUNK_CODE, PeerKind, QUESTION_CODE, REMOVED_CODE, REQUEST_CODE, code_of, is_read_index,
+    kind_of, may_have_body, may_have_context, name_of,
 };
+use super::notice::{Notice, NoticeKind};
 use crate::fields::{length_u32, put, u32_at, u64_at};
 use crate::ids::SnapshotId;
 use crate::membership::Membership;
@@ -53,7 +54,7 @@ const TRANSFER_CONTEXT: &[u8] = raft::CAMPAIGN_TRANSFER;
 ///   8 its response, 9 campaign now, 10 read index, 11 its response, 12 offer of a snapshot, 13 request for a chunk of
 ///   its file, 14 that chunk, 15 request of a replica in quarantine, 16 how far the snapshot that it needs must go.
 ///   17 is a [beat](super::beat::Beat), which has a head of its own: heartbeats and their responses stand there, unless
-///   they confirm reads.
+///   they confirm reads. 18 the receiver is no member any more, 19 the sender asks whether it is one.
 /// * flags: 1 rejected, 2 the candidate was asked to campaign by its leader. A rejected chunk says that the file is not
 ///   there.
 /// * The body of an append is its entries, as they stand in the log: each a head of 16 bytes and its data. Their indexes
@@ -65,7 +66,7 @@ const TRANSFER_CONTEXT: &[u8] = raft::CAMPAIGN_TRANSFER;
 ///   in the place of the next index how many bytes it asks for.
 /// * The index of a request of a replica in quarantine, and of the answer, is the one to which the snapshot must go. In the
 ///   place of the index's term a request has the term of the leader that said so; both are 0 while nobody has.
-/// * The term of a read index is 0: it is for whoever leads.
+/// * The term of a read index is 0: it is for whoever leads. So may be that of a question whether the sender is a member.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerMessage<'a> {
     pub(crate) shard: ShardId,
@@ -222,6 +223,22 @@ pub(super) fn encode_repair(code: u8, message: &RepairMessage, out: &mut Vec<u8>
     put(head, 48, message.known_term.0.to_le_bytes());
 }
 
+/// Appends a notice to `out`.
+pub(super) fn encode_notice(notice: &Notice, out: &mut Vec<u8>) {
+    let code = match notice.kind {
+        NoticeKind::Removed => REMOVED_CODE,
+        NoticeKind::Question => QUESTION_CODE,
+    };
+    let start = out.len();
+    out.resize(start + HEAD_BYTES, 0);
+    let head = &mut out[start..];
+    put(head, 0, [code]);
+    put(head, 8, notice.shard.0.to_le_bytes());
+    put(head, 16, notice.from.0.to_le_bytes());
+    put(head, 24, notice.to.0.to_le_bytes());
+    put(head, 32, notice.term.0.to_le_bytes());
+}
+
 fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
     let (kind, data) = kind_and_data(entry);
     put_entry_header(out, Term(entry.term), kind, data.len());
@@ -271,8 +288,20 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8], at: usize) -> Result<PeerMessage<'
     if from == 0 || to == 0 || from == to {
         return Err(malformed(16));
     }
-    let is_for_whoever_leads = kind == PeerKind::Raft(MessageType::MsgReadIndex);
-    if (u64_at(head, 32) == 0) != is_for_whoever_leads {
+    let has_term = u64_at(head, 32) > 0;
+    let is_possible = match kind {
+        // It is for whoever leads.
+        PeerKind::Raft(MessageType::MsgReadIndex) => !has_term,
+        // Whoever never had one may ask.
+        PeerKind::Notice(NoticeKind::Question) => true,
+        PeerKind::Raft(_)
+        | PeerKind::ChunkRequest
+        | PeerKind::Chunk
+        | PeerKind::RepairRequest
+        | PeerKind::RepairTarget
+        | PeerKind::Notice(NoticeKind::Removed) => has_term,
+    };
+    if !is_possible {
         return Err(malformed(32));
     }
     *rest = after;
@@ -317,7 +346,10 @@ impl<'a> PeerMessage<'a> {
             PeerKind::ChunkRequest => ChunkContent::Wanted(u64_at(self.head, 72)),
             PeerKind::Chunk if self.flags & REJECTED != 0 => ChunkContent::Gone,
             PeerKind::Chunk => ChunkContent::Bytes(self.body),
-            PeerKind::Raft(_) | PeerKind::RepairRequest | PeerKind::RepairTarget => return None,
+            PeerKind::Raft(_)
+            | PeerKind::RepairRequest
+            | PeerKind::RepairTarget
+            | PeerKind::Notice(_) => return None,
         };
         Some(ChunkMessage {
             from: self.from,
@@ -349,7 +381,8 @@ impl<'a> PeerMessage<'a> {
             | PeerKind::ChunkRequest
             | PeerKind::Chunk
             | PeerKind::RepairRequest
-            | PeerKind::RepairTarget => return None,
+            | PeerKind::RepairTarget
+            | PeerKind::Notice(_) => return None,
             PeerKind::Raft(kind) => kind,
         };
         let mut message = Message::default();
@@ -395,6 +428,8 @@ impl fmt::Display for PeerMessage<'_> {
             PeerKind::Chunk => "chunk",
             PeerKind::RepairRequest => "repair request",
             PeerKind::RepairTarget => "repair target",
+            PeerKind::Notice(NoticeKind::Removed) => "no member any more",
+            PeerKind::Notice(NoticeKind::Question) => "question whether it is a member",
             PeerKind::Raft(kind) => name_of(kind, is_rejected),
         };
         let PeerMessage {

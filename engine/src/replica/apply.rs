@@ -98,13 +98,22 @@ impl Replica {
             };
             fail_commands(lost.pending, &error, turn);
         });
+        self.check_rejected(turn, entry);
         let unknown = Stopped::Process(HaltReason::EntryKind {
             replica: self.id.0,
             index: entry.index,
         });
         match kind_and_data(entry) {
             (EntryKind::Normal, _) => {}
-            (EntryKind::ConfChange, _) => return Err(unknown),
+            (EntryKind::ConfChange, _) => {
+                return self.apply_change(turn, entry).map_err(|cause| {
+                    Stopped::Process(HaltReason::Apply {
+                        replica: self.id.0,
+                        index: entry.index,
+                        cause,
+                    })
+                });
+            }
             (EntryKind::StateCheck, word) => {
                 let hash = self.state.state_hash();
                 return match self.state_checks.on_word(entry.index, word, hash) {
@@ -115,8 +124,9 @@ impl Replica {
             }
         }
         if entry.data.is_empty() {
-            // The empty entry with which a leader begins its term.
-            if self.role == Role::Leader && entry.term == self.node.raft.term {
+            // The empty entry with which a leader begins its term, or what raft made of a change that it did not take.
+            if self.role == Role::Leader && entry.term == self.node.raft.term && !self.is_serving()
+            {
                 self.begin_serving(turn.now);
             }
             return Ok(());

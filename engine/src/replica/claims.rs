@@ -80,7 +80,7 @@ impl Replica {
     /// Whether it could lead at once: its log holds what it knows of, and is durable and applied.
     fn is_well(&self) -> bool {
         let log = &self.node.raft.raft_log;
-        !self.is_joint()
+        !self.membership().is_joint()
             && !self.is_disk_hung
             && self.installing.is_none()
             && log.applied() == log.committed
@@ -126,7 +126,8 @@ impl Replica {
         let is_settled = reign_ms >= REIGN_MS
             && !raft.has_pending_conf()
             && raft.lead_transferee.is_none()
-            && !self.is_joint();
+            && !self.is_changing()
+            && !self.membership().is_joint();
         let has_everything = raft.prs().get(claim.by.0).is_some_and(|progress| {
             progress.recent_active
                 && progress.state != ProgressState::Snapshot

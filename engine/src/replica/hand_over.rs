@@ -11,7 +11,9 @@ impl Replica {
     ///
     /// raft takes no proposals until the other leads, or an election timeout has passed.
     pub(crate) fn hand_over(&mut self, to: Option<ReplicaId>) -> bool {
-        if self.role != Role::Leader || self.node.raft.lead_transferee.is_some() {
+        let raft = &self.node.raft;
+        // Who has a committed change of members still to apply does not campaign.
+        if self.role != Role::Leader || raft.lead_transferee.is_some() || raft.has_pending_conf() {
             return false;
         }
         let able = |replica: &ReplicaId| self.can_lead(*replica);
@@ -62,7 +64,8 @@ impl Replica {
 
     /// Whether a voter was heard of lately and follows closely.
     fn can_lead(&self, replica: ReplicaId) -> bool {
-        let is_voter = self.node.raft.prs().conf().voters().contains(replica.0);
+        // In a joint state one that stays.
+        let is_voter = self.membership().is_voter(replica);
         let is_close = |progress: &Progress| {
             progress.recent_active && progress.state == ProgressState::Replicate
         };

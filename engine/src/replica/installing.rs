@@ -101,6 +101,16 @@ impl Replica {
         index.0 <= raft_log.committed || raft_log.match_term(index.0, term.0)
     }
 
+    /// Whether an offered snapshot knows this replica. The first one of a replica that joins must know it as one that
+    /// learns: a voter that knows nothing has lost what it promised, and must not come back. One that is repaired knows
+    /// what it promised, even if it does not know the members any more.
+    pub(crate) fn may_install(&self, offer: &SnapshotOffer) -> bool {
+        match self.membership().is_unknown() && !self.is_quarantined() {
+            true => offer.members.is_learner(self.id),
+            false => offer.members.home_of(self.id).is_some(),
+        }
+    }
+
     /// Whether an offer comes from a leader that is no more.
     pub(crate) fn is_outdated(&self, offer: &SnapshotOffer) -> bool {
         offer.term.0 < self.node.raft.term
@@ -201,6 +211,11 @@ impl Replica {
         let (members, file_bytes) = (&installing.offer.members, installing.offer.file_bytes);
         let store = self.node.mut_store();
         store.restore(index.0, term.0, members.clone(), file_bytes);
+        self.forget_strangers();
+        let store = self.node.store();
+        let installing = self.installing.as_mut();
+        let installing = installing.expect("it is there still");
+        let members = &installing.offer.members;
         let position = turn.log.stage(Part {
             replica: self.id,
             shard: self.shard,

@@ -8,6 +8,7 @@ mod commands;
 mod hand_over;
 mod installing;
 mod intake;
+mod members;
 mod outbox;
 mod parts;
 mod peers;
@@ -15,6 +16,7 @@ mod quarantine;
 mod reads;
 mod ready;
 mod recovering;
+mod removal;
 mod repairing;
 mod serving;
 mod sleep;
@@ -22,6 +24,7 @@ mod slices;
 mod snapshots;
 mod state_checks;
 mod tail;
+mod watching;
 
 use std::collections::VecDeque;
 
@@ -37,15 +40,18 @@ use self::catch_up::Reading;
 use self::claims::{Ambition, Claim};
 use self::commands::{Compressor, OpenBatch, PendingCommand, Proposals, ProposedBatch};
 use self::installing::Installing;
+use self::members::Changes;
 use self::outbox::Outbox;
 use self::parts::RangeParts;
 use self::reads::{PendingRead, Reads};
+use self::removal::Belonging;
 use self::repairing::Repair;
 use self::serving::Served;
 use self::sleep::Sleep;
 use self::snapshots::{Exporting, LastSnapshot};
 use self::state_checks::StateChecks;
 use self::tail::EntryTail;
+use self::watching::Watching;
 use crate::answers::Answers;
 use crate::core::Neighbours;
 use crate::effect::Effects;
@@ -59,7 +65,9 @@ use crate::stages::{Stage, Stages};
 use crate::status::{ReplicaStatus, Role};
 
 pub(crate) use self::apply::{Applied, KeyList, STRUCTURED_PER_TURN_MAX};
+pub(crate) use self::peers::Ignored;
 pub use self::quarantine::Quarantine;
+pub(crate) use self::reads::failed_chunk;
 pub(crate) use self::recovering::{RecoveringReplica, ReplayError};
 pub(crate) use self::snapshots::{BegunSnapshot, ExportOutput};
 
@@ -72,6 +80,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) stages: &'a mut Stages,
     pub(crate) peers: &'a mut Batches,
     pub(crate) neighbours: &'a Neighbours,
+    /// How long a tick is at present.
+    pub(crate) tick_ns: u64,
     pub(crate) out: &'a mut Effects,
 }
 
@@ -171,6 +181,12 @@ pub(crate) struct Replica {
     installing: Option<Installing>,
     /// What the last one that was installed has replaced.
     replaced_snapshot: Option<SnapshotId>,
+    /// Changes of the members.
+    changes: Changes,
+    belonging: Belonging,
+    watching: Watching,
+    /// How long an election timeout was at the last tick.
+    election_ms: u64,
     sleep: Sleep,
     /// Who would like to lead instead.
     claim: Option<Claim>,
@@ -216,8 +232,7 @@ impl Replica {
         if self.is_quarantined() {
             return None;
         }
-        let leader = ReplicaId(self.node.raft.leader_id);
-        self.node.store().members().home_of(leader)
+        self.home_of(ReplicaId(self.node.raft.leader_id))
     }
 
     /// Tells a client where to ask instead.
@@ -235,9 +250,10 @@ impl Replica {
 
     /// Whether it could go on at once: what it applied has made room for the open batch, or a turn ended before every
     /// read was answered.
-    pub(crate) fn wants_turn(&self, log_is_free: bool) -> bool {
+    pub(crate) fn wants_turn(&mut self, log_is_free: bool) -> bool {
         let batch_may_go = self.may_propose(log_is_free);
-        self.is_serving() && batch_may_go
+        self.take_wants_turn()
+            || self.is_serving() && batch_may_go
             || self.is_useful() && self.reads.wants_round()
             || !self.committed.entries.is_empty()
             || self.reads.has_answerable(self.node.raft.raft_log.applied())
@@ -290,8 +306,13 @@ impl Replica {
     /// mistaken for a healthy quorum; a follower gets one, so that a stall of its own is not taken for the leader's
     /// death.
     pub(crate) fn on_ticks(&mut self, turn: &mut Turn<'_>, missed: u64) {
+        if self.is_fenced() {
+            return;
+        }
         let is_told_all = self.role == Role::Leader && !is_planted(Mutant::LeaseWithoutClock);
         let ticks = if is_told_all { missed } else { 1 };
+        self.watch_members(turn);
+        self.ask_whether_member(turn);
         self.expire_claim(ticks);
         self.on_tick_awake(turn);
         if self.must_not_campaign() {
@@ -316,6 +337,7 @@ impl Replica {
     }
 
     fn expire(&mut self, turn: &mut Turn<'_>) {
+        self.expire_change(turn);
         self.open.expire(turn.now, turn.answers, turn.out);
         self.proposals.expire(turn.now, turn.answers, turn.out);
         self.reads.expire(turn.now, turn.answers, turn.out);
@@ -361,6 +383,9 @@ impl Replica {
     ///
     /// `log_is_free` says that no write is in flight: what is proposed now is written at once.
     pub(crate) fn drive_raft(&mut self, turn: &mut Turn<'_>, log_is_free: bool) {
+        if self.fence_if_removed(turn) {
+            return;
+        }
         if self.is_quarantined() {
             self.drive_repair(turn);
             return;
@@ -368,6 +393,7 @@ impl Replica {
         let durable = turn.log.durable_position();
         self.send_released(turn, durable);
         self.drive_install(turn);
+        self.drive_changes(turn);
         self.serve_claim(turn.now);
         if self.is_serving() && self.may_propose(log_is_free) {
             self.propose(turn);
@@ -501,6 +527,7 @@ impl Replica {
             repairs: self.repairs,
             applied_commands: self.applied_commands,
             messages_dropped: self.outbox.dropped(),
+            members: self.members_status(),
             is_asleep: self.is_asleep(),
         }
     }

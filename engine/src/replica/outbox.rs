@@ -78,6 +78,11 @@ impl Outbox {
         self.held.is_empty()
     }
 
+    /// Whether the newest term and vote are durable: then what promises no more may leave at once.
+    pub(super) fn may_speak(&self, durable: Position) -> bool {
+        self.promised_at <= durable
+    }
+
     /// Forgets what waits.
     pub(super) fn clear(&mut self) {
         self.held.clear();

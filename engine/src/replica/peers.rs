@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use super::appends::{anchor, split_off};
 use super::{Replica, Turn};
-use crate::membership::Member;
-use crate::peer::PeerCore;
+use crate::membership::{Member, Standing};
+use crate::peer::{NoticeKind, PeerCore, PeerKind};
 
 /// Why a message is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -26,6 +26,18 @@ pub(crate) enum Ignored {
         /// Who claims to have sent it.
         from: u64,
     },
+    /// Its sender is no member any more.
+    #[error("replica {from} is no member any more")]
+    RemovedSender {
+        /// Who sent it.
+        from: u64,
+    },
+    /// It is of no use to a replica that waits for its first snapshot.
+    #[error("it is not for a replica that waits to join")]
+    NotJoined,
+    /// This replica is to be removed.
+    #[error("this replica is no member any more")]
+    Removed,
     /// It says that more is committed than we ever acknowledged.
     #[error("it commits index {commit}, our log ends at {last}")]
     CommitBehindLog {
@@ -65,23 +77,43 @@ pub(crate) enum Ignored {
 impl Replica {
     /// Whether a message is for this replica and from where its sender lives; says who that is.
     pub(crate) fn check_ends(
-        &self,
+        &mut self,
         sender: PeerCore,
-        from: ReplicaId,
-        to: ReplicaId,
+        (from, to): (ReplicaId, ReplicaId),
+        kind: PeerKind,
     ) -> Result<Member, Ignored> {
-        let home = self.node.store().members().home_of(from);
-        let checked = if to != self.id {
-            Err(Ignored::OtherReceiver { to: to.0 })
-        } else if home != Some(sender) {
-            Err(Ignored::StrangeSender { from: from.0 })
-        } else {
-            Ok(Member {
+        let standing = self.membership().standing_of(from);
+        let checked = match standing {
+            Standing::Removed => Err(Ignored::RemovedSender { from: from.0 }),
+            _ if to != self.id => Err(Ignored::OtherReceiver { to: to.0 }),
+            _ if self.is_fenced() => Err(Ignored::Removed),
+            Standing::Member(home) if home != sender => {
+                Err(Ignored::StrangeSender { from: from.0 })
+            }
+            Standing::Unheard if !self.may_hear(kind) => Err(Ignored::NotJoined),
+            Standing::Member(_) | Standing::Unheard => Ok(Member {
                 replica: from,
                 home: sender,
-            })
+            }),
         };
+        if let (Ok(member), Standing::Unheard) = (checked, standing) {
+            self.meet(member);
+        }
         checked.inspect_err(|ignored| self.explain(from.0, *ignored))
+    }
+
+    /// Whether a replica that is not known here may say this. A member that was away knows older members, and those who
+    /// joined since may lead. One that waits to join knows nobody, and listens to leaders alone: it has no vote to give.
+    fn may_hear(&self, kind: PeerKind) -> bool {
+        let is_of_leaders = matches!(
+            kind,
+            PeerKind::Raft(
+                MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
+            ) | PeerKind::Chunk
+                | PeerKind::RepairTarget
+                | PeerKind::Notice(NoticeKind::Removed)
+        );
+        is_of_leaders || !self.membership().is_unknown()
     }
 
     /// Takes a message whose ends were checked.
@@ -97,8 +129,12 @@ impl Replica {
         Ok(())
     }
 
-    pub(super) fn step(&mut self, message: Message) -> Result<(), Ignored> {
+    pub(super) fn step(&mut self, mut message: Message) -> Result<(), Ignored> {
         let from = message.from;
+        if self.membership().is_unknown() {
+            // It knows of no term that it may have promised, so its word confirms no reads.
+            message.context = bytes::Bytes::new();
+        }
         let taken = self.check(&message).and_then(|()| {
             let stepped = self.node.step(message);
             stepped.map_err(|_refused| Ignored::Refused)
@@ -207,7 +243,7 @@ impl Replica {
     fn send(&mut self, turn: &mut Turn<'_>, message: &Message) {
         let to = ReplicaId(message.to);
         // A member that was removed meanwhile has no home any more.
-        if let Some(home) = self.node.store().members().home_of(to) {
+        if let Some(home) = self.home_of(to) {
             if message.get_msg_type() == MessageType::MsgSnapshot {
                 self.on_offered(turn.now, to);
             }

@@ -49,8 +49,11 @@ impl Replica {
     pub(super) fn enter_quarantine(&mut self, turn: &mut Turn<'_>, why: Quarantine) {
         slog::error!(self.logger, "the replica is in quarantine"; "why" => %why);
         self.quarantine = Some(why);
+        // It has to ask whether it is a member still.
+        self.wake();
         self.role = Role::Follower;
         self.serving_term = None;
+        self.on_lead_lost(turn);
         let error = RequestError::Unavailable {
             shard: self.shard,
             happened: Happened::Unknown,

@@ -94,7 +94,7 @@ impl ReadRound {
 }
 
 /// The chunk that tells a range's home that a part failed.
-pub(super) fn failed_chunk(error: RequestError) -> PartChunk {
+pub(crate) fn failed_chunk(error: RequestError) -> PartChunk {
     PartChunk {
         rows: Vec::new(),
         counted: 0,

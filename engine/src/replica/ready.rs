@@ -144,6 +144,7 @@ impl Replica {
             self.begin_reign(turn.now);
         } else {
             self.serving_term = None;
+            self.on_lead_lost(turn);
             let error = self.not_leader();
             let pending = self.open.abandon();
             fail_commands(pending, &error, turn);

@@ -7,7 +7,8 @@ use metastore_bugs::{Mutant, is_planted};
 use metastore_statemachine::{Parameters, ShardTime, StateMachine};
 use metastore_wal::recovery::{EntryRef, RecoveredReplica};
 use metastore_wal::{
-    EntryKind, HardState, Log, LogIndex, Part, PartBody, ReplicaId, ShardId, SnapshotPoint, Term,
+    EntryKind, HardState, Log, LogIndex, Part, PartBody, Position, ReplicaId, ShardId,
+    SnapshotPoint, Term,
 };
 use raft::eraftpb::Entry;
 use raft::{Config, RawNode, ReadOnlyOption};
@@ -25,10 +26,10 @@ use super::sleep::Sleep;
 use super::snapshots::LastSnapshot;
 use super::state_checks::{Checked, StateChecks};
 use super::tail::EntryTail;
-use super::{Committed, Replica, ShardClock};
+use super::{Belonging, Changes, Committed, Replica, ShardClock, Watching};
 use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
-use crate::membership::{Member, Membership};
+use crate::membership::{BadChange, Member, Membership, MembershipChange};
 use crate::peer::{kind_and_data, to_raft_entry};
 use crate::settings::RaftSettings;
 use crate::status::Role;
@@ -76,6 +77,14 @@ pub enum ReplayError {
         /// What the state machine says.
         cause: String,
     },
+    /// A committed change of members does not follow the members before it.
+    #[error("entry {index} cannot change the members: {cause}")]
+    BadChange {
+        /// Its index.
+        index: LogIndex,
+        /// Why.
+        cause: BadChange,
+    },
     /// A record of a kind that this version does not replay.
     #[error("it has a record of a kind that this version does not replay")]
     UnknownKind,
@@ -86,9 +95,9 @@ pub enum ReplayError {
 const INITIAL_INDEX: u64 = 1;
 const INITIAL_TERM: u64 = 1;
 
-/// Whether a snapshot is the one with which every replica begins.
+/// Whether a snapshot is the one with which every replica begins, or stands for none where it waits to join.
 pub(crate) fn is_initial(index: LogIndex, term: Term) -> bool {
-    (index.0, term.0) == (INITIAL_INDEX, INITIAL_TERM)
+    (index.0, term.0) == (INITIAL_INDEX, INITIAL_TERM) || index.0 == 0
 }
 
 /// A replica on its way from the log.
@@ -175,6 +184,43 @@ impl RecoveringReplica {
             .expect("members that were just encoded are readable")
     }
 
+    /// A replica that waits to join a group: it knows nothing, not even who belongs to it, until the leader offers it a
+    /// snapshot.
+    pub(crate) fn joining(
+        id: ReplicaId,
+        shard: ShardId,
+        parameters: Parameters,
+        tail_bytes_max: usize,
+    ) -> RecoveringReplica {
+        RecoveringReplica {
+            id,
+            shard,
+            state: Some(StateMachine::new(parameters)),
+            tail: EntryTail::after_snapshot(0, 0, Membership::unknown(), tail_bytes_max),
+            ahead: BTreeMap::new(),
+            applied: 0,
+            decompressed: Vec::new(),
+            snapshot_bytes: 0,
+            log_bytes: 0,
+            state_checks: StateChecks::default(),
+            quarantine: None,
+            promised: None,
+        }
+    }
+
+    /// What the log says first of a replica that waits to join: that there is one.
+    pub(crate) fn stage_joining(id: ReplicaId, shard: ShardId, log: &mut Log) -> Position {
+        log.stage(Part {
+            replica: id,
+            shard,
+            hard_state: HardState::default(),
+            body: PartBody::Append {
+                first_index: LogIndex(1),
+                entries: Vec::new(),
+            },
+        })
+    }
+
     /// A replica that takes no part until it is repaired, if it ever is. Nothing of its state is of use.
     pub(crate) fn in_quarantine(
         known: &RecoveredReplica,
@@ -183,7 +229,18 @@ impl RecoveringReplica {
         tail_bytes_max: usize,
     ) -> Result<RecoveringReplica, ReplayError> {
         let (id, shard) = (known.replica, known.shard);
-        let begun = RecoveringReplica::new(id, shard, &known.snapshot, parameters, tail_bytes_max)?;
+        let mut begun = match known.snapshot.members.is_empty() {
+            true => RecoveringReplica::joining(id, shard, parameters, tail_bytes_max),
+            false => {
+                RecoveringReplica::new(id, shard, &known.snapshot, parameters, tail_bytes_max)?
+            }
+        };
+        // What is known of its promises goes into its tombstone, if it ever gets one.
+        let mut hard_state = raft::eraftpb::HardState::default();
+        hard_state.set_term(known.hard_state.term.0);
+        hard_state.set_vote(known.hard_state.vote.0);
+        hard_state.set_commit(begun.applied);
+        begun.tail.set_hard_state(hard_state);
         let promised = match why {
             Quarantine::LogDamaged | Quarantine::SnapshotDamaged => Some(known.hard_state),
             Quarantine::PromisesLost | Quarantine::StateDiffers { .. } => None,
@@ -199,6 +256,11 @@ impl RecoveringReplica {
     /// Whether others belong to its group.
     pub(crate) fn has_peers(&self) -> bool {
         self.tail.members().others(self.id).next().is_some()
+    }
+
+    /// Whether others may belong to its group: where it does not know the members, it came to them.
+    pub(crate) fn may_have_peers(&self) -> bool {
+        self.tail.members().is_unknown() || self.has_peers()
     }
 
     /// The file of its snapshot cannot be loaded: what follows it in the log is of no use.
@@ -332,27 +394,31 @@ impl RecoveringReplica {
         while self.applied < committed
             && let Some(entry) = self.tail.entry(self.applied + 1)
         {
+            let index = LogIndex(entry.index);
             let (kind, data) = kind_and_data(entry);
-            if kind == EntryKind::ConfChange {
-                return Err(ReplayError::UnknownKind);
-            }
-            if kind == EntryKind::StateCheck {
-                let hash = state.state_hash();
-                match self.state_checks.on_word(entry.index, data, hash) {
-                    Checked::Fine => {}
-                    Checked::Differs(why) => self.quarantine = Some(why),
-                    Checked::Unknown => return Err(ReplayError::UnknownKind),
+            match kind {
+                EntryKind::ConfChange => {
+                    let after = MembershipChange::decode(data)
+                        .and_then(|change| self.tail.members().after(&change));
+                    let after = after.map_err(|cause| ReplayError::BadChange { index, cause })?;
+                    self.tail.set_members(after);
                 }
-            } else if !data.is_empty() {
-                apply_batch(state, data, &mut self.decompressed, |_| {}).map_err(|cause| {
-                    ReplayError::Apply {
-                        index: LogIndex(entry.index),
-                        cause,
+                EntryKind::StateCheck => {
+                    let hash = state.state_hash();
+                    match self.state_checks.on_word(index.0, data, hash) {
+                        Checked::Fine => {}
+                        Checked::Differs(why) => self.quarantine = Some(why),
+                        Checked::Unknown => return Err(ReplayError::UnknownKind),
                     }
-                })?;
-                self.state_checks.on_applied();
+                }
+                EntryKind::Normal if data.is_empty() => {}
+                EntryKind::Normal => {
+                    apply_batch(state, data, &mut self.decompressed, |_| {})
+                        .map_err(|cause| ReplayError::Apply { index, cause })?;
+                    self.state_checks.on_applied();
+                }
             }
-            self.applied = entry.index;
+            self.applied = index.0;
         }
         self.tail.release_applied(self.applied);
         Ok(())
@@ -434,6 +500,11 @@ impl RecoveringReplica {
             served: Vec::new(),
             installing: None,
             replaced_snapshot: None,
+            changes: Changes::default(),
+            belonging: Belonging::default(),
+            watching: Watching::default(),
+            election_ms: config.settings.raft.tick_interval_ms
+                * config.settings.raft.election_ticks as u64,
             sleep: Sleep::default(),
             claim: None,
             ambition: Ambition::default(),
@@ -445,6 +516,7 @@ impl RecoveringReplica {
             repair_wants: None,
         };
         replica.state_checks.begin(now);
+        replica.find_own_removal();
         replica.seed_election_timeout();
         if !replica.is_quarantined() {
             replica.campaign_if_alone();

@@ -81,7 +81,8 @@ impl Replica {
         let is_early = repair
             .asked_at
             .is_some_and(|asked_at| turn.now.millis_since(asked_at) < ASK_INTERVAL_MS);
-        if is_early || !turn.log.is_ready() {
+        // Without a term it has promised nothing and lost nothing that can be asked for.
+        if is_early || !turn.log.is_ready() || repair.promised.term == Term(0) {
             return;
         }
         repair.asked_at = Some(turn.now);
@@ -91,7 +92,7 @@ impl Replica {
         };
         let term = repair.promised.term;
         // Nobody has told us who leads, so all are asked; who does not lead does not answer.
-        for member in self.node.store().members().others(self.id) {
+        for member in self.others_known() {
             let message = RepairMessage {
                 shard: self.shard,
                 from: self.id,
@@ -193,6 +194,7 @@ impl Replica {
         self.committed = Committed::default();
         self.state = installed.state;
         self.state_checks.forget();
+        self.forget_strangers();
         self.clock = ShardClock {
             stamp: ShardTime(0),
             stamped_at: turn.now,

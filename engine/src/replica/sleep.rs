@@ -61,6 +61,11 @@ impl Replica {
         self.sleep.rest == Rest::Asleep
     }
 
+    /// Whether it sleeps as a follower does, who hears of its group from others alone.
+    pub(crate) fn is_asleep_following(&self) -> bool {
+        self.is_asleep() && self.role == Role::Follower
+    }
+
     /// There is something to do, or will be.
     pub(crate) fn wake(&mut self) {
         self.sleep.rest = Rest::Awake;
@@ -158,6 +163,7 @@ impl Replica {
             && self.committed.entries.is_empty()
             && !self.serves_snapshots()
             && self.claim.is_none()
+            && !self.is_changing()
             && (log.committed, log.applied(), log.persisted) == (last, last, last)
     }
 
@@ -169,7 +175,7 @@ impl Replica {
         self.is_serving()
             && raft.lead_transferee.is_none()
             && !raft.has_pending_conf()
-            && !self.is_joint()
+            && !self.membership().is_joint()
             // Whoever learns is to vote, and when is a question of time.
             && !self.has_learners()
             && self.has_nothing_to_do()
@@ -180,12 +186,6 @@ impl Replica {
     fn has_learners(&self) -> bool {
         let members = self.node.store().members();
         !members.conf_state().get_learners().is_empty()
-    }
-
-    /// Whether its group is in the middle of a change of members.
-    pub(super) fn is_joint(&self) -> bool {
-        let members = self.node.store().members();
-        !members.conf_state().get_voters_outgoing().is_empty()
     }
 
     /// Falls asleep if all members do that are there, and those are enough to lead.

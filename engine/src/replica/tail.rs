@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
+use metastore_wal::ReplicaId;
 use raft::eraftpb::{Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
@@ -155,6 +156,11 @@ impl EntryTail {
 
     pub(crate) fn members(&self) -> &Membership {
         &self.members
+    }
+
+    /// A change of members is applied.
+    pub(crate) fn set_members(&mut self, members: Membership) {
+        self.members = members;
     }
 
     /// Bytes of the entries in memory.
@@ -419,11 +425,12 @@ impl Storage for EntryTail {
     }
 
     /// The newest snapshot, as an offer: its file is fetched by whoever needs it. One that leads to entries that cannot
-    /// be read any more is of no use.
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    /// be read any more is of no use, nor is one for a replica that joined after it: it does not take what does not know it.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let is_useful = self.snapshot_file_bytes > 0
             && self.snapshot_index >= request_index
-            && self.snapshot_index + 1 >= self.unreadable_below;
+            && self.snapshot_index + 1 >= self.unreadable_below
+            && self.snapshot_members.home_of(ReplicaId(to)).is_some();
         if !is_useful {
             self.is_snapshot_wanted.set(true);
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());

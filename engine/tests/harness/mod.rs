@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{
     BootNonce, ClusterId, ConnectionId, Core, CoreBuilder, CoreConfig, CoreId, Effect, Effects,
-    Identity, IdleSettings, Input, LogHistory, LogReadFailed, MeshBatch, Namespaces, NodeId,
-    PeerCore, PeerLane, ReplicaId, Reply, Request, RequestError, RequestId, Settings, ShardId,
-    ShardLocation, ShardMap, SliceKind, Span, StartError, TickTiming, Ticket, Time,
+    Identity, IdleSettings, Input, LogHistory, LogReadFailed, MembersEffect, MembersInput,
+    MeshBatch, Namespaces, NodeId, PeerCore, PeerLane, ReplicaId, Reply, Request, RequestError,
+    RequestId, Settings, ShardId, ShardLocation, ShardMap, SliceKind, Span, StartError, TickTiming,
+    Ticket, Time,
 };
 use metastore_statemachine::{
     Command, Detail, Outcome, OutcomeCode, Parameters, Revision, Row, ShardRevision, TxnResult,
@@ -128,6 +129,8 @@ pub(crate) struct TestNode {
     pub(crate) answers: Vec<(ConnectionId, RequestId, Answer)>,
     /// What is on its way to other nodes.
     pub(crate) sent: Vec<(PeerCore, PeerLane, Vec<u8>)>,
+    /// What became of members and replicas.
+    pub(crate) members: Vec<MembersEffect>,
     /// Turns do no slice of background work: the test does them.
     pub(crate) holds_slices: bool,
     /// Nothing is done to the files of snapshots unless the test does it.
@@ -228,6 +231,7 @@ impl TestNode {
             now,
             answers: Vec::new(),
             sent: Vec::new(),
+            members: Vec::new(),
             holds_slices: false,
             holds_snapshots: false,
         };
@@ -316,6 +320,7 @@ impl TestNode {
         let mut prepared = Vec::new();
         let mut removed = Vec::new();
         let mut read = Vec::new();
+        let mut unlisted = Vec::new();
         for effect in test.effects.queue.drain(..) {
             match effect {
                 Effect::WriteLog {
@@ -410,6 +415,12 @@ impl TestNode {
                     let segment = &test.files.segments[&file];
                     read.push((ticket, segment[start..start + bytes].to_vec()));
                 }
+                Effect::Members(effect) => {
+                    if let MembersEffect::Unlist { replica, .. } = effect {
+                        unlisted.push(replica);
+                    }
+                    self.members.push(effect);
+                }
                 Effect::Halt(reason) => panic!("halted: {reason}"),
             }
         }
@@ -419,6 +430,11 @@ impl TestNode {
             test.run_slice(self.now);
         }
         test.was_prepared |= !prepared.is_empty();
+        test.was_prepared |= !unlisted.is_empty();
+        for replica in unlisted {
+            let input = Input::Members(MembersInput::Unlisted { replica });
+            test.core.step(self.now, input, &mut test.effects);
+        }
         for file in removed {
             test.core
                 .step(self.now, Input::SegmentRemoved { file }, &mut test.effects);

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use metastore_engine::{
-    BootNonce, CoreConfig, CoreCounters, CoreId, Identity, Input, LogHistory, Member, NodeId,
-    PeerCore, PeerLane, ReplicaId, ReplicaStatus, Request, ShardId, Time, describe_batch,
+    BootNonce, ChangeRefused, ChangeTicket, CoreConfig, CoreCounters, CoreId, Identity, Input,
+    LogHistory, LogIndex, Member, MemberStatus, MembersChange, MembersEffect, MembersInput, NodeId,
+    PeerCore, PeerLane, ReplicaId, ReplicaStatus, Request, Role, ShardId, Time, describe_batch,
 };
 use metastore_statemachine::{Command, GetQuery, NamespaceId};
 
@@ -31,6 +32,10 @@ pub(crate) struct TestCluster {
     configs: Vec<CoreConfig>,
     machines: Vec<Machine>,
     links: BTreeMap<Link, VecDeque<(PeerLane, Vec<u8>)>>,
+    members: Vec<(NodeNumber, MembersEffect)>,
+    tickets: u64,
+    /// Nodes whose place on the network others have.
+    aliases: BTreeMap<NodeNumber, NodeNumber>,
     cut: BTreeSet<(NodeNumber, NodeNumber)>,
     /// Whether beats without heartbeats are carried too.
     pub(crate) carries_beats: bool,
@@ -96,6 +101,9 @@ impl TestCluster {
             machines: configs.iter().map(machine).collect(),
             configs,
             links: BTreeMap::new(),
+            members: Vec::new(),
+            tickets: 0,
+            aliases: BTreeMap::new(),
             cut: BTreeSet::new(),
             carries_beats: false,
         };
@@ -140,6 +148,7 @@ impl TestCluster {
             now,
             answers: Vec::new(),
             sent: Vec::new(),
+            members: Vec::new(),
             holds_slices: false,
             holds_snapshots: false,
         };
@@ -228,6 +237,134 @@ impl TestCluster {
         self.collect(number);
     }
 
+    // ---- Members ----
+
+    /// A node more, on which nothing lives.
+    pub(crate) fn add_node(&mut self) -> NodeNumber {
+        let number = u32::try_from(self.machines.len()).expect("few nodes") + 1;
+        let first = &self.configs[0];
+        let identity = Identity {
+            node: NodeId(number),
+            ..first.identity
+        };
+        let mut config = first.clone();
+        config.identity = identity;
+        config.log.identity = identity;
+        config.replicas.clear();
+        self.configs.push(config);
+        self.machines.push(Machine {
+            node: None,
+            files: Files::default(),
+            boots: 0,
+            writes: 0,
+        });
+        self.start(number);
+        number
+    }
+
+    /// A node that never had anything is what another was: it has its name, which is down for good.
+    pub(crate) fn take_place(&mut self, number: NodeNumber, of: NodeNumber) {
+        assert!(!self.is_up(of), "it has stopped");
+        let mut config = self.configs[of as usize - 1].clone();
+        config.replicas.clear();
+        self.configs[number as usize - 1] = config;
+        let place = &mut self.machines[number as usize - 1];
+        place.node = None;
+        place.files = Files::default();
+        place.boots = 0;
+        self.aliases.insert(of, number);
+        self.start(number);
+    }
+
+    /// A member of the first shard that lives on a node.
+    pub(crate) fn member(replica: u64, node: NodeNumber) -> Member {
+        Member {
+            replica: ReplicaId(replica),
+            home: core_of(node),
+        }
+    }
+
+    fn tell(&mut self, number: NodeNumber, input: MembersInput) {
+        let node = self.node(number);
+        node.step(0, Input::Members(input));
+        node.turn();
+        self.collect(number);
+    }
+
+    /// Tells a leader to let a replica of the first shard lead.
+    pub(crate) fn hand_over_to_replica(&mut self, number: NodeNumber, to: u64) {
+        let (shard, to) = (ShardId(0), Some(ReplicaId(to)));
+        let node = self.node(number);
+        node.step(0, Input::HandOver { shard, to });
+        node.turn();
+        self.collect(number);
+    }
+
+    /// A replica of the first shard is to live on a node.
+    pub(crate) fn create(&mut self, number: NodeNumber, replica: u64) {
+        let (replica, shard) = (ReplicaId(replica), ShardId(0));
+        self.tell(number, MembersInput::Create { replica, shard });
+    }
+
+    /// A replica that never joined is not wanted any more.
+    pub(crate) fn discard(&mut self, number: NodeNumber, replica: u64) {
+        let replica = ReplicaId(replica);
+        self.tell(number, MembersInput::Discard { replica });
+    }
+
+    /// Asks a node to change the members of the first shard.
+    pub(crate) fn change(&mut self, number: NodeNumber, change: MembersChange) -> ChangeTicket {
+        self.tickets += 1;
+        let ticket = ChangeTicket(self.tickets);
+        let input = MembersInput::Change {
+            ticket,
+            shard: ShardId(0),
+            change,
+            deadline_ms: 5_000,
+        };
+        self.tell(number, input);
+        ticket
+    }
+
+    /// What became of a change, once it is known.
+    pub(crate) fn outcome(&self, asked: ChangeTicket) -> Option<&Result<LogIndex, ChangeRefused>> {
+        self.members.iter().find_map(|(_, effect)| match effect {
+            MembersEffect::Changed { ticket, result } if *ticket == asked => Some(result),
+            MembersEffect::Changed { .. }
+            | MembersEffect::Created { .. }
+            | MembersEffect::Unlist { .. }
+            | MembersEffect::Removed { .. } => None,
+        })
+    }
+
+    /// What nodes told about members so far, each with its node.
+    pub(crate) fn members_told(&self) -> &[(NodeNumber, MembersEffect)] {
+        &self.members
+    }
+
+    /// The members of the first shard, as a node knows them.
+    pub(crate) fn members(&mut self, number: NodeNumber) -> Vec<MemberStatus> {
+        let node = self.node(number);
+        node.cores[0].core.members(node.now, ShardId(0))
+    }
+
+    /// How many replicas live on a node.
+    pub(crate) fn replicas(&mut self, number: NodeNumber) -> usize {
+        self.node(number).cores[0].core.replicas().count()
+    }
+
+    /// Lets time pass on every node that is up, and everything move.
+    pub(crate) fn pass_ticks(&mut self, ticks: u32) {
+        for _ in 0..ticks {
+            for number in self.numbers() {
+                if self.is_up(number) {
+                    self.tick(number);
+                }
+            }
+            self.settle();
+        }
+    }
+
     /// Tells a node to stop.
     pub(crate) fn drain(&mut self, number: NodeNumber) {
         let node = self.node(number);
@@ -252,7 +389,8 @@ impl TestCluster {
 
     /// Hands bytes to a node as if they came from another.
     pub(crate) fn hand_bytes(&mut self, from: NodeNumber, to: NodeNumber, batch: &[u8]) {
-        let from = core_of(from);
+        let name = self.aliases.iter().find(|(_, place)| **place == from);
+        let from = core_of(name.map_or(from, |(&name, _)| name));
         self.node(to).step(0, Input::PeerMessages { from, batch });
     }
 
@@ -328,7 +466,7 @@ impl TestCluster {
         for _ in 0..40 {
             self.tick(number);
             self.settle();
-            if self.status(number).leader == Some(replica_of(number, 0)) {
+            if self.status(number).role == Role::Leader {
                 return;
             }
         }
@@ -406,11 +544,19 @@ impl TestCluster {
         std::mem::replace(&mut machine.writes, writes) < writes
     }
 
-    /// Takes what a node sent.
+    /// Takes what a node sent, and takes off its list what is to be removed.
     fn collect(&mut self, from: NodeNumber) {
+        for effect in std::mem::take(&mut self.node(from).members) {
+            if let MembersEffect::Unlist { replica, shard } = effect {
+                let listed = &mut self.configs[from as usize - 1].replicas;
+                listed.retain(|&other| other != (replica, shard));
+            }
+            self.members.push((from, effect));
+        }
         for (to, lane, batch) in std::mem::take(&mut self.node(from).sent) {
             assert_eq!(to.core, CoreId(0));
-            let link = (from, to.node.0);
+            let receiver = self.aliases.get(&to.node.0).copied();
+            let link = (from, receiver.unwrap_or(to.node.0));
             // A beat without heartbeats says nothing of any shard.
             let is_beat = describe_batch(&batch).expect("intact").is_empty();
             if !self.cut.contains(&link) && (self.carries_beats || !is_beat) {

@@ -18,11 +18,16 @@
 //! | `crash <node>`, `restart <node>` | a node loses its power, and starts again |
 //! | `partition <nodes> <nodes>`, `heal` | nothing passes between nodes named like `1,2`; everything passes again |
 //! | `status` | what each replica knows |
+//! | `add-node` | a node more, on which nothing lives |
+//! | `create <node> <replica>`, `discard <node> <replica>` | a replica is to live on a node, or is not wanted |
+//! | `learn <leader> <replica> <node>`, `unlearn <leader> <replica>` | a replica is to join, or to go |
+//! | `voters <leader> [+replica] [-replica]` | replicas are to vote, or to go, in one change |
+//! | `members <node>` | who belongs to the group, as a node knows it |
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use metastore_engine::describe_batch;
+use metastore_engine::{MembersChange, MembersEffect, ReplicaId, Spare, describe_batch};
 
 use super::cluster::{NodeNumber, TestCluster};
 use crate::harness::Answer;
@@ -61,6 +66,8 @@ struct Player {
     requests: u64,
     /// Batches that were on their way and told of.
     told: Vec<(NodeNumber, NodeNumber, Vec<u8>)>,
+    /// Of what nodes said about members.
+    members_told: usize,
 }
 
 impl Player {
@@ -71,6 +78,7 @@ impl Player {
     fn play(&mut self, step: &str) -> Vec<String> {
         let words: Vec<&str> = step.split_whitespace().collect();
         let number = |word: &str| -> NodeNumber { word.parse().expect("a number") };
+        let id = |word: &str| ReplicaId(word.parse().expect("a number"));
         let nodes = |word: &str| -> Vec<NodeNumber> { word.split(',').map(number).collect() };
         match words[..] {
             ["start", count] => self.cluster = Some(TestCluster::new(number(count), 1)),
@@ -125,6 +133,39 @@ impl Player {
             ["partition", one, other] => self.cluster().partition(&nodes(one), &nodes(other)),
             ["heal"] => self.cluster().heal(),
             ["status"] => return self.status(),
+            ["add-node"] => drop(self.cluster().add_node()),
+            ["create", node, replica] => self.cluster().create(number(node), id(replica).0),
+            ["discard", node, replica] => self.cluster().discard(number(node), id(replica).0),
+            ["learn", leader, replica, node] => {
+                let learner = TestCluster::member(id(replica).0, number(node));
+                let change = MembersChange::AddLearner(learner);
+                self.cluster().change(number(leader), change);
+            }
+            ["unlearn", leader, replica] => {
+                let change = MembersChange::RemoveLearner(id(replica));
+                self.cluster().change(number(leader), change);
+            }
+            ["voters", leader, ..] => {
+                let marked = |mark| {
+                    let ids = words[2..].iter().filter_map(|word| word.strip_prefix(mark));
+                    ids.map(id).collect()
+                };
+                let change = MembersChange::ChangeVoters {
+                    promote: marked('+'),
+                    remove: marked('-'),
+                    spare: Spare::Kept,
+                };
+                self.cluster().change(number(leader), change);
+            }
+            ["members", node] => {
+                let members = self.cluster().members(number(node));
+                let line = |status: &metastore_engine::MemberStatus| {
+                    let (member, part) = (status.member, status.part);
+                    let node = member.home.node;
+                    format!("replica {} on node {node}: {part:?}", member.replica)
+                };
+                return members.iter().map(line).collect();
+            }
             _ => panic!("no such step: {step}"),
         }
         self.news()
@@ -148,6 +189,33 @@ impl Player {
             }
         }
         self.told = on_the_way;
+        let told = self.members_told;
+        let effects = self.cluster().members_told()[told..].to_vec();
+        self.members_told += effects.len();
+        lines.extend(effects.iter().map(|(node, effect)| match effect {
+            MembersEffect::Changed {
+                result: Ok(index), ..
+            } => format!("node {node}: the members are changed at {index}"),
+            MembersEffect::Changed {
+                result: Err(refused),
+                ..
+            } => format!("node {node}: {refused}"),
+            MembersEffect::Created {
+                replica,
+                result: Ok(()),
+                ..
+            } => format!("node {node}: replica {replica} is created"),
+            MembersEffect::Created {
+                result: Err(refused),
+                ..
+            } => format!("node {node}: {refused}"),
+            MembersEffect::Unlist { replica, .. } => {
+                format!("node {node}: replica {replica} is to be taken off the list")
+            }
+            MembersEffect::Removed { replica, .. } => {
+                format!("node {node}: replica {replica} is removed")
+            }
+        }));
         let cluster = self.cluster();
         for node in cluster
             .numbers()
@@ -174,6 +242,10 @@ impl Player {
         for node in cluster.numbers() {
             if !cluster.is_up(node) {
                 lines.push(format!("node {node} is down"));
+                continue;
+            }
+            if cluster.replicas(node) == 0 {
+                lines.push(format!("node {node} has no replica"));
                 continue;
             }
             let status = cluster.status(node);

@@ -37,6 +37,7 @@ fn restarted_with(config: CoreConfig, files: &Files) -> TestNode {
         now,
         answers: Vec::new(),
         sent: Vec::new(),
+        members: Vec::new(),
         holds_slices: false,
         holds_snapshots: false,
     };

@@ -371,6 +371,7 @@ impl Group {
                 | Effect::ReadSnapshot { .. }
                 | Effect::ReadLog { .. }
                 | Effect::Forward { .. }
+                | Effect::Members(_)
                 | Effect::Halt(_) => {
                     panic!("a short run of one core a node does not come to {effect:?}")
                 }

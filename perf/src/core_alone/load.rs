@@ -279,6 +279,7 @@ impl CoreLoad {
                 | Effect::ReadLog { .. }
                 | Effect::Forward { .. }
                 | Effect::Send { .. }
+                | Effect::Members(_)
                 | Effect::Halt(_) => {
                     panic!("a short run of puts on one core does not come to {effect:?}")
                 }

@@ -15,16 +15,17 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::ClusterViolation;
 use super::linearizability::ShardLog;
 use super::log_view::{EntryMark, EntrySeen, LogView, PartBodySeen, PartSeen};
+use super::membership::MembershipView;
 use crate::oracle::decompress;
 
-/// The members of a shard that vote: each replica with its node.
+/// The members with which a shard begins, all of whom vote: each replica with its node.
 pub type Voters = Vec<(ReplicaId, NodeId)>;
 
 /// What is known of a shard.
 #[derive(Debug)]
 struct Shard {
     id: ShardId,
-    voters: Voters,
+    members: MembershipView,
     /// Who leads in each term.
     leaders: BTreeMap<Term, ReplicaId>,
     /// Every entry that was ever written.
@@ -243,8 +244,8 @@ impl Replication {
     /// Nobody wrote an entry that was applied.
     pub fn log_of(&self, shard: ShardId) -> Result<ShardLog, ClusterViolation> {
         let known = &self.shards[&shard];
-        let replicas = known.voters.iter();
-        let replicas = replicas.filter_map(|(id, _)| self.replicas.get(id));
+        let everybody = known.members.everybody().into_iter();
+        let replicas = everybody.filter_map(|id| self.replicas.get(&id));
         let furthest = replicas.max_by_key(|replica| replica.applied);
         let Some(furthest) = furthest else {
             return Ok(ShardLog::default());
@@ -285,24 +286,46 @@ impl Replication {
         durable: impl Iterator<Item = &'a LogView> + Clone,
     ) -> Result<(), ClusterViolation> {
         let known = &self.shards[&shard];
-        let quorum = known.voters.len() / 2 + 1;
         let places = known.commands.get(&xxh3_64(command));
-        let holders = |&(index, term): &(LogIndex, Term)| {
-            let holds = |&&(replica, _): &&(ReplicaId, NodeId)| {
+        let (mut quorum, mut most) = (known.members.first_quorum(), 0);
+        for &(index, term) in places.into_iter().flatten() {
+            let holds = |replica| {
                 let mut views = durable.clone().filter_map(|log| log.get(&replica));
                 views.any(|view| view.holds(index, term))
             };
-            known.voters.iter().filter(holds).count()
-        };
-        let most = places.into_iter().flatten().map(holders).max();
-        let holders = most.unwrap_or(0);
-        if holders >= quorum {
-            return Ok(());
+            let term_at = |at| self.term_before(known, (index, term), at);
+            for deciders in known.members.deciders_of(index, term_at) {
+                if deciders.is_quorum(holds) {
+                    return Ok(());
+                }
+                quorum = deciders.voters.len() / 2 + 1;
+                let holders = deciders.voters.iter().filter(|&&replica| holds(replica));
+                most = most.max(holders.count());
+            }
         }
         Err(ClusterViolation::NotOnQuorum {
             shard,
             quorum,
-            holders,
+            holders: most,
+        })
+    }
+
+    /// The term of the entry at an index before `place`, in the logs that hold that place: all of them agree.
+    fn term_before(
+        &self,
+        shard: &Shard,
+        (index, term): (LogIndex, Term),
+        at: LogIndex,
+    ) -> Option<Term> {
+        if let Some(committed) = shard.committed.get(&at) {
+            return Some(committed.term);
+        }
+        let everybody = shard.members.everybody().into_iter();
+        let mut logs = everybody.filter_map(|replica| self.replicas.get(&replica));
+        logs.find_map(|log| {
+            let holds_place = log.written.get(&index)?.term == term;
+            let before = log.written.get(&at).filter(|_| holds_place)?;
+            Some(before.term)
         })
     }
 }
@@ -315,7 +338,7 @@ impl Shard {
     fn new(id: ShardId, voters: Voters) -> Shard {
         Shard {
             id,
-            voters,
+            members: MembershipView::new(voters.into_iter().map(|(replica, _)| replica).collect()),
             leaders: BTreeMap::new(),
             entries: BTreeMap::new(),
             commands: BTreeMap::new(),
@@ -326,6 +349,13 @@ impl Shard {
     }
 
     fn on_leader(&mut self, term: Term, replica: ReplicaId) -> Result<(), ClusterViolation> {
+        if !self.members.may_vote(replica) {
+            return Err(ClusterViolation::LeadsWithoutVote {
+                shard: self.id,
+                term,
+                replica,
+            });
+        }
         let leader = *self.leaders.entry(term).or_insert(replica);
         if leader == replica {
             return Ok(());
@@ -408,6 +438,9 @@ fn write(
                 before,
                 commands: commands_of(entry),
             };
+            if entry.kind == EntryKind::ConfChange {
+                shard.members.on_written(place, &entry.data);
+            }
             for command in each_command(&known.commands) {
                 let hash = xxh3_64(command);
                 shard.commands.entry(hash).or_default().push(place);

@@ -20,6 +20,16 @@ pub enum ClusterViolation {
         /// The other.
         other: ReplicaId,
     },
+    /// A replica leads that never was a voter.
+    #[error("replica {replica} leads shard {shard} in term {term} and never was a voter")]
+    LeadsWithoutVote {
+        /// The shard.
+        shard: ShardId,
+        /// The term.
+        term: Term,
+        /// The replica.
+        replica: ReplicaId,
+    },
     /// A replica voted for two in one term.
     #[error("replica {replica} voted for {before} and then for {after} in term {term}")]
     VotedTwice {
@@ -198,6 +208,16 @@ pub enum ClusterViolation {
         /// How long ago the last fault was.
         calm_ms: u64,
     },
+    /// Faults have stopped, and members are still being changed, or are not those that live.
+    #[error("shard {shard}: {what} {calm_ms} ms after the last fault")]
+    MembersUnsettled {
+        /// The shard.
+        shard: ShardId,
+        /// What is not as it should be.
+        what: String,
+        /// How long ago the last fault was.
+        calm_ms: u64,
+    },
     /// Faults have stopped, and somebody waits while others are served who asked later.
     #[error(
         "client {client} waits or has given up {calm_ms} ms after the last fault, and others are served"
@@ -230,6 +250,7 @@ impl ClusterViolation {
     pub fn checker(&self) -> &'static str {
         match self {
             ClusterViolation::TwoLeaders { .. }
+            | ClusterViolation::LeadsWithoutVote { .. }
             | ClusterViolation::VotedTwice { .. }
             | ClusterViolation::TermWentBack { .. }
             | ClusterViolation::CommitWentBack { .. }
@@ -247,6 +268,7 @@ impl ClusterViolation {
             | ClusterViolation::ActsInQuarantine { .. } => "quarantine",
             ClusterViolation::NotLinearizable { .. } => "linearizability",
             ClusterViolation::Starved { .. }
+            | ClusterViolation::MembersUnsettled { .. }
             | ClusterViolation::Overtaken { .. }
             | ClusterViolation::NotConverged { .. } => "calm",
         }

@@ -157,7 +157,7 @@ impl<E> Cluster<E> {
     /// else another, which passes it on.
     fn choose_place(&mut self, client: usize) -> PeerCore {
         let shape = self.config.shape;
-        let nodes: Vec<_> = shape.nodes().collect();
+        let nodes = self.nodes();
         let asked = self.clients[client].asked.as_ref().expect("it asks");
         let (shard, is_mutation) = (asked.shard, asked.is_mutation());
         let leaders = &self.clients[client].leaders;

@@ -1,6 +1,8 @@
 //! How cores of a cluster are driven, and what becomes of what they send.
 
-use metastore_engine::{ConnectionId, CoreId, Input, MeshBatch, PeerCore, PeerLane, Time};
+use metastore_engine::{
+    ConnectionId, CoreId, Input, MembersEffect, MeshBatch, PeerCore, PeerLane, Time,
+};
 
 use super::link::ServerEnd;
 use super::{At, Cluster, Event, Observer};
@@ -16,6 +18,7 @@ use std::collections::BTreeMap;
 enum Outgoing {
     Mesh(CoreId, MeshBatch),
     Peers(PeerCore, PeerLane, Vec<u8>),
+    Members(MembersEffect),
     Answer(ConnectionId),
 }
 
@@ -85,7 +88,7 @@ impl<E> Cluster<E> {
             self.observer.on_core_status(place, &core.status())?;
         }
         let replicas = host_core.config.placement.replicas.len();
-        host_core.has_served |= self.observer.durable_replicas(place) == replicas;
+        host_core.has_served |= self.observer.durable_replicas(place) >= replicas;
         for (delay_ns, event) in events {
             let event = Event::Core(place, life, event);
             self.scheduler.after(delay_ns, event);
@@ -108,6 +111,7 @@ impl<E> Cluster<E> {
                 self.scheduler.after(MESH_NS, event);
             }
             Outgoing::Peers(to, lane, batch) => self.carry_to_peer((from, to), lane, batch),
+            Outgoing::Members(effect) => self.on_members_told(from, effect),
             Outgoing::Answer(connection) => self.carry_answer(connection),
         }
     }
@@ -286,6 +290,7 @@ impl Watching<'_> {
                 self.observer.on_sent(self.place, lane, &batch)?;
                 self.outgoing.push(Outgoing::Peers(to, lane, batch));
             }
+            Observed::Members(effect) => self.outgoing.push(Outgoing::Members(effect)),
             Observed::Answer {
                 connection,
                 request,

@@ -31,6 +31,8 @@ pub(super) struct Host {
     pub(super) cores: Vec<HostCore>,
     pub(super) paused_until: Time,
     pub(super) rate: ClockRate,
+    /// It has stopped for good, and its disks are gone.
+    pub(super) is_lost: bool,
     counters: NodeCounters,
 }
 
@@ -66,6 +68,7 @@ impl Host {
             cores: cores.into_iter().map(format).collect(),
             paused_until: Time(0),
             rate: ClockRate::TRUE,
+            is_lost: false,
             counters: NodeCounters::default(),
         }
     }
@@ -89,9 +92,18 @@ impl Host {
         running.filter_map(Node::replicas).flatten()
     }
 
+    /// How all of its replicas stand; `None` where it does not run, or a core is in the middle of a turn.
+    pub(super) fn all_replicas(&self) -> Option<Vec<ReplicaStatus>> {
+        let of_core = |core: &HostCore| core.core.as_ref().and_then(Node::replicas);
+        let replicas = self.cores.iter().map(of_core);
+        let replicas: Option<Vec<Vec<ReplicaStatus>>> = replicas.collect();
+        replicas.map(|replicas| replicas.concat())
+    }
+
     /// Starts every core over what is on its disk.
     pub(super) fn start(&mut self, now: Time) -> Result<HostStart, Violation> {
         assert!(!self.is_running(), "a node runs once");
+        assert!(!self.is_lost, "who is lost does not come back");
         self.life += 1;
         self.paused_until = now;
         let clock = Clock::starting(now, self.rate);

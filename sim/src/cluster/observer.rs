@@ -23,6 +23,7 @@ use super::shape::Shape;
 /// What a replica in quarantine may send, by the numbers on the wire.
 const CHUNK_REQUEST: u8 = 13;
 const REPAIR_REQUEST: u8 = 15;
+const QUESTION: u8 = 19;
 
 /// The checkers, and what they have seen.
 #[derive(Debug)]
@@ -52,13 +53,6 @@ impl Observer {
             let cores = shape.cores();
             cores.map(move |core| PeerCore { node, core })
         });
-        let watch_of = |place: PeerCore| {
-            let owner = LogOwner {
-                node: place.node,
-                core: place.core,
-            };
-            (place, LogWatch::new(owner, SEAL))
-        };
         Observer {
             logs: places.map(watch_of).collect(),
             replication: Replication::new(shape.voters()),
@@ -76,6 +70,11 @@ impl Observer {
             looks_asleep: 0,
             checkers,
         }
+    }
+
+    /// A core more, whose log was never written.
+    pub fn on_new_place(&mut self, place: PeerCore) {
+        self.logs.extend([watch_of(place)]);
     }
 
     /// What a checker says that is not a client, if anybody listens to it.
@@ -126,7 +125,10 @@ impl Observer {
         let parts = log.advance(disk);
         for part in &parts {
             // What takes the place of everything ends a quarantine.
-            if matches!(part.body, PartBodySeen::Snapshot { .. }) {
+            if matches!(
+                part.body,
+                PartBodySeen::Snapshot { .. } | PartBodySeen::Tombstone
+            ) {
                 self.in_quarantine.remove(&part.replica);
                 self.before_decay.remove(&part.replica);
             }
@@ -207,7 +209,7 @@ impl Observer {
         for message in promises::messages_of(batch) {
             let may_be_said = matches!(
                 message.kind,
-                MessageKind::Other(CHUNK_REQUEST | REPAIR_REQUEST)
+                MessageKind::Other(CHUNK_REQUEST | REPAIR_REQUEST | QUESTION)
             );
             if self.in_quarantine.contains_key(&message.from) && !may_be_said {
                 let (replica, message) = (message.from, message.to_string());
@@ -328,4 +330,13 @@ impl Observer {
     pub fn states_compared(&self) -> u64 {
         self.replication.states_compared()
     }
+}
+
+/// A log that was never written.
+fn watch_of(place: PeerCore) -> (PeerCore, LogWatch) {
+    let owner = LogOwner {
+        node: place.node,
+        core: place.core,
+    };
+    (place, LogWatch::new(owner, SEAL))
 }

@@ -12,7 +12,7 @@ use crate::checkers::replication::Voters;
 use crate::node::{IDENTITY, Placement};
 use crate::operation::NAMESPACE;
 
-/// How large a cluster is. Every shard has a replica on every node, always on the core of the same number.
+/// How large a cluster is when it begins. Every shard has a replica on every node, always on the core of the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Nodes, numbered from 1.
@@ -45,13 +45,19 @@ impl Shape {
         CoreId(u16::try_from(shard.0 % u32::from(self.cores)).expect("it is below a u16"))
     }
 
-    /// The replica of a shard on a node.
+    /// The replica of a shard with which a node begins.
     #[must_use]
     pub fn replica(self, shard: ShardId, node: NodeId) -> ReplicaId {
         ReplicaId(u64::from(shard.0) * u64::from(self.nodes) + u64::from(node.0))
     }
 
-    /// The voters of every shard.
+    /// The newest of the replicas with which the cluster begins.
+    #[must_use]
+    pub fn newest_replica(self) -> ReplicaId {
+        ReplicaId(u64::from(self.shards) * u64::from(self.nodes))
+    }
+
+    /// The voters with which every shard begins.
     #[must_use]
     pub fn voters(self) -> BTreeMap<ShardId, Voters> {
         let of_shard = |shard| {
@@ -87,12 +93,13 @@ impl Shape {
         ShardMap::split_evenly(locations.collect()).expect("a few shards")
     }
 
-    /// Which part of the cluster a core is.
+    /// Which part of the cluster a core is. On a node that joins later nothing lives.
     #[must_use]
     pub fn placement(self, place: PeerCore) -> Placement {
+        let is_of_the_beginning = place.node.0 <= self.nodes;
         let here = self
             .shards()
-            .filter(|&shard| self.core_of(shard) == place.core);
+            .filter(|&shard| is_of_the_beginning && self.core_of(shard) == place.core);
         Placement {
             identity: Identity {
                 cluster: ClusterId(IDENTITY.cluster.0),

@@ -6,6 +6,7 @@
 
 mod calm;
 mod faults;
+mod operator;
 mod plan;
 mod report;
 
@@ -13,6 +14,8 @@ use metastore_engine::{NodeId, ShardMap, Time};
 
 pub use self::faults::FaultKind;
 use self::faults::{DiskTrouble, Faults};
+pub use self::operator::MembersTally;
+use self::operator::Operator;
 pub use self::plan::ClusterPlan;
 pub use self::report::ClusterReport;
 use super::event_log::EventLog;
@@ -47,6 +50,8 @@ enum WorldEvent {
     Restart(NodeId),
     /// A node crashes just after its start.
     CrashStarting(NodeId),
+    /// The operator looks after the members of shards.
+    Operate,
     /// A time has come that the world was waiting for.
     Bell(u64),
 }
@@ -60,6 +65,7 @@ pub struct ClusterWorld {
     /// The directories of each shard.
     directories: Vec<Vec<Vec<u8>>>,
     faults: Faults,
+    operator: Operator,
     /// Whether clients think of anything new.
     is_busy: bool,
     /// Whether anything still goes wrong.
@@ -103,6 +109,7 @@ impl ClusterWorld {
             workload: Workload::new(random.fork(), VALUES).with_directories(directories.concat()),
             directories,
             faults: Faults::default(),
+            operator: Operator::default(),
             is_busy: true,
             is_faulty: true,
             bell: 0,
@@ -149,6 +156,7 @@ impl ClusterWorld {
         report.undecided = self.cluster.observer.undecided();
         report.quarantines = self.cluster.observer.quarantines();
         report.faults = self.faults.counts.clone();
+        report.members = self.operator.tally;
         report.add_network_faults();
         report
     }
@@ -161,6 +169,12 @@ impl ClusterWorld {
         for node in self.plan.cluster.shape.nodes() {
             self.set_up(node)?;
             self.restart(node)?;
+        }
+        if self.plan.changes_members() {
+            for _ in 0..self.plan.spare_nodes {
+                self.add_node()?;
+            }
+            self.operate_later();
         }
         for client in 0..self.plan.cluster.clients {
             self.think_later(client);
@@ -219,6 +233,7 @@ impl ClusterWorld {
                 self.crash(node);
                 Ok(())
             }
+            WorldEvent::Operate => self.on_operate(),
             // Of an earlier wait.
             WorldEvent::Bell(_) => Ok(()),
         }
@@ -239,7 +254,10 @@ impl ClusterWorld {
         let is_lull = self.is_faulty && self.cluster.now() < self.faults.lull_until;
         if self.is_busy && !is_lull && !self.cluster.is_asking(client) {
             let operation = self.workload.draw_of_cluster(self.cluster.known(client));
-            self.cluster.ask(client, operation);
+            // Where replicas move one by one there may be no node that has one of every shard.
+            if !operation.is_wide() || !self.plan.changes_members() {
+                self.cluster.ask(client, operation);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a core asks for, carried out.
 
-use metastore_engine::{Effect, Time};
+use metastore_engine::{Effect, MembersEffect, Time};
 use metastore_wal::FileNumber;
 
 use super::log_io::{LogIo, Target};
@@ -119,6 +119,14 @@ impl Node {
                     bytes,
                 };
                 machine.schedule(delay_ns, NodeEvent::SnapshotRead(read));
+            }
+            Effect::Members(effect) => {
+                if let MembersEffect::Unlist { replica, .. } = effect {
+                    // A small file is written anew and gets its name.
+                    let delay_ns = 4 * machine.disk.draw_latency_ns();
+                    machine.schedule(delay_ns, NodeEvent::Unlisted(replica));
+                }
+                observe(Observed::Members(effect));
             }
             Effect::Halt(reason) => return Err(Stop::Halt(reason)),
         }

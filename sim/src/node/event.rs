@@ -1,7 +1,8 @@
 //! What happens to a node, what it works with, and what it lets others see.
 
 use metastore_engine::{
-    ConnectionId, CoreId, HaltReason, MeshBatch, PeerCore, PeerLane, Reply, RequestId, RequestKind,
+    ConnectionId, CoreId, HaltReason, MembersEffect, MeshBatch, PeerCore, PeerLane, ReplicaId,
+    Reply, RequestId, RequestKind,
 };
 use metastore_wal::FileNumber;
 
@@ -30,6 +31,8 @@ pub enum NodeEvent {
     SnapshotDone,
     /// Enough has come in: the turn ends.
     Turn,
+    /// A replica is on the node's list no more.
+    Unlisted(ReplicaId),
     /// A slice of background work is done.
     Slice,
     /// The core wanted to be woken.
@@ -91,6 +94,8 @@ pub enum Observed<'a> {
         /// The messages.
         batch: Vec<u8>,
     },
+    /// Something became of members, or of a replica.
+    Members(MembersEffect),
     /// A request is answered.
     Answer {
         /// Whose.

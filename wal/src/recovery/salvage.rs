@@ -381,8 +381,10 @@ impl Salvage {
                 .replayed
                 .placements
                 .first_contiguous(replica, state.last_index);
+            // One that waits to join has none, and nothing else either.
+            let is_joining = (state.snapshot.index, state.last_index) == (LogIndex(0), LogIndex(0));
             let has_all = known.is_based
-                && known.has_snapshot
+                && (known.has_snapshot || is_joining)
                 && held_from <= state.snapshot.index.next()
                 && state.hard_state.commit <= state.last_index;
             let may_have_promised = unknown_last.is_some_and(|last| known.told_at <= last);

@@ -5,7 +5,9 @@ use metastore_wal::{LogIndex, ReplicaId, Term};
 use raft::eraftpb::{Entry, EntryType, MessageType};
 
 use super::super::beat::BeatRecord;
+use super::super::kind::PeerKind;
 use super::super::message::{ChunkContent, encode_offer};
+use super::super::notice::NoticeKind;
 use super::*;
 use crate::ids::SnapshotId;
 use crate::membership::{Member, Membership};
@@ -367,4 +369,39 @@ fn the_golden_batch_reads_and_writes_as_ever() {
     }
     let golden = std::fs::read(path).expect("the golden file is in the repository");
     assert_eq!(written, golden);
+}
+
+/// The bytes after the batch's head, by the description of the format.
+#[test]
+fn notices_are_written_as_described_and_survive_the_round_trip() {
+    for (kind, code, term) in [
+        (NoticeKind::Removed, 18, 7),
+        (NoticeKind::Question, 19, 7),
+        (NoticeKind::Question, 19, 0),
+    ] {
+        let notice = Notice {
+            kind,
+            shard: ShardId(3),
+            from: ReplicaId(1),
+            to: ReplicaId(2),
+            term: Term(term),
+        };
+        let mut batches = Batches::new(SENDER, 1 << 20);
+        let mut out = Effects::default();
+        batches.push_notice(core_of(RECEIVER), &notice, &mut out);
+        batches.flush(|_| Stamp::default(), &mut out);
+        let [Effect::Send { lane, batch, .. }] = out.queue.as_slice() else {
+            panic!("{:?}", out.queue);
+        };
+        assert_eq!(*lane, PeerLane::Urgent);
+        let mut expected = [0; 80];
+        (expected[0], expected[8], expected[16], expected[24]) = (code, 3, 1, 2);
+        expected[32] = u8::try_from(term).expect("small");
+        assert_eq!(batch[PEER_BATCH_HEAD_BYTES..], expected);
+        let mut opened =
+            OpenedBatch::open(&RECEIVER, core_of(SENDER), batch).expect("it is intact");
+        let read = next_of(&mut opened);
+        assert_eq!(read.kind, PeerKind::Notice(kind));
+        assert_eq!((read.from, read.to), (notice.from, notice.to));
+    }
 }

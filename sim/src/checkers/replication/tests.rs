@@ -59,6 +59,7 @@ fn status(replica: u64, role: Role, term: u64, applied: u64, state_hash: u64) ->
         repairs: 0,
         applied_commands: 0,
         messages_dropped: 0,
+        members: metastore_engine::MembersStatus::default(),
         is_asleep: false,
     }
 }

@@ -54,7 +54,9 @@ impl ClusterWorld {
         self.probe_shards(calm_began)?;
         self.read_everything(calm_began)?;
         let by = self.cluster.now().plus_ms(CALM_MS);
-        self.run_until(by, |world| world.apart().is_none())?;
+        self.run_until(by, |world| {
+            world.apart().is_none() && world.unsettled().is_none()
+        })?;
         if self.is_traced() {
             return Ok(());
         }
@@ -64,6 +66,13 @@ impl ClusterWorld {
                 shard,
                 least,
                 most,
+                calm_ms: self.cluster.now().millis_since(calm_began),
+            }));
+        }
+        if let Some((shard, what)) = self.unsettled() {
+            return Err(Violation::from(ClusterViolation::MembersUnsettled {
+                shard,
+                what,
                 calm_ms: self.cluster.now().millis_since(calm_began),
             }));
         }
@@ -173,13 +182,11 @@ impl ClusterWorld {
                 .or_default()
                 .push(status.applied);
         }
-        let nodes = self.plan.cluster.shape.nodes().count();
         self.plan.cluster.shape.shards().find_map(|shard| {
             let applied = applied.get(&shard).map_or(&[][..], Vec::as_slice);
             let least = applied.iter().min().copied().unwrap_or_default();
             let most = applied.iter().max().copied().unwrap_or_default();
-            let is_apart = applied.len() < nodes || least < most;
-            is_apart.then_some((shard, least, most))
+            (least < most).then_some((shard, least, most))
         })
     }
 }

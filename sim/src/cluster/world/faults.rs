@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use metastore_bugs::{Mutant, is_planted};
-use metastore_engine::{NodeId, ReplicaStatus, Role, ShardId, Time};
+use metastore_engine::{NodeId, Role, ShardId, Time};
 
 use super::{ClusterWorld, WorldEvent};
 use crate::clock::ClockRate;
@@ -55,6 +55,10 @@ pub enum FaultKind {
     Decay,
     /// No fault by itself: nobody asks for anything, so that groups fall asleep before the next one.
     Lull,
+    /// A node is lost for good with its disks, and a new one takes its place.
+    Replace,
+    /// Replicas of a shard come, move and go.
+    Members,
 }
 
 /// What is wrong with the disks of a node for a while.
@@ -91,7 +95,7 @@ pub(super) const HANG_MS_MAX: u64 = 6_000;
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 20] = [
+    pub const ALL: [FaultKind; 22] = [
         FaultKind::Crash,
         FaultKind::CrashAll,
         FaultKind::Pause,
@@ -112,6 +116,8 @@ impl FaultKind {
         FaultKind::Decay,
         FaultKind::Hang,
         FaultKind::Lull,
+        FaultKind::Replace,
+        FaultKind::Members,
     ];
 
     /// Those that end the reign of a leader.
@@ -146,6 +152,8 @@ impl FaultKind {
             FaultKind::Decay => "decay",
             FaultKind::Hang => "hang",
             FaultKind::Lull => "lull",
+            FaultKind::Replace => "replace",
+            FaultKind::Members => "members",
         }
     }
 
@@ -166,6 +174,8 @@ impl FaultKind {
             FaultKind::Hang => 4_000,
             FaultKind::FullDisk => 5_000,
             FaultKind::Lull => 1_500,
+            FaultKind::Replace => 3_000,
+            FaultKind::Members => 700,
             FaultKind::ShortWrite
             | FaultKind::Loss
             | FaultKind::Duplicate
@@ -207,14 +217,20 @@ impl ClusterWorld {
             return Ok(());
         }
         self.schedule_fault(kind);
-        *self.faults.counts.entry(kind).or_default() += 1;
         let node = self.draw_node();
+        // Members change where that can be borne at present.
+        let is_out_of_place = kind == FaultKind::Replace && !self.lose_node(node)?
+            || kind == FaultKind::Members && !self.plan_change();
+        if is_out_of_place {
+            return Ok(());
+        }
+        *self.faults.counts.entry(kind).or_default() += 1;
         self.cluster
             .note("fault", format_args!("{kind} of node {node}"));
         match kind {
             FaultKind::Crash => self.crash(node),
             FaultKind::CrashAll => {
-                for node in self.plan.cluster.shape.nodes() {
+                for node in self.cluster.nodes() {
                     self.crash(node);
                 }
             }
@@ -242,6 +258,7 @@ impl ClusterWorld {
             FaultKind::FullDisk => self.begin_trouble(DiskTrouble::Full, node),
             FaultKind::Decay => self.decay(node),
             FaultKind::Hang => self.begin_trouble(DiskTrouble::Hang, node),
+            FaultKind::Replace | FaultKind::Members => {}
             FaultKind::ShortWrite
             | FaultKind::Loss
             | FaultKind::Duplicate
@@ -254,8 +271,7 @@ impl ClusterWorld {
 
     /// Half of the time one that leads something: what happens to others changes little.
     fn draw_node(&mut self) -> NodeId {
-        let shape = self.plan.cluster.shape;
-        let nodes: Vec<NodeId> = shape.nodes().collect();
+        let nodes = self.cluster.nodes();
         let leaders: Vec<NodeId> = match self.random.chance(500) {
             true => self.leaders(),
             false => Vec::new(),
@@ -268,14 +284,9 @@ impl ClusterWorld {
 
     /// The nodes of replicas that take themselves for leaders.
     fn leaders(&self) -> Vec<NodeId> {
-        let shape = self.plan.cluster.shape;
-        let leading = self.cluster.replicas().into_iter();
-        let leading = leading.filter(|status| status.role == Role::Leader);
-        let node_of = |status: ReplicaStatus| {
-            let mut nodes = shape.nodes();
-            nodes.find(|&node| shape.replica(status.shard, node) == status.replica)
-        };
-        leading.filter_map(node_of).collect()
+        let leading = self.cluster.residents().into_iter();
+        let leading = leading.filter(|(_, status)| status.role == Role::Leader);
+        leading.map(|(node, _)| node).collect()
     }
 
     /// Up to so many milliseconds from now.
@@ -313,7 +324,7 @@ impl ClusterWorld {
     }
 
     pub(super) fn restart(&mut self, node: NodeId) -> Result<(), Violation> {
-        if self.cluster.is_running(node) {
+        if self.cluster.is_running(node) || !self.cluster.nodes().contains(&node) {
             return Ok(());
         }
         if !self.cluster.start(node)? {
@@ -335,8 +346,12 @@ impl ClusterWorld {
         let shape = self.plan.cluster.shape;
         let shards: Vec<ShardId> = shape.shards().collect();
         let shard = shards[self.random.index(shards.len())];
-        let to = shape.replica(shard, self.draw_node());
-        let to = self.random.chance(700).then_some(to);
+        let successor = self.draw_node();
+        let residents = self.cluster.residents();
+        let mut there = residents.iter().filter(|(node, _)| *node == successor);
+        let to = there.find(|(_, status)| status.shard == shard);
+        let to = to.map(|(_, status)| status.replica);
+        let to = to.filter(|_| self.random.chance(700));
         self.cluster.hand_over(from, shard, to)
     }
 
@@ -349,8 +364,7 @@ impl ClusterWorld {
     // ---- The network ----
 
     fn split(&mut self, length_ms: u64) {
-        let shape = self.plan.cluster.shape;
-        let nodes = shape.nodes().map(Site::Node);
+        let nodes = self.cluster.nodes().into_iter().map(Site::Node);
         // Sometimes clients are on a side, sometimes they reach everybody.
         let clients = match self.random.chance(500) {
             true => self.plan.cluster.clients,
@@ -423,14 +437,15 @@ impl ClusterWorld {
         }
     }
 
-    /// Something durable of a node is damaged, as long as a majority of the nodes is whole. Half of the time the node starts
-    /// anew, and finds it; else it may never know, or when it reads for others.
+    /// Something durable of a node is damaged, as long as every shard has a majority on nodes that are whole, and none of
+    /// its members is about to change. Half of the time the node starts anew, and finds it; else it may never know, or
+    /// when it reads for others.
     fn decay(&mut self, node: NodeId) {
         self.look_for_whole_nodes();
-        let nodes = self.plan.cluster.shape.nodes().count();
         let mut damaged = self.faults.damaged.clone();
         damaged.insert(node);
-        if damaged.len() > (nodes - 1) / 2 || self.faults.unnoticed.contains(&node) {
+        let is_bearable = damaged.len() <= self.damages_max() && self.is_operator_done();
+        if !is_bearable || self.faults.unnoticed.contains(&node) {
             return;
         }
         let decay = Decay::ALL[self.random.index(Decay::ALL.len())];
@@ -444,18 +459,29 @@ impl ClusterWorld {
         }
     }
 
+    /// How many nodes may be damaged at a time: less than half of the voters of any shard.
+    fn damages_max(&self) -> usize {
+        let voters = match self.plan.changes_members() {
+            true => self.plan.voters_min(),
+            false => self.plan.cluster.shape.nodes().count(),
+        };
+        (voters - 1) / 2
+    }
+
+    /// Whether every node is known to be whole.
+    pub(super) fn are_all_whole(&mut self) -> bool {
+        self.look_for_whole_nodes();
+        self.faults.damaged.is_empty()
+    }
+
     /// Nodes that have started since they were damaged, and all of whose replicas take part, are whole.
     fn look_for_whole_nodes(&mut self) {
-        let shape = self.plan.cluster.shape;
-        let replicas = self.cluster.replicas();
         let is_whole = |node: NodeId| {
-            let of_node = |shard| {
-                let replica = shape.replica(shard, node);
-                replicas
-                    .iter()
-                    .any(|status| status.replica == replica && status.quarantine.is_none())
-            };
-            shape.shards().all(of_node)
+            let replicas = self.cluster.replicas_of(node);
+            replicas.is_some_and(|replicas| {
+                let mut replicas = replicas.iter();
+                replicas.all(|status| status.quarantine.is_none())
+            })
         };
         let unnoticed = &self.faults.unnoticed;
         self.faults
@@ -482,7 +508,7 @@ impl ClusterWorld {
         self.cluster.network.faults = NetworkFaults::NONE;
         let (usual, now) = (self.plan.cluster.latency, self.cluster.now());
         let faults = self.usual_faults();
-        for node in self.plan.cluster.shape.nodes() {
+        for node in self.cluster.nodes() {
             for disk in self.cluster.disks(node) {
                 disk.faults = faults;
                 disk.latency = usual;

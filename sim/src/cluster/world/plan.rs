@@ -6,6 +6,7 @@ use metastore_engine::{
 use metastore_wal::LogOptions;
 
 use super::faults::FaultKind;
+use super::operator::VOTERS_MIN;
 use crate::cluster::ClusterConfig;
 use crate::cluster::shape::Shape;
 use crate::disk::Latency;
@@ -32,6 +33,8 @@ const FAULTS_MAX: u64 = 6;
 pub struct ClusterPlan {
     /// The cluster.
     pub cluster: ClusterConfig,
+    /// Nodes on which nothing lives in the beginning, where members are changed.
+    pub spare_nodes: u32,
     /// How long there are faults.
     pub faults_ns: u64,
     /// The shortest time between two requests of a client.
@@ -78,8 +81,13 @@ impl ClusterPlan {
             network: draw_network(random, &has),
             checkers,
         };
+        let spare_nodes = match has(FaultKind::Members) {
+            true => random.weighted(&[(2, 1), (1, 2)]),
+            false => 0,
+        };
         ClusterPlan {
             cluster,
+            spare_nodes,
             faults_ns: random.between(10, 14) * SECOND_NS,
             think_min_ns: MILLISECOND_NS,
             think_max_ns: random.weighted(&[(1, 20), (5, 120)]) * MILLISECOND_NS,
@@ -109,6 +117,16 @@ impl ClusterPlan {
     #[must_use]
     pub fn has(&self, kind: FaultKind) -> bool {
         self.faults.iter().any(|&(other, _)| other == kind)
+    }
+
+    /// Whether somebody changes members.
+    pub(super) fn changes_members(&self) -> bool {
+        self.has(FaultKind::Replace) || self.has(FaultKind::Members)
+    }
+
+    /// How few voters a shard may come to have.
+    pub(super) fn voters_min(&self) -> usize {
+        VOTERS_MIN.min(self.cluster.shape.nodes().count())
     }
 
     /// The mean time between two faults of a kind.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::FaultKind;
+use super::{FaultKind, MembersTally};
 use crate::cluster::ClusterTally;
 use crate::disk::Decay;
 use crate::network::{NetworkCounters, PartitionShape};
@@ -40,6 +40,8 @@ pub struct ClusterReport {
     pub starts: u64,
     /// Those that a disk did not let happen.
     pub failed_starts: u64,
+    /// What the operator did.
+    pub members: MembersTally,
     /// Terms of any shard in which somebody led.
     pub reigns: u64,
     /// States of replicas that were compared.
@@ -111,6 +113,7 @@ impl ClusterReport {
         self.power_losses += other.power_losses;
         self.starts += other.starts;
         self.failed_starts += other.failed_starts;
+        self.members.add(&other.members);
         self.reigns += other.reigns;
         self.states_compared += other.states_compared;
         self.looks += other.looks;
@@ -187,6 +190,7 @@ impl fmt::Display for ClusterReport {
             self.counters.snapshots,
             self.counters.loads
         )?;
+        writeln!(formatter, "{}", self.members)?;
         if !self.decays.is_empty() {
             let decays = self.decays.iter();
             let decays = &mut decays.map(|(decay, &count)| (format!("{decay:?}"), count));

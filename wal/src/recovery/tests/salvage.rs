@@ -5,8 +5,10 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 use crate::format::{BLOCK_BYTES, Standing};
+use crate::log::SegmentFile;
 use crate::recovery::{
-    Decision, Recovered, RecoveryError, SurveyItem, recover, recover_among_peers, survey,
+    Decision, MarkBlocks, Recovered, RecoveryError, SegmentSource, SurveyItem, recover,
+    recover_among_peers, survey,
 };
 use crate::testing::{Disk, IDENTITY, Machine, Model, SEAL, append, entry, part, snapshot};
 use crate::{FileNumber, LogIndex, LogOptions, PartBody, RecordSequence, ReplicaId};
@@ -29,6 +31,37 @@ fn among_peers(disk: &Disk) -> Result<(Recovered, Model), RecoveryError<Infallib
         model.on_event(&event);
     })?;
     Ok((recovered, model))
+}
+
+/// A disk of which one block cannot be read.
+struct Worn<'d> {
+    disk: &'d mut Disk,
+    file: FileNumber,
+    offset: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Unreadable;
+
+impl SegmentSource for Worn<'_> {
+    type Error = Unreadable;
+
+    fn files(&mut self) -> Result<Vec<SegmentFile>, Unreadable> {
+        Ok(self.disk.files().unwrap())
+    }
+
+    fn read(&mut self, file: FileNumber, offset: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+        let end = offset + into.len() as u64;
+        if file == self.file && offset < self.offset + BLOCK && self.offset < end {
+            return Err(Unreadable);
+        }
+        self.disk.read(file, offset, into).unwrap();
+        Ok(())
+    }
+
+    fn marks(&mut self) -> Result<MarkBlocks, Unreadable> {
+        Ok(self.disk.marks().unwrap())
+    }
 }
 
 /// A number that follows from what went before.
@@ -283,6 +316,63 @@ fn a_damaged_body_names_its_replicas_and_the_others_are_whole() {
             disk.files.get_mut(&file).unwrap()[last] ^= 0x10;
         }
     }
+}
+
+/// A replica that waits for its first snapshot holds nothing but the word that it is there: what others lost is not its own.
+#[test]
+fn a_replica_that_waits_to_join_is_whole_while_it_is_there() {
+    let mut machine = Machine::fresh(options());
+    machine.write(snapshot(1, 1, 1));
+    machine.write(append(4, 1, 0, 1, vec![]));
+    for index in 2..6 {
+        machine.write(append(1, 1, index - 1, index, vec![entry(1, 1, 900)]));
+    }
+    machine.idle();
+    let mut disk = machine.disk;
+    let truth = truth(&disk);
+    let mut damaged = 0;
+    for (sequence, file, range) in live_records(&disk) {
+        let last = range.end - 1;
+        disk.files.get_mut(&file).unwrap()[last] ^= 0x10;
+        let standings = check(&disk, &truth, &format!("record {sequence}"));
+        if standings.get(&ReplicaId(1)) == Some(&Standing::Damaged) {
+            damaged += 1;
+            assert_eq!(standings.get(&ReplicaId(4)), Some(&Standing::Whole));
+        }
+        disk.files.get_mut(&file).unwrap()[last] ^= 0x10;
+    }
+    assert!(damaged >= 3, "{damaged}");
+}
+
+/// Found by the simulator: a block that could not be read, in the free end of a segment that had come there since, kept a
+/// node from starting for ever.
+#[test]
+fn a_place_that_cannot_be_read_and_of_which_nobody_needs_anything_is_passed_over() {
+    let mut disk = written(7).disk;
+    let (_, model) = truth(&disk);
+    let records = live_records(&disk);
+    let mut tried = 0;
+    for (&file, bytes) in &disk.files.clone() {
+        let ends = records.iter().filter(|(_, of, _)| *of == file);
+        let free = ends.map(|(_, _, range)| range.end).max();
+        let last = bytes.len() - BLOCK_BYTES;
+        if free.is_none_or(|free| free > last) {
+            continue;
+        }
+        tried += 1;
+        let mut worn = Worn {
+            disk: &mut disk,
+            file,
+            offset: last as u64,
+        };
+        let mut found = Model::default();
+        let recovered = recover_among_peers(&mut worn, &IDENTITY, SEAL, &mut |event| {
+            found.on_event(&event);
+        });
+        assert_eq!(recovered.unwrap().decision, Decision::Clean);
+        assert_eq!(found, model);
+    }
+    assert!(tried > 0);
 }
 
 /// Two records lost at a time, in every combination, and records that lie where others belong.
