@@ -10,7 +10,8 @@
 //! | a granted vote | that vote in that term |
 //! | an accepted append | every entry up to the index that it names |
 //!
-//! Pre-votes promise nothing: their term is one that nobody has yet. A leader's append names entries of its own that
+//! Pre-votes promise nothing: their term is one that nobody has yet. Nor does a question whether its sender is a member:
+//! who asks may have lost its log. A leader's append names entries of its own that
 //! need not be durable, as long as it does not count itself.
 
 use std::fmt;
@@ -39,6 +40,8 @@ pub enum MessageKind {
     PreVoteRequest,
     /// The answer to that.
     PreVoteResponse,
+    /// Whether the sender is a member still.
+    Question,
     /// Anything else.
     Other(u8),
 }
@@ -144,6 +147,7 @@ impl MessageKind {
             6 => MessageKind::VoteResponse,
             7 => MessageKind::PreVoteRequest,
             8 => MessageKind::PreVoteResponse,
+            19 => MessageKind::Question,
             other => MessageKind::Other(other),
         }
     }
@@ -177,11 +181,11 @@ impl MessageSeen {
     fn check(&self, durable: Option<&ReplicaView>) -> Result<(), ClusterViolation> {
         let hard_state = durable.map(|view| view.hard_state).unwrap_or_default();
         let last = durable.map(ReplicaView::last).unwrap_or_default();
-        let is_pre_vote = matches!(
+        let is_bound = !matches!(
             self.kind,
-            MessageKind::PreVoteRequest | MessageKind::PreVoteResponse
+            MessageKind::PreVoteRequest | MessageKind::PreVoteResponse | MessageKind::Question
         );
-        let term_is_durable = is_pre_vote || self.term <= hard_state.term;
+        let term_is_durable = !is_bound || self.term <= hard_state.term;
         let has_voted = |candidate| {
             // With a newer term the vote of an older one is not kept, and binds nobody any more.
             self.term < hard_state.term || hard_state.vote == candidate
@@ -195,6 +199,7 @@ impl MessageSeen {
             | MessageKind::HeartbeatResponse
             | MessageKind::PreVoteRequest
             | MessageKind::PreVoteResponse
+            | MessageKind::Question
             | MessageKind::Other(_) => true,
         };
         if term_is_durable && is_kept {
@@ -264,6 +269,8 @@ mod tests {
             (6, no, 4, 0, 0, yes),
             (7, no, 6, 0, 0, yes),
             (8, no, 6, 0, 0, yes),
+            (18, no, 6, 0, 0, no),
+            (19, no, 6, 0, 0, yes),
         ];
         for (kind, is_rejected, term, index, vote, may_leave) in cases {
             let sent = batch(kind, is_rejected, term, index);

@@ -22,8 +22,8 @@ use super::shape::Shape;
 
 /// What a replica in quarantine may send, by the numbers on the wire.
 const CHUNK_REQUEST: u8 = 13;
+const CHUNK: u8 = 14;
 const REPAIR_REQUEST: u8 = 15;
-const QUESTION: u8 = 19;
 
 /// The checkers, and what they have seen.
 #[derive(Debug)]
@@ -207,10 +207,12 @@ impl Observer {
         let said = promises::check_sent(batch, self.logs[&from].durable(), lane);
         self.heard_of_order(said)?;
         for message in promises::messages_of(batch) {
-            let may_be_said = matches!(
-                message.kind,
-                MessageKind::Other(CHUNK_REQUEST | REPAIR_REQUEST | QUESTION)
-            );
+            let may_be_said = match message.kind {
+                MessageKind::Question | MessageKind::Other(CHUNK_REQUEST | REPAIR_REQUEST) => true,
+                // That it has no snapshot for who asks.
+                MessageKind::Other(CHUNK) => message.is_rejected,
+                _ => false,
+            };
             if self.in_quarantine.contains_key(&message.from) && !may_be_said {
                 let (replica, message) = (message.from, message.to_string());
                 return Err(ClusterViolation::ActsInQuarantine { replica, message });
