@@ -50,8 +50,8 @@ pub use crate::ids::{
 };
 pub use crate::input::{Input, LogReadFailed, SnapshotFailed};
 pub use crate::members::{
-    BadChange, ChangeRefused, ChangeTicket, CreateRefused, MemberPart, MemberStatus, MembersChange,
-    MembersEffect, MembersInput, MembersStatus, Spare,
+    BadChange, ChangeRefused, ChangeTicket, CreateRefused, Feed, MemberPart, MemberStatus,
+    MembersChange, MembersEffect, MembersInput, MembersStatus, Spare,
 };
 pub use crate::membership::Member;
 pub use crate::memory::{

@@ -205,6 +205,22 @@ pub struct MemberStatus {
     pub matched: Option<LogIndex>,
     /// Whether the leader has heard of it lately; `None` where another leads.
     pub is_healthy: Option<bool>,
+    /// How the leader sends to it; `None` where another leads.
+    pub feed: Option<Feed>,
+}
+
+/// How a leader sends entries to a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feed {
+    /// One message at a time: it is not known how far the member's log goes.
+    Probe,
+    /// One message after the other, without waiting for answers.
+    Replicate,
+    /// None before the member has the snapshot up to this entry.
+    Snapshot {
+        /// The last entry that it covers.
+        index: LogIndex,
+    },
 }
 
 /// What part a member plays in the quorums of its group.

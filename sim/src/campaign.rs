@@ -52,6 +52,8 @@ pub struct Broken {
     pub violation: Violation,
     /// What the world had gone through until then.
     pub report: ClusterReport,
+    /// How replicas stood then, a line each.
+    pub standing: Vec<String>,
 }
 
 /// What a campaign asks of its owner after each seed.
@@ -105,6 +107,7 @@ pub fn run_seed(
             planted: planted_name(),
             violation,
             report: world.report(),
+            standing: world.standing(),
         })),
     }
 }
@@ -227,6 +230,9 @@ impl fmt::Display for Done {
 impl fmt::Display for Broken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{}", self.report)?;
+        for replica in &self.standing {
+            writeln!(formatter, "{replica}")?;
+        }
         writeln!(formatter, "violation: {}", self.violation)?;
         writeln!(formatter, "seed: {}", self.seed)?;
         write!(

@@ -24,6 +24,7 @@ mod members;
 mod nodes;
 mod observer;
 pub mod shape;
+mod standing;
 mod wire;
 pub mod world;
 
@@ -45,6 +46,7 @@ use self::host::Host;
 use self::link::ServerEnd;
 pub use self::observer::Observer;
 use self::shape::Shape;
+use self::standing::standing_of;
 use crate::checkers::budgets::Budgets;
 use crate::disk::{CrashKind, Disk, Latency};
 use crate::network::{Network, NetworkFaults, Site, Traffic};
@@ -256,6 +258,18 @@ impl<E> Cluster<E> {
     #[must_use]
     pub fn replicas(&self) -> Vec<ReplicaStatus> {
         self.hosts.values().flat_map(Host::replicas).collect()
+    }
+
+    /// A line for each of them, for whoever has to find out why they stand so.
+    #[must_use]
+    pub fn standing(&self) -> Vec<String> {
+        let of_host = |(node, host): (&NodeId, &Host)| {
+            let line = |status: ReplicaStatus| {
+                standing_of(*node, &status, &self.members(*node, status.shard))
+            };
+            host.replicas().map(line).collect::<Vec<_>>()
+        };
+        self.hosts.iter().flat_map(of_host).collect()
     }
 
     fn log(&mut self, place: &dyn Display, what: &str, details: fmt::Arguments<'_>) {

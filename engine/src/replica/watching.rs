@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use metastore_wal::{LogIndex, ReplicaId};
-use raft::ProgressState;
+use raft::{Progress, ProgressState};
 
 use super::{Replica, Turn};
 use crate::ids::Time;
-use crate::members::{ChangeRefused, MemberPart, MemberStatus, MembersStatus};
+use crate::members::{ChangeRefused, Feed, MemberPart, MemberStatus, MembersStatus};
 use crate::membership::Member;
 use crate::status::Role;
 
@@ -20,6 +20,16 @@ struct Watched {
     heard_at: Time,
     /// Since when it follows closely.
     close_since: Option<Time>,
+}
+
+fn feed_of(progress: &Progress) -> Feed {
+    match progress.state {
+        ProgressState::Probe => Feed::Probe,
+        ProgressState::Replicate => Feed::Replicate,
+        ProgressState::Snapshot => Feed::Snapshot {
+            index: LogIndex(progress.pending_snapshot),
+        },
+    }
 }
 
 /// What a leader knows of the members of its group.
@@ -131,6 +141,7 @@ impl Replica {
                 part,
                 matched: progress.map(|progress| LogIndex(progress.matched)),
                 is_healthy: leads.then(|| self.is_healthy(now, replica)),
+                feed: progress.map(feed_of),
             }
         };
         members.members().iter().map(status_of).collect()

@@ -120,6 +120,12 @@ impl ClusterWorld {
         }
     }
 
+    /// How replicas stand, a line each.
+    #[must_use]
+    pub fn standing(&self) -> Vec<String> {
+        self.cluster.standing()
+    }
+
     /// Records a trace and stops when it is full.
     pub fn set_trace(&mut self, trace: Trace) {
         self.cluster.trace = Some(trace);
