@@ -166,6 +166,8 @@ pub struct Disk {
     pub faults: DiskFaults,
     /// How long operations take.
     pub latency: Latency,
+    /// For how long it hangs before it does what is asked for now.
+    pub hang_ns: u64,
 }
 
 impl Disk {
@@ -185,6 +187,7 @@ impl Disk {
             reserve_bytes: 0,
             faults: DiskFaults::default(),
             latency,
+            hang_ns: 0,
         }
     }
 
@@ -228,15 +231,15 @@ impl Disk {
         );
     }
 
-    /// How long the next operation takes.
-    pub fn draw_latency_ns(&mut self) -> u64 {
+    /// How long the next operations take, one after the other. A disk that hangs lets them wait once for all.
+    pub fn draw_latency_ns(&mut self, operations: u64) -> u64 {
         let latency = self.latency;
         let max_ns = if self.random.chance(latency.slow_per_mille) {
             latency.slow_max_ns
         } else {
             latency.usual_max_ns
         };
-        self.random.between(latency.min_ns, max_ns)
+        self.hang_ns + operations * self.random.between(latency.min_ns, max_ns)
     }
 
     // ---- Files ----

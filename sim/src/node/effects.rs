@@ -53,7 +53,7 @@ impl Node {
             Effect::PrepareSegment { file, bytes } => self.prepare(file, bytes, machine),
             Effect::RemoveSegment { file } => {
                 machine.disk.begin_remove(FileName::Segment(file));
-                let delay_ns = machine.disk.draw_latency_ns();
+                let delay_ns = machine.disk.draw_latency_ns(1);
                 machine.schedule(delay_ns, NodeEvent::Removed(file));
             }
             Effect::WriteSnapshot {
@@ -96,7 +96,7 @@ impl Node {
                 offset,
                 bytes,
             } => {
-                let delay_ns = machine.disk.draw_latency_ns();
+                let delay_ns = machine.disk.draw_latency_ns(1);
                 let read = LogRead {
                     ticket,
                     file,
@@ -111,7 +111,7 @@ impl Node {
                 offset,
                 bytes,
             } => {
-                let delay_ns = machine.disk.draw_latency_ns();
+                let delay_ns = machine.disk.draw_latency_ns(1);
                 let read = SnapshotRead {
                     ticket,
                     snapshot,
@@ -123,7 +123,7 @@ impl Node {
             Effect::Members(effect) => {
                 if let MembersEffect::Unlist { replica, .. } = effect {
                     // A small file is written anew and gets its name.
-                    let delay_ns = 4 * machine.disk.draw_latency_ns();
+                    let delay_ns = machine.disk.draw_latency_ns(4);
                     machine.schedule(delay_ns, NodeEvent::Unlisted(replica));
                 }
                 observe(Observed::Members(effect));
@@ -137,7 +137,7 @@ impl Node {
         match machine.disk.begin_prepare(FileName::Segment(file), bytes) {
             Ok(()) => {
                 // Filling a file takes a few writes.
-                let delay_ns = 4 * machine.disk.draw_latency_ns();
+                let delay_ns = machine.disk.draw_latency_ns(4);
                 machine.schedule(delay_ns, NodeEvent::Prepared(file));
             }
             Err(_full) => {

@@ -89,7 +89,7 @@ impl Node {
 fn begin_first(jobs: &VecDeque<SnapshotJob>, machine: &mut Machine<'_>) {
     if let Some((_, deed)) = jobs.front() {
         machine.disk.begin_snapshot_deed(deed.clone());
-        let delay_ns = 2 * machine.disk.draw_latency_ns();
+        let delay_ns = machine.disk.draw_latency_ns(2);
         machine.schedule(delay_ns, NodeEvent::SnapshotDone);
     }
 }

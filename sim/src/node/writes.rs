@@ -34,7 +34,7 @@ impl Node {
                 self.counters.short_writes += 1;
                 io.on_short(written_bytes);
                 let ticket = io.submit_rest(self.config.flush, machine.disk);
-                let delay_ns = machine.disk.draw_latency_ns();
+                let delay_ns = machine.disk.draw_latency_ns(1);
                 machine.schedule(delay_ns, NodeEvent::Io(id, ticket));
                 return Ok(false);
             }
@@ -43,7 +43,7 @@ impl Node {
         // Not after a short write: what it left may look whole and is still to be written over.
         observe(Observed::DiskChanged { disk: machine.disk });
         if let Some(flush) = io.next_flush(&self.config, machine.disk) {
-            let delay_ns = machine.disk.draw_latency_ns();
+            let delay_ns = machine.disk.draw_latency_ns(1);
             machine.schedule(delay_ns, NodeEvent::Io(id, flush));
             return Ok(false);
         }
@@ -59,10 +59,10 @@ impl Node {
         let id = IoId(self.next_io);
         self.next_io += 1;
         let ticket = io.submit_rest(self.config.flush, machine.disk);
-        let delay_ns = machine.disk.draw_latency_ns();
+        let delay_ns = machine.disk.draw_latency_ns(1);
         machine.schedule(delay_ns, NodeEvent::Io(id, ticket));
         if let Some(flush) = io.early_flush(&self.config, machine.disk) {
-            let delay_ns = machine.disk.draw_latency_ns();
+            let delay_ns = machine.disk.draw_latency_ns(1);
             machine.schedule(delay_ns, NodeEvent::Io(id, flush));
         }
         self.ios.insert(id, io);

@@ -407,13 +407,8 @@ impl ClusterWorld {
                     disk.latency.slow_max_ns = usual.slow_max_ns.max(disk.latency.usual_max_ns);
                 }
                 DiskTrouble::Hang => {
-                    let hang_ns = (1_000 + drawn % (HANG_MS_MAX - 1_000)) * MILLISECOND_NS;
-                    disk.latency = Latency {
-                        min_ns: hang_ns,
-                        usual_max_ns: hang_ns,
-                        slow_per_mille: 0,
-                        slow_max_ns: hang_ns,
-                    };
+                    let hang_ms = 1_000 + drawn % (HANG_MS_MAX - 1_000);
+                    disk.hang_ns = hang_ms * MILLISECOND_NS;
                 }
                 DiskTrouble::Errors => disk.faults.io_error_per_mille = 1 + drawn % 20,
                 DiskTrouble::Full => {
@@ -430,7 +425,8 @@ impl ClusterWorld {
         let (usual, faults) = (self.plan.cluster.latency, self.usual_faults());
         for disk in self.cluster.disks(node) {
             match trouble {
-                DiskTrouble::Stall | DiskTrouble::Hang => disk.latency = usual,
+                DiskTrouble::Stall => disk.latency = usual,
+                DiskTrouble::Hang => disk.hang_ns = 0,
                 DiskTrouble::Errors => disk.faults = faults,
                 DiskTrouble::Full => disk.set_capacity(u64::MAX),
             }
@@ -511,7 +507,7 @@ impl ClusterWorld {
         for node in self.cluster.nodes() {
             for disk in self.cluster.disks(node) {
                 disk.faults = faults;
-                disk.latency = usual;
+                (disk.latency, disk.hang_ns) = (usual, 0);
                 disk.set_capacity(u64::MAX);
             }
             self.cluster.pause(node, now);
