@@ -31,7 +31,7 @@ pub(crate) enum NeighbourChange {
 struct Neighbour {
     /// Its present life, once it was heard.
     boot: Option<u64>,
-    /// The life before, of which late beats may still come.
+    /// The life that was heard before, of which late beats may still come.
     boot_before: Option<u64>,
     is_alive: bool,
     silent_ticks: u32,
@@ -96,7 +96,9 @@ impl Neighbours {
         stamp: &Stamp,
     ) -> Option<NeighbourChange> {
         let other = self.all.get_mut(&from)?;
-        if other.boot_before == Some(stamp.boot) {
+        // Lives have no order: when the first word heard here was a late one, the life after it counts as the one before.
+        // Then nothing comes of the other, and it is believed once that one is silent.
+        if other.boot_before == Some(stamp.boot) && other.is_alive {
             return None;
         }
         let is_restarted = other.boot.is_some_and(|boot| boot != stamp.boot);
@@ -257,6 +259,21 @@ mod tests {
         assert_eq!(hear(6, 10), Some(NeighbourChange::Restarted));
         assert_eq!(hear(5, 800), None);
         assert_eq!(hear(6, 20), None);
+    }
+
+    /// This process has just begun: it hears the life that is, and then a late word of the one before.
+    #[test]
+    fn a_late_word_that_is_taken_for_a_new_life_is_not_believed_for_ever() {
+        let mut neighbours = neighbours();
+        neighbours.on_beat(Time(9), OTHER, &stamp(6, 10));
+        let late = neighbours.on_beat(Time(9), OTHER, &stamp(5, 800));
+        assert_eq!(late, Some(NeighbourChange::Restarted));
+        for tick in 1..20 {
+            neighbours.on_tick();
+            neighbours.on_beat(Time(tick), OTHER, &stamp(6, 10 + tick));
+        }
+        assert!(neighbours.is_alive(OTHER));
+        assert_eq!(neighbours.silent_ticks(OTHER), 0);
     }
 
     #[test]
