@@ -264,10 +264,10 @@ impl<E> Cluster<E> {
     #[must_use]
     pub fn standing(&self) -> Vec<String> {
         let of_host = |(node, host): (&NodeId, &Host)| {
-            let line = |status: ReplicaStatus| {
-                standing_of(*node, &status, &self.members(*node, status.shard))
-            };
-            host.replicas().map(line).collect::<Vec<_>>()
+            let cores = host.cores.iter().filter_map(|core| core.core.as_ref());
+            let standing = cores.flat_map(|core| core.standing(self.now()));
+            let line = |(status, members): (_, Vec<_>)| standing_of(*node, &status, &members);
+            standing.map(line).collect::<Vec<_>>()
         };
         self.hosts.iter().flat_map(of_host).collect()
     }

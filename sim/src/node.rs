@@ -83,6 +83,16 @@ impl Node {
         }
     }
 
+    /// How each of its replicas stands and sees the others, even in the middle of a turn.
+    #[must_use]
+    pub fn standing(&self, now: Time) -> Vec<(ReplicaStatus, Vec<MemberStatus>)> {
+        let of_shard = |shard| self.core.members(self.local(now), shard);
+        let replicas = self.core.replicas();
+        replicas
+            .map(|status| (status.clone(), of_shard(status.shard)))
+            .collect()
+    }
+
     fn local(&self, now: Time) -> Time {
         self.clock.local(now)
     }

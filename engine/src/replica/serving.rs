@@ -81,7 +81,8 @@ impl Replica {
             }
             if now.millis_since(served.heard_at) < PATIENCE_ELECTIONS * election_ms {
                 self.served.push(served);
-            } else if served.purpose == Purpose::CatchUp {
+            } else if is_fetching {
+                // One that was repaired meanwhile has another one, of which raft hears nothing.
                 self.node
                     .report_snapshot(served.to.0, SnapshotStatus::Failure);
             }
