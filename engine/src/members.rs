@@ -66,7 +66,7 @@ pub enum MembersInput {
         deadline_ms: u32,
     },
     /// A replica is to live here from now on, empty until the leader of its shard has it join; answered with
-    /// [`MembersEffect::Created`].
+    /// [`MembersEffect::Created`] once it is durable. Whoever did not hear the answer may ask again.
     Create {
         /// The replica. Its id was never used before.
         replica: ReplicaId,

@@ -83,11 +83,12 @@ impl Core {
                 }
             }
             MembersInput::Create { replica, shard } => {
-                if let Err(refused) = self.create_replica(now, replica, shard) {
+                let created = self.create_replica(now, replica, shard);
+                if let Some(result) = created.transpose() {
                     let created = MembersEffect::Created {
                         replica,
                         shard,
-                        result: Err(refused),
+                        result,
                     };
                     out.queue.push(Effect::Members(created));
                 }
@@ -124,15 +125,19 @@ impl Core {
 
     // ---- Coming ----
 
+    /// `None` while it is not durable yet. Who has not heard the answer may ask again.
     fn create_replica(
         &mut self,
         now: Time,
         replica: ReplicaId,
         shard: ShardId,
-    ) -> Result<(), CreateRefused> {
+    ) -> Result<Option<()>, CreateRefused> {
         if let Some(here) = self.find_replica(shard) {
-            let replica = self.replicas[here].id();
-            return Err(CreateRefused::ShardIsHere { replica });
+            let here = self.replicas[here].id();
+            if here == replica && !self.residents.going.contains_key(&replica) {
+                return Ok((!self.is_coming(replica)).then_some(()));
+            }
+            return Err(CreateRefused::ShardIsHere { replica: here });
         }
         if replica == ReplicaId(0) {
             return Err(CreateRefused::NoReplica);
@@ -149,7 +154,7 @@ impl Core {
         started.wait_for(position);
         self.insert_replica(started);
         self.residents.coming.push((position, replica, shard));
-        Ok(())
+        Ok(None)
     }
 
     fn insert_replica(&mut self, replica: Replica) {

@@ -1,8 +1,8 @@
 //! Changes of members: replicas that join, take the place of others, and go.
 
 use metastore_engine::{
-    BadChange, ChangeRefused, ChangeTicket, MemberPart, MembersChange, MembersEffect, ReplicaId,
-    Role, Spare,
+    BadChange, ChangeRefused, ChangeTicket, CreateRefused, MemberPart, MembersChange,
+    MembersEffect, ReplicaId, Role, Spare,
 };
 
 use super::cluster::{NodeNumber, TestCluster};
@@ -31,6 +31,33 @@ fn change_voters(promote: &[u64], remove: &[u64]) -> MembersChange {
         remove: ids(remove),
         spare: Spare::Kept,
     }
+}
+
+/// An answer may be lost, and until the replica is durable a crash takes it away: nobody may have it join before.
+#[test]
+fn whoever_asks_again_for_a_replica_is_answered_again_once_it_is_durable() {
+    let mut cluster = three_nodes();
+    let node = cluster.add_node();
+    cluster.create(node, 4);
+    cluster.create(node, 4);
+    assert_eq!(created(&cluster), []);
+    cluster.settle();
+    assert_eq!(created(&cluster), [Ok(())]);
+    cluster.create(node, 4);
+    assert_eq!(created(&cluster), [Ok(()), Ok(())]);
+    cluster.create(node, 5);
+    let replica = ReplicaId(4);
+    let refused = CreateRefused::ShardIsHere { replica };
+    assert_eq!(created(&cluster), [Ok(()), Ok(()), Err(refused)]);
+}
+
+fn created(cluster: &TestCluster) -> Vec<Result<(), CreateRefused>> {
+    let told = cluster.members_told().iter();
+    let created = told.filter_map(|(_, effect)| match effect {
+        MembersEffect::Created { result, .. } => Some(*result),
+        _ => None,
+    });
+    created.collect()
 }
 
 /// Replica 4 on a fourth node learns.

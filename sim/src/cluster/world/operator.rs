@@ -48,6 +48,8 @@ struct Task {
     aim: Aim,
     /// What was asked for, and until when its answer is waited for.
     asked: Option<(ChangeTicket, Time)>,
+    /// The replica that joins has durably come.
+    has_come: Option<ReplicaId>,
     /// The visitor has learned.
     has_visited: bool,
 }
@@ -181,7 +183,16 @@ impl ClusterWorld {
                     task.aim.set_joining(self.cluster.new_replica_id());
                 }
             }
-            MembersEffect::Created { result: Ok(()), .. } => tally.created += 1,
+            MembersEffect::Created {
+                replica,
+                shard,
+                result: Ok(()),
+            } => {
+                tally.created += 1;
+                if let Some(task) = self.operator.tasks.get_mut(&shard) {
+                    task.has_come = Some(replica);
+                }
+            }
             MembersEffect::Removed { replica, shard } => {
                 tally.removed += 1;
                 // What has gone does not come back under its id.
@@ -326,12 +337,17 @@ impl ClusterWorld {
         if !self.cluster.is_running(node) {
             return Ok(false);
         }
+        let task = self.operator.tasks.get(&shard);
+        let has_come = task.is_some_and(|task| task.has_come == Some(replica));
         let residents = self.cluster.residents();
         let mut here = residents
             .iter()
             .filter(|(at, status)| *at == node && status.shard == shard);
         let input = match here.next() {
-            Some((_, status)) if status.replica == replica => return Ok(true),
+            Some((_, status)) if status.replica == replica && has_come => return Ok(true),
+            Some((_, status)) if status.replica == replica => {
+                MembersInput::Create { replica, shard }
+            }
             // Of an earlier attempt; one that was a member goes by itself.
             Some((_, status)) => MembersInput::Discard {
                 replica: status.replica,
@@ -399,6 +415,7 @@ impl ClusterWorld {
         let task = Task {
             aim,
             asked: None,
+            has_come: None,
             has_visited: false,
         };
         self.operator.tasks.insert(shard, task);
