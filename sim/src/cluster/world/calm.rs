@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use metastore_engine::{LogIndex, ShardId, Time};
+use metastore_engine::{LogIndex, ShardId, TickTiming, Time};
 use metastore_statemachine::Scope;
 
 use super::faults::HANG_MS_MAX;
@@ -106,16 +106,31 @@ impl ClusterWorld {
 
     /// A client that waits while others are served, or has given up when every shard should long have had a leader.
     fn forgotten(&self, calm_began: Time) -> Option<usize> {
-        // Who asks a node whose disk still hangs, again and again by chance, waits as long as the disk does.
-        let calm_began = match self.plan.has(FaultKind::Hang) {
-            true => calm_began.plus_ms(HANG_MS_MAX),
-            false => calm_began,
-        };
+        let calm_began = calm_began.plus_ms(self.after_pains_ms());
         let starving = self
             .cluster
             .starving(calm_began, STARVING_MS, OVERTAKEN_MAX);
         let calm_for_long = calm_began.plus_ms(STARVING_MS);
         starving.or(self.cluster.given_up_since(calm_for_long))
+    }
+
+    /// How long what went wrong may still be felt.
+    fn after_pains_ms(&self) -> u64 {
+        // Who asks a node whose disk still hangs, again and again by chance, waits as long as the disk does.
+        let hang_ms = match self.plan.has(FaultKind::Hang) {
+            true => HANG_MS_MAX,
+            false => 0,
+        };
+        // Where ticks are measured, a slow network or disk makes elections as long as they may be, one at least.
+        let was_slow = [FaultKind::Slow, FaultKind::Stall, FaultKind::Hang];
+        let was_slow = was_slow.iter().any(|&kind| self.plan.has(kind));
+        let election_ms = match self.plan.cluster.settings.raft.timing {
+            TickTiming::Adaptive {
+                election_ms_max, ..
+            } if was_slow => 2 * election_ms_max,
+            TickTiming::Adaptive { .. } | TickTiming::Fixed => 0,
+        };
+        hang_ms + election_ms
     }
 
     /// Whether as many inputs have been traced as were asked for: then nothing more is judged.
