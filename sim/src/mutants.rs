@@ -106,7 +106,7 @@ impl Effort {
     fn seeds_max(self, ground: Ground) -> u64 {
         match (self, ground) {
             (Effort::Quick, Ground::Nodes) => 300,
-            (Effort::Quick, Ground::Clusters) => 500,
+            (Effort::Quick, Ground::Clusters) => 1_000,
             (Effort::Full, _) => 10_000,
         }
     }
