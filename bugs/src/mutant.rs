@@ -77,6 +77,8 @@ bank! {
     RecordBodyNotChecked: "record-body-not-checked", "B15";
     /// A start checks the headers of a snapshot's chunks and not their bytes.
     SnapshotChunkNotChecked: "snapshot-chunk-not-checked", "B15";
+    /// Where a record is missed, whatever intact record lies in its place is taken for it.
+    MisplacedRecordTaken: "misplaced-record-taken", "B16";
     /// Durable writes and flushes are confirmed and stay in the cache.
     SkippedFlush: "skipped-flush", "B17";
     /// A start reads the log without flushing it first.
@@ -97,6 +99,14 @@ bank! {
     ProbeTakenForMatch: "probe-taken-for-match", "B26";
     /// Entries are sent behind the index of an older probe.
     AppendNotAnchored: "append-not-anchored", "B26";
+    /// A follower goes on with the members before a change until it starts again.
+    ChangeAppliedLate: "change-applied-late", "B27";
+    /// The record of a snapshot names the members of the snapshot before it.
+    SnapshotOfOlderMembers: "snapshot-of-older-members", "B28";
+    /// A start knows the members of its snapshot, and no change behind it.
+    ChangeForgottenByStart: "change-forgotten-by-start", "B28";
+    /// A joint state is left by the leader that was asked for the change, and by nobody after it.
+    JointLeftByFirstLeader: "joint-left-by-first-leader", "B29";
     /// A new leader answers reads before it has committed anything.
     ReadsBeforeFirstCommit: "reads-before-first-commit", "B30";
     /// A leader answers reads as long as it takes itself for one, and a pause does not tell it otherwise.

@@ -11,6 +11,7 @@
 //! committed entry. A joint state is left by whoever leads and will stay a voter, so that no change of leader can leave
 //! it behind; a leader that is on its way out lets such a one lead.
 
+use metastore_bugs::{Mutant, is_planted};
 use metastore_wal::{LogIndex, ReplicaId};
 use raft::eraftpb::{Entry, EntryType};
 
@@ -133,7 +134,10 @@ impl Replica {
     }
 
     fn leave_joint(&mut self) {
-        if self.membership().is_voter(self.id) {
+        if is_planted(Mutant::JointLeftByFirstLeader) && self.changes.asked.is_none() {
+            return;
+        }
+        if self.membership().is_voter(self.id) || is_planted(Mutant::JointLeftByFirstLeader) {
             // One that is dropped is proposed again: the state is joint still.
             let _ = self.propose_change(&MembershipChange::leave());
         } else {
@@ -192,6 +196,27 @@ impl Replica {
         let change = MembershipChange::decode(&entry.context).map_err(|bad| bad.to_string())?;
         let before = self.membership().clone();
         let after = before.after(&change).map_err(|bad| bad.to_string())?;
+        if self.role == Role::Leader || !is_planted(Mutant::ChangeAppliedLate) {
+            self.tell_raft_of_change(&change, &after)?;
+        }
+        self.node.mut_store().set_members(after);
+        self.changes.wants_turn = true;
+        if self.role == Role::Leader {
+            self.tell_removed(turn, &before);
+        }
+        self.forget_strangers();
+        if self.membership().home_of(self.id).is_none() {
+            self.on_own_removal();
+        }
+        self.answer_change(turn, &change, entry);
+        Ok(())
+    }
+
+    fn tell_raft_of_change(
+        &mut self,
+        change: &MembershipChange,
+        after: &Membership,
+    ) -> Result<(), String> {
         let applied = self.node.apply_conf_change(&change.to_raft());
         let mut state = applied.map_err(|refused| refused.to_string())?;
         for ids in [
@@ -203,16 +228,6 @@ impl Replica {
             ids.sort_unstable();
         }
         assert_eq!(&state, after.conf_state(), "raft comes to the same members");
-        self.node.mut_store().set_members(after);
-        self.changes.wants_turn = true;
-        if self.role == Role::Leader {
-            self.tell_removed(turn, &before);
-        }
-        self.forget_strangers();
-        if self.membership().home_of(self.id).is_none() {
-            self.on_own_removal();
-        }
-        self.answer_change(turn, &change, entry);
         Ok(())
     }
 

@@ -397,6 +397,7 @@ impl RecoveringReplica {
             let index = LogIndex(entry.index);
             let (kind, data) = kind_and_data(entry);
             match kind {
+                EntryKind::ConfChange if is_planted(Mutant::ChangeForgottenByStart) => {}
                 EntryKind::ConfChange => {
                     let after = MembershipChange::decode(data)
                         .and_then(|change| self.tail.members().after(&change));

@@ -244,6 +244,10 @@ impl Replica {
     pub(crate) fn stage_snapshot(&self, log: &mut Log, begun: &BegunSnapshot) -> Position {
         let store = self.node.store();
         let BegunSnapshot { id, members, .. } = begun;
+        let members = match is_planted(Mutant::SnapshotOfOlderMembers) {
+            true => store.snapshot_members(),
+            false => members,
+        };
         let mut hard_state = to_log_hard_state(store.hard_state());
         if is_planted(Mutant::CommitBelowSnapshot) {
             // It stays at what the log says already.

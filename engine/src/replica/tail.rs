@@ -158,6 +158,11 @@ impl EntryTail {
         &self.members
     }
 
+    /// Who belonged to the group as of the snapshot.
+    pub(crate) fn snapshot_members(&self) -> &Membership {
+        &self.snapshot_members
+    }
+
     /// A change of members is applied.
     pub(crate) fn set_members(&mut self, members: Membership) {
         self.members = members;

@@ -47,6 +47,11 @@ impl Ground {
             | Mutant::CommitOfTornRecord
             | Mutant::ProbeTakenForMatch
             | Mutant::AppendNotAnchored
+            | Mutant::MisplacedRecordTaken
+            | Mutant::ChangeAppliedLate
+            | Mutant::SnapshotOfOlderMembers
+            | Mutant::ChangeForgottenByStart
+            | Mutant::JointLeftByFirstLeader
             | Mutant::ReadsBeforeFirstCommit
             | Mutant::LeaseWithoutClock
             | Mutant::LostReadBlocks

@@ -169,6 +169,31 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The bug of a reader that trusts checksums and places: what a device wrote to the place of a record is that record.
+    fn take_misplaced(
+        &mut self,
+        previous: &mut Option<usize>,
+        expected: &mut RecordSequence,
+        until: RecordSequence,
+    ) {
+        while *expected < until && self.gaps.is_empty() {
+            let last = previous.map(|index| &self.scan.records[index]);
+            let is_there = |record: &FoundRecord| {
+                let is_next =
+                    |last: &FoundRecord| (record.file, record.offset) == (last.file, last.end());
+                last.is_some_and(is_next) && record.header.kind == RecordKind::Parts
+            };
+            let mut records = self.scan.records.iter();
+            let Some(taken) = records.position(|record| record.is_valid() && is_there(record))
+            else {
+                return;
+            };
+            self.surviving.push(taken);
+            *previous = Some(taken);
+            *expected = expected.next();
+        }
+    }
+
     /// Fills `surviving` and `gaps`, and returns the records after the first gap.
     fn walk(&mut self) -> Vec<usize> {
         let mut previous: Option<usize> = None;
@@ -189,6 +214,9 @@ impl<'a> Walk<'a> {
                 .count();
             let found = self.candidates[rest..rest + group].to_vec();
             rest += group;
+            if sequence > expected && is_planted(Mutant::MisplacedRecordTaken) {
+                self.take_misplaced(&mut previous, &mut expected, sequence);
+            }
             if sequence > expected {
                 self.miss(
                     previous,
@@ -234,7 +262,10 @@ impl<'a> Walk<'a> {
             if is_next {
                 let expected_digest = previous.map(|index| self.scan.records[index].digest);
                 let record = &self.scan.records[index];
-                if expected_digest.is_some_and(|digest| digest != record.header.previous_digest) {
+                let is_chained = !is_planted(Mutant::MisplacedRecordTaken);
+                if expected_digest
+                    .is_some_and(|digest| is_chained && digest != record.header.previous_digest)
+                {
                     self.contradict(index, DamageKind::ChainBroken { sequence });
                 } else {
                     self.surviving.push(index);
