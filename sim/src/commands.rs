@@ -1,6 +1,7 @@
 //! The commands of `metastore-sim` that run clusters.
 
 use std::fs::OpenOptions;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -44,7 +45,7 @@ pub(crate) struct RunArguments {
     /// How many seeds at most; without it 100, or as many as `--minutes` allow.
     #[arg(long)]
     seeds: Option<u64>,
-    /// The first seed; without it the one behind the last in `--out`, or 1.
+    /// The first seed; without it the one behind the last in `--out`, or one that is drawn and printed.
     #[arg(long)]
     from: Option<u64>,
     /// Begins no further seed after so many minutes.
@@ -116,11 +117,17 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
     }
 }
 
+/// A seed that nobody has chosen, with room for many behind it.
+fn draw_seed() -> u64 {
+    let chance = RandomState::new().build_hasher().finish();
+    1 + chance % (1 << 40)
+}
+
 fn try_run(arguments: &RunArguments) -> Result<ExitCode, String> {
     let _planted = arguments.mutant.plant();
     let out = arguments.out.as_deref();
     let done_before = out.map_or(Ok(None), next_seed_of)?;
-    let from = arguments.from.or(done_before).unwrap_or(1);
+    let from = arguments.from.or(done_before).unwrap_or_else(draw_seed);
     let minutes = arguments
         .minutes
         .map(|minutes| Duration::from_secs(60 * minutes));

@@ -123,6 +123,19 @@ impl Outbox {
         None
     }
 
+    /// Forgets what was true when it was said and is of no use any more: what belongs to an older term, and requests for
+    /// votes of who stands for election no longer. The log that they name may have been replaced meanwhile.
+    pub(super) fn forget_outdated(&mut self, term: u64, is_candidate: bool) {
+        self.held.retain(|held| {
+            let of_older_term = (1..term).contains(&held.message.term);
+            let asks_for_votes = matches!(
+                held.message.get_msg_type(),
+                MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
+            );
+            !of_older_term && (is_candidate || !asks_for_votes)
+        });
+    }
+
     /// Takes out what waits for nothing any more, in the order in which it was said.
     pub(super) fn release(&mut self, durable: Position) -> Vec<Message> {
         let mut released: Vec<Message> = Vec::new();
@@ -236,6 +249,29 @@ mod tests {
             assert!(outbox.hold(request, parts.iter(), Position(6)).is_none());
         }
         assert_eq!(outbox.release(Position(7)).len(), 2);
+    }
+
+    /// The candidate has heard of another leader before its own vote was durable, and that one's entries took the place of
+    /// those at the end of its log.
+    #[test]
+    fn what_was_said_before_somebody_else_was_elected_does_not_leave() {
+        let mut outbox = Outbox::default();
+        outbox.on_promise(Position(7));
+        let none: [Unpersisted; 0] = [];
+        let mut of_term = |kind, term| {
+            let mut message = of_kind(kind);
+            message.term = term;
+            assert!(outbox.hold(message, none.iter(), Position(6)).is_none());
+        };
+        of_term(MessageType::MsgRequestVoteResponse, 4);
+        of_term(MessageType::MsgRequestVote, 5);
+        of_term(MessageType::MsgAppendResponse, 5);
+        outbox.forget_outdated(5, true);
+        assert_eq!(outbox.held.len(), 2, "the answer was of term 4");
+        outbox.forget_outdated(5, false);
+        let left = outbox.release(Position(7));
+        let kinds: Vec<_> = left.iter().map(Message::get_msg_type).collect();
+        assert_eq!(kinds, [MessageType::MsgAppendResponse]);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use metastore_bugs::{Mutant, is_planted};
 use metastore_wal::{Position, ReplicaId};
-use raft::Storage;
 use raft::eraftpb::{Message, MessageType};
+use raft::{StateRole, Storage};
 use thiserror::Error;
 
 use super::appends::{anchor, split_off};
@@ -235,6 +235,9 @@ impl Replica {
         if self.outbox.is_empty() {
             return;
         }
+        let raft = &self.node.raft;
+        let is_candidate = matches!(raft.state, StateRole::Candidate | StateRole::PreCandidate);
+        self.outbox.forget_outdated(raft.term, is_candidate);
         for message in self.outbox.release(durable) {
             self.send(turn, &message);
         }

@@ -1,6 +1,6 @@
 //! The log of one core, from submission to recovery: what of it is durable, and what a recovery may find.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use metastore_engine::{CoreId, NodeId, Quarantine, ReplicaId};
 use metastore_wal::{HardState, SealKey};
@@ -30,6 +30,8 @@ pub struct LogWatch {
     submitted: VecDeque<RecordSeen>,
     /// What recoveries may have found besides, while the cut of the last one is not durable.
     alternatives: Vec<LogView>,
+    /// What damaged replicas had promised, until something durable says it again.
+    set_aside: BTreeMap<ReplicaId, HardState>,
 }
 
 impl LogWatch {
@@ -42,6 +44,7 @@ impl LogWatch {
             durable: LogView::new(),
             submitted: VecDeque::new(),
             alternatives: Vec::new(),
+            set_aside: BTreeMap::new(),
         }
     }
 
@@ -67,6 +70,7 @@ impl LogWatch {
             }
             let record = self.submitted.pop_front().expect("it has a front");
             self.alternatives.clear();
+            self.set_aside.clear();
             for part in record.parts {
                 apply(&mut self.durable, &part);
                 parts.push(part);
@@ -136,12 +140,16 @@ impl LogWatch {
             Quarantine::StateDiffers { .. } => return Ok(()),
         };
         let mut views = std::iter::once(&self.durable).chain(&self.alternatives);
-        let is_true = views.any(|view| {
+        let is_written = views.any(|view| {
             let written = view.get(&replica);
             written.is_some_and(|written| written.hard_state == promised)
         });
+        let is_true = is_written || self.set_aside.get(&replica) == Some(&promised);
         if knows_promises && !is_true {
             return Err(ClusterViolation::PromisesForgotten { replica });
+        }
+        if knows_promises {
+            self.set_aside.insert(replica, promised);
         }
         found.remove(&replica);
         for view in std::iter::once(&mut self.durable).chain(&mut self.alternatives) {
@@ -247,6 +255,25 @@ mod tests {
         watch.on_crash();
         assert!(watch.on_recovered(view(&[1, 2, 3, 4]), &[]).is_err());
         watch.on_recovered(view(&[1, 2, 3]), &[]).unwrap();
+    }
+
+    /// It starts twice before anything that says so is durable.
+    #[test]
+    fn what_a_damaged_replica_has_promised_is_known_at_every_start() {
+        let mut watch = stopped();
+        let replica = *watch.durable.keys().next().expect("it holds a replica");
+        let promised = watch.durable[&replica].hard_state;
+        let damaged = |promised| [(replica, Quarantine::LogDamaged, promised)];
+        for _ in 0..2 {
+            let found = watch.on_recovered(view(&[1, 2]), &damaged(promised));
+            found.unwrap();
+            watch.on_crash();
+        }
+        let less = HardState {
+            term: Term(promised.term.0 + 1),
+            ..promised
+        };
+        assert!(watch.on_recovered(view(&[1, 2]), &damaged(less)).is_err());
     }
 
     const LATENCY: crate::disk::Latency = crate::disk::Latency {
