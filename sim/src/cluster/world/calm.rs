@@ -121,14 +121,12 @@ impl ClusterWorld {
             true => HANG_MS_MAX,
             false => 0,
         };
-        // Where ticks are measured, a slow network or disk makes elections as long as they may be, one at least.
-        let was_slow = [FaultKind::Slow, FaultKind::Stall, FaultKind::Hang];
-        let was_slow = was_slow.iter().any(|&kind| self.plan.has(kind));
+        // Where ticks are measured, whatever held messages up makes elections as long as they may be, one at least.
         let election_ms = match self.plan.cluster.settings.raft.timing {
             TickTiming::Adaptive {
                 election_ms_max, ..
-            } if was_slow => 2 * election_ms_max,
-            TickTiming::Adaptive { .. } | TickTiming::Fixed => 0,
+            } => 2 * election_ms_max,
+            TickTiming::Fixed => 0,
         };
         hang_ms + election_ms
     }
