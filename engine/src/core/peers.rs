@@ -103,8 +103,13 @@ impl Core {
                 self.replicas[replica].on_repair_target(&message.to_repair()?)
             }
             PeerKind::Notice(NoticeKind::Removed) => self.replicas[replica].on_removed(),
-            // It is a member: its leader will find it.
-            PeerKind::Notice(NoticeKind::Question) => {}
+            // It is a member: its leader will find it. Where we take it for our leader, it leads no more.
+            PeerKind::Notice(NoticeKind::Question) => {
+                let target = &mut self.replicas[replica];
+                if target.leader() == Some(message.from) {
+                    target.wake();
+                }
+            }
         }
         Some(())
     }

@@ -329,6 +329,7 @@ impl Core {
         let settings = &self.config.settings.snapshots;
         (first..count).chain(0..first).find(|&replica| {
             self.snapshots.patience[replica].not_before <= now
+                && !self.transfers.works_for(replica)
                 && !self.replicas[replica].is_fenced()
                 && self.replicas[replica].is_snapshot_due(now, settings)
         })
@@ -359,7 +360,9 @@ impl Core {
                 self.counters.rewrites += 1;
                 continue;
             }
-            let may_begin = !self.replicas[replica].is_quarantined()
+            // One that is fetched may be of the same entry, and have the same name.
+            let may_begin = !self.transfers.works_for(replica)
+                && !self.replicas[replica].is_quarantined()
                 && self.snapshots.patience[replica].not_before <= now
                 && self.replicas[replica].uncovered_entries() > 0;
             if may_begin {
@@ -370,6 +373,10 @@ impl Core {
     }
 
     fn begin_snapshot(&mut self, now: Time, replica: usize) {
+        assert!(
+            !self.transfers.works_for(replica),
+            "two snapshots of a replica may have one name"
+        );
         let settings = &self.config.settings.snapshots;
         let begun = self.replicas[replica].begin_snapshot(now, settings, self.config.identity);
         self.snapshots.replica_next = (replica + 1) % self.replicas.len();

@@ -222,9 +222,11 @@ impl Core {
     pub(super) fn drive_transfers(&mut self, now: Time, out: &mut Effects) {
         if self.is_draining
             && let Some(pull) = &mut self.transfers.pull
-            && pull.step == Step::Fetching
         {
-            pull.step = Step::GivingUp;
+            self.replicas[pull.replica].abandon_install();
+            if pull.step == Step::Fetching {
+                pull.step = Step::GivingUp;
+            }
         }
         if self.transfers.pull.is_none()
             && let Some(waiting) = self.transfers.take_waiting(now)
@@ -344,6 +346,9 @@ impl Core {
         match (pull.step, result) {
             (Step::Fetching | Step::GivingUp, Ok(())) => {}
             (Step::Naming, Ok(())) if self.replicas[pull.replica].is_fenced() => {
+                pull.step = Step::GivingUp;
+            }
+            (Step::Naming, Ok(())) if !self.replicas[pull.replica].takes_snapshots() => {
                 pull.step = Step::GivingUp;
             }
             (Step::Naming, Ok(())) => {

@@ -17,6 +17,9 @@ use crate::ids::{SnapshotId, Time};
 use crate::peer::SnapshotOffer;
 use crate::request::{Happened, RequestError};
 
+/// How many election timeouts long a snapshot waits for a leader that hears of it. Meanwhile its core fetches no other.
+const PATIENCE_ELECTIONS: u64 = 4;
+
 /// A snapshot that is being installed.
 #[derive(Debug)]
 pub(super) struct Installing {
@@ -141,6 +144,17 @@ impl Replica {
         message
     }
 
+    /// Whether it would become what it fetched. In quarantine for a state that differs it waits for a person.
+    pub(crate) fn takes_snapshots(&self) -> bool {
+        !self.is_quarantined() || self.repair.is_some()
+    }
+
+    /// Gives up a snapshot that raft has not taken.
+    pub(crate) fn abandon_install(&mut self) {
+        self.installing
+            .take_if(|installing| installing.position.is_none());
+    }
+
     /// The file of an offered snapshot is here, and this is what it held.
     pub(crate) fn begin_install(&mut self, now: Time, offer: SnapshotOffer, state: StateMachine) {
         assert!(self.installing.is_none(), "one at a time");
@@ -169,7 +183,18 @@ impl Replica {
                     self.handle_ready(turn);
                 }
                 self.give_to_raft();
+                self.abandon_without_leader(turn);
             }
+        }
+    }
+
+    fn abandon_without_leader(&mut self, turn: &Turn<'_>) {
+        let raft = &turn.settings.raft;
+        let patience_ns = PATIENCE_ELECTIONS * raft.election_ticks as u64 * turn.tick_ns;
+        let is_late =
+            |installing: &Installing| turn.now.nanos_since(installing.began_at) > patience_ns;
+        if self.node.raft.leader_id == 0 && self.installing.as_ref().is_some_and(is_late) {
+            self.abandon_install();
         }
     }
 

@@ -227,12 +227,15 @@ impl Replica {
         has_leader && !self.is_quarantined()
     }
 
+    /// Which replica leads, as far as it is known.
+    pub(crate) fn leader(&self) -> Option<ReplicaId> {
+        let leader = self.node.raft.leader_id;
+        (leader != 0 && !self.is_quarantined()).then_some(ReplicaId(leader))
+    }
+
     /// Where the replica lives that leads, as far as it is known.
     fn leader_home(&self) -> Option<PeerCore> {
-        if self.is_quarantined() {
-            return None;
-        }
-        self.home_of(ReplicaId(self.node.raft.leader_id))
+        self.home_of(self.leader()?)
     }
 
     /// Tells a client where to ask instead.
@@ -511,8 +514,7 @@ impl Replica {
             shard: self.shard,
             replica: self.id,
             role: self.role,
-            leader: (raft.leader_id != 0 && !self.is_quarantined())
-                .then_some(ReplicaId(raft.leader_id)),
+            leader: self.leader(),
             term: Term(raft.term),
             committed: LogIndex(raft.raft_log.committed),
             applied: LogIndex(raft.raft_log.applied()),

@@ -72,6 +72,7 @@ impl Replica {
         // What it would still say promises what it may not keep.
         self.outbox.clear();
         self.committed = Committed::default();
+        self.abandon_install();
         self.end_export();
         self.served.clear();
     }

@@ -188,6 +188,9 @@ impl Replica {
 
     /// Does nothing any more, once nothing is being installed; `false` when it goes on.
     pub(super) fn fence_if_removed(&mut self, turn: &mut Turn<'_>) -> bool {
+        if self.belonging.life == Life::Removed {
+            self.abandon_install();
+        }
         match self.belonging.life {
             Life::Lives => return false,
             Life::Fenced => return true,

@@ -54,6 +54,11 @@ impl SnapshotFiles {
 
 impl TestNode {
     /// Whether something waits to be done to the file of a snapshot.
+    pub(crate) fn names_snapshot(&self, core: usize) -> bool {
+        let next = self.cores[core].snapshot_work.front();
+        next.is_some_and(|work| matches!(work.deed, SnapshotDeed::Finish { .. }))
+    }
+
     pub(crate) fn has_snapshot_work(&self, core: usize) -> bool {
         !self.cores[core].snapshot_work.is_empty()
     }

@@ -497,6 +497,11 @@ impl TestCluster {
         self.node(number).has_snapshot_work(0)
     }
 
+    /// Whether the next thing that is asked for the file of a snapshot is to name it: all of it is there.
+    pub(crate) fn names_snapshot(&mut self, number: NodeNumber) -> bool {
+        self.node(number).names_snapshot(0)
+    }
+
     /// Lets the oldest thing fail that was asked for the file of a snapshot.
     pub(crate) fn fail_snapshot_work(&mut self, number: NodeNumber) {
         let node = self.node(number);

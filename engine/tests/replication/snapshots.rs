@@ -155,6 +155,32 @@ fn settle_but_for_snapshots_of(cluster: &mut TestCluster, node: u32) {
     }
 }
 
+/// All of it is there when nobody leads any more. Its core could fetch nothing else meanwhile, and not stop.
+#[test]
+fn a_snapshot_of_which_no_leader_hears_is_given_up_and_fetched_again() {
+    let mut cluster = with_a_node_that_needs_a_snapshot();
+    while !cluster.names_snapshot(3) {
+        cluster.do_snapshot_work(3);
+        settle_but_for_snapshots_of(&mut cluster, 3);
+        cluster.tick(1);
+    }
+    cluster.partition(&[3], &[1, 2]);
+    while cluster.status(3).leader.is_some() {
+        cluster.tick(3);
+    }
+    cluster.do_snapshot_work(3);
+    assert!(!cluster.has_snapshot_work(3), "it waits for a leader");
+    for _ in 0..100 {
+        cluster.tick(3);
+    }
+    assert!(cluster.has_snapshot_work(3), "the file is removed");
+    assert_eq!(cluster.counters(3).snapshots_fetched, 0);
+    cluster.heal();
+    settle_with_time(&mut cluster, 60);
+    assert_eq!(cluster.counters(3).snapshots_fetched, 1);
+    assert_all_equal(&mut cluster);
+}
+
 /// The leader is gone in the middle. The next one has taken a snapshot too, and offers its own.
 #[test]
 fn a_snapshot_of_a_leader_that_is_gone_is_given_up_for_that_of_the_next() {
