@@ -22,7 +22,7 @@ pub use self::error::PeerError;
 pub(crate) use self::kind::PeerKind;
 pub(crate) use self::message::{
     ChunkContent, ChunkMessage, PeerMessage, RepairMessage, SnapshotOffer, encode_offer,
-    kind_and_data, to_raft_entry,
+    kind_and_data, life_of, to_raft_entry,
 };
 pub(crate) use self::notice::{Notice, NoticeKind};
 

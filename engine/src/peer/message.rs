@@ -14,7 +14,7 @@ use super::kind::{
 };
 use super::notice::{Notice, NoticeKind};
 use crate::fields::{length_u32, put, u32_at, u64_at};
-use crate::ids::SnapshotId;
+use crate::ids::{BootNonce, SnapshotId};
 use crate::membership::Membership;
 
 /// Length of a message's head.
@@ -65,7 +65,8 @@ const TRANSFER_CONTEXT: &[u8] = raft::CAMPAIGN_TRANSFER;
 ///   covers. A request and a chunk have in the place of the commit index where the chunk begins in the file, and a request
 ///   in the place of the next index how many bytes it asks for.
 /// * The index of a request of a replica in quarantine, and of the answer, is the one to which the snapshot must go. In the
-///   place of the index's term a request has the term of the leader that said so; both are 0 while nobody has.
+///   place of the index's term a request has the term of the leader that said so; both are 0 while nobody has. In the
+///   place of the commit index a request has a number of the life of its sender's process, which the answer repeats.
 /// * The term of a read index is 0: it is for whoever leads. So may be that of a question whether the sender is a member.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerMessage<'a> {
@@ -131,6 +132,13 @@ pub(crate) struct RepairMessage {
     pub(crate) index: LogIndex,
     /// The term of the leader that said so.
     pub(crate) known_term: Term,
+    /// The life of the process that asks. An answer to an earlier one may be late, and not go far enough.
+    pub(crate) life: u64,
+}
+
+/// How the life of a process stands in a message about a repair.
+pub(crate) fn life_of(boot: BootNonce) -> u64 {
+    boot.0 & NUMBER_MAX
 }
 
 /// Appends a message to `out`.
@@ -221,6 +229,7 @@ pub(super) fn encode_repair(code: u8, message: &RepairMessage, out: &mut Vec<u8>
     put(head, 32, message.term.0.to_le_bytes());
     put(head, 40, message.index.0.to_le_bytes());
     put(head, 48, message.known_term.0.to_le_bytes());
+    put(head, 56, message.life.to_le_bytes());
 }
 
 /// Appends a notice to `out`.
@@ -371,6 +380,7 @@ impl<'a> PeerMessage<'a> {
             term: Term(u64_at(self.head, 32)),
             index: LogIndex(u64_at(self.head, 40)),
             known_term: Term(u64_at(self.head, 48)),
+            life: u64_at(self.head, 56),
         })
     }
 

@@ -25,7 +25,7 @@ use super::tail::EntryTail;
 use super::{Committed, Outbox, Replica, ShardClock, Turn};
 use crate::ids::Time;
 use crate::membership::Member;
-use crate::peer::{PeerCore, RepairMessage, SnapshotOffer};
+use crate::peer::{PeerCore, RepairMessage, SnapshotOffer, life_of};
 use crate::status::Role;
 
 /// How often a replica asks.
@@ -100,6 +100,7 @@ impl Replica {
                 term,
                 index,
                 known_term,
+                life: life_of(self.boot),
             };
             turn.peers
                 .push_repair_request(member.home, &message, turn.out);
@@ -111,6 +112,10 @@ impl Replica {
         let Some(repair) = &mut self.repair else {
             return;
         };
+        // Since an answer to an earlier life it may have been repaired, have acknowledged more, and lost that.
+        if answer.life != life_of(self.boot) {
+            return;
+        }
         let newest = repair
             .target
             .map_or(repair.promised.term, |target| Term(target.term.0 + 1));
@@ -238,6 +243,7 @@ impl Replica {
                 term,
                 index: LogIndex(last),
                 known_term: term,
+                life: request.life,
             };
             turn.peers.push_repair_target(home, &answer, turn.out);
             return;

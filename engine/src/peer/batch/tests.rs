@@ -6,10 +6,10 @@ use raft::eraftpb::{Entry, EntryType, MessageType};
 
 use super::super::beat::BeatRecord;
 use super::super::kind::PeerKind;
-use super::super::message::{ChunkContent, encode_offer};
+use super::super::message::{ChunkContent, encode_offer, life_of};
 use super::super::notice::NoticeKind;
 use super::*;
-use crate::ids::SnapshotId;
+use crate::ids::{BootNonce, SnapshotId};
 use crate::membership::{Member, Membership};
 
 const SENDER: Identity = Identity {
@@ -403,5 +403,43 @@ fn notices_are_written_as_described_and_survive_the_round_trip() {
         let read = next_of(&mut opened);
         assert_eq!(read.kind, PeerKind::Notice(kind));
         assert_eq!((read.from, read.to), (notice.from, notice.to));
+    }
+}
+
+/// An answer repeats the life of who asked: it is of no use to a later one.
+#[test]
+fn messages_about_a_repair_are_written_as_described_and_survive_the_round_trip() {
+    let message = RepairMessage {
+        shard: ShardId(3),
+        from: ReplicaId(1),
+        to: ReplicaId(2),
+        term: Term(7),
+        index: LogIndex(9),
+        known_term: Term(6),
+        life: life_of(BootNonce(u64::MAX)),
+    };
+    type Push = fn(&mut Batches, PeerCore, &RepairMessage, &mut Effects);
+    let pushes: [(Push, u8, PeerKind); 2] = [
+        (Batches::push_repair_request, 15, PeerKind::RepairRequest),
+        (Batches::push_repair_target, 16, PeerKind::RepairTarget),
+    ];
+    for (push, code, kind) in pushes {
+        let mut batches = Batches::new(SENDER, 1 << 20);
+        let mut out = Effects::default();
+        push(&mut batches, core_of(RECEIVER), &message, &mut out);
+        batches.flush(|_| Stamp::default(), &mut out);
+        let [Effect::Send { lane, batch, .. }] = out.queue.as_slice() else {
+            panic!("{:?}", out.queue);
+        };
+        assert_eq!(*lane, PeerLane::Snapshots);
+        let mut expected = [0; 80];
+        (expected[0], expected[8], expected[16], expected[24]) = (code, 3, 1, 2);
+        (expected[32], expected[40], expected[48]) = (7, 9, 6);
+        expected[56..64].copy_from_slice(&(u64::MAX / 4).to_le_bytes());
+        assert_eq!(batch[PEER_BATCH_HEAD_BYTES..], expected);
+        let mut opened =
+            OpenedBatch::open(&RECEIVER, core_of(SENDER), batch).expect("it is intact");
+        let read = next_of(&mut opened);
+        assert_eq!((read.kind, read.to_repair()), (kind, Some(message)));
     }
 }
