@@ -89,7 +89,7 @@ impl Node {
         let of_shard = |shard| self.core.members(self.local(now), shard);
         let replicas = self.core.replicas();
         replicas
-            .map(|status| (status.clone(), of_shard(status.shard)))
+            .map(|status| (status, of_shard(status.shard)))
             .collect()
     }
 

@@ -55,7 +55,9 @@ fn created(cluster: &TestCluster) -> Vec<Result<(), CreateRefused>> {
     let told = cluster.members_told().iter();
     let created = told.filter_map(|(_, effect)| match effect {
         MembersEffect::Created { result, .. } => Some(*result),
-        _ => None,
+        MembersEffect::Changed { .. }
+        | MembersEffect::Unlist { .. }
+        | MembersEffect::Removed { .. } => None,
     });
     created.collect()
 }

@@ -211,7 +211,15 @@ impl Observer {
                 MessageKind::Question | MessageKind::Other(CHUNK_REQUEST | REPAIR_REQUEST) => true,
                 // That it has no snapshot for who asks.
                 MessageKind::Other(CHUNK) => message.is_rejected,
-                _ => false,
+                MessageKind::Append
+                | MessageKind::AppendResponse
+                | MessageKind::Heartbeat
+                | MessageKind::HeartbeatResponse
+                | MessageKind::VoteRequest
+                | MessageKind::VoteResponse
+                | MessageKind::PreVoteRequest
+                | MessageKind::PreVoteResponse
+                | MessageKind::Other(_) => false,
             };
             // A follower passes on what another one asked, in that one's name.
             let is_its_own = self.in_quarantine.get(&message.from) == Some(&from);
