@@ -293,12 +293,7 @@ impl Replication {
                 let mut views = durable.clone().filter_map(|log| log.get(&replica));
                 views.any(|view| view.holds(index, term))
             };
-            let is_committed = |at| known.committed.get(&at).map(|mark: &EntryMark| mark.term);
-            let term_at = |at| match at < index {
-                true => self.term_before(known, (index, term), at),
-                false if is_committed(index) == Some(term) => is_committed(at),
-                false => None,
-            };
+            let term_at = |at| self.term_before(known, (index, term), at);
             for deciders in known.members.deciders_of(index, term_at) {
                 if deciders.is_quorum(holds) {
                     return Ok(());
