@@ -6,7 +6,7 @@ use metastore_engine::{CoreId, NodeId, Quarantine, ReplicaId};
 use metastore_wal::{HardState, SealKey};
 
 use super::ClusterViolation;
-use super::log_view::{LogView, PartSeen, RecordSeen, apply};
+use super::log_view::{LogView, PartBodySeen, PartSeen, RecordSeen, apply};
 use crate::disk::{Disk, FileName};
 
 /// Whose log it is.
@@ -30,6 +30,8 @@ pub struct LogWatch {
     submitted: VecDeque<RecordSeen>,
     /// What recoveries may have found besides, while the cut of the last one is not durable.
     alternatives: Vec<LogView>,
+    /// What replicas held that were removed since. What they confirmed counts for an answer that is slow.
+    removed: LogView,
     /// What damaged replicas had promised, until something durable says it again.
     set_aside: BTreeMap<ReplicaId, HardState>,
 }
@@ -44,6 +46,7 @@ impl LogWatch {
             durable: LogView::new(),
             submitted: VecDeque::new(),
             alternatives: Vec::new(),
+            removed: LogView::new(),
             set_aside: BTreeMap::new(),
         }
     }
@@ -52,6 +55,12 @@ impl LogWatch {
     #[must_use]
     pub fn durable(&self) -> &LogView {
         &self.durable
+    }
+
+    /// What replicas held that were removed since.
+    #[must_use]
+    pub fn removed(&self) -> &LogView {
+        &self.removed
     }
 
     /// A record leaves for the disk.
@@ -72,6 +81,10 @@ impl LogWatch {
             self.alternatives.clear();
             self.set_aside.clear();
             for part in record.parts {
+                if matches!(part.body, PartBodySeen::Tombstone) {
+                    let held = self.durable.remove_entry(&part.replica);
+                    self.removed.extend(held);
+                }
                 apply(&mut self.durable, &part);
                 parts.push(part);
             }
@@ -171,7 +184,7 @@ fn differing(one: &LogView, other: &LogView) -> Option<ReplicaId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkers::log_view::{EntrySeen, PartBodySeen};
+    use crate::checkers::log_view::EntrySeen;
     use metastore_engine::{LogIndex, ShardId, Term};
     use metastore_wal::{EntryKind, FileNumber, RecordSequence};
 

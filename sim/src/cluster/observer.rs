@@ -278,7 +278,8 @@ impl Observer {
     /// A quorum could still lose it.
     pub fn on_acknowledged(&self, shard: ShardId, command: &[u8]) -> Result<(), ClusterViolation> {
         let durable = self.logs.values().map(LogWatch::durable);
-        let durable = durable.chain([&self.before_decay]);
+        let removed = self.logs.values().map(LogWatch::removed);
+        let durable = durable.chain(removed).chain([&self.before_decay]);
         let said = self.replication.on_acknowledged(shard, command, durable);
         self.heard_of_order(said)
     }
