@@ -130,7 +130,13 @@ impl Core {
                 | PeerKind::Raft(MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
         );
         let durable = self.log.durable_position();
-        let target = &self.replicas[replica];
+        let election_ticks = self.config.settings.raft.election_ticks;
+        let target = &mut self.replicas[replica];
+        if is_to_be_told && !target.may_tell_removed(election_ticks) {
+            // It asks again. Time must pass here until then.
+            target.wake();
+            return;
+        }
         let notice = target.notice_to(message.from, NoticeKind::Removed, durable);
         let may_tell = is_to_be_told && !target.is_quarantined();
         if let (true, Some(notice)) = (may_tell, notice) {

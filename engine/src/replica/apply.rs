@@ -106,7 +106,7 @@ impl Replica {
         match kind_and_data(entry) {
             (EntryKind::Normal, _) => {}
             (EntryKind::ConfChange, _) => {
-                return self.apply_change(turn, entry).map_err(|cause| {
+                return self.apply_change(entry).map_err(|cause| {
                     Stopped::Process(HaltReason::Apply {
                         replica: self.id.0,
                         index: entry.index,

@@ -281,6 +281,7 @@ impl Replica {
         self.state_checks.forget();
         self.replaced_snapshot = installing.replaces;
         self.node.advance_apply_to(index.0);
+        self.take_members_as_of(index.0);
         turn.log.set_first_index(self.id, index.next());
         self.last_snapshot = LastSnapshot {
             bytes: installing.offer.file_bytes,

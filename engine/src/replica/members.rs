@@ -1,8 +1,8 @@
 //! Changes of the members of a replica's group.
 //!
 //! ```text
-//!   asked ──> waits ──────────────> proposed ──> applied ──────────────> answered
-//!               until its learners                 │  joint               ^
+//!   asked ──> waits ──────────────> proposed ──> applied ──────────────> most know it ──> answered
+//!               until its learners                 │  joint               ^                those who are gone are told
 //!               have caught up and a               v                      │
 //!               spare voter is left       whoever leads by then proposes to leave it
 //! ```
@@ -10,6 +10,10 @@
 //! One change is under way at a time: the next is proposed when everything before it is applied here. What counts is the
 //! committed entry. A joint state is left by whoever leads and will stay a voter, so that no change of leader can leave
 //! it behind; a leader that is on its way out lets such a one lead.
+//!
+//! A change takes effect where it is applied: those who do not know yet that it is committed need a quorum of the members
+//! before. So it is over once most of the voters know, and those who are gone go then: whoever is lost from there on, one
+//! that knows is left, and tells the others when it asks for their votes.
 
 use metastore_bugs::{Mutant, is_planted};
 use metastore_wal::{LogIndex, ReplicaId};
@@ -21,7 +25,7 @@ use crate::effect::Effect;
 use crate::ids::Time;
 use crate::members::{ChangeRefused, ChangeTicket, MembersChange, MembersEffect, Spare};
 use crate::membership::{Fate, Member, Membership, MembershipChange, Step};
-use crate::peer::PeerCore;
+use crate::peer::{NoticeKind, PeerCore};
 use crate::request::Happened;
 use crate::status::Role;
 
@@ -43,12 +47,19 @@ enum AskedProgress {
     Proposed { index: u64, term: u64 },
     /// Until the joint state is left.
     Leaving,
+    /// Until most of the voters know that this entry is committed.
+    Spreading { index: u64 },
 }
 
 /// What a replica knows of changes of its group's members.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     asked: Option<Asked>,
+    /// Those who are gone, each with the index of the change, until most of the voters know of it and they are told.
+    farewells: Vec<(u64, Member)>,
+    /// The newest change that is applied, and how many ticks ago that was.
+    changed_at: u64,
+    ticks_since: u64,
     /// Something has changed that raft may have to say something about.
     wants_turn: bool,
 }
@@ -64,7 +75,18 @@ impl Replica {
 
     /// Whether a change that was asked for here is not over.
     pub(super) fn is_changing(&self) -> bool {
-        self.changes.asked.is_some()
+        self.changes.asked.is_some() || !self.changes.farewells.is_empty()
+    }
+
+    /// The members are those of a snapshot: when they last changed is not known.
+    pub(super) fn take_members_as_of(&mut self, index: u64) {
+        (self.changes.changed_at, self.changes.ticks_since) = (index, 0);
+    }
+
+    /// Time has passed.
+    pub(super) fn count_since_change(&mut self, ticks: u64) {
+        let since = &mut self.changes.ticks_since;
+        *since = since.saturating_add(ticks);
     }
 
     // ---- What is asked for ----
@@ -177,6 +199,56 @@ impl Replica {
         (healthy < needed).then_some(ChangeRefused::NoSpare { healthy, needed })
     }
 
+    // ---- Who knows of it ----
+
+    /// Ends what most of the voters know of.
+    pub(super) fn end_changes(&mut self, turn: &mut Turn<'_>) {
+        if self.role != Role::Leader || !self.is_changing() {
+            return;
+        }
+        let farewells = std::mem::take(&mut self.changes.farewells);
+        let (known, left): (Vec<_>, Vec<_>) = farewells
+            .into_iter()
+            .partition(|&(index, _)| self.is_widely_known(index));
+        self.changes.farewells = left;
+        for (_, member) in known {
+            self.send_notice(turn, member, NoticeKind::Removed);
+        }
+        if let Some(Asked {
+            progress: AskedProgress::Spreading { index },
+            ticket,
+            ..
+        }) = self.changes.asked
+            && self.is_widely_known(index)
+        {
+            self.changes.asked = None;
+            answer(turn, ticket, Ok(LogIndex(index)));
+        }
+    }
+
+    /// Whether most of those who vote know, as far as their leader has heard, that everything up to `index` is committed.
+    fn is_widely_known(&self, index: u64) -> bool {
+        let knows = |id: &&u64| {
+            let progress = self.node.raft.prs().get(**id);
+            **id == self.id.0 || progress.is_some_and(|of| of.committed_index >= index)
+        };
+        let state = self.membership().conf_state();
+        let mut halves = [state.get_voters(), state.get_voters_outgoing()].into_iter();
+        halves.all(|half| half.is_empty() || 2 * half.iter().filter(knows).count() > half.len())
+    }
+
+    /// Whether those who are gone may be told so. Who follows a leader for so long after a change knows that a quorum has
+    /// heard of it.
+    pub(crate) fn may_tell_removed(&self, election_ticks: usize) -> bool {
+        match self.role {
+            Role::Leader => self.is_widely_known(self.changes.changed_at),
+            Role::Candidate => false,
+            Role::Follower => {
+                self.leader().is_some() && self.changes.ticks_since > 2 * election_ticks as u64
+            }
+        }
+    }
+
     /// Refuses a change whose time has passed.
     pub(super) fn expire_change(&mut self, turn: &mut Turn<'_>) {
         let is_over = |asked: &mut Asked| asked.deadline <= turn.now;
@@ -188,11 +260,7 @@ impl Replica {
     // ---- What is committed ----
 
     /// Applies a committed change: from here on other quorums decide.
-    pub(super) fn apply_change(
-        &mut self,
-        turn: &mut Turn<'_>,
-        entry: &Entry,
-    ) -> Result<(), String> {
+    pub(super) fn apply_change(&mut self, entry: &Entry) -> Result<(), String> {
         let change = MembershipChange::decode(&entry.context).map_err(|bad| bad.to_string())?;
         let before = self.membership().clone();
         let after = before.after(&change).map_err(|bad| bad.to_string())?;
@@ -201,14 +269,17 @@ impl Replica {
         }
         self.node.mut_store().set_members(after);
         self.changes.wants_turn = true;
+        (self.changes.changed_at, self.changes.ticks_since) = (entry.index, 0);
         if self.role == Role::Leader {
-            self.tell_removed(turn, &before);
+            let gone = self.gone_since(&before).into_iter();
+            let farewells = gone.map(|member| (entry.index, member));
+            self.changes.farewells.extend(farewells);
         }
         self.forget_strangers();
         if self.membership().home_of(self.id).is_none() {
             self.on_own_removal();
         }
-        self.answer_change(turn, &change, entry);
+        self.on_change_applied(&change, entry);
         Ok(())
     }
 
@@ -232,7 +303,7 @@ impl Replica {
     }
 
     /// The entry of a change is applied.
-    fn answer_change(&mut self, turn: &mut Turn<'_>, change: &MembershipChange, entry: &Entry) {
+    fn on_change_applied(&mut self, change: &MembershipChange, entry: &Entry) {
         let Some(mut asked) = self.changes.asked.take() else {
             return;
         };
@@ -242,6 +313,7 @@ impl Replica {
         };
         let is_done = match asked.progress {
             AskedProgress::Leaving => change.step == Step::LeaveJoint,
+            AskedProgress::Spreading { .. } => false,
             AskedProgress::Waiting(_) | AskedProgress::Proposed { .. }
                 if asked.progress != proposed =>
             {
@@ -254,17 +326,19 @@ impl Replica {
             }
         };
         if is_done {
-            answer(turn, asked.ticket, Ok(LogIndex(entry.index)));
-        } else {
-            self.changes.asked = Some(asked);
+            let index = entry.index;
+            asked.progress = AskedProgress::Spreading { index };
         }
+        self.changes.asked = Some(asked);
     }
 
     /// Another entry stands where a change was proposed: raft, or another leader, has put it in its place.
     pub(super) fn check_rejected(&mut self, turn: &mut Turn<'_>, entry: &Entry) {
         let is_in_place = |asked: &mut Asked| match asked.progress {
             AskedProgress::Proposed { index, .. } => index == entry.index,
-            AskedProgress::Waiting(_) | AskedProgress::Leaving => false,
+            AskedProgress::Waiting(_)
+            | AskedProgress::Leaving
+            | AskedProgress::Spreading { .. } => false,
         };
         if entry.get_entry_type() == EntryType::EntryNormal
             && let Some(asked) = self.changes.asked.take_if(is_in_place)
@@ -276,6 +350,7 @@ impl Replica {
     /// It leads no more: who asked for a change has to ask the next leader.
     pub(super) fn on_lead_lost(&mut self, turn: &mut Turn<'_>) {
         self.watching.forget_all();
+        self.changes.farewells.clear();
         if let Some(mut asked) = self.changes.asked.take() {
             if let AskedProgress::Waiting(why) = &mut asked.progress {
                 let leader = self.leader_home();
@@ -334,7 +409,9 @@ fn to_log_change(
 fn refuse(turn: &mut Turn<'_>, asked: Asked) {
     let why = match asked.progress {
         AskedProgress::Waiting(why) => why,
-        AskedProgress::Proposed { .. } | AskedProgress::Leaving => ChangeRefused::Lost {
+        AskedProgress::Proposed { .. }
+        | AskedProgress::Leaving
+        | AskedProgress::Spreading { .. } => ChangeRefused::Lost {
             happened: Happened::Unknown,
         },
     };

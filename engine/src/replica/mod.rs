@@ -315,6 +315,7 @@ impl Replica {
         let is_told_all = self.role == Role::Leader && !is_planted(Mutant::LeaseWithoutClock);
         let ticks = if is_told_all { missed } else { 1 };
         self.watch_members(turn);
+        self.count_since_change(ticks);
         self.ask_whether_member(turn);
         self.expire_claim(ticks);
         self.on_tick_awake(turn);
@@ -396,6 +397,7 @@ impl Replica {
         let durable = turn.log.durable_position();
         self.send_released(turn, durable);
         self.drive_install(turn);
+        self.end_changes(turn);
         self.drive_changes(turn);
         self.serve_claim(turn.now);
         if self.is_serving() && self.may_propose(log_is_free) {

@@ -517,7 +517,7 @@ impl RecoveringReplica {
             repair_wants: None,
         };
         replica.state_checks.begin(now);
-        replica.find_own_removal();
+        replica.take_members_as_of(replica.node.raft.raft_log.applied());
         replica.seed_election_timeout();
         if !replica.is_quarantined() {
             replica.campaign_if_alone();

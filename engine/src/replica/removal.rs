@@ -1,8 +1,8 @@
 //! Who belongs to the group and who does no more: whom a replica listens to, whom it tells that it is gone, and what
 //! becomes of itself when it is.
 //!
-//! A replica that was removed hears so from a member, or finds it in its own log. It is fenced: nothing leaves it any more
-//! and nobody is answered. Its core does the rest.
+//! A replica that was removed hears so from a member. It is fenced: nothing leaves it any more and nobody is answered. Its
+//! core does the rest.
 
 use std::collections::BTreeMap;
 
@@ -140,14 +140,14 @@ impl Replica {
             .keep(|replica| members.home_of(replica).is_some());
     }
 
-    /// The leader tells those who are gone: nothing else reaches them from here on.
-    pub(super) fn tell_removed(&self, turn: &mut Turn<'_>, before: &Membership) {
-        for &member in before.members() {
-            let is_gone = self.membership().home_of(member.replica).is_none();
-            if is_gone && member.replica != self.id {
-                self.send_notice(turn, member, NoticeKind::Removed);
-            }
-        }
+    /// Those who were members before and are none any more, this replica left out.
+    pub(super) fn gone_since(&self, before: &Membership) -> Vec<Member> {
+        let members = before.members().iter().copied();
+        let is_gone = |member: &Member| {
+            let is_member = self.membership().home_of(member.replica).is_some();
+            !is_member && member.replica != self.id
+        };
+        members.filter(is_gone).collect()
     }
 
     /// A member says that this replica is none.
@@ -168,21 +168,13 @@ impl Replica {
     }
 
     /// Its own log says that it is no member any more. raft must not lead for a moment longer: it looks for itself among
-    /// the members, and stops the process where it is not.
+    /// the members, and stops the process where it is not. It goes on to vote until it is told: those who do not know yet
+    /// that it is gone may need its vote.
     pub(super) fn on_own_removal(&mut self) {
         slog::info!(self.logger, "removed from its group"; "replica" => self.id.0);
-        self.belonging.life = Life::Removed;
         if self.role == Role::Leader {
             let term = self.node.raft.term;
             self.node.raft.become_follower(term, 0);
-        }
-    }
-
-    /// At a start: the log may say that it is no member any more.
-    pub(super) fn find_own_removal(&mut self) {
-        let members = self.membership();
-        if !members.is_unknown() && members.home_of(self.id).is_none() {
-            self.on_own_removal();
         }
     }
 

@@ -200,6 +200,7 @@ impl Replica {
         self.state = installed.state;
         self.state_checks.forget();
         self.forget_strangers();
+        self.take_members_as_of(index.0);
         self.clock = ShardClock {
             stamp: ShardTime(0),
             stamped_at: turn.now,
