@@ -237,6 +237,17 @@ impl TestCluster {
         self.collect(number);
     }
 
+    /// A node's connections to all others end; nothing that was on its way is lost with them.
+    pub(crate) fn reset_connections(&mut self, number: NodeNumber) {
+        for other in self.numbers().filter(|&other| other != number) {
+            let peer = core_of(other);
+            let node = self.node(number);
+            node.step(0, Input::PeerUnreachable { peer });
+        }
+        self.node(number).turn();
+        self.collect(number);
+    }
+
     // ---- Members ----
 
     /// A node more, on which nothing lives.
