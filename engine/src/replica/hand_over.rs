@@ -4,6 +4,8 @@ use metastore_wal::ReplicaId;
 use raft::{Progress, ProgressState};
 
 use super::Replica;
+use crate::core::{Other, Pace};
+use crate::ids::Time;
 use crate::status::Role;
 
 impl Replica {
@@ -15,6 +17,35 @@ impl Replica {
         let is_asked = |replica: ReplicaId| to.is_none_or(|to| to == replica);
         match self.choose_successor(is_asked) {
             Some(successor) => self.let_lead(successor),
+            None => false,
+        }
+    }
+
+    /// Hands the lead over to whoever is best for it, but not to this one; not as long as it has only begun to lead, or
+    /// has only just tried.
+    pub(super) fn hand_over_but_to(&mut self, now: Time, other: ReplicaId) -> bool {
+        match self.choose_successor(|replica| replica != other) {
+            Some(successor) if self.has_reigned(now) && self.may_leave_again(now) => {
+                self.let_lead(successor)
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The disk here is slow: hands over to whoever has a clearly faster one, or, where nobody knows, to whoever is best
+    /// after a while. Where all disks are slow, the lead would go round and nothing be proposed meanwhile.
+    pub(crate) fn leave_slow_disk(&mut self, now: Time, pace: &Pace<'_>) -> bool {
+        let has_reigned = self.has_reigned(now);
+        let is_better = |replica: ReplicaId| {
+            let home = self.membership().home_of(replica);
+            match home.map_or(Other::Unknown, |home| pace.of(home)) {
+                Other::Faster => true,
+                Other::NotFaster => false,
+                Other::Unknown => has_reigned,
+            }
+        };
+        match self.choose_successor(is_better) {
+            Some(successor) => self.may_leave_again(now) && self.let_lead(successor),
             None => false,
         }
     }

@@ -167,6 +167,11 @@ impl TestCluster {
             .retain(|&(from, to), _| from != number && to != number);
     }
 
+    /// The snapshots of a node that is down cannot be read any more.
+    pub(crate) fn damage_snapshots(&mut self, number: NodeNumber) {
+        self.machine(number).files.snapshots.is_unreadable = true;
+    }
+
     /// Lets a tick pass on one node.
     pub(crate) fn tick(&mut self, number: NodeNumber) {
         let node = self.node(number);

@@ -1,6 +1,6 @@
 //! To whom a leader hands over, and to whom not.
 
-use metastore_engine::{MembersChange, ReplicaId, Role, Spare};
+use metastore_engine::{MembersChange, ReplicaId, Role, Spare, TickTiming};
 
 use super::cluster::{NodeNumber, TestCluster};
 
@@ -118,4 +118,121 @@ fn a_lone_voter_under_load_sends_heartbeats_to_its_learners() {
     }
     assert!(cluster.node(1).writes_in_flight(0) > 0, "it writes still");
     assert!(heartbeats > 3, "{heartbeats}");
+}
+
+/// Lets time pass in steps of 50 ms while the leader is asked to write, in each step or in one of many. A write of a
+/// node takes as many steps as `write_steps` says. Every node hears the others at once.
+fn write_for(
+    cluster: &mut TestCluster,
+    steps: u64,
+    steps_between: u64,
+    write_steps: impl Fn(NodeNumber) -> u64,
+) {
+    for step in 0..steps {
+        for number in cluster.numbers() {
+            cluster.tick(number);
+            let is_due = step % steps_between == 0;
+            if is_due && cluster.status(number).role == Role::Leader {
+                cluster.put(number, step, "/a", "1");
+            }
+            if step % write_steps(number) == 0 {
+                cluster.complete_write(number);
+            }
+        }
+        for _ in 0..2 {
+            for from in cluster.numbers() {
+                for to in cluster.numbers() {
+                    cluster.deliver(from, to);
+                }
+            }
+        }
+    }
+}
+
+fn slow_disk_hand_overs(cluster: &mut TestCluster) -> u64 {
+    let numbers = cluster.numbers();
+    numbers
+        .map(|number| cluster.counters(number).slow_disk_hand_overs)
+        .sum()
+}
+
+/// The first node leads, and is the one that should.
+fn timed(timing: TickTiming) -> TestCluster {
+    let mut cluster = TestCluster::with(3, 1, |config| {
+        config.settings.raft.timing = timing;
+        config.settings.raft.idle.lead_ticks = Some(4);
+    });
+    cluster.carries_beats = true;
+    cluster.elect(1);
+    write_for(&mut cluster, 200, 1, |_| 1);
+    assert_eq!(slow_disk_hand_overs(&mut cluster), 0);
+    assert_eq!(cluster.status(1).role, Role::Leader);
+    cluster
+}
+
+/// Every disk takes 600 ms from some moment on.
+#[test]
+fn where_all_disks_become_slow_the_lead_stays() {
+    let mut cluster = timed(TickTiming::default());
+    write_for(&mut cluster, 1_200, 1, |_| 12);
+    // One who has not written yet may seem better once.
+    let hand_overs = slow_disk_hand_overs(&mut cluster);
+    assert!(hand_overs <= 1, "{hand_overs} in a minute");
+}
+
+/// Nothing is known of others where ticks are not measured. After a minute the disks have always been so.
+#[test]
+fn where_all_disks_become_slow_and_nothing_is_measured_each_leads_for_a_while() {
+    let mut cluster = timed(TickTiming::Fixed);
+    write_for(&mut cluster, 400, 1, |_| 12);
+    let hand_overs = slow_disk_hand_overs(&mut cluster);
+    assert!(hand_overs <= 4, "{hand_overs} in twenty seconds");
+    write_for(&mut cluster, 1_000, 1, |_| 12);
+    let hand_overs = slow_disk_hand_overs(&mut cluster);
+    write_for(&mut cluster, 300, 1, |_| 12);
+    assert_eq!(slow_disk_hand_overs(&mut cluster), hand_overs);
+}
+
+/// It has never been otherwise.
+#[test]
+fn where_all_disks_were_always_slow_the_lead_stays() {
+    let mut cluster = TestCluster::with(3, 1, |config| {
+        config.settings.raft.timing = TickTiming::default();
+    });
+    cluster.carries_beats = true;
+    write_for(&mut cluster, 1_200, 1, |_| 12);
+    let hand_overs = slow_disk_hand_overs(&mut cluster);
+    assert!(hand_overs <= 1, "{hand_overs} in a minute");
+}
+
+#[test]
+fn a_leader_whose_disk_alone_becomes_slow_hands_over_once_and_does_not_ask_for_it_again() {
+    let is_slow = |number| if number == 1 { 12 } else { 1 };
+    for timing in [TickTiming::default(), TickTiming::Fixed] {
+        let mut cluster = timed(timing);
+        write_for(&mut cluster, 100, 1, is_slow);
+        assert_eq!(cluster.counters(1).slow_disk_hand_overs, 1);
+        assert_ne!(cluster.status(1).role, Role::Leader);
+        // It catches up, and seems to be as good as any.
+        write_for(&mut cluster, 600, 40, is_slow);
+        assert_eq!(slow_disk_hand_overs(&mut cluster), 1);
+        assert_ne!(cluster.status(1).role, Role::Leader);
+        // Its disk is as before.
+        write_for(&mut cluster, 600, 5, |_| 1);
+        assert_eq!(cluster.status(1).role, Role::Leader);
+    }
+}
+
+/// Nothing comes back any more, from one moment to the next.
+#[test]
+fn a_leader_whose_disk_hangs_hands_over_within_two_seconds() {
+    let hangs = |number| if number == 1 { 10_000 } else { 1 };
+    for timing in [TickTiming::default(), TickTiming::Fixed] {
+        let mut cluster = timed(timing);
+        // The first step is one of those in which all writes come back.
+        write_for(&mut cluster, 40, 1, hangs);
+        assert_eq!(cluster.counters(1).slow_disk_hand_overs, 1);
+        let leads = (2..=3).any(|number| cluster.status(number).role == Role::Leader);
+        assert!(leads, "another leads");
+    }
 }
