@@ -110,7 +110,8 @@ pub enum Input<'a> {
         /// The bytes, as many as were asked for.
         result: Result<&'a [u8], SnapshotFailed>,
     },
-    /// A shard that is led here is to be led by another voter. Nothing happens where that one is not close behind.
+    /// A shard that is led here is to be led by another voter. Nothing happens where that one is not close behind; nobody
+    /// else is chosen instead.
     HandOver {
         /// The shard.
         shard: ShardId,

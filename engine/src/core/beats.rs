@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use super::disk_health::SLOW_MS;
 use super::moves::Move;
 use super::neighbours::NeighbourChange;
-use super::{Core, DiskSpace};
+use super::{Core, DiskSpace, Other, Pace};
 use crate::effect::Effects;
 use crate::ids::Time;
 use crate::peer::{Beat, BeatRecord, PeerCore, PeerKind};
@@ -154,10 +155,15 @@ impl Core {
         if self.lead.ticks < grace_ticks || !is_due || !is_well {
             return;
         }
+        // On a slow disk it leaves the lead to others, unless theirs are no faster.
+        let write_ns = self.timing.write_ns();
+        let pace = Pace::new(&self.neighbours, self.timing.comparable_ns(write_ns));
+        let is_no_loss =
+            |leader| write_ns <= SLOW_MS * 1_000_000 || pace.of(leader) == Other::NotFaster;
         let count = self.replicas.len();
         let order = (0..count).map(|step| (self.lead.next + step) % count);
         for rank in order {
-            if self.replicas[rank].claims_lead(rank) {
+            if self.replicas[rank].claims_lead(rank, is_no_loss) {
                 self.lead.next = (rank + 1) % count;
                 self.dirty.mark(rank);
                 return;

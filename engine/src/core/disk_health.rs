@@ -1,14 +1,15 @@
 //! Whether the disk of a core is so slow, or hangs so long, that others should lead.
 //!
-//! It judges by the log's own writes, each from its submission to its completion, against what is usual for this disk. It
-//! does **not** know other disks, and it does not probe: a log that writes nothing harms nobody.
+//! It judges by the log's own writes, each from its submission to its completion, against what is usual for this disk; who
+//! leads on a slow one leaves to those who are clearly faster. It does **not** probe: a log that writes nothing harms nobody.
 
 use super::Core;
+use super::pace::Pace;
 use crate::effect::{Effect, Effects, HaltReason};
 use crate::ids::Time;
 
 /// A write is slow that takes longer than this, and than so many times what is usual.
-const SLOW_MS: u64 = 200;
+pub(super) const SLOW_MS: u64 = 200;
 const SLOW_TIMES_USUAL: u64 = 8;
 /// How long writes must be slow before others are asked to lead.
 const SLOW_FOR_MS: u64 = 1_000;
@@ -20,6 +21,11 @@ const DEAD_MS: u64 = 10_000;
 const AWAKE_MS: u64 = 1_000;
 /// The share of a new write in what is usual, as a power of two.
 const USUAL_SHIFT: u32 = 4;
+/// By how much of itself a slow write raises what is usual, as a power of two: one of 300 ms is usual after a hundred,
+/// one of a second after four hundred.
+const SLOW_SHIFT: u32 = 8;
+/// What is usual makes no difference below this.
+const USUAL_NS_MIN: u64 = SLOW_MS * 1_000_000 / SLOW_TIMES_USUAL;
 
 /// How the disk is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,12 +46,14 @@ pub(super) enum Health {
 /// What is known of a core's disk.
 #[derive(Debug, Default)]
 pub(super) struct DiskHealth {
-    /// What a write takes usually, in nanoseconds; slow writes do not count, or they would soon be usual.
+    /// What a write takes usually, in nanoseconds. Slow writes count for little, or they would soon be usual.
     usual_ns: u64,
     /// When the oldest write was submitted that has not come back, one after the other.
     in_flight: Vec<Time>,
-    /// Since when every write is slow.
-    slow_since: Option<Time>,
+    /// Since when every write is slow, and until when that was seen: a log that has nothing to write says nothing.
+    slow: Option<(Time, Time)>,
+    /// What the last write took that came back.
+    last_ns: u64,
     judged_at: Option<Time>,
 }
 
@@ -62,23 +70,40 @@ impl DiskHealth {
         };
         self.in_flight.remove(0);
         let took_ns = now.nanos_since(submitted);
+        self.last_ns = took_ns;
         if self.is_slow(took_ns) {
-            self.slow_since.get_or_insert(submitted);
+            self.see_slow(submitted, now);
+            let usual_ns = self.usual_ns.max(USUAL_NS_MIN);
+            self.usual_ns = usual_ns + (usual_ns >> SLOW_SHIFT);
             return;
         }
-        self.slow_since = None;
+        self.slow = None;
         self.usual_ns = match self.usual_ns {
             0 => took_ns,
             usual_ns => usual_ns - (usual_ns >> USUAL_SHIFT) + (took_ns >> USUAL_SHIFT),
         };
     }
 
+    /// A write that was submitted then is slow, as is seen now.
+    fn see_slow(&mut self, submitted: Time, now: Time) {
+        let (_, seen) = self.slow.get_or_insert((submitted, now));
+        *seen = now;
+    }
+
+    /// How long the oldest write under way takes already, or how long the last one took if that is longer.
+    fn write_ns(&self, now: Time) -> u64 {
+        let oldest = self.in_flight.first();
+        let waited_ns = oldest.map_or(0, |oldest| now.nanos_since(*oldest));
+        self.last_ns.max(waited_ns)
+    }
+
     /// The process may have been stopped, and its machine too: what was under way then may be done since.
     fn forgive_sleep(&mut self, now: Time) {
         let before = self.judged_at.replace(now).unwrap_or(now);
         let asleep_ms = now.millis_since(before).saturating_sub(AWAKE_MS);
-        for since in self.in_flight.iter_mut().chain(&mut self.slow_since) {
-            *since = since.plus_ms(asleep_ms).min(now);
+        let slow = self.slow.iter_mut().flat_map(|(since, seen)| [since, seen]);
+        for time in self.in_flight.iter_mut().chain(slow) {
+            *time = time.plus_ms(asleep_ms).min(now);
         }
     }
 
@@ -94,11 +119,11 @@ impl DiskHealth {
         if let Some(oldest) = oldest
             && self.is_slow(now.nanos_since(oldest))
         {
-            self.slow_since.get_or_insert(oldest);
+            self.see_slow(oldest, now);
         }
         let is_slow_long = self
-            .slow_since
-            .is_some_and(|since| now.millis_since(since) >= SLOW_FOR_MS);
+            .slow
+            .is_some_and(|(since, seen)| seen.millis_since(since) >= SLOW_FOR_MS);
         match waited_ms {
             DEAD_MS.. => Health::Dead { waited_ms },
             HUNG_MS.. => Health::Hung,
@@ -115,9 +140,12 @@ impl Core {
         match health {
             Health::Well => {}
             Health::Slow => {
+                let write_ns = self.disk_health.write_ns(now);
+                let needed_ns = self.timing.comparable_ns(write_ns);
+                let pace = Pace::new(&self.neighbours, needed_ns);
                 for replica in 0..self.replicas.len() {
                     // Where nobody is close behind it leads on: a slow leader is better than none.
-                    if self.replicas[replica].hand_over(None) {
+                    if self.replicas[replica].leave_slow_disk(now, &pace) {
                         self.counters.slow_disk_hand_overs += 1;
                         self.dirty.mark(replica);
                     }
@@ -182,19 +210,56 @@ mod tests {
         assert_eq!(health.judge(at_ms(11_004)), Health::Well);
     }
 
+    /// Writes of so many milliseconds, one after the other from 1000 ms on; says when the last one ended.
+    fn write_slowly(health: &mut DiskHealth, writes: u64, took_ms: u64) -> u64 {
+        for write in 0..writes {
+            health.on_submitted(at_ms(1_000 + took_ms * write));
+            health.on_completed(at_ms(1_000 + took_ms * (write + 1)));
+            health.judge(at_ms(1_000 + took_ms * (write + 1)));
+        }
+        1_000 + took_ms * writes
+    }
+
     #[test]
-    fn slow_writes_one_after_the_other_do_not_become_usual() {
+    fn slow_writes_one_after_the_other_are_slow_until_they_are_usual() {
         let mut health = usual();
-        let usual_ns = health.usual_ns;
-        for write in 0..20 {
-            health.on_submitted(at_ms(1_000 + 300 * write));
-            health.on_completed(at_ms(1_300 + 300 * write));
+        let now = write_slowly(&mut health, 20, 300);
+        assert_eq!(health.judge(at_ms(now)), Health::Slow);
+        // After half a minute it has always been so.
+        let mut health = usual();
+        let now = write_slowly(&mut health, 110, 300);
+        assert_eq!(health.judge(at_ms(now)), Health::Well);
+        let mut health = DiskHealth::default();
+        let now = write_slowly(&mut health, 20, 300);
+        assert_eq!(health.judge(at_ms(now)), Health::Slow);
+        let now = write_slowly(&mut health, 110, 300);
+        assert_eq!(health.judge(at_ms(now)), Health::Well);
+    }
+
+    #[test]
+    fn a_slow_write_alone_is_none_however_long_nothing_is_written_after_it() {
+        let mut health = usual();
+        let now = write_slowly(&mut health, 1, 300);
+        for later in (0..60_000).step_by(50) {
+            assert_eq!(health.judge(at_ms(now + later)), Health::Well, "{later}");
         }
-        assert_eq!(health.usual_ns, usual_ns);
-        for now in (1_000..7_000).step_by(100) {
-            health.judge(at_ms(now));
-        }
-        assert_eq!(health.judge(at_ms(7_000)), Health::Slow);
+        // Nor are two of them, unless they take long enough together.
+        let mut health = usual();
+        let now = write_slowly(&mut health, 2, 300);
+        assert_eq!(health.judge(at_ms(now + 60_000)), Health::Well);
+        let mut health = usual();
+        let now = write_slowly(&mut health, 4, 300);
+        assert_eq!(health.judge(at_ms(now)), Health::Slow);
+    }
+
+    #[test]
+    fn what_a_write_takes_is_the_longer_of_the_last_one_and_the_one_under_way() {
+        let mut health = usual();
+        assert_eq!(health.write_ns(at_ms(1_000)), 2 * MS);
+        health.on_submitted(at_ms(1_000));
+        assert_eq!(health.write_ns(at_ms(1_700)), 700 * MS);
+        health.on_completed(at_ms(1_800));
+        assert_eq!(health.write_ns(at_ms(9_000)), 800 * MS);
     }
 
     #[test]

@@ -189,6 +189,12 @@ impl Neighbours {
         }
     }
 
+    /// How long the ticks of one must be that is there, by what it measured itself, if it says.
+    pub(super) fn tick_needed_ns(&self, core: PeerCore) -> Option<u64> {
+        let other = self.all.get(&core).filter(|other| other.is_alive)?;
+        (other.tick_needed_us > 0).then(|| u64::from(other.tick_needed_us) * 1_000)
+    }
+
     /// The longest that a round trip may take to one that is there, with its spread.
     pub(super) fn round_trip_ns(&self) -> Option<u64> {
         let there = self.all.values().filter(|other| other.is_alive);

@@ -3,6 +3,7 @@
 
 use super::estimate::Estimate;
 use super::neighbours::Neighbours;
+use super::pace::is_clearly_shorter;
 use crate::settings::RaftSettings;
 
 /// The length of a tick, as it is and as it should be.
@@ -36,6 +37,19 @@ impl Timing {
 
     pub(super) fn needed_ns(&self) -> u64 {
         self.needed_ns
+    }
+
+    /// How long ticks would have to be if every write took so long, to compare it with what others need. `None` where
+    /// their length is fixed, or its bounds are too close to tell anybody from anybody.
+    pub(super) fn comparable_ns(&self, write_ns: u64) -> Option<u64> {
+        let (min_ns, max_ns) = self.bounds?;
+        let tells = is_clearly_shorter(min_ns, max_ns);
+        tells.then(|| self.needed_ns.max(write_ns).clamp(min_ns, max_ns))
+    }
+
+    /// How long a write takes at most, but for rare exceptions.
+    pub(super) fn write_ns(&self) -> u64 {
+        self.flush.high_ns().unwrap_or(0)
     }
 
     /// A write of the log took so long.
@@ -155,6 +169,22 @@ mod tests {
             })
             .collect();
         assert_eq!(lengths, [30, 60, 120, 200, 200]);
+    }
+
+    #[test]
+    fn what_it_needs_is_compared_with_others_where_it_can_differ() {
+        let bounded = |election_ms_min, election_ms_max| {
+            timing(TickTiming::Adaptive {
+                election_ms_min,
+                election_ms_max,
+            })
+        };
+        assert_eq!(timing(TickTiming::Fixed).comparable_ns(MS), None);
+        assert_eq!(bounded(900, 1_000).comparable_ns(MS), None);
+        let usual = timing(TickTiming::default());
+        assert_eq!(usual.comparable_ns(MS), Some(15 * MS));
+        assert_eq!(usual.comparable_ns(120 * MS), Some(120 * MS));
+        assert_eq!(usual.comparable_ns(3_000 * MS), Some(200 * MS));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use raft::ProgressState;
 
 use super::Replica;
 use crate::ids::Time;
+use crate::peer::PeerCore;
 use crate::status::Role;
 
 /// How long a leader leads at least: whoever was just elected, or was just given the lead, is left alone.
@@ -35,6 +36,8 @@ pub(super) struct Ambition {
     wait: u32,
     /// When it began to lead.
     leads_since: Time,
+    /// When it last tried to hand over because its disk is slow, or a later term was needed.
+    left_at: Option<Time>,
     /// Where the shard stands among those of its core.
     rank: usize,
 }
@@ -58,13 +61,21 @@ impl Replica {
     }
 
     /// Asks the leader for the lead, if this replica should have it and does not ask too often; says whether it asks.
-    /// `rank` is where its shard stands among those of its core.
-    pub(crate) fn claims_lead(&mut self, rank: usize) -> bool {
+    /// `rank` is where its shard stands among those of its core; `is_no_loss` says whether this core should lead rather
+    /// than another.
+    pub(crate) fn claims_lead(
+        &mut self,
+        rank: usize,
+        is_no_loss: impl Fn(PeerCore) -> bool,
+    ) -> bool {
         self.ambition.rank = rank;
         if self.role == Role::Leader {
             (self.ambition.failed, self.ambition.wait) = (0, 0);
         }
         if !self.follows() || self.preferred_leader() != Some(self.id) || !self.is_well() {
+            return false;
+        }
+        if !self.leader_home().is_some_and(is_no_loss) {
             return false;
         }
         if self.ambition.wait > 0 {
@@ -100,7 +111,23 @@ impl Replica {
 
     /// It has just begun to lead.
     pub(super) fn begin_reign(&mut self, now: Time) {
-        self.ambition.leads_since = now;
+        (self.ambition.leads_since, self.ambition.left_at) = (now, None);
+    }
+
+    /// Whether a leader has led so long that it may hand over without need.
+    pub(super) fn has_reigned(&self, now: Time) -> bool {
+        now.millis_since(self.ambition.leads_since) >= REIGN_MS
+    }
+
+    /// Whether it may try to hand over although nobody asked for the lead; it has tried then. One try costs the proposals
+    /// of an election timeout when nothing comes of it, so they are apart like reigns.
+    pub(super) fn may_leave_again(&mut self, now: Time) -> bool {
+        let is_early = |left_at: Time| now.millis_since(left_at) < REIGN_MS;
+        let may = !self.ambition.left_at.is_some_and(is_early);
+        if may {
+            self.ambition.left_at = Some(now);
+        }
+        may
     }
 
     /// Forgets a claim that could not be served for an election timeout.
@@ -122,8 +149,7 @@ impl Replica {
         }
         let raft = &self.node.raft;
         let is_voter = raft.prs().conf().voters().contains(claim.by.0);
-        let reign_ms = now.millis_since(self.ambition.leads_since);
-        let is_settled = reign_ms >= REIGN_MS
+        let is_settled = self.has_reigned(now)
             && !raft.has_pending_conf()
             && raft.lead_transferee.is_none()
             && !self.is_changing()

@@ -4,22 +4,53 @@ use metastore_wal::ReplicaId;
 use raft::{Progress, ProgressState};
 
 use super::Replica;
+use crate::core::{Other, Pace};
+use crate::ids::Time;
 use crate::status::Role;
 
 impl Replica {
-    /// Hands the lead over to a voter, or to whoever is best for it; `false` when there is none, or it does not lead.
+    /// Hands the lead over to a voter, or to whoever is best for it; `false` when it does not lead, or when that one
+    /// cannot: nobody else takes the place of one that was asked for by name.
     ///
     /// raft takes no proposals until the other leads, or an election timeout has passed.
     pub(crate) fn hand_over(&mut self, to: Option<ReplicaId>) -> bool {
-        let raft = &self.node.raft;
-        // Who has a committed change of members still to apply does not campaign.
-        if self.role != Role::Leader || raft.lead_transferee.is_some() || raft.has_pending_conf() {
-            return false;
+        let is_asked = |replica: ReplicaId| to.is_none_or(|to| to == replica);
+        match self.choose_successor(is_asked) {
+            Some(successor) => self.let_lead(successor),
+            None => false,
         }
-        let able = |replica: &ReplicaId| self.can_lead(*replica);
-        let Some(successor) = to.filter(able).or_else(|| self.choose_successor()) else {
-            return false;
+    }
+
+    /// Hands the lead over to whoever is best for it, but not to this one; not as long as it has only begun to lead, or
+    /// has only just tried.
+    pub(super) fn hand_over_but_to(&mut self, now: Time, other: ReplicaId) -> bool {
+        match self.choose_successor(|replica| replica != other) {
+            Some(successor) if self.has_reigned(now) && self.may_leave_again(now) => {
+                self.let_lead(successor)
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The disk here is slow: hands over to whoever has a clearly faster one, or, where nobody knows, to whoever is best
+    /// after a while. Where all disks are slow, the lead would go round and nothing be proposed meanwhile.
+    pub(crate) fn leave_slow_disk(&mut self, now: Time, pace: &Pace<'_>) -> bool {
+        let has_reigned = self.has_reigned(now);
+        let is_better = |replica: ReplicaId| {
+            let home = self.membership().home_of(replica);
+            match home.map_or(Other::Unknown, |home| pace.of(home)) {
+                Other::Faster => true,
+                Other::NotFaster => false,
+                Other::Unknown => has_reigned,
+            }
         };
+        match self.choose_successor(is_better) {
+            Some(successor) => self.may_leave_again(now) && self.let_lead(successor),
+            None => false,
+        }
+    }
+
+    fn let_lead(&mut self, successor: ReplicaId) -> bool {
         self.wake();
         self.node.transfer_leader(successor.0);
         true
@@ -47,13 +78,18 @@ impl Replica {
         self.role == Role::Leader && self.is_quiet() && !self.is_sole_voter()
     }
 
-    /// The voter that has most of the log; of several, the one with the lowest id.
-    fn choose_successor(&self) -> Option<ReplicaId> {
-        let members = self.node.store().members();
-        let voters = members.conf_state().get_voters().iter();
+    /// Of the voters that may lead, the one that has most of the log; of several, the one with the lowest id. Nobody
+    /// while it does not lead, or something else must come first.
+    fn choose_successor(&self, may_lead: impl Fn(ReplicaId) -> bool) -> Option<ReplicaId> {
+        let raft = &self.node.raft;
+        // Who has a committed change of members still to apply does not campaign.
+        if self.role != Role::Leader || raft.lead_transferee.is_some() || raft.has_pending_conf() {
+            return None;
+        }
+        let voters = self.membership().conf_state().get_voters().iter();
         voters
             .map(|&id| ReplicaId(id))
-            .filter(|replica| self.can_lead(*replica))
+            .filter(|&replica| may_lead(replica) && self.can_lead(replica))
             .max_by_key(|replica| {
                 (
                     self.progress(*replica).matched,
@@ -62,14 +98,17 @@ impl Replica {
             })
     }
 
-    /// Whether a voter was heard of lately and follows closely.
+    /// Whether a voter was heard of lately and follows closely. In a joint state one that stays.
     fn can_lead(&self, replica: ReplicaId) -> bool {
-        // In a joint state one that stays.
-        let is_voter = self.membership().is_voter(replica);
-        let is_close = |progress: &Progress| {
-            progress.recent_active && progress.state == ProgressState::Replicate
+        let last = self.node.raft.raft_log.last_index();
+        // After a lost connection one that has everything is probed until there is more.
+        let is_close = |progress: &Progress| match progress.state {
+            ProgressState::Replicate => true,
+            ProgressState::Probe => progress.matched == last,
+            ProgressState::Snapshot => false,
         };
-        replica != self.id && is_voter && is_close(self.progress(replica))
+        let progress = self.progress(replica);
+        replica != self.id && progress.recent_active && is_close(progress)
     }
 
     fn progress(&self, replica: ReplicaId) -> &Progress {

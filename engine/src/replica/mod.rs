@@ -33,8 +33,8 @@ use metastore_statemachine::{NamespaceId, ShardTime, StateMachine};
 use metastore_wal::{
     Entry as LogEntry, HardState, Log, LogIndex, Position, ReplicaId, ShardId, Term,
 };
-use raft::RawNode;
 use raft::eraftpb::Entry;
+use raft::{RawNode, StateRole};
 
 use self::catch_up::Reading;
 use self::claims::{Ambition, Claim};
@@ -332,12 +332,14 @@ impl Replica {
     }
 
     /// A sole voter would campaign over entries that are not durable, and a replica that installs a snapshot over a log
-    /// that it does not hold any more. raft stops the process on either.
+    /// that it does not hold any more. raft stops the process on either. Who leads does not campaign, and its learners
+    /// wait for its heartbeats.
     fn must_not_campaign(&self) -> bool {
+        let campaigns_alone = self.is_sole_voter() && self.node.raft.state != StateRole::Leader;
         self.is_quarantined()
             || self.is_disk_hung
             || self.is_install_staged()
-            || self.is_sole_voter() && !self.unpersisted.is_empty()
+            || campaigns_alone && !self.unpersisted.is_empty()
     }
 
     fn expire(&mut self, turn: &mut Turn<'_>) {

@@ -9,6 +9,8 @@
 //!     record durable: whole again
 //! ```
 //!
+//! A leader of an earlier term lets another lead in a later one.
+//!
 //! Why that is enough: what this replica has acknowledged, it has acknowledged to leaders of terms up to its own, which it
 //! knows. A leader of a later term holds everything that was committed before its term. A leader of the same term holds
 //! everything that this replica has acknowledged to it, and counts on it: so the snapshot must go to the end of its log.
@@ -230,7 +232,11 @@ impl Replica {
     ) {
         let term = self.term();
         // What a leader has applied of its own term is behind everything that was committed before it.
-        if !self.is_serving() || self.is_quarantined() || request.term > term {
+        if !self.is_serving() || self.is_quarantined() {
+            return;
+        }
+        if request.term > term {
+            self.make_way_for_later_term(turn.now, request.from);
             return;
         }
         let last = self.node.raft.raft_log.last_index();
@@ -262,6 +268,18 @@ impl Replica {
                 turn.peers.push(home, self.shard, &offer, turn.out);
             }
             Some(_) | None => self.want_snapshot_to(request.index),
+        }
+    }
+
+    /// A damaged member has promised something in a later term, of which nobody else knows: a leader of this one cannot
+    /// repair it, and would reign on. It lets another lead, in a later term, until there is one that can.
+    ///
+    /// Only members can ask, and only a leader that has led for a while gives way, whatever term it is told: a message of
+    /// raft with a later term would end its reign at once, and leave nobody in its place.
+    fn make_way_for_later_term(&mut self, now: Time, damaged: ReplicaId) {
+        let is_member = self.membership().home_of(damaged).is_some();
+        if is_member && self.hand_over_but_to(now, damaged) {
+            slog::warn!(self.logger, "a later term is needed to repair a replica"; "replica" => damaged.0);
         }
     }
 

@@ -13,6 +13,8 @@ pub(crate) struct SnapshotFiles {
     pub(crate) named: BTreeMap<SnapshotId, Vec<u8>>,
     /// Those that are being written.
     pub(crate) unnamed: BTreeMap<SnapshotId, Vec<u8>>,
+    /// No file can be read at the next start.
+    pub(crate) is_unreadable: bool,
 }
 
 /// Something that a core wants done to the file of a snapshot.
@@ -34,6 +36,11 @@ impl SnapshotFiles {
     /// Loads what the builder asks for, as far as it is there.
     pub(super) fn load(&self, builder: &mut CoreBuilder) {
         for snapshot in builder.snapshots_to_load() {
+            if self.is_unreadable {
+                let others = builder.on_snapshot_damaged(snapshot);
+                others.expect("others can repair it");
+                continue;
+            }
             let Some(bytes) = self.named.get(&snapshot) else {
                 continue;
             };

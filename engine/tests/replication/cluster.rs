@@ -167,6 +167,11 @@ impl TestCluster {
             .retain(|&(from, to), _| from != number && to != number);
     }
 
+    /// The snapshots of a node that is down cannot be read any more.
+    pub(crate) fn damage_snapshots(&mut self, number: NodeNumber) {
+        self.machine(number).files.snapshots.is_unreadable = true;
+    }
+
     /// Lets a tick pass on one node.
     pub(crate) fn tick(&mut self, number: NodeNumber) {
         let node = self.node(number);
@@ -234,6 +239,17 @@ impl TestCluster {
         let node = self.node(number);
         node.step(0, Input::HandOver { shard, to });
         node.turn();
+        self.collect(number);
+    }
+
+    /// A node's connections to all others end; nothing that was on its way is lost with them.
+    pub(crate) fn reset_connections(&mut self, number: NodeNumber) {
+        for other in self.numbers().filter(|&other| other != number) {
+            let peer = core_of(other);
+            let node = self.node(number);
+            node.step(0, Input::PeerUnreachable { peer });
+        }
+        self.node(number).turn();
         self.collect(number);
     }
 

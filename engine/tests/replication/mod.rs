@@ -1,6 +1,7 @@
 //! Groups of several voters: what their replicas say to each other, and when.
 
 pub(crate) mod cluster;
+mod hand_over;
 mod members;
 mod script;
 mod scrubbing;

@@ -1,6 +1,6 @@
 //! Followers that lag so far that they need a snapshot.
 
-use metastore_engine::Role;
+use metastore_engine::{Quarantine, Role};
 
 use super::cluster::TestCluster;
 
@@ -125,6 +125,32 @@ fn chunks_that_are_lost_are_asked_for_again() {
     }
     settle_with_time(&mut cluster, 60);
     assert_eq!(cluster.counters(3).snapshots_fetched, 1);
+    assert_all_equal(&mut cluster);
+}
+
+/// It campaigns, its term is durable, and it loses its power before anybody hears of it. Its snapshot is damaged, and
+/// the leader is of an earlier term, which cannot say what it has promised since.
+#[test]
+fn a_damaged_replica_whose_term_is_later_than_its_leaders_is_repaired() {
+    let mut cluster = with_a_node_that_needs_a_snapshot();
+    settle_with_time(&mut cluster, 3);
+    assert_eq!(cluster.counters(3).snapshots_fetched, 1);
+    let term = cluster.status(1).term;
+    cluster.hand_over(1, 3);
+    cluster.deliver(1, 3);
+    while cluster.complete_write(3) {}
+    cluster.crash(3);
+    cluster.damage_snapshots(3);
+    cluster.start(3);
+    let damaged = cluster.status(3);
+    assert_eq!(damaged.quarantine, Some(Quarantine::SnapshotDamaged));
+    settle_with_time(&mut cluster, 100);
+    let repaired = cluster.status(3);
+    assert_eq!((repaired.quarantine, repaired.repairs), (None, 1));
+    let leader = cluster.status(2);
+    assert_eq!(leader.role, Role::Leader);
+    assert_eq!(leader.term.0, term.0 + 1, "one later term is enough");
+    settle_with_time(&mut cluster, 3);
     assert_all_equal(&mut cluster);
 }
 
