@@ -247,6 +247,9 @@ pub struct MembersStatus {
     pub learners: u32,
     /// The newest replica that ever was a member; 0 where the members are not known yet.
     pub newest: ReplicaId,
+    /// Whether most of the voters know that the newest change is committed, as far as their leader has heard: until then
+    /// a loss may need the members before. Only a leader can say so.
+    pub is_settled: bool,
 }
 
 impl MembersStatus {

@@ -12,8 +12,10 @@
 //! it behind; a leader that is on its way out lets such a one lead.
 //!
 //! A change takes effect where it is applied: those who do not know yet that it is committed need a quorum of the members
-//! before. So it is over once most of the voters know, and those who are gone go then: whoever is lost from there on, one
-//! that knows is left, and tells the others when it asks for their votes.
+//! before. So it is over once most of the voters know, and will after a start, and those who are gone go then: whoever is
+//! lost from there on, one that knows is left, and tells the others when it asks for their votes. That is so when they hold
+//! an entry that the leader proposed after it had applied the change: what the leader calls committed comes with every
+//! entry, and into the same record.
 
 use metastore_bugs::{Mutant, is_planted};
 use metastore_wal::{LogIndex, ReplicaId};
@@ -47,7 +49,7 @@ enum AskedProgress {
     Proposed { index: u64, term: u64 },
     /// Until the joint state is left.
     Leaving,
-    /// Until most of the voters know that this entry is committed.
+    /// Until most of the voters know for good that this entry is committed.
     Spreading { index: u64 },
 }
 
@@ -55,11 +57,13 @@ enum AskedProgress {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     asked: Option<Asked>,
-    /// Those who are gone, each with the index of the change, until most of the voters know of it and they are told.
-    farewells: Vec<(u64, Member)>,
-    /// The newest change that is applied, and how many ticks ago that was.
+    /// Those who are gone, until most of the voters know of it and they are told.
+    farewells: Vec<Member>,
+    /// The newest change that is applied, and for how many ticks the same leader has led since.
     changed_at: u64,
     ticks_since: u64,
+    /// Who holds this entry knows of the newest change; `None` until it is proposed.
+    settles_at: Option<u64>,
     /// Something has changed that raft may have to say something about.
     wants_turn: bool,
 }
@@ -75,7 +79,15 @@ impl Replica {
 
     /// Whether a change that was asked for here is not over.
     pub(super) fn is_changing(&self) -> bool {
-        self.changes.asked.is_some() || !self.changes.farewells.is_empty()
+        let Changes {
+            asked,
+            farewells,
+            settles_at,
+            ..
+        } = &self.changes;
+        asked.is_some()
+            || !farewells.is_empty()
+            || self.role == Role::Leader && settles_at.is_none()
     }
 
     /// The members are those of a snapshot: when they last changed is not known.
@@ -201,17 +213,20 @@ impl Replica {
 
     // ---- Who knows of it ----
 
-    /// Ends what most of the voters know of.
+    /// Lets the others know of the newest change, and ends what most of them know of.
     pub(super) fn end_changes(&mut self, turn: &mut Turn<'_>) {
         if self.role != Role::Leader || !self.is_changing() {
             return;
         }
-        let farewells = std::mem::take(&mut self.changes.farewells);
-        let (known, left): (Vec<_>, Vec<_>) = farewells
-            .into_iter()
-            .partition(|&(index, _)| self.is_widely_known(index));
-        self.changes.farewells = left;
-        for (_, member) in known {
+        if self.changes.settles_at.is_none() && self.is_serving() {
+            // One that is dropped is proposed again.
+            let proposed = self.node.propose(Vec::new(), Vec::new());
+            self.changes.settles_at = proposed.ok().map(|()| self.node.raft.raft_log.last_index());
+        }
+        if !self.is_change_settled() {
+            return;
+        }
+        for member in std::mem::take(&mut self.changes.farewells) {
             self.send_notice(turn, member, NoticeKind::Removed);
         }
         if let Some(Asked {
@@ -219,32 +234,51 @@ impl Replica {
             ticket,
             ..
         }) = self.changes.asked
-            && self.is_widely_known(index)
         {
             self.changes.asked = None;
             answer(turn, ticket, Ok(LogIndex(index)));
         }
     }
 
-    /// Whether most of those who vote know, as far as their leader has heard, that everything up to `index` is committed.
-    fn is_widely_known(&self, index: u64) -> bool {
+    /// It leads from here on, with a first entry of its own: what it had applied before comes with that.
+    pub(super) fn on_lead_won(&mut self) {
+        self.changes.settles_at = Some(self.node.raft.raft_log.last_index());
+    }
+
+    /// Another leads, or the same one in another term.
+    pub(super) fn on_new_reign(&mut self) {
+        self.changes.ticks_since = 0;
+    }
+
+    /// Whether most of those who vote know of the newest change, also after a start.
+    pub(super) fn is_change_settled(&self) -> bool {
+        let Some(index) = self.changes.settles_at else {
+            return false;
+        };
         let knows = |id: &&u64| {
             let progress = self.node.raft.prs().get(**id);
-            **id == self.id.0 || progress.is_some_and(|of| of.committed_index >= index)
+            progress.is_some_and(|of| of.matched >= index)
         };
         let state = self.membership().conf_state();
         let mut halves = [state.get_voters(), state.get_voters_outgoing()].into_iter();
         halves.all(|half| half.is_empty() || 2 * half.iter().filter(knows).count() > half.len())
     }
 
-    /// Whether those who are gone may be told so. Who follows a leader for so long after a change knows that a quorum has
-    /// heard of it.
+    /// Whether those who are gone may be told so. Who follows one leader for so long after a change, and has applied what
+    /// came after it, knows that a quorum has heard of it.
     pub(crate) fn may_tell_removed(&self, election_ticks: usize) -> bool {
+        let Changes {
+            changed_at,
+            ticks_since,
+            ..
+        } = self.changes;
         match self.role {
-            Role::Leader => self.is_widely_known(self.changes.changed_at),
+            Role::Leader => self.is_change_settled(),
             Role::Candidate => false,
             Role::Follower => {
-                self.leader().is_some() && self.changes.ticks_since > 2 * election_ticks as u64
+                self.leader().is_some()
+                    && ticks_since > 2 * election_ticks as u64
+                    && self.node.raft.raft_log.applied() > changed_at
             }
         }
     }
@@ -271,9 +305,9 @@ impl Replica {
         self.changes.wants_turn = true;
         (self.changes.changed_at, self.changes.ticks_since) = (entry.index, 0);
         if self.role == Role::Leader {
-            let gone = self.gone_since(&before).into_iter();
-            let farewells = gone.map(|member| (entry.index, member));
-            self.changes.farewells.extend(farewells);
+            let gone = self.gone_since(&before);
+            self.changes.farewells.extend(gone);
+            self.changes.settles_at = None;
         }
         self.forget_strangers();
         if self.membership().home_of(self.id).is_none() {

@@ -142,6 +142,7 @@ impl Replica {
         self.role = role;
         if role == Role::Leader {
             self.begin_reign(turn.now);
+            self.on_lead_won();
         } else {
             self.serving_term = None;
             self.on_lead_lost(turn);
@@ -159,7 +160,11 @@ impl Replica {
         if is_planted(Mutant::LostReadBlocks) {
             return;
         }
-        if std::mem::replace(&mut self.reign, reign) != reign && !self.reads.is_empty() {
+        if std::mem::replace(&mut self.reign, reign) == reign {
+            return;
+        }
+        self.on_new_reign();
+        if !self.reads.is_empty() {
             let error = self.not_leader();
             self.reads.fail_all(&error, turn.answers, turn.out);
         }

@@ -116,6 +116,7 @@ impl Replica {
             outgoing: count(state.get_voters_outgoing()),
             learners: count(state.get_learners()),
             newest: members.newest(),
+            is_settled: self.role == Role::Leader && self.is_change_settled(),
         }
     }
 

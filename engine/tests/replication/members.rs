@@ -250,6 +250,32 @@ fn who_is_gone_votes_until_most_of_the_others_know_that_it_is() {
     assert_eq!(cluster.replicas(3), 0, "it is told in the end");
 }
 
+/// The leader says that the change is made, and is lost for good at once; the others lose their power. That the change
+/// is committed must be in their logs: 3 is gone, and cannot help them.
+#[test]
+fn a_change_that_is_made_is_known_after_a_loss_of_power_without_the_leader() {
+    let mut cluster = with_a_learner();
+    cluster.pass_ticks(15);
+    let asked = cluster.change(1, change_voters(&[4], &[3]));
+    while cluster.outcome(asked).is_none() {
+        step_by_step(&mut cluster, 4);
+        for node in 2..=4 {
+            cluster.deliver(node, 1);
+        }
+    }
+    assert_done(&cluster, asked);
+    for node in 1..=4 {
+        cluster.crash(node);
+    }
+    cluster.start(2);
+    cluster.start(4);
+    cluster.pass_ticks(100);
+    let leader = leader_of(&mut cluster);
+    cluster.put(leader, 100, "/after", "1");
+    cluster.settle();
+    assert!(!cluster.take_answers(leader).is_empty());
+}
+
 /// One thing after the other: a write, a delivery, a tick.
 fn step_by_step(cluster: &mut TestCluster, steps: u32) {
     for step in 0..steps {

@@ -221,6 +221,14 @@ impl ClusterWorld {
         (!members.is_empty()).then_some((*node, members))
     }
 
+    /// Whether whoever leads a shard says that its newest change of members is no secret of its own.
+    fn is_settled(&self, shard: ShardId) -> bool {
+        let residents = self.cluster.residents().into_iter();
+        let replicas = residents.filter(|(_, status)| status.shard == shard);
+        let newest = replicas.max_by_key(|(_, status)| (status.role == Role::Leader, status.term));
+        newest.is_some_and(|(_, status)| status.members.is_settled)
+    }
+
     /// Replicas that nobody has ever told who belongs to their shard, and that nobody plans with any more, are of no use:
     /// they were made, and were not reached before they were to go again.
     fn discard_strays(&mut self) -> Result<(), Violation> {
@@ -243,6 +251,7 @@ impl ClusterWorld {
             return Ok(());
         };
         let now = self.cluster.now();
+        let is_settled = self.is_settled(shard);
         let task = self.operator.tasks.get_mut(&shard).expect("it is planned");
         let joins = task.aim.joins();
         let part = joins.and_then(|(joining, _)| part_of(&members, joining));
@@ -256,7 +265,7 @@ impl ClusterWorld {
         let has_gone = aim
             .goes()
             .is_none_or(|going| part_of(&members, going).is_none());
-        if is_joint(&members) {
+        if is_joint(&members) || !is_settled {
             return Ok(());
         }
         if has_come && has_gone {
@@ -278,9 +287,9 @@ impl ClusterWorld {
             }
             (Some((joining, _)), Some(_)) if has_visited => MembersChange::RemoveLearner(joining),
             (Some((joining, _)), Some(MemberPart::Learner)) => {
-                self.change_voters(vec![joining], aim.goes())
+                self.change_voters(&members, vec![joining], aim.goes())
             }
-            (Some(_), Some(_)) | (None, _) => self.change_voters(Vec::new(), aim.goes()),
+            (Some(_), Some(_)) | (None, _) => self.change_voters(&members, Vec::new(), aim.goes()),
         };
         self.ask_leader(leader, shard, change)
     }
@@ -293,8 +302,19 @@ impl ClusterWorld {
         }
     }
 
-    fn change_voters(&mut self, promote: Vec<ReplicaId>, goes: Option<ReplicaId>) -> MembersChange {
-        let spare = match self.random.chance(200) {
+    fn change_voters(
+        &mut self,
+        members: &[MemberStatus],
+        promote: Vec<ReplicaId>,
+        goes: Option<ReplicaId>,
+    ) -> MembersChange {
+        let voters = members
+            .iter()
+            .filter(|status| status.part == MemberPart::Voter)
+            .count();
+        // Of two voters none can be spared.
+        let has_none = voters + promote.len() - usize::from(goes.is_some()) <= 2;
+        let spare = match has_none || self.random.chance(200) {
             true => Spare::GivenUp,
             false => Spare::Kept,
         };
