@@ -329,7 +329,7 @@ impl Core {
         let settings = &self.config.settings.snapshots;
         (first..count).chain(0..first).find(|&replica| {
             self.snapshots.patience[replica].not_before <= now
-                && !self.transfers.works_for(replica)
+                && !self.is_fetching_its_next(replica)
                 && !self.replicas[replica].is_fenced()
                 && self.replicas[replica].is_snapshot_due(now, settings)
         })
@@ -360,8 +360,7 @@ impl Core {
                 self.counters.rewrites += 1;
                 continue;
             }
-            // One that is fetched may be of the same entry, and have the same name.
-            let may_begin = !self.transfers.works_for(replica)
+            let may_begin = !self.is_fetching_its_next(replica)
                 && !self.replicas[replica].is_quarantined()
                 && self.snapshots.patience[replica].not_before <= now
                 && self.replicas[replica].uncovered_entries() > 0;
@@ -372,10 +371,16 @@ impl Core {
         chosen
     }
 
+    /// Whether the snapshot that a replica would take now is being fetched for it.
+    fn is_fetching_its_next(&self, replica: usize) -> bool {
+        let applied = self.replicas[replica].applied();
+        self.transfers.fetches(replica, applied)
+    }
+
     fn begin_snapshot(&mut self, now: Time, replica: usize) {
         assert!(
-            !self.transfers.works_for(replica),
-            "two snapshots of a replica may have one name"
+            !self.is_fetching_its_next(replica),
+            "two snapshots of a replica would have one name"
         );
         let settings = &self.config.settings.snapshots;
         let begun = self.replicas[replica].begin_snapshot(now, settings, self.config.identity);

@@ -13,6 +13,8 @@
 //! here, because the leader would make it again only after it has waited for word of the first. The old replica answers
 //! meanwhile; both states are in memory. After a start the file is fetched anew.
 
+use metastore_wal::LogIndex;
+
 use super::moves::Move;
 use super::snapshots::Deed;
 use super::{Core, SnapshotLoad};
@@ -99,6 +101,12 @@ impl Transfers {
         self.pull
             .as_ref()
             .is_some_and(|pull| pull.replica == replica)
+    }
+
+    /// Whether the snapshot of this entry is being fetched for a replica. One that it took itself would have the same name.
+    pub(super) fn fetches(&self, replica: usize, index: LogIndex) -> bool {
+        let is_it = |pull: &Pull| (pull.replica, pull.offer.snapshot.index) == (replica, index);
+        self.pull.as_ref().is_some_and(is_it)
     }
 
     /// A replica has no use for a snapshot any more.

@@ -215,7 +215,8 @@ impl Replica {
 
     /// Lets the others know of the newest change, and ends what most of them know of.
     pub(super) fn end_changes(&mut self, turn: &mut Turn<'_>) {
-        if self.role != Role::Leader || !self.is_changing() {
+        // A joint state is to be left first.
+        if self.role != Role::Leader || !self.is_changing() || self.membership().is_joint() {
             return;
         }
         if self.changes.settles_at.is_none() && self.is_serving() {

@@ -293,6 +293,11 @@ impl Replica {
         Term(self.node.raft.term)
     }
 
+    /// The last entry that it has applied.
+    pub(crate) fn applied(&self) -> LogIndex {
+        LogIndex(self.node.raft.raft_log.applied())
+    }
+
     /// Whether nobody waits for it.
     pub(crate) fn is_quiet(&self) -> bool {
         self.open.is_empty()
