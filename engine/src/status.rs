@@ -98,6 +98,8 @@ pub struct CoreCounters {
     pub peer_dropped: u64,
     /// Those among them that came from replicas that are no members any more.
     pub peer_removed: u64,
+    /// Appends that were dropped because the log has no room but for what relieves it. Leaders send them again.
+    pub peer_appends_refused: u64,
     /// Replicas that were created here to join a shard.
     pub replicas_created: u64,
     /// Replicas that were removed from here with all they had.

@@ -86,6 +86,12 @@ impl Core {
             PeerKind::Raft(MessageType::MsgSnapshot) => {
                 self.on_offer(replica, sender, message.to_offer()?);
             }
+            // What is left is for raft's own word and for records of snapshots: without them nothing would ever be released.
+            PeerKind::Raft(MessageType::MsgAppend)
+                if message.carries_entries() && !self.log.has_room_to_free() =>
+            {
+                self.counters.peer_appends_refused += 1;
+            }
             PeerKind::Raft(_) => {
                 let target = &mut self.replicas[replica];
                 target.on_peer_message(message.to_raft()?).ok()?;

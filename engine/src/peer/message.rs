@@ -384,6 +384,11 @@ impl<'a> PeerMessage<'a> {
         })
     }
 
+    /// Whether it is an append that brings something.
+    pub(crate) fn carries_entries(&self) -> bool {
+        self.entries > 0
+    }
+
     /// The message as raft takes it, entries and context copied; `None` when it is not for raft.
     pub(crate) fn to_raft(self) -> Option<Message> {
         let kind = match self.kind {
