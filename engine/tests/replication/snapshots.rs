@@ -181,6 +181,34 @@ fn settle_but_for_snapshots_of(cluster: &mut TestCluster, node: u32) {
     }
 }
 
+/// The files of its snapshots take their time. What its leader sends must leave room for their records.
+#[test]
+fn a_follower_whose_log_is_full_takes_entries_again_once_a_snapshot_has_relieved_it() {
+    let mut cluster = TestCluster::with(3, 1, |config| {
+        config.settings.batch.compress_bytes_min = None;
+        if config.identity.node.0 == 3 {
+            config.log.segment_bytes = 256 << 10;
+            config.log.budget_bytes = 8 * config.log.segment_bytes;
+        }
+    });
+    cluster.elect(1);
+    let value = "v".repeat(12 << 10);
+    for request in 0.. {
+        if cluster.counters(3).peer_appends_refused > 0 {
+            break;
+        }
+        assert!(request < 400, "its log is full long before");
+        cluster.put(1, request, &format!("/{request}"), &value);
+        settle_but_for_snapshots_of(&mut cluster, 3);
+    }
+    assert!(cluster.has_snapshot_work(3), "it has begun to relieve it");
+    let (leader, follower) = (cluster.status(1), cluster.status(3));
+    assert!(follower.last < leader.last);
+    settle_with_time(&mut cluster, 60);
+    assert!(cluster.counters(3).snapshots > 0);
+    assert_all_equal(&mut cluster);
+}
+
 /// All of it is there when nobody leads any more. Its core could fetch nothing else meanwhile, and not stop.
 #[test]
 fn a_snapshot_of_which_no_leader_hears_is_given_up_and_fetched_again() {
