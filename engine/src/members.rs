@@ -78,6 +78,13 @@ pub enum MembersInput {
         /// The replica.
         replica: ReplicaId,
     },
+    /// Whoever keeps the map of shards knows from a leader, whose newest change is
+    /// [settled](MembersStatus::is_settled), that a replica is no member any more. It goes, as if a member had told it:
+    /// all those that it knows may be gone themselves.
+    Removed {
+        /// The replica.
+        replica: ReplicaId,
+    },
     /// What [`MembersEffect::Unlist`] asked for is durable.
     Unlisted {
         /// The replica.

@@ -101,6 +101,12 @@ impl Core {
                     self.dirty.mark(here);
                 }
             }
+            MembersInput::Removed { replica } => {
+                if let Some(here) = self.position_of(replica) {
+                    self.replicas[here].on_removed();
+                    self.dirty.mark(here);
+                }
+            }
             MembersInput::Unlisted { replica } => self.bury(replica),
         }
     }

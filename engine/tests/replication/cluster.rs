@@ -328,6 +328,12 @@ impl TestCluster {
         self.tell(number, MembersInput::Discard { replica });
     }
 
+    /// Whoever keeps the map knows that a replica is no member any more.
+    pub(crate) fn tell_removed(&mut self, number: NodeNumber, replica: u64) {
+        let replica = ReplicaId(replica);
+        self.tell(number, MembersInput::Removed { replica });
+    }
+
     /// Asks a node to change the members of the first shard.
     pub(crate) fn change(&mut self, number: NodeNumber, change: MembersChange) -> ChangeTicket {
         self.tickets += 1;

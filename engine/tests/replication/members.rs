@@ -276,6 +276,21 @@ fn a_change_that_is_made_is_known_after_a_loss_of_power_without_the_leader() {
     assert!(!cluster.take_answers(leader).is_empty());
 }
 
+/// All whom it knows may be gone themselves. Whoever keeps the map of shards tells it.
+#[test]
+fn who_is_gone_and_hears_of_nobody_goes_when_its_core_is_told() {
+    let mut cluster = with_a_learner();
+    cluster.partition(&[3], &[1, 2, 4]);
+    cluster.pass_ticks(30);
+    let asked = cluster.change(1, change_voters(&[4], &[3]));
+    cluster.pass_ticks(60);
+    assert_done(&cluster, asked);
+    assert_eq!(cluster.replicas(3), 1);
+    cluster.tell_removed(3, 3);
+    cluster.pass_ticks(10);
+    assert_eq!(cluster.replicas(3), 0);
+}
+
 /// One thing after the other: a write, a delivery, a tick.
 fn step_by_step(cluster: &mut TestCluster, steps: u32) {
     for step in 0..steps {

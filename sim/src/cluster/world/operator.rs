@@ -20,6 +20,8 @@ use crate::violation::Violation;
 /// How often it looks.
 const LOOK_MIN_NS: u64 = 20_000_000;
 const LOOK_MAX_NS: u64 = 150_000_000;
+/// After so long in the calm it tells a replica itself that it is no member any more.
+const TOLD_AFTER_MS: u64 = 5_000;
 /// How long it waits for what it asked for.
 const PATIENCE_MS: u32 = 2_000;
 /// Shards keep so many voters, of which any one node may be lost for good.
@@ -67,6 +69,8 @@ pub struct MembersTally {
     pub created: u64,
     /// Replicas that went with all they had.
     pub removed: u64,
+    /// Those among them that heard so from nobody else.
+    pub told: u64,
 }
 
 impl MembersTally {
@@ -77,6 +81,7 @@ impl MembersTally {
         self.completed += other.completed;
         self.created += other.created;
         self.removed += other.removed;
+        self.told += other.told;
     }
 }
 
@@ -84,8 +89,8 @@ impl fmt::Display for MembersTally {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{} changes of members made, {} refused; {} plans completed; {} replicas came, {} went",
-            self.changed, self.refused, self.completed, self.created, self.removed
+            "{} changes of members made, {} refused; {} plans completed; {} replicas came, {} went, {} of them told by the operator",
+            self.changed, self.refused, self.completed, self.created, self.removed, self.told
         )
     }
 }
@@ -95,6 +100,8 @@ impl fmt::Display for MembersTally {
 pub(super) struct Operator {
     tasks: BTreeMap<ShardId, Task>,
     tickets: u64,
+    /// Since when replicas live that are no members any more.
+    gone: BTreeMap<ReplicaId, Time>,
     pub(super) tally: MembersTally,
 }
 
@@ -157,6 +164,7 @@ impl ClusterWorld {
             self.hear_of_members(effect);
         }
         self.discard_strays()?;
+        self.tell_removed()?;
         self.replace_lost()?;
         let shards: Vec<ShardId> = self.operator.tasks.keys().copied().collect();
         shards.into_iter().try_for_each(|shard| self.advance(shard))
@@ -227,6 +235,34 @@ impl ClusterWorld {
         let replicas = residents.filter(|(_, status)| status.shard == shard);
         let newest = replicas.max_by_key(|(_, status)| (status.role == Role::Leader, status.term));
         newest.is_some_and(|(_, status)| status.members.is_settled)
+    }
+
+    /// Replicas that are no members any more hear so from members, unless all that they know are gone themselves. Those
+    /// the operator tells, after the last fault and when they have had time to hear it.
+    fn tell_removed(&mut self) -> Result<(), Violation> {
+        if self.is_faulty {
+            return Ok(());
+        }
+        let now = self.cluster.now();
+        for (node, status) in self.cluster.residents() {
+            let Some((_, members)) = self.leader_of(status.shard) else {
+                continue;
+            };
+            let is_member = part_of(&members, status.replica).is_some();
+            let is_gone = !is_member && status.members.newest > ReplicaId(0);
+            if !is_gone || !self.is_settled(status.shard) {
+                continue;
+            }
+            let since = *self.operator.gone.entry(status.replica).or_insert(now);
+            if now.millis_since(since) >= TOLD_AFTER_MS {
+                self.operator.gone.insert(status.replica, now);
+                self.operator.tally.told += 1;
+                let replica = status.replica;
+                let input = MembersInput::Removed { replica };
+                self.cluster.tell_of_members(node, status.shard, input)?;
+            }
+        }
+        Ok(())
     }
 
     /// Replicas that nobody has ever told who belongs to their shard, and that nobody plans with any more, are of no use:
