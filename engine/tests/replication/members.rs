@@ -8,7 +8,7 @@ use metastore_engine::{
 use super::cluster::{NodeNumber, TestCluster};
 
 /// Three nodes, the first leading, with more in the log than a replica that joins can be sent.
-fn three_nodes() -> TestCluster {
+pub(super) fn three_nodes() -> TestCluster {
     let mut cluster = TestCluster::with(3, 1, |config| {
         config.settings.batch.compress_bytes_min = None;
     });
@@ -20,11 +20,11 @@ fn three_nodes() -> TestCluster {
     cluster
 }
 
-fn add_learner(replica: u64, node: NodeNumber) -> MembersChange {
+pub(super) fn add_learner(replica: u64, node: NodeNumber) -> MembersChange {
     MembersChange::AddLearner(TestCluster::member(replica, node))
 }
 
-fn change_voters(promote: &[u64], remove: &[u64]) -> MembersChange {
+pub(super) fn change_voters(promote: &[u64], remove: &[u64]) -> MembersChange {
     let ids = |ids: &[u64]| ids.iter().map(|&id| ReplicaId(id)).collect();
     MembersChange::ChangeVoters {
         promote: ids(promote),
@@ -63,7 +63,7 @@ fn created(cluster: &TestCluster) -> Vec<Result<(), CreateRefused>> {
 }
 
 /// Replica 4 on a fourth node learns.
-fn with_a_learner() -> TestCluster {
+pub(super) fn with_a_learner() -> TestCluster {
     let mut cluster = three_nodes();
     let node = cluster.add_node();
     cluster.create(node, 4);
@@ -74,19 +74,19 @@ fn with_a_learner() -> TestCluster {
     cluster
 }
 
-fn assert_done(cluster: &TestCluster, asked: ChangeTicket) {
+pub(super) fn assert_done(cluster: &TestCluster, asked: ChangeTicket) {
     let outcome = cluster.outcome(asked);
     assert!(matches!(outcome, Some(Ok(_))), "{outcome:?}");
 }
 
 /// The parts of the members as a node knows them.
-fn parts(cluster: &mut TestCluster, node: NodeNumber) -> Vec<(u64, MemberPart)> {
+pub(super) fn parts(cluster: &mut TestCluster, node: NodeNumber) -> Vec<(u64, MemberPart)> {
     let members = cluster.members(node);
     let part = |status: &metastore_engine::MemberStatus| (status.member.replica.0, status.part);
     members.iter().map(part).collect()
 }
 
-fn leader_of(cluster: &mut TestCluster) -> NodeNumber {
+pub(super) fn leader_of(cluster: &mut TestCluster) -> NodeNumber {
     let mut leaders = Vec::new();
     for node in cluster.numbers() {
         if cluster.is_up(node) && cluster.replicas(node) > 0 {
@@ -138,34 +138,6 @@ fn a_dead_member_is_replaced_in_one_change() {
 }
 
 #[test]
-fn a_replica_that_was_removed_while_it_was_away_is_told_and_goes_with_all_it_had() {
-    let mut cluster = with_a_learner();
-    cluster.crash(3);
-    cluster.pass_ticks(30);
-    let asked = cluster.change(1, change_voters(&[4], &[3]));
-    cluster.pass_ticks(3);
-    assert_done(&cluster, asked);
-    let term = cluster.status(1).term;
-    cluster.start(3);
-    cluster.pass_ticks(80);
-    assert_eq!(cluster.status(1).term, term, "it disturbs nobody");
-    assert_eq!(cluster.replicas(3), 0);
-    assert_eq!(cluster.counters(3).replicas_removed, 1);
-    assert!(cluster.counters(1).peer_removed + cluster.counters(2).peer_removed > 0);
-    cluster.crash(3);
-    cluster.start(3);
-    assert_eq!(cluster.replicas(3), 0, "it does not come back");
-    assert!(cluster.node(3).cores[0].files.snapshots.named.is_empty());
-    // Another replica of the shard may live there.
-    cluster.create(3, 5);
-    cluster.settle();
-    let asked = cluster.change(1, add_learner(5, 3));
-    cluster.pass_ticks(30);
-    assert_done(&cluster, asked);
-    assert_eq!(cluster.status(3).state_hash, cluster.status(1).state_hash);
-}
-
-#[test]
 fn a_leader_that_is_removed_lets_one_lead_that_stays() {
     let mut cluster = with_a_learner();
     let asked = cluster.change(1, change_voters(&[4], &[1]));
@@ -214,42 +186,6 @@ fn no_joint_state_is_left_wherever_the_leader_is_lost() {
     assert!(joint_seen > 2, "{joint_seen} times");
 }
 
-/// The leader is lost for good when it alone has applied that 4 takes the place of 3, and nothing reached anybody but 3
-/// since. The two voters that are left need the vote of 3, because they do not know yet that it is gone.
-#[test]
-fn who_is_gone_votes_until_most_of_the_others_know_that_it_is() {
-    let mut cluster = with_a_learner();
-    cluster.pass_ticks(15);
-    let asked = cluster.change(1, change_voters(&[4], &[3]));
-    let has_left = |cluster: &mut TestCluster| {
-        let members = cluster.status(1).members;
-        !members.is_joint() && parts(cluster, 1).iter().all(|&(replica, _)| replica != 3)
-    };
-    for _ in 0..100 {
-        if has_left(&mut cluster) {
-            break;
-        }
-        step_by_step(&mut cluster, 4);
-        for node in 2..=4 {
-            if !has_left(&mut cluster) {
-                cluster.deliver(node, 1);
-            }
-        }
-    }
-    assert!(has_left(&mut cluster));
-    assert_eq!(cluster.outcome(asked), None, "most do not know it yet");
-    cluster.deliver(1, 3);
-    cluster.crash(1);
-    cluster.pass_ticks(100);
-    let leader = leader_of(&mut cluster);
-    assert!([2, 4].contains(&leader));
-    cluster.put(leader, 100, "/after", "1");
-    cluster.settle();
-    assert!(!cluster.take_answers(leader).is_empty());
-    cluster.pass_ticks(100);
-    assert_eq!(cluster.replicas(3), 0, "it is told in the end");
-}
-
 /// The leader says that the change is made, and is lost for good at once; the others lose their power. That the change
 /// is committed must be in their logs: 3 is gone, and cannot help them.
 #[test]
@@ -276,23 +212,8 @@ fn a_change_that_is_made_is_known_after_a_loss_of_power_without_the_leader() {
     assert!(!cluster.take_answers(leader).is_empty());
 }
 
-/// All whom it knows may be gone themselves. Whoever keeps the map of shards tells it.
-#[test]
-fn who_is_gone_and_hears_of_nobody_goes_when_its_core_is_told() {
-    let mut cluster = with_a_learner();
-    cluster.partition(&[3], &[1, 2, 4]);
-    cluster.pass_ticks(30);
-    let asked = cluster.change(1, change_voters(&[4], &[3]));
-    cluster.pass_ticks(60);
-    assert_done(&cluster, asked);
-    assert_eq!(cluster.replicas(3), 1);
-    cluster.tell_removed(3, 3);
-    cluster.pass_ticks(10);
-    assert_eq!(cluster.replicas(3), 0);
-}
-
 /// One thing after the other: a write, a delivery, a tick.
-fn step_by_step(cluster: &mut TestCluster, steps: u32) {
+pub(super) fn step_by_step(cluster: &mut TestCluster, steps: u32) {
     for step in 0..steps {
         match step % 4 {
             0 => {
@@ -322,40 +243,6 @@ fn assert_same_members(cluster: &mut TestCluster, leader: NodeNumber) {
         }
     }
     assert_eq!(living, expected.len());
-}
-
-/// Node 3 loses its power after every single thing that its devices do while its replica is removed. It comes to the
-/// same end.
-#[test]
-fn a_loss_of_power_at_any_step_of_a_removal_leaves_nothing_behind() {
-    let mut steps = 0;
-    loop {
-        let mut cluster = with_a_learner();
-        cluster.pass_ticks(15);
-        let asked = cluster.change(1, change_voters(&[4], &[3]));
-        for _ in 0..40 {
-            for node in [1, 2, 4] {
-                cluster.complete_write(node);
-                for to in cluster.numbers() {
-                    cluster.deliver(node, to);
-                    cluster.deliver(to, node);
-                }
-            }
-            cluster.tick(1);
-        }
-        let is_over = !cluster.fetch_until(3, steps);
-        cluster.crash(3);
-        cluster.start(3);
-        cluster.pass_ticks(80);
-        assert_done(&cluster, asked);
-        assert_eq!(cluster.replicas(3), 0, "step {steps}");
-        assert!(cluster.node(3).cores[0].files.snapshots.named.is_empty());
-        if is_over {
-            break;
-        }
-        steps += 1;
-    }
-    assert!(steps > 2, "{steps} steps");
 }
 
 /// Node 4 loses its power after every single thing that its devices do while its replica joins.
@@ -538,41 +425,6 @@ fn a_second_change_is_refused_while_one_is_under_way() {
     assert_done(&cluster, first);
 }
 
-#[test]
-fn a_learner_that_is_removed_is_told() {
-    let mut cluster = with_a_learner();
-    cluster.partition(&[4], &[1, 2, 3]);
-    let asked = cluster.change(1, MembersChange::RemoveLearner(ReplicaId(4)));
-    cluster.pass_ticks(3);
-    assert_done(&cluster, asked);
-    cluster.heal();
-    assert_eq!(cluster.replicas(4), 1);
-    // Nobody speaks to it: it asks.
-    cluster.pass_ticks(80);
-    assert_eq!(cluster.replicas(4), 0);
-    let removed = cluster.members_told().iter().any(|(node, effect)| {
-        *node == 4 && matches!(effect, MembersEffect::Removed { replica, .. } if replica.0 == 4)
-    });
-    assert!(removed);
-}
-
-#[test]
-fn a_replica_that_never_joined_goes_when_it_is_not_wanted() {
-    let mut cluster = three_nodes();
-    let node = cluster.add_node();
-    cluster.create(node, 4);
-    cluster.settle();
-    cluster.crash(node);
-    cluster.start(node);
-    assert_eq!(cluster.replicas(node), 1);
-    cluster.discard(node, 4);
-    cluster.pass_ticks(3);
-    assert_eq!(cluster.replicas(node), 0);
-    cluster.discard(1, 1);
-    cluster.pass_ticks(3);
-    assert_eq!(cluster.replicas(1), 1, "a member stays");
-}
-
 /// A disk was wiped, and somebody lets the replica be made again under its old id. It may have voted and promised: it
 /// takes part in nothing.
 #[test]
@@ -593,52 +445,6 @@ fn a_voter_that_has_lost_everything_does_not_come_back_under_its_id() {
         let status = cluster.status(candidate);
         assert_ne!(status.role, Role::Leader, "its vote counts for nobody");
     }
-}
-
-/// Found by the simulator: a member that learned of a new term and was asked by one that is gone, in one turn, answered
-/// with the new term before that was durable.
-#[test]
-fn who_is_gone_is_told_in_no_term_that_is_not_durable() {
-    let mut cluster = with_a_learner();
-    cluster.crash(3);
-    cluster.pass_ticks(30);
-    let asked = cluster.change(1, change_voters(&[4], &[3]));
-    cluster.pass_ticks(30);
-    assert_done(&cluster, asked);
-    cluster.partition(&[2], &[1, 3, 4]);
-    cluster.hand_over_to_replica(1, 4);
-    cluster.settle();
-    assert_eq!(cluster.status(4).role, Role::Leader);
-    cluster.heal();
-    cluster.tick(4);
-    cluster.start(3);
-    cluster.campaign(3);
-    let durable = cluster.status(2).term;
-    let batches: Vec<(NodeNumber, Vec<u8>)> = cluster
-        .on_the_way()
-        .filter(|&(_, to, _)| to == 2)
-        .map(|(from, _, batch)| (from, batch.to_vec()))
-        .collect();
-    for sender in [4, 3] {
-        for (_, batch) in batches.iter().filter(|(from, _)| *from == sender) {
-            cluster.hand_bytes(sender, 2, batch);
-        }
-    }
-    cluster.node(2).turn();
-    assert!(
-        cluster.status(2).term > durable,
-        "it has learned of the new term"
-    );
-    let sent = cluster.node(2).sent.iter();
-    let lines = sent.flat_map(|(_, _, batch)| metastore_engine::describe_batch(batch));
-    let told: Vec<String> = lines
-        .flatten()
-        .filter(|line| line.contains("2->3"))
-        .collect();
-    assert_eq!(
-        told,
-        [format!("shard 0 2->3 no member any more term {durable}")]
-    );
 }
 
 /// A member was away while all others were replaced. It does not know who leads, and learns it.
@@ -676,61 +482,4 @@ fn a_member_that_was_away_follows_a_leader_that_it_has_never_heard_of() {
         cluster.status(3).state_hash,
         cluster.status(leader).state_hash
     );
-}
-
-/// A core tells all others that it is there, whatever becomes of one of its shards: a follower that slept through its own
-/// removal is woken by nobody. It asks.
-#[test]
-fn a_sleeper_that_was_removed_and_not_told_goes() {
-    let mut cluster = TestCluster::with(4, 2, |config| {
-        config.settings.raft.idle.sleep_ticks = Some(2);
-    });
-    cluster.carries_beats = true;
-    cluster.elect(1);
-    cluster.pass_ticks(30);
-    assert!(cluster.status(4).is_asleep);
-    cluster.partition(&[4], &[1, 2, 3]);
-    let asked = cluster.change(1, change_voters(&[], &[4]));
-    for _ in 0..5 {
-        (1..=3).for_each(|node| cluster.tick(node));
-        cluster.settle();
-    }
-    assert_done(&cluster, asked);
-    cluster.heal();
-    cluster.pass_ticks(20);
-    assert_eq!(cluster.replicas(4), 2);
-    assert!(cluster.status(4).is_asleep, "nobody wakes it");
-    cluster.pass_ticks(150);
-    assert_eq!(cluster.replicas(4), 1);
-}
-
-/// It is not ticked, campaigns for nothing and hears nobody: it has to ask whether it is a member still.
-#[test]
-fn a_replica_in_quarantine_that_was_removed_and_not_told_goes() {
-    let mut cluster = TestCluster::with(3, 1, |config| {
-        config.settings.state_check_ms = Some(200);
-        if config.identity.node.0 == 3 {
-            config.parameters.history_revisions_max = 1;
-        }
-    });
-    cluster.elect(1);
-    for request in 0..5 {
-        cluster.put(1, request, "/a", &request.to_string());
-        cluster.settle();
-    }
-    cluster.pass_ticks(30);
-    assert!(cluster.status(3).quarantine.is_some());
-    cluster.partition(&[3], &[1, 2]);
-    let remove = MembersChange::ChangeVoters {
-        promote: Vec::new(),
-        remove: vec![ReplicaId(3)],
-        spare: Spare::GivenUp,
-    };
-    let asked = cluster.change(1, remove);
-    cluster.pass_ticks(5);
-    assert_done(&cluster, asked);
-    cluster.heal();
-    assert_eq!(cluster.replicas(3), 1);
-    cluster.pass_ticks(80);
-    assert_eq!(cluster.replicas(3), 0);
 }

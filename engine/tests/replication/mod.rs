@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 mod hand_over;
 mod members;
+mod removal;
 mod script;
 mod scrubbing;
 mod snapshots;
