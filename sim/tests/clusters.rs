@@ -22,6 +22,32 @@ fn a_follower_that_was_away_catches_up() {
     story.end();
 }
 
+/// What a world that broke prints about its replicas.
+#[test]
+fn a_line_says_how_a_replica_stands_and_how_a_leader_sends_to_the_others() {
+    let mut story = Story::begin(config());
+    let leader = story.leader();
+    story.put(0);
+    let lines = story.cluster.standing();
+    let led: Vec<&String> = lines
+        .iter()
+        .filter(|line| line.contains(": Leader"))
+        .collect();
+    assert!(lines.len() > led.len() && !led.is_empty(), "{lines:?}");
+    for line in led {
+        assert!(
+            line.contains("streams to") && line.contains("matched"),
+            "{line}"
+        );
+    }
+    let of_leader = format!("on node {leader}: Leader");
+    assert!(
+        lines.iter().any(|line| line.contains(&of_leader)),
+        "{lines:?}"
+    );
+    story.end();
+}
+
 #[test]
 fn the_majority_goes_on_without_the_leader_and_the_minority_does_not() {
     let mut story = Story::begin(config());

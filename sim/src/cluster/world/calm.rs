@@ -44,10 +44,12 @@ impl ClusterWorld {
             return Err(self.starved(format!("client {client}"), calm_began));
         }
         self.report.answered_after_ns = self.cluster.now().nanos_since(calm_began);
-        if self.plan.has(FaultKind::Hang) {
-            // What a disk has not done when it becomes well takes as long as it was to take.
-            let by = calm_began.plus_ms(HANG_MS_MAX);
-            self.run_until(by, |_| false)?;
+        let pains_ms = self.after_pains_ms();
+        if pains_ms > 0 {
+            // Nobody may be forgotten once nothing is felt any more.
+            let busy_until = calm_began.plus_ms(pains_ms + BUSY_CALM_MS);
+            self.be_busy(busy_until, is_unfair)?;
+            self.check_forgotten(calm_began)?;
         }
         self.be_busy_enough()?;
         self.check_forgotten(calm_began)?;
@@ -85,8 +87,17 @@ impl ClusterWorld {
     /// What was not tried was not tested: where faults left time for little, clients go on in the calm.
     fn be_busy_enough(&mut self) -> Result<(), Violation> {
         let by = self.cluster.now().plus_ms(CALM_MS);
+        self.be_busy(by, |world| world.cluster.tally().succeeded >= SUCCEEDED_MIN)
+    }
+
+    /// Clients go on until a moment, or until something is so, and come to an end.
+    fn be_busy(
+        &mut self,
+        until: Time,
+        is_over: impl FnMut(&mut ClusterWorld) -> bool,
+    ) -> Result<(), Violation> {
         self.is_busy = true;
-        self.run_until(by, |world| world.cluster.tally().succeeded >= SUCCEEDED_MIN)?;
+        self.run_until(until, is_over)?;
         self.is_busy = false;
         let by = self.cluster.now().plus_ms(CALM_MS);
         self.run_until(by, |world| world.asking().is_none())?;

@@ -196,10 +196,10 @@ impl ClusterWorld {
                 shard,
                 result: Ok(()),
             } => {
-                tally.created += 1;
-                if let Some(task) = self.operator.tasks.get_mut(&shard) {
-                    task.has_come = Some(replica);
-                }
+                // It is answered as often as it was asked for.
+                let task = self.operator.tasks.get_mut(&shard);
+                let before = task.and_then(|task| task.has_come.replace(replica));
+                tally.created += u64::from(before != Some(replica));
             }
             MembersEffect::Removed { replica, shard } => {
                 tally.removed += 1;
