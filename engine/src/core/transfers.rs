@@ -353,9 +353,6 @@ impl Core {
         pull.in_flight -= 1;
         match (pull.step, result) {
             (Step::Fetching | Step::GivingUp, Ok(())) => {}
-            (Step::Naming, Ok(())) if self.replicas[pull.replica].is_fenced() => {
-                pull.step = Step::GivingUp;
-            }
             (Step::Naming, Ok(())) if !self.replicas[pull.replica].takes_snapshots() => {
                 pull.step = Step::GivingUp;
             }

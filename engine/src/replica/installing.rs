@@ -144,9 +144,10 @@ impl Replica {
         message
     }
 
-    /// Whether it would become what it fetched. In quarantine for a state that differs it waits for a person.
+    /// Whether it would become what it fetched. One that was removed becomes nothing, and in quarantine for a state that
+    /// differs it waits for a person.
     pub(crate) fn takes_snapshots(&self) -> bool {
-        !self.is_quarantined() || self.repair.is_some()
+        !self.is_fenced() && (!self.is_quarantined() || self.repair.is_some())
     }
 
     /// Gives up a snapshot that raft has not taken.

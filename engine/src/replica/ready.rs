@@ -157,14 +157,11 @@ impl Replica {
     fn check_reign(&mut self, turn: &mut Turn<'_>) {
         let raft = &self.node.raft;
         let reign = (raft.leader_id, raft.term);
-        if is_planted(Mutant::LostReadBlocks) {
-            return;
-        }
         if std::mem::replace(&mut self.reign, reign) == reign {
             return;
         }
         self.on_new_reign();
-        if !self.reads.is_empty() {
+        if !self.reads.is_empty() && !is_planted(Mutant::LostReadBlocks) {
             let error = self.not_leader();
             self.reads.fail_all(&error, turn.answers, turn.out);
         }

@@ -49,7 +49,8 @@ impl Replica {
 
     /// Whether its shard depends on it: it is neither about to join nor to go.
     pub(crate) fn is_member(&self) -> bool {
-        self.belonging.life == Life::Lives && !self.membership().is_unknown()
+        // Its own log may say that it is gone, before anybody tells it. One that knows nobody waits to join.
+        self.belonging.life == Life::Lives && self.membership().home_of(self.id).is_some()
     }
 
     /// Asks the others whether it is a member still, when it has not heard of a leader for long: whoever was removed
