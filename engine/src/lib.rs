@@ -70,8 +70,8 @@ pub use crate::router::{
     NamespaceRule, Namespaces, SLOT_COUNT, ShardLocation, ShardMap, ShardMapError, Slot, slot_of,
 };
 pub use crate::settings::{
-    AdmissionSettings, BatchSettings, IdleSettings, RaftSettings, SNAPSHOT_WRITE_ALIGN_BYTES,
-    Settings, SettingsError, SnapshotSettings, TickTiming,
+    AdmissionSettings, BatchSettings, IdleSettings, PEER_BATCH_BYTES_MAX, RaftSettings,
+    SNAPSHOT_WRITE_ALIGN_BYTES, Settings, SettingsError, SnapshotSettings, TickTiming,
 };
 pub use crate::span::Span;
 pub use crate::stages::{BUCKET_BOUNDS_NS, BUCKETS, Stage, StageSummary, Stages};

@@ -165,6 +165,25 @@ impl Default for Settings {
 /// its head.
 const COMMAND_BYTES_MAX: usize = (3 << 20) + (4 << 10) + 256;
 
+/// The most that an append may be set to hold, as raft counts entries.
+const APPEND_BYTES_MAX: usize = 8 << 20;
+
+/// raft counts four bytes for an entry of nothing, its term and its index; in a batch it takes a head of 16.
+const ENTRY_GROWTH_MAX: usize = 4;
+
+/// Length of the longest batch of messages to a core of another node: one that was not quite full, and the longest
+/// message. That is an append with as many entries as may be, unless a single one is longer.
+pub const PEER_BATCH_BYTES_MAX: usize =
+    PEER_BATCH_BYTES_FULL + PEER_BATCH_HEADS_BYTES + ENTRY_GROWTH_MAX * APPEND_BYTES_MAX;
+
+/// A batch that has grown to this leaves at once.
+pub(crate) const PEER_BATCH_BYTES_FULL: usize = 1 << 20;
+
+/// Heads of a batch and of its longest message.
+const PEER_BATCH_HEADS_BYTES: usize = 256;
+
+const _: () = assert!(COMMAND_BYTES_MAX + RECORD_HEADS_BYTES < ENTRY_GROWTH_MAX * APPEND_BYTES_MAX);
+
 /// A record must hold the largest command with its heads, and a segment many records.
 const RECORD_HEADS_BYTES: usize = 64 << 10;
 const _: () = assert!(COMMAND_BYTES_MAX + RECORD_HEADS_BYTES < 4 << 20);
@@ -234,7 +253,7 @@ impl Settings {
                 "raft.max_size_per_msg",
                 raft.message_bytes_max,
                 64 << 10,
-                8 << 20,
+                APPEND_BYTES_MAX as u64,
             ),
             (
                 "raft.max_uncommitted_size",

@@ -20,6 +20,7 @@ pub fn all() -> Vec<Target> {
     targets.extend(log());
     targets.extend(snapshots());
     targets.extend(peers());
+    targets.extend(peer_links());
     for target in &mut targets {
         let package = match target.name.split('/').next() {
             Some("state") => "statemachine",
@@ -169,5 +170,22 @@ fn peers() -> Vec<Target> {
             engine::peer_batch_seeds(),
         )
         .mended(&[engine::mend_peer_batch]),
+    ]
+}
+
+/// Both ends of a connection between cores.
+fn peer_links() -> Vec<Target> {
+    let golden = golden_lines("net", "peers.txt");
+    let of = |wanted: &str| -> Vec<Vec<u8>> {
+        let found = golden.iter().filter(|(name, _)| name.starts_with(wanted));
+        found.map(|(_, bytes)| bytes.clone()).collect()
+    };
+    let (hello, batch) = (of("hello").concat(), of("batch").concat());
+    let stream = [&hello[..], &batch, &batch].concat();
+    vec![
+        Target::new("peer/incoming", net::fuzz_peer_incoming, vec![stream])
+            .mended(&[net::mend_peer_stream]),
+        Target::new("peer/outgoing", net::fuzz_peer_outgoing, of("answer"))
+            .mended(&[net::mend_peer_answer]),
     ]
 }

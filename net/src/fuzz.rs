@@ -302,5 +302,8 @@ pub fn mend_answers(bytes: &mut [u8]) {
     mend_frames(bytes);
 }
 
+mod peer;
 #[cfg(test)]
 mod tests;
+
+pub use peer::{fuzz_peer_incoming, fuzz_peer_outgoing, mend_peer_answer, mend_peer_stream};

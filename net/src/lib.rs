@@ -26,6 +26,7 @@ mod hello;
 mod outbox;
 #[cfg(any(feature = "blocking", feature = "client"))]
 mod owned;
+pub mod peer;
 mod range;
 mod read;
 mod request;

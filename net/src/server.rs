@@ -10,6 +10,7 @@
 mod bind;
 mod connections;
 mod descriptor;
+mod peer;
 mod readiness;
 mod refuse;
 mod serve;
@@ -20,6 +21,10 @@ mod task;
 pub use bind::{BindError, bind};
 pub use connections::{ConnectionCounts, ConnectionId, Connections, Teardown};
 pub use descriptor::adopt_stream;
+pub use peer::{
+    IncomingCounts, IncomingLinks, LinkCounts, LinkEnd, LinkWait, PeerLinks, PeerListener,
+    PeerOptions, PeerService, Sent, serve_peers,
+};
 pub use serve::serve;
 pub use socket::Listener;
 

@@ -1,10 +1,12 @@
 //! The protocol's document says what the code does.
 
+use metastore_net::peer::{PeerLane, RefusalCode};
 use metastore_net::{ErrorCode, FrameKind};
 use metastore_statemachine::CommandKind;
 
 const DOCUMENT: &str = include_str!("../../docs/PROTOCOL.md");
 const FRAMES: &str = include_str!("../testdata/frames.txt");
+const PEERS: &str = include_str!("../testdata/peers.txt");
 
 /// The rows of the table below a heading: number and name.
 fn numbered_rows(heading: &str) -> Vec<(u16, String)> {
@@ -69,15 +71,41 @@ fn command_kinds_have_their_numbers() {
 }
 
 #[test]
-fn the_example_is_what_goes_over_the_wire() {
+fn refusals_between_cores_are_all_there() {
+    let known: Vec<_> = (0..=u16::MAX)
+        .filter_map(RefusalCode::of_code)
+        .filter(|code| !matches!(code, RefusalCode::Other(_)))
+        .map(|code| (code.code(), format!("{code:?}")))
+        .collect();
+    assert_eq!(numbered_rows("Between nodes"), known);
+}
+
+#[test]
+fn lanes_have_their_numbers() {
+    for lane in PeerLane::ALL {
+        let row = format!("| {lane:?} | {} |", lane.code()).to_lowercase();
+        assert!(DOCUMENT.contains(&row), "{row}");
+    }
+}
+
+/// The bytes of an example of the document, and those of the golden file.
+fn assert_example(name: &str, golden: &str) {
+    let start = format!("```hex {name}\n");
+    let (_, block) = DOCUMENT.split_once(&start).expect("the example is there");
+    let (hex, _) = block.split_once("```").expect("the example ends");
+    let hex: String = hex.split_whitespace().collect();
+    let golden = golden
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    assert_eq!(Some(&hex[..]), golden, "{name}");
+}
+
+#[test]
+fn the_examples_are_what_goes_over_the_wire() {
     for name in ["request put", "response put"] {
-        let start = format!("```hex {name}\n");
-        let (_, block) = DOCUMENT.split_once(&start).expect("the example is there");
-        let (hex, _) = block.split_once("```").expect("the example ends");
-        let hex: String = hex.split_whitespace().collect();
-        let golden = FRAMES
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        assert_eq!(Some(&hex[..]), golden, "{name}");
+        assert_example(name, FRAMES);
+    }
+    for name in ["hello", "answer accepted", "batch"] {
+        assert_example(name, PEERS);
     }
 }

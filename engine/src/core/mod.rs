@@ -57,13 +57,12 @@ use crate::peer::Batches;
 
 use crate::replica::{Applied, Replica, STRUCTURED_PER_TURN_MAX, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
+use crate::settings::PEER_BATCH_BYTES_FULL;
 use crate::stages::{Stage, Stages};
 use crate::status::{AdmissionStatus, CoreCounters, CoreStatus, ReplicaStatus, WaitingWork};
 
 /// A mark is written when the log was idle this long. With its own flush it is durable well within 10 ms.
 const IDLE_BEFORE_MARK_MS: u64 = 5;
-/// Bytes of messages to a core beyond which they leave before the turn ends.
-const PEER_BATCH_BYTES_FULL: usize = 1 << 20;
 /// How often a turn goes back to replicas that got new work from its own results; what is left waits for the next.
 const ROUNDS_PER_TURN_MAX: usize = 8;
 

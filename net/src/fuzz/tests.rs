@@ -146,3 +146,36 @@ fn the_kinds_of_the_fuzzers_are_all_there_are() {
     let known = (0..=u16::MAX).filter_map(FrameKind::from_u16);
     assert!(known.eq(kinds()));
 }
+
+#[test]
+fn connections_between_cores() {
+    use crate::peer::samples::{sample_answer, sample_hello, sample_refusal};
+    let mut stream = sample_hello().encode().to_vec();
+    assert!(fuzz_peer_incoming(&stream));
+    for batch in [&b"a batch"[..], &[7; 200]] {
+        crate::peer::append_batch_head(batch.len(), &mut stream);
+        stream.extend_from_slice(batch);
+    }
+    assert!(fuzz_peer_incoming(&stream));
+    let corpus = [stream];
+    drive(&corpus, 5_000, fuzz_peer_incoming);
+    let accepted = std::cell::Cell::new(0);
+    drive(&corpus, 5_000, |bytes| {
+        let mut mended = bytes.to_vec();
+        mend_peer_stream(&mut mended);
+        let is_accepted = fuzz_peer_incoming(&mended);
+        accepted.set(accepted.get() + usize::from(is_accepted));
+        is_accepted
+    });
+    assert!(accepted.get() > 1000, "{accepted:?}");
+
+    let corpus = [sample_answer(), sample_refusal()].map(|answer| answer.encode().to_vec());
+    assert!(fuzz_peer_outgoing(&corpus[0]));
+    assert!(!fuzz_peer_outgoing(&corpus[1]));
+    drive(&corpus, 5_000, fuzz_peer_outgoing);
+    drive(&corpus, 5_000, |bytes| {
+        let mut mended = bytes.to_vec();
+        mend_peer_answer(&mut mended);
+        fuzz_peer_outgoing(&mended)
+    });
+}

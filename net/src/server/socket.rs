@@ -1,15 +1,18 @@
 //! The listening socket of a core and those of its connections.
 
+use crate::server::bind::keepalive;
 use crate::server::readiness::{Mark, Readiness};
 use futures_io::{AsyncRead, AsyncWrite};
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
+use socket2::SockRef;
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Where a core is connected to.
 #[derive(Debug)]
@@ -91,6 +94,41 @@ impl Socket {
             mark,
             readiness,
         })
+    }
+
+    /// Begins to connect; [`Socket::poll_connected`] tells when that has come to an end. What is sent and not confirmed
+    /// for `unconfirmed_timeout` ends the connection.
+    pub(super) fn connect(
+        address: SocketAddr,
+        readiness: Readiness,
+        unconfirmed_timeout: Duration,
+    ) -> io::Result<Socket> {
+        let stream = TcpStream::connect(address)?;
+        let options = SockRef::from(&stream);
+        options.set_tcp_nodelay(true)?;
+        options.set_tcp_keepalive(&keepalive())?;
+        options.set_tcp_user_timeout(Some(unconfirmed_timeout))?;
+        Socket::new(stream, readiness)
+    }
+
+    /// Whether there is a connection, after [`Socket::connect`].
+    pub(super) fn poll_connected(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(error) = self.stream.take_error()? {
+            return Poll::Ready(Err(error));
+        }
+        match self.stream.peer_addr() {
+            Ok(_) => Poll::Ready(Ok(())),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                self.mark.wake_later(context);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Who is at the other end, if there still is one.
+    pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
     }
 
     /// What a system call gave, if it is no reason to wait or to try again.
