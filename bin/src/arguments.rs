@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::node::cluster::HostPort;
 use crate::quantity::parse_duration;
 pub(crate) use settings::SettingArguments;
 
@@ -46,14 +47,20 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run one node for development, on the loopback interface, with no configuration
+    /// Run one node for development, or a whole cluster, on the loopback interface, with no configuration
     ///
-    /// The same as serve with --format if-empty and --admin off, and more cores than processors take turns.
+    /// One node is the same as serve with --format if-empty and --admin off, and more cores than processors take turns. With
+    /// --nodes the others are processes of their own, and end with this one.
     Dev(DevArguments),
     /// Run one node as its configuration says
     Serve(ServeArguments),
     /// Make an empty or missing data directory ready for use, and start nothing
+    ///
+    /// With --cluster and --node it becomes that node of that cluster; without them, a node that is alone.
     Format(FormatArguments),
+    /// Describe a cluster of nodes that is to begin
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Check a configuration and print every key with what it is set to and where that comes from
     Config(ConfigArguments),
     /// Set a key to a value; prints the revision
@@ -96,8 +103,24 @@ pub(crate) enum Command {
     ImportTree(ImportTreeArguments),
 }
 
+/// More processes than anybody wants to watch.
+const DEV_NODES_MAX: i64 = 64;
+
 #[derive(Debug, Args)]
 pub(crate) struct DevArguments {
+    /// How many nodes to run, in node-1, node-2 and so on below the data directory; several have one core each unless
+    /// --cores says otherwise, and listen for each other 1000 ports above those for clients
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=DEV_NODES_MAX),
+        conflicts_with_all = ["dev_node", "fail_log_write"],
+    )]
+    pub(crate) nodes: u16,
+    /// For `dev --nodes`: end with the standard input, and tell the standard output once the node serves
+    #[arg(long, hide = true)]
+    pub(crate) dev_node: bool,
     #[command(flatten)]
     pub(crate) settings: SettingArguments,
     #[command(flatten)]
@@ -114,8 +137,40 @@ pub(crate) struct ServeArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct FormatArguments {
+    /// The file that all nodes of the cluster share; `metastore cluster new` prints one
+    #[arg(long, value_name = "FILE", requires = "node")]
+    pub(crate) cluster: Option<PathBuf>,
+    /// Which node of the cluster this one is
+    #[arg(long, value_name = "ID", requires = "cluster")]
+    pub(crate) node: Option<u32>,
     #[command(flatten)]
     pub(crate) config: ConfigFileArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Print the file of a new cluster, with a name drawn at random, for `metastore format` on each of its nodes
+    New(ClusterNewArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterNewArguments {
+    /// Where clients reach core 0 of a node, as in 10.0.0.1:7400 or [::1]:7400; once for each node, which have the ids 1, 2
+    /// and so on
+    #[arg(long = "node", value_name = "HOST:PORT", required = true)]
+    pub(crate) nodes: Vec<HostPort>,
+    /// How many cores each node runs; edit the file where they differ
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) cores: usize,
+    /// How many shards the cluster has [default: one for each core of all nodes]
+    #[arg(long, value_name = "S")]
+    pub(crate) shards: Option<usize>,
+    /// How many nodes have a replica of each shard [default: 3, or as many as there are nodes]
+    #[arg(long, value_name = "R")]
+    pub(crate) replicas: Option<usize>,
+    /// How far above its port for clients a core has its port for other nodes
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) peer_port_offset: u16,
 }
 
 #[derive(Debug, Args)]

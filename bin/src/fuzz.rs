@@ -14,8 +14,9 @@ use crate::admin::http::fuzz_head;
 use crate::arguments::TXN_HELP;
 use crate::commands::txn::document::fuzz_document;
 use crate::config::{Configuration, FlagValue, KEYS, Sources, example};
+use crate::node::cluster_file::{fuzz_cluster_file, sample_text};
 use crate::node::cpus::parse_list;
-use crate::node::node_file::NodeFile;
+use crate::node::node_file::{NodeFile, clustered_sample, sample};
 use crate::node::snapshot_files::fuzz_name;
 use crate::quantity::{parse_duration, parse_size, show_duration_ms, show_size};
 
@@ -51,6 +52,13 @@ const WORDS: &[&str] = &[
     "raft",
     "replica",
     "shard",
+    "[[node]]",
+    "id",
+    "cores",
+    "clients",
+    "peers",
+    "10.0.0.1:7400",
+    "[::1]",
 ];
 
 /// A size or a duration that is read is shown so that it reads the same.
@@ -172,10 +180,17 @@ fn targets() -> Vec<Target> {
         Target::new(
             "program/node_file",
             fuzz_node_file,
-            vec![crate::node::node_file::sample().to_text().into_bytes()],
+            bytes(&[&sample().to_text(), &clustered_sample().to_text()]),
         )
         .with_words(WORDS)
         .holding(1 << 20),
+        Target::new(
+            "program/cluster_file",
+            fuzz_cluster_file,
+            bytes(&[&sample_text()]),
+        )
+        .with_words(WORDS)
+        .holding(64 << 20),
         Target::new("program/txn", fuzz_document, bytes(&documents))
             .with_words(&[
                 "{", "}", "[", "]", ",", ":", "\"", "\"hex\"", "if", "then", "else", "put",

@@ -6,6 +6,7 @@ use metastore_net::blocking::ClientError;
 use metastore_net::{ErrorCode, Happened, WireError};
 
 use super::Exit;
+use super::cluster::NewClusterError;
 use super::import_tree::TreeError;
 use super::snapshot::SnapshotFileError;
 use super::txn::TxnFileError;
@@ -37,6 +38,9 @@ pub(crate) enum CommandError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// There can be no such cluster.
+    #[error(transparent)]
+    Cluster(#[from] NewClusterError),
     /// The data cannot be formatted.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -52,7 +56,7 @@ impl CommandError {
             CommandError::Snapshot(error) => error.exit(),
             CommandError::Tree(error) => error.exit(),
             CommandError::Txn(_) => Exit::Usage,
-            CommandError::Config(_) => Exit::Usage,
+            CommandError::Config(_) | CommandError::Cluster(_) => Exit::Usage,
             CommandError::Start(error) => exit_of_start(error),
         }
     }

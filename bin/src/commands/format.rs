@@ -2,25 +2,51 @@
 
 use std::io::Write;
 
+use metastore_engine::NodeId;
+
 use super::{CommandError, Exit, config};
 use crate::arguments::FormatArguments;
-use crate::node::{self, FormatPolicy, NodeOptions, Oversubscription};
+use crate::node::{self, FormatPolicy, Founding, NodeOptions, Oversubscription, StartError};
 
 pub(super) fn run(arguments: &FormatArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let configuration = config::load(&arguments.config)?;
     let options = NodeOptions {
         format: FormatPolicy::Anew,
+        founding: founding(arguments)?,
         ..configuration.node_options(Oversubscription::Refuse)
     };
     let node = node::format(&options)?;
-    writeln!(
-        out,
-        "formatted {} for {} cores and {} shards, cluster {:032x}",
-        options.data.display(),
-        node.cores,
-        node.replicas.len(),
-        node.cluster.0
-    )
-    .map_err(CommandError::Output)?;
+    let (data, cluster) = (options.data.display(), node.cluster);
+    let written = match (&node.cluster_plan, node.entry()) {
+        (Some(plan), Some(entry)) => writeln!(
+            out,
+            "formatted {data} as node {} of cluster {cluster}, for {} cores and replicas of {} of {} shards; clients at {}, other nodes at {}; the nodes of the cluster have the same map, {:016x}",
+            node.node,
+            node.cores,
+            node.replicas.len(),
+            node.shards(),
+            entry.clients,
+            entry.peers,
+            plan.initial_map_hash(),
+        ),
+        (None, _) | (_, None) => writeln!(
+            out,
+            "formatted {data} for {} cores and {} shards, cluster {cluster}",
+            node.cores,
+            node.replicas.len(),
+        ),
+    };
+    written.map_err(CommandError::Output)?;
     Ok(Exit::Done)
+}
+
+/// The node that is asked for, from the file of its cluster.
+fn founding(arguments: &FormatArguments) -> Result<Option<Founding>, StartError> {
+    let (Some(path), Some(node)) = (&arguments.cluster, arguments.node) else {
+        return Ok(None);
+    };
+    Ok(Some(Founding {
+        cluster: node::cluster_file::read(path)?,
+        node: NodeId(node),
+    }))
 }

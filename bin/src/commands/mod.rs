@@ -3,10 +3,12 @@
 
 mod add;
 mod client;
+mod cluster;
 mod compact;
 mod config;
 mod count;
 mod delete;
+mod dev_cluster;
 mod error;
 mod exit;
 mod format;
@@ -59,6 +61,7 @@ pub(crate) fn run(command: &Command) -> Exit {
         | CommandError::Tree(_)
         | CommandError::Txn(_)
         | CommandError::Config(_)
+        | CommandError::Cluster(_)
         | CommandError::Start(_) => error.exit(),
     }
 }
@@ -90,6 +93,7 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
         | Command::Wal(_)
         | Command::Snapshot(_)
         | Command::ImportTree(_)
+        | Command::Cluster(_)
         | Command::Config(_)
         | Command::Serve(_)
         | Command::Dev(_) => Exit::Unavailable,
@@ -100,6 +104,7 @@ fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> 
     match command {
         Command::Dev(_) | Command::Serve(_) => unreachable!("servers are run before"),
         Command::Format(arguments) => format::run(arguments, out),
+        Command::Cluster(command) => cluster::run(command, out),
         Command::Config(arguments) => config::run(arguments, out),
         Command::Put(arguments) => put::run(arguments, out),
         Command::Get(arguments) => get::run(arguments, out),

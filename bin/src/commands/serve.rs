@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 
 use super::error::exit_of_start;
 use super::exit::Exit;
-use super::tell;
+use super::{dev_cluster, tell};
 use crate::arguments::{DevArguments, FaultArguments, ServeArguments};
 use crate::config::{Configuration, Key, LogFormat, Sources};
 use crate::log;
@@ -20,7 +20,7 @@ use crate::node::{self, NodeOptions, NodeSummary, Oversubscription, StopOutcome}
 
 /// What `dev` has instead of the defaults: it works in an empty directory, and two of them do not fight for a port that
 /// nobody asked for.
-const DEV: [(Key, &str); 2] = [(Key::Format, "if-empty"), (Key::AdminListen, "off")];
+pub(super) const DEV: [(Key, &str); 2] = [(Key::Format, "if-empty"), (Key::AdminListen, "off")];
 
 /// What somebody who tries things out wants to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +29,18 @@ enum Greeting {
     Tutorial,
     /// One message among others.
     Message,
+    /// A word for the parent, with which this process ends.
+    Parent,
 }
+
+/// What a node of `dev --nodes` tells its parent once it serves.
+pub(super) const SERVING: &str = "serving";
 
 /// Runs a node for development until SIGTERM or SIGINT.
 pub(crate) fn run_dev(arguments: &DevArguments) -> Exit {
+    if arguments.nodes > 1 {
+        return dev_cluster::run(arguments);
+    }
     let sources = Sources {
         dev: &DEV,
         file: None,
@@ -43,7 +51,10 @@ pub(crate) fn run_dev(arguments: &DevArguments) -> Exit {
         &sources,
         oversubscription,
         &arguments.faults,
-        Greeting::Tutorial,
+        match arguments.dev_node {
+            true => Greeting::Parent,
+            false => Greeting::Tutorial,
+        },
     )
 }
 
@@ -69,18 +80,11 @@ fn start(
     faults: &FaultArguments,
     greeting: Greeting,
 ) -> Exit {
-    let configuration = match Configuration::load(sources) {
+    let configuration = match load(sources) {
         Ok(configuration) => configuration,
-        Err(errors) => {
-            tell(&errors);
-            return Exit::Usage;
-        }
+        Err(exit) => return exit,
     };
     let format = configuration.log_settings().format;
-    if let Err(error) = log::start(configuration.log_settings()) {
-        tell(&format_args!("messages cannot be written: {error}"));
-        return Exit::Unavailable;
-    }
     let options = NodeOptions {
         fault: faults.fail_log_write.map(|nth| Fault::FailWrite {
             nth,
@@ -93,6 +97,19 @@ fn start(
     exit
 }
 
+/// Loads the configuration and opens the log of messages, or says why not.
+pub(super) fn load(sources: &Sources<'_>) -> Result<Configuration, Exit> {
+    let configuration = Configuration::load(sources).map_err(|errors| {
+        tell(&errors);
+        Exit::Usage
+    })?;
+    log::start(configuration.log_settings()).map_err(|error| {
+        tell(&format_args!("messages cannot be written: {error}"));
+        Exit::Unavailable
+    })?;
+    Ok(configuration)
+}
+
 /// Runs a node from start to stop.
 fn serve(options: &NodeOptions, format: LogFormat, greeting: Greeting) -> Exit {
     let signals = match StopSignals::take() {
@@ -102,6 +119,9 @@ fn serve(options: &NodeOptions, format: LogFormat, greeting: Greeting) -> Exit {
             return Exit::Unavailable;
         }
     };
+    if greeting == Greeting::Parent {
+        end_with_standard_input();
+    }
     let served = node::start(options).and_then(|node| {
         signals.begin_serving();
         node.serve()
@@ -123,6 +143,7 @@ fn serve(options: &NodeOptions, format: LogFormat, greeting: Greeting) -> Exit {
     match greeting {
         Greeting::Tutorial => greet(&node.summary),
         Greeting::Message => {}
+        Greeting::Parent => say(&format!("{SERVING}\n")),
     }
     signals.wait();
     log::info!("stopping");
@@ -143,10 +164,8 @@ fn serve(options: &NodeOptions, format: LogFormat, greeting: Greeting) -> Exit {
 /// Says how the node runs.
 fn report(summary: &NodeSummary, options: &NodeOptions) {
     let admin = options.admin.map(|address| address.ip());
-    for (key, address) in [
-        ("listen.address", Some(options.listen.address)),
-        ("admin.listen", admin),
-    ] {
+    let listen = summary.cores.first().map(|(address, _)| address.ip());
+    for (key, address) in [("listen.address", listen), ("admin.listen", admin)] {
         if let Some(address) = address.filter(|address| !address.is_loopback()) {
             log::warning!(
                 "others can connect: nothing is encrypted and nobody is asked who they are",
@@ -220,16 +239,31 @@ impl StopSignals {
     }
 }
 
+/// Takes the end of the standard input for SIGTERM. Whoever holds the other end may be killed and says nothing then.
+fn end_with_standard_input() {
+    thread::spawn(|| {
+        // What is written there means nothing, and one that cannot be read has ended too.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        if signal_hook::low_level::raise(SIGTERM).is_err() {
+            exit_at_once();
+        }
+    });
+}
+
 fn exit_at_once() -> ! {
     log::flush();
     std::process::exit(i32::from(Exit::Unavailable.code()))
 }
 
+/// How this program was called, for commands to try.
+pub(super) fn program() -> String {
+    let program = std::env::args_os().next();
+    let program = program.unwrap_or_else(|| "metastore".into());
+    Path::new(&program).display().to_string()
+}
+
 fn greet(summary: &NodeSummary) {
-    let program = std::env::args_os()
-        .next()
-        .unwrap_or_else(|| "metastore".into());
-    let program = Path::new(&program).display();
+    let program = program();
     let connect = match summary.cores.first() {
         Some((address, _)) if address.port() != 7400 => format!(" --connect {address}"),
         _ => String::new(),
@@ -245,7 +279,11 @@ fn greet(summary: &NodeSummary) {
     text += &format!(
         "Try:\n  {program} put{connect} /hello world\n  {program} get{connect} /hello\n  {program} status{connect}\n"
     );
-    // A store serves whether or not somebody reads its greeting.
+    say(&text);
+}
+
+/// Writes to the standard output. A store serves whether or not somebody reads its greeting.
+pub(super) fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
     let _ = io::stdout().flush();
 }

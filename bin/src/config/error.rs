@@ -103,6 +103,20 @@ pub(crate) enum ConfigError {
     },
 }
 
+/// Why a file that is no configuration cannot set a key.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} is {found}: {cause}; allowed: {allowed}")]
+pub(crate) struct KeyRefusal {
+    /// The key.
+    pub(super) name: &'static str,
+    /// What was written.
+    pub(super) found: String,
+    /// What is wrong with it.
+    pub(super) cause: ValueError,
+    /// What is allowed, in words.
+    pub(super) allowed: String,
+}
+
 /// Everything that is wrong, one line each.
 #[derive(Debug, thiserror::Error)]
 pub(crate) struct ConfigErrors(pub(super) Vec<ConfigError>);

@@ -112,7 +112,7 @@ fn line(text: &str, name: String, offset: usize, value: &Spanned<DeValue<'_>>) -
 }
 
 /// The number of the line that holds an offset, counted from 1.
-fn line_at(text: &str, offset: usize) -> usize {
+pub(crate) fn line_at(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().iter().take(offset);
     1 + before.filter(|&&byte| byte == b'\n').count()
 }

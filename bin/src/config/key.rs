@@ -16,6 +16,8 @@ pub(crate) enum Key {
     ListenAddress,
     ListenPort,
     ListenAdvertise,
+    PeersAddress,
+    PeersPort,
     WalSegmentBytes,
     WalMaxRecordBytes,
     WalBudget,
@@ -30,6 +32,7 @@ pub(crate) enum Key {
     RaftTickInterval,
     RaftElectionTick,
     RaftHeartbeatTick,
+    RaftAdaptiveTiming,
     RaftMaxInflightMsgs,
     RaftMaxSizePerMsg,
     RaftMaxUncommittedSize,
@@ -97,21 +100,16 @@ impl Key {
 }
 
 /// Why a name that the design knows is refused; a name that ends in a dot stands for all keys of a section.
-pub(super) const NOT_BUILT: [(&str, &str); 9] = [
+pub(super) const NOT_BUILT: [(&str, &str); 7] = [
     (
         "batch.max_delay",
         "a batch waits for the device and never for a timer, so there is nothing to set",
     ),
-    (
-        "raft.adaptive_timing",
-        "it needs other nodes, and this version is one node",
-    ),
     ("raft.pre_vote", "it is always on"),
     ("raft.check_quorum", "it is always on"),
-    ("peers.", "this version is one node"),
     (
         "snapshot.catchup_bytes",
-        "it needs other nodes, and this version is one node",
+        "how much log is kept for followers that lag is not a choice in this version",
     ),
     (
         "snapshot.chunk_bytes",
@@ -180,7 +178,7 @@ impl KeySpec {
 }
 
 /// Every key, in the order of [`Key`], which is that of the example.
-pub(crate) const KEYS: [KeySpec; 54] = [
+pub(crate) const KEYS: [KeySpec; 57] = [
     spec(
         Key::Data,
         "data",
@@ -224,21 +222,37 @@ pub(crate) const KEYS: [KeySpec; 54] = [
         "listen.address",
         Kind::Address,
         "127.0.0.1",
-        "The address to listen on. Nothing is encrypted and nobody is asked who they are: beyond the loopback interface, a firewall must decide who may connect.",
+        "The address to listen on. Nothing is encrypted and nobody is asked who they are: beyond the loopback interface, a firewall must decide who may connect. A node of a cluster that nobody told listens where its entry in the cluster says that clients find it.",
     ),
     spec(
         Key::ListenPort,
         "listen.port",
         count(1, 65_535),
         "7400",
-        "The port of core 0; core n listens on the port n above it.",
+        "The port of core 0; core n listens on the port n above it. A node of a cluster that nobody told takes the port of its entry.",
     ),
     spec(
         Key::ListenAdvertise,
         "listen.advertise",
         Kind::Host,
         "auto",
-        "The name or address that clients are told to connect to. auto: listen.address, which must then be one of this machine and not 0.0.0.0 or ::.",
+        "The name or address that clients are told to connect to. auto: listen.address, which must then be one of this machine and not 0.0.0.0 or ::. For a node of a cluster it stays auto: what clients are told stands in the cluster.",
+    )
+    .or_auto(),
+    spec(
+        Key::PeersAddress,
+        "peers.address",
+        Kind::Address,
+        "auto",
+        "The address on which a node of a cluster listens for the other nodes. auto: the host of its entry in the cluster, which must then be an address of this machine and no name. Other nodes are believed what they say: a firewall must decide who may connect.",
+    )
+    .or_auto(),
+    spec(
+        Key::PeersPort,
+        "peers.port",
+        count(1, 65_535),
+        "auto",
+        "The port of core 0 for other nodes; core n listens on the port n above it. auto: the port of its entry in the cluster.",
     )
     .or_auto(),
     spec(
@@ -325,7 +339,7 @@ pub(crate) const KEYS: [KeySpec; 54] = [
         "raft.tick_interval",
         duration(1, 10 * SECOND),
         "50ms",
-        "Length of a raft tick.",
+        "Length of a raft tick; of the first ones, where raft.adaptive_timing is on.",
     ),
     spec(
         Key::RaftElectionTick,
@@ -341,6 +355,14 @@ pub(crate) const KEYS: [KeySpec; 54] = [
         "1",
         "Ticks between two heartbeats; fewer than raft.election_tick.",
     ),
+    spec(
+        Key::RaftAdaptiveTiming,
+        "raft.adaptive_timing",
+        Kind::Choice(&["on"]),
+        "on",
+        "Whether the length of a tick follows round trips and writes of the log, so that an election timeout is between 150ms and 2s. raft.tick_interval is then that of the first ticks alone.",
+    )
+    .or_off(),
     spec(
         Key::RaftMaxInflightMsgs,
         "raft.max_inflight_msgs",

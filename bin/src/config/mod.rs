@@ -14,8 +14,9 @@ mod relations;
 
 use std::path::Path;
 
-pub(crate) use self::error::{ConfigError, ConfigErrors, Origin};
+pub(crate) use self::error::{ConfigError, ConfigErrors, KeyRefusal, Origin};
 pub(crate) use self::example::example;
+pub(crate) use self::file::line_at;
 use self::key::NOT_BUILT;
 pub(crate) use self::key::{KEYS, Key};
 pub(crate) use self::kind::Value;
@@ -177,6 +178,30 @@ impl Configuration {
     pub(crate) fn is_given(&self, key: Key) -> bool {
         !matches!(self.get(key).origin, Origin::Default | Origin::DevDefault)
     }
+}
+
+/// Reads the value of a key from a file that is no configuration and has the key too.
+///
+/// # Errors
+/// A value that the key does not take.
+pub(crate) fn read_value(key: Key, written: &toml::Value) -> Result<Value, KeyRefusal> {
+    let spec = key.spec();
+    let text = match written {
+        toml::Value::String(text) => kind::Written::Text(text.clone()),
+        toml::Value::Integer(number) => kind::Written::Integer(number.to_string()),
+        other @ (toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_)
+        | toml::Value::Array(_)
+        | toml::Value::Table(_)) => kind::Written::Other(other.type_str()),
+    };
+    let parsed = spec.kind.parse_written(spec.special, &text);
+    parsed.map_err(|cause| KeyRefusal {
+        name: spec.name,
+        found: shorten(&written.to_string()),
+        cause,
+        allowed: spec.kind.allowed(spec.special),
+    })
 }
 
 /// The key of a name; `None` for a section without keys.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use metastore_engine::{
-    AdmissionSettings, BatchSettings, RaftSettings, Settings, SnapshotSettings,
+    AdmissionSettings, BatchSettings, RaftSettings, Settings, SnapshotSettings, TickTiming,
 };
 use metastore_net::server::ServerOptions;
 use metastore_net::{ConnectionLimits, ServerLimits};
@@ -15,7 +15,8 @@ use metastore_wal::device::FlushMethod;
 use super::{Configuration, Key, Value};
 use crate::log::Level;
 use crate::node::{
-    FormatPolicy, HistoryOptions, ListenOptions, NodeOptions, Oversubscription, WalOptions,
+    FormatPolicy, HistoryOptions, ListenOptions, NodeOptions, Oversubscription, PeersOptions,
+    WalOptions,
 };
 
 /// How messages are written.
@@ -97,7 +98,9 @@ impl Configuration {
                 Some("if-empty") => FormatPolicy::IfEmpty,
                 _ => FormatPolicy::Never,
             },
+            founding: None,
             listen: self.listen(),
+            peers: self.peers(),
             cores: demanded_size(Key::Cores),
             shards: demanded_size(Key::Shards),
             cpus: self.text(Key::Cpus).map(str::to_owned),
@@ -133,12 +136,23 @@ impl Configuration {
     }
 
     fn listen(&self) -> ListenOptions {
-        let address = self.parsed(Key::ListenAddress);
-        let port = u16::try_from(self.number(Key::ListenPort)).expect("ports are bounded");
+        let usual = SocketAddr::new(
+            self.parsed(Key::ListenAddress),
+            port_of(self.number(Key::ListenPort)),
+        );
         ListenOptions {
-            address,
-            port,
+            address: self.is_given(Key::ListenAddress).then_some(usual.ip()),
+            port: self.demanded(Key::ListenPort).map(port_of),
+            usual,
             advertise: self.text(Key::ListenAdvertise).map(str::to_owned),
+        }
+    }
+
+    fn peers(&self) -> PeersOptions {
+        let address = self.text(Key::PeersAddress);
+        PeersOptions {
+            address: address.map(|_| self.parsed(Key::PeersAddress)),
+            port: self.optional_number(Key::PeersPort).map(port_of),
         }
     }
 
@@ -154,6 +168,10 @@ impl Configuration {
                 tick_interval_ms: self.number(Key::RaftTickInterval),
                 election_ticks: self.size(Key::RaftElectionTick),
                 heartbeat_ticks: self.size(Key::RaftHeartbeatTick),
+                timing: match *self.value(Key::RaftAdaptiveTiming) == Value::Off {
+                    true => TickTiming::Fixed,
+                    false => TickTiming::default(),
+                },
                 inflight_messages_max: self.size(Key::RaftMaxInflightMsgs),
                 message_bytes_max: self.number(Key::RaftMaxSizePerMsg),
                 uncommitted_bytes_max: self.number(Key::RaftMaxUncommittedSize),
@@ -201,7 +219,7 @@ impl Configuration {
     }
 
     /// Where the admin port listens, `None` when it is off.
-    pub(super) fn admin_listen(&self) -> Option<SocketAddr> {
+    fn admin_listen(&self) -> Option<SocketAddr> {
         self.text(Key::AdminListen)?;
         Some(self.parsed(Key::AdminListen))
     }
@@ -221,4 +239,8 @@ impl Configuration {
             },
         }
     }
+}
+
+fn port_of(number: u64) -> u16 {
+    u16::try_from(number).expect("ports are bounded")
 }

@@ -1,11 +1,9 @@
 //! Which values go together.
 //!
-//! What depends on data that already exists (the budget against the segments of the data, ports against its cores) is
-//! checked again when the node starts.
+//! What depends on data that already exists (the budget against the segments of the data, and where its cores listen) is
+//! checked when data is formatted and when the node starts.
 
-use std::net::IpAddr;
-
-use super::{ConfigError, Configuration, Key, Value};
+use super::{ConfigError, Configuration, Key};
 
 /// Adds every contradiction.
 pub(super) fn check(configuration: &Configuration, errors: &mut Vec<ConfigError>) {
@@ -56,27 +54,6 @@ pub(super) fn check(configuration: &Configuration, errors: &mut Vec<ConfigError>
             Key::WalSegmentBytes,
             Key::WalBudget,
             "the budget must hold four segments",
-        );
-    }
-    let address: IpAddr = configuration.parsed(Key::ListenAddress);
-    let is_advertised = *configuration.value(Key::ListenAdvertise) != Value::Auto;
-    refuse_unless(
-        is_advertised || !address.is_unspecified(),
-        Key::ListenAddress,
-        Key::ListenAdvertise,
-        "clients cannot connect to an address that stands for all of them: say which one they shall use",
-    );
-    if let Some(admin) = configuration.admin_listen() {
-        let first = number(Key::ListenPort);
-        let cores = configuration.optional_number(Key::Cores).unwrap_or(1);
-        let overlaps =
-            admin.ip() == address || admin.ip().is_unspecified() || address.is_unspecified();
-        let is_taken = (first..first + cores).contains(&u64::from(admin.port()));
-        refuse_unless(
-            !(overlaps && is_taken),
-            Key::AdminListen,
-            Key::ListenPort,
-            "the admin port is not one of a core",
         );
     }
 }

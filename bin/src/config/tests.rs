@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use metastore_engine::Settings;
+use metastore_engine::{Settings, TickTiming};
 use metastore_net::server::ServerOptions;
 use metastore_wal::LogOptions;
 
@@ -196,11 +196,23 @@ fn whatever_is_wrong_is_named_with_line_key_and_what_is_allowed() {
         ),
         (
             "[raft]\nadaptive_timing = true\n",
-            "raft.adaptive_timing cannot be set",
+            "raft.adaptive_timing is true: a value of type boolean, which no key takes; allowed: on, or off",
+        ),
+        (
+            "[raft]\npre_vote = \"off\"\n",
+            "raft.pre_vote cannot be set: it is always on",
         ),
         (
             "[peers]\na = 1\n",
-            "peers.a cannot be set: this version is one node",
+            "F:2: unknown key peers.a; [peers] has address, port",
+        ),
+        (
+            "[peers]\naddress = \"db1\"\n",
+            "F:2: peers.address is \"db1\": not an address; allowed: an address",
+        ),
+        (
+            "[peers]\nport = 0\n",
+            "peers.port is 0: out of bounds; allowed: 1 to 65535, or auto",
         ),
         ("a = \n", "F:1: "),
         ("[wal]\nbudget = \"1GiB\"\nbudget = \"2GiB\"\n", "F:3: "),
@@ -263,16 +275,6 @@ fn contradictions_name_both_values_and_where_they_are_from() {
             "wal.segment_bytes = 4GiB",
             "wal.budget = 8GiB",
         ),
-        (
-            "[listen]\naddress = \"0.0.0.0\"\n",
-            "listen.address = 0.0.0.0",
-            "listen.advertise = auto",
-        ),
-        (
-            "cores = 4\n[admin]\nlisten = \"127.0.0.1:7403\"\n",
-            "admin.listen = 127.0.0.1:7403",
-            "listen.port = 7400",
-        ),
     ] {
         let found = refusal(text);
         assert!(
@@ -280,13 +282,6 @@ fn contradictions_name_both_values_and_where_they_are_from() {
             "{text:?} gives {found:?}"
         );
     }
-    assert!(
-        load(
-            "[listen]\naddress = \"0.0.0.0\"\nadvertise = \"db1\"\n",
-            &[]
-        )
-        .is_ok()
-    );
     assert!(load("[admin]\nlisten = \"off\"\n", &[]).is_ok());
 }
 
@@ -299,5 +294,67 @@ fn what_can_be_turned_off_can_be_turned_off() {
     .expect("it is allowed");
     let options = configuration.node_options(Oversubscription::Refuse);
     assert_eq!(options.settings.batch.compress_bytes_min, None);
-    assert_eq!(configuration.admin_listen(), None);
+    assert_eq!(options.admin, None);
+}
+
+#[test]
+fn what_nobody_said_about_sockets_is_left_to_the_data() {
+    let options = |text| {
+        let configuration = load(text, &[]).expect("it is allowed");
+        configuration.node_options(Oversubscription::Refuse)
+    };
+    let usual = "127.0.0.1:7400".parse().expect("an address");
+    let silent = options("");
+    assert_eq!((silent.listen.address, silent.listen.port), (None, None));
+    assert_eq!(silent.listen.usual, usual);
+    assert_eq!((silent.peers.address, silent.peers.port), (None, None));
+    // Whoever writes the default down means it.
+    let said = options(
+        "[listen]\naddress = \"127.0.0.1\"\nport = 7400\n[peers]\naddress = \"::1\"\nport = 7500\n",
+    );
+    assert_eq!(said.listen.address, Some(usual.ip()));
+    assert_eq!(said.listen.port, Some(7400));
+    assert_eq!(said.peers.address, "::1".parse().ok());
+    assert_eq!(said.peers.port, Some(7500));
+}
+
+#[test]
+fn ticks_are_measured_unless_that_is_turned_off() {
+    let timing = |text| {
+        let configuration = load(text, &[]).expect("it is allowed");
+        let options = configuration.node_options(Oversubscription::Refuse);
+        options.settings.raft.timing
+    };
+    assert_eq!(
+        timing("[raft]\nadaptive_timing = \"on\"\n"),
+        TickTiming::Adaptive {
+            election_ms_min: 150,
+            election_ms_max: 2_000,
+        }
+    );
+    assert_eq!(
+        timing("[raft]\nadaptive_timing = \"off\"\n"),
+        TickTiming::Fixed
+    );
+}
+
+#[test]
+fn another_file_sets_a_key_by_the_same_rules() {
+    let read = |key, text: &str| {
+        let table: toml::Table = text.parse().expect("this is TOML");
+        read_value(key, &table["a"]).map_err(|refusal| refusal.to_string())
+    };
+    assert_eq!(
+        read(Key::HistoryMaxAge, "a = \"1m\""),
+        Ok(Value::Milliseconds(60_000))
+    );
+    assert_eq!(
+        read(Key::HistoryMaxRevisions, "a = 7"),
+        Ok(Value::Number(7))
+    );
+    let refused = read(Key::HistoryMaxBytes, "a = true").expect_err("it is no size");
+    assert!(
+        refused.contains("history.max_bytes is true: a value of type boolean"),
+        "{refused}"
+    );
 }

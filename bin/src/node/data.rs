@@ -13,6 +13,8 @@ use super::node_file::{FILE_NAME, NodeFile, NodeState, ReplicaPlace};
 use super::{FormatPolicy, NodeOptions, StartError};
 
 const LOCK_NAME: &str = "lock";
+/// What formatting may find. The lock and what an interrupted formatting left behind are our own.
+const OURS: [&str; 3] = [LOCK_NAME, "node.toml.new", "lost+found"];
 
 /// A data directory that this process has locked.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl DataDirectory {
             move |source| StartError::File { path, source }
         };
         if NodeFile::read(&path)?.is_none() {
-            refuse_strange(&path)?;
+            refuse_strange(&path, FILE_NAME, &OURS)?;
             if options.format == FormatPolicy::Never {
                 return Err(StartError::Unformatted { path });
             }
@@ -53,7 +55,7 @@ impl DataDirectory {
             }
         }
         if NodeFile::read(&path)?.is_none() {
-            refuse_strange(&path)?;
+            refuse_strange(&path, FILE_NAME, &OURS)?;
         }
         let lock = lock(&path)?;
         // Read again under the lock: another process may have formatted it meanwhile.
@@ -101,7 +103,7 @@ impl DataDirectory {
 
 /// Makes a directory and what is missing above it, each with a name that survives a crash: otherwise the whole store
 /// could be gone after one, with everything that was acknowledged.
-fn make_durable_directory(path: &Path) -> Result<(), StartError> {
+pub(crate) fn make_durable_directory(path: &Path) -> Result<(), StartError> {
     let is_missing = |ancestor: &&Path| !ancestor.as_os_str().is_empty() && !ancestor.exists();
     let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
     for directory in missing.into_iter().rev() {
@@ -142,28 +144,29 @@ fn lock(directory: &Path) -> Result<File, StartError> {
     }
 }
 
-/// Refuses a directory that belongs to somebody else.
-fn refuse_strange(path: &Path) -> Result<(), StartError> {
-    if path.exists() && holds_other_files(path)? {
+/// Refuses a directory that belongs to somebody else: one that has other files than `ours`, and has no `file`.
+pub(crate) fn refuse_strange(
+    path: &Path,
+    file: &'static str,
+    ours: &[&str],
+) -> Result<(), StartError> {
+    if path.exists() && holds_other_files(path, ours)? {
         return Err(StartError::NotOurs {
             path: path.to_owned(),
-            file: FILE_NAME,
+            file,
         });
     }
     Ok(())
 }
 
-/// Whether the directory has files that formatting would not expect. The lock and what an interrupted formatting left
-/// behind are our own.
-fn holds_other_files(directory: &Path) -> Result<bool, StartError> {
+fn holds_other_files(directory: &Path, ours: &[&str]) -> Result<bool, StartError> {
     let failed = |source| StartError::File {
         path: directory.to_owned(),
         source,
     };
     for entry in fs::read_dir(directory).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
-        let is_ours = name == LOCK_NAME || name == "node.toml.new" || name == "lost+found";
-        if !is_ours {
+        if !ours.iter().any(|&own| name == own) {
             return Ok(true);
         }
     }
@@ -177,7 +180,7 @@ fn check(node: NodeFile, options: &NodeOptions) -> Result<NodeFile, StartError> 
             asked,
         });
     }
-    let shards = node.replicas.len();
+    let shards = node.shards();
     if let Some(asked) = options.shards.filter(|&asked| asked != shards) {
         return Err(StartError::ShardCount {
             data: shards,
@@ -230,25 +233,39 @@ fn format(path: &Path, options: &NodeOptions, layout: Layout) -> Result<NodeFile
         Some(method) => method,
         None => device::probe_flush_method(path)?.method,
     };
-    let replicas = (0..shards).map(|shard| ReplicaPlace {
-        replica: ReplicaId(shard as u64 + 1),
-        shard: ShardId(u32::try_from(shard).expect("fewer shards than slots")),
-        core: CoreId(u16::try_from(shard % cores).expect("cores were counted")),
-    });
+    let founding = options.founding.as_ref();
+    let (cluster, node) = match founding {
+        Some(founding) => (founding.cluster.id, founding.node),
+        None => (ClusterId(random_u128()?), NodeId(1)),
+    };
     let node = NodeFile {
-        cluster: ClusterId(random_u128()?),
+        cluster,
         seal: SealKey(random_u64()?),
-        node: NodeId(1),
+        node,
         state: NodeState::Formatted,
         flush_method,
         cores,
         segment_bytes,
         record_bytes_max,
         history,
-        replicas: replicas.collect(),
+        replicas: match founding {
+            Some(founding) => founding.cluster.replicas_of(node),
+            None => replicas_alone(shards, cores),
+        },
+        cluster_plan: founding.map(|founding| founding.cluster.clone()),
     };
     node.write(path)?;
     Ok(node)
+}
+
+/// The replicas of a node that is alone: one of each shard, on one core after the other.
+fn replicas_alone(shards: usize, cores: usize) -> Vec<ReplicaPlace> {
+    let replicas = (0..shards).map(|shard| ReplicaPlace {
+        replica: ReplicaId(shard as u64 + 1),
+        shard: ShardId(u32::try_from(shard).expect("fewer shards than slots")),
+        core: CoreId(u16::try_from(shard % cores).expect("cores were counted")),
+    });
+    replicas.collect()
 }
 
 /// The directories of the cores with empty marks. Formatting may have been interrupted, so what is there is kept.
@@ -270,7 +287,8 @@ fn make_core_directories(path: &Path, cores: usize) -> Result<(), StartError> {
     Ok(())
 }
 
-fn random_u128() -> Result<u128, StartError> {
+/// A number that no other cluster has, from the kernel.
+pub(crate) fn random_u128() -> Result<u128, StartError> {
     let mut bytes = [0; 16];
     read_random(&mut bytes)?;
     Ok(u128::from_le_bytes(bytes))

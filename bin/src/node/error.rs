@@ -1,15 +1,17 @@
 //! Why a node cannot start, in words that say what to do.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use metastore_engine::MemoryBudgetError;
+use metastore_engine::{MemoryBudgetError, NodeId};
 use metastore_net::server::BindError;
 use metastore_wal::LogOptionsError;
 use metastore_wal::device::DeviceError;
 use thiserror::Error;
 
+use super::cluster::HostPort;
+use super::cluster_file::ClusterFileError;
 use super::snapshot_files::SnapshotFileError;
 
 /// Why a node cannot start.
@@ -66,15 +68,17 @@ pub(crate) enum StartError {
     },
     /// The data was written by another version.
     #[error(
-        "{path} has format {found}, this program reads format {supported}: use the version that wrote it, or newer"
+        "{path} has format {found}, this program reads formats {oldest} to {newest}: use the version that wrote it, or newer"
     )]
     NodeFileFormat {
         /// The file.
         path: PathBuf,
         /// Its format.
         found: u32,
-        /// What this program knows.
-        supported: u32,
+        /// The oldest that this program knows.
+        oldest: u32,
+        /// The newest that it knows.
+        newest: u32,
     },
     /// A core cannot take its listening socket.
     #[error("a listening socket cannot be given to its core: {source}")]
@@ -145,14 +149,109 @@ pub(crate) enum StartError {
         max: usize,
     },
     /// The last core's port does not exist.
-    #[error(
-        "{cores} cores from port {port} on need ports above 65535: choose a lower listen.port (--port)"
-    )]
+    #[error("{cores} cores from port {port} on need ports above 65535: choose a lower {key}")]
     Ports {
+        /// What sets the port.
+        key: &'static str,
         /// The first port.
         port: u16,
         /// How many.
         cores: usize,
+    },
+    /// Clients cannot connect to an address that stands for all of them.
+    #[error(
+        "listen.address = {address} and listen.advertise = auto contradict each other: clients cannot connect to an address that stands for all of them: say which one they shall use"
+    )]
+    NothingToAdvertise {
+        /// The address.
+        address: IpAddr,
+    },
+    /// What clients are told of a node of a cluster is the same wherever they ask.
+    #[error(
+        "listen.advertise = {advertise} contradicts the data: it is that of node {node} of a cluster, where clients are told {clients}: leave listen.advertise out"
+    )]
+    Advertised {
+        /// What was asked for.
+        advertise: String,
+        /// The node.
+        node: NodeId,
+        /// What the cluster says.
+        clients: HostPort,
+    },
+    /// The cluster gives a name where an address is needed.
+    #[error(
+        "node {node} of the cluster has {entry} = \"{endpoint}\", a name and no address: say with {key} on which address to listen"
+    )]
+    ListenUnknown {
+        /// The node.
+        node: NodeId,
+        /// Which entry of it.
+        entry: &'static str,
+        /// What that says.
+        endpoint: HostPort,
+        /// The key that decides instead.
+        key: &'static str,
+    },
+    /// A node that is alone has no peers.
+    #[error(
+        "{key} is set, and the data is that of a node that is alone, which listens for no other nodes: leave it out"
+    )]
+    NoPeers {
+        /// The key.
+        key: &'static str,
+    },
+    /// Clients and other nodes are to connect to the same sockets.
+    #[error(
+        "{address} would be for clients and for other nodes: choose another listen.port (--port) or peers.port"
+    )]
+    SameSockets {
+        /// The first such address.
+        address: SocketAddr,
+    },
+    /// A core is to listen where the admin port is.
+    #[error(
+        "admin.listen = {address} contradicts {key}: a core listens there; the admin port is not one of a core"
+    )]
+    AdminSocket {
+        /// The address.
+        address: SocketAddr,
+        /// What sets the port of the core.
+        key: &'static str,
+    },
+    /// The file of a cluster cannot be used.
+    #[error(transparent)]
+    ClusterFile(#[from] ClusterFileError),
+    /// The cluster has no such node.
+    #[error("--node {node}: the cluster has no such node, it has {known}")]
+    NotInCluster {
+        /// What was asked for.
+        node: NodeId,
+        /// The nodes that it has.
+        known: String,
+    },
+    /// The cluster says something else.
+    #[error(
+        "{name} = {asked} contradicts the file of the cluster, which says {found} for node {node}: leave {name} out"
+    )]
+    AgainstCluster {
+        /// The key.
+        name: &'static str,
+        /// What was asked for.
+        asked: u64,
+        /// What the file says.
+        found: u64,
+        /// The node that is formatted.
+        node: NodeId,
+    },
+    /// Data of a cluster, which this version does not serve.
+    #[error(
+        "{} is that of node {node} of a cluster: this version makes such data ready and does not serve it", .path.display()
+    )]
+    Clustered {
+        /// The data.
+        path: PathBuf,
+        /// The node.
+        node: NodeId,
     },
     /// More cores than processors.
     #[error(
@@ -187,7 +286,9 @@ pub(crate) enum StartError {
         allowed: Vec<usize>,
     },
     /// A port cannot be listened on.
-    #[error("{0}; is another store running there? choose another listen.port (--port)")]
+    #[error(
+        "{0}; is another store running there? choose another listen.port (--port), or peers.port where it is for other nodes"
+    )]
     Bind(#[from] BindError),
     /// The kernel or the disk lacks what the log needs.
     #[error(transparent)]
@@ -249,6 +350,15 @@ impl StartError {
             | StartError::SegmentCount { .. }
             | StartError::Count { .. }
             | StartError::Ports { .. }
+            | StartError::NothingToAdvertise { .. }
+            | StartError::Advertised { .. }
+            | StartError::ListenUnknown { .. }
+            | StartError::NoPeers { .. }
+            | StartError::SameSockets { .. }
+            | StartError::AdminSocket { .. }
+            | StartError::ClusterFile(_)
+            | StartError::NotInCluster { .. }
+            | StartError::AgainstCluster { .. }
             | StartError::CpuList { .. }
             | StartError::CpuNotAllowed { .. }
             | StartError::Memory(_)
@@ -261,6 +371,7 @@ impl StartError {
             | StartError::Unformatted { .. }
             | StartError::AlreadyFormatted { .. }
             | StartError::Admin { .. }
+            | StartError::Clustered { .. }
             | StartError::NodeFile { .. }
             | StartError::NodeFileFormat { .. }
             | StartError::Bind(_)

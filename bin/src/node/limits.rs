@@ -7,6 +7,7 @@ use metastore_engine::MemoryBudget;
 use metastore_net::server::ServerOptions;
 use metastore_wal::device::raise_open_files_limit;
 
+use super::node_file::NodeFile;
 use super::{NodeOptions, StartError};
 
 /// Of the machine's memory, a node takes half when nobody says otherwise: the page cache and others need the rest.
@@ -61,6 +62,15 @@ impl NodeLimits {
             warnings,
         })
     }
+}
+
+/// The memory budget of one of several nodes that share this machine.
+pub(crate) fn budget_bytes_beside(nodes: usize, node: &NodeFile) -> u64 {
+    let history_bytes_max = node.history.bytes_max * node.replicas.len() as u64;
+    let min_bytes = MemoryBudget::bytes_min(node.cores, history_bytes_max);
+    let share_bytes =
+        machine_memory_bytes().map_or(min_bytes, |bytes| bytes / MEMORY_DIVISOR / nodes as u64);
+    share_bytes.max(min_bytes)
 }
 
 fn choose_budget(

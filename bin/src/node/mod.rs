@@ -2,6 +2,8 @@
 
 mod board;
 mod clock;
+pub(crate) mod cluster;
+pub(crate) mod cluster_file;
 mod core_thread;
 pub(crate) mod cpus;
 mod data;
@@ -46,14 +48,19 @@ pub(crate) use self::board::{Board, CoreNumbers, Phase};
 use self::clock::Clock;
 use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::cpus::parse_list as parse_cpu_list;
-pub(crate) use self::data::{DataDirectory, lock_path as data_lock_path, log_directory};
+pub(crate) use self::data::{
+    DataDirectory, lock_path as data_lock_path, log_directory, make_durable_directory, random_u128,
+    refuse_strange,
+};
 use self::disk_space::DiskWatch;
 pub(crate) use self::error::StartError;
+pub(crate) use self::limits::budget_bytes_beside;
 use self::limits::{NodeLimits, NodeSize};
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
 pub(crate) use self::options::{
-    FormatPolicy, HistoryOptions, ListenOptions, NodeOptions, Oversubscription, WalOptions,
+    FormatPolicy, Founding, HistoryOptions, ListenOptions, NodeOptions, Oversubscription,
+    PeersOptions, WalOptions,
 };
 use self::phase::NodePhase;
 use self::pulse::Pulse;
@@ -119,7 +126,14 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         admin::start(address, board.clone())
             .map_err(|source| StartError::Admin { address, source })?;
     }
-    let addresses = layout::addresses(&options.listen, cores)?;
+    let addresses = layout::addresses(options, &node)?;
+    let _peer_addresses = layout::peer_addresses(options, &node)?;
+    if let Some(entry) = node.entry() {
+        return Err(StartError::Clustered {
+            path: data.path().to_owned(),
+            node: entry.node,
+        });
+    }
     let listeners = addresses
         .iter()
         .map(|&address| listen(address))
@@ -201,7 +215,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
         data: data.path().to_owned(),
         cluster: node.cluster.0,
         flush_method: flush_name(setups.flush_method),
-        shards: node.replicas.len(),
+        shards: node.shards(),
         cores: addresses
             .iter()
             .enumerate()
@@ -319,10 +333,12 @@ impl Setups<'_> {
     fn build(&self) -> Result<BuiltSetups, StartError> {
         let node = self.node;
         let flush_method = self.options.wal.flush_method.unwrap_or(node.flush_method);
+        let cluster = layout::cluster(self.options, node);
+        let clients = &cluster.nodes[0].clients;
         let locations = node.replicas.iter().map(|place| ShardLocation {
             shard: place.shard,
             core: place.core,
-            address: self.options.listen.advertised(place.core),
+            address: clients.of_core(place.core).to_string(),
         });
         let shard_map = ShardMap::split_evenly(locations.collect())
             .map_err(|error| self.bad_node_file(error.to_string()))?;
@@ -331,7 +347,7 @@ impl Setups<'_> {
             node_id: node.node.0,
             core_index: 0,
             core_count: u16::try_from(node.cores).expect("cores were counted"),
-            first_port: self.options.listen.port,
+            first_port: clients.port,
             map_epoch: shard_map.epoch(),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
         };

@@ -1,20 +1,24 @@
 //! `node.toml`: what a data directory is, fixed when it is formatted.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, ShardId};
+use metastore_engine::{ClusterId, CoreId, Member, NodeId, PeerCore, ReplicaId, ShardId};
 use metastore_statemachine::Parameters;
 use metastore_wal::SealKey;
 use metastore_wal::device::FlushMethod;
 use serde::{Deserialize, Serialize};
 
 use super::StartError;
+use super::cluster::{Cluster, ClusterError, ClusterNode, HostPort};
 
-/// Version of the directory's layout that this program writes and reads.
-const FORMAT: u32 = 2;
+/// Versions of the directory's layout that this program reads. A node that is alone has the first, so that programs that
+/// know nothing of clusters read it; a node of a cluster has the second.
+const FORMAT_ALONE: u32 = 2;
+const FORMAT_CLUSTERED: u32 = 3;
 /// The file's name in the data directory.
 pub(crate) const FILE_NAME: &str = "node.toml";
 
@@ -33,8 +37,10 @@ pub(crate) struct NodeFile {
     pub(crate) segment_bytes: u64,
     pub(crate) record_bytes_max: usize,
     pub(crate) history: HistoryBounds,
-    /// Ascending by shard.
+    /// Those of this node, ascending by shard. A node of a cluster may have none of some shards.
     pub(crate) replicas: Vec<ReplicaPlace>,
+    /// How the cluster began; `None` for a node that is alone.
+    pub(crate) cluster_plan: Option<Cluster>,
 }
 
 /// How far back reads can go: part of the replicated state. The log is replayed with the bounds it was written under, and
@@ -105,6 +111,10 @@ struct Document {
     #[serde(default)]
     history: HistoryBounds,
     replica: Vec<ReplicaEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cluster_node: Vec<NodeEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cluster_member: Vec<MemberEntry>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -119,6 +129,26 @@ enum FlushMethodName {
 struct ReplicaEntry {
     replica: u64,
     shard: u32,
+    core: u16,
+}
+
+/// A node of the cluster, this one among them.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeEntry {
+    id: u32,
+    clients: String,
+    peers: String,
+    cores: usize,
+}
+
+/// A voter with which a shard began.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemberEntry {
+    shard: u32,
+    replica: u64,
+    node: u32,
     core: u16,
 }
 
@@ -142,90 +172,44 @@ impl NodeFile {
 
     /// Reads the text of the file at `path`.
     pub(crate) fn parse(path: PathBuf, text: &str) -> Result<NodeFile, StartError> {
-        let bad = |error: toml::de::Error| StartError::NodeFile {
-            path: path.clone(),
-            cause: error.message().to_owned(),
-        };
-        let format = toml::from_str::<FormatOnly>(text).map_err(bad)?.format;
-        if format != FORMAT {
-            return Err(StartError::NodeFileFormat {
+        match parse(text) {
+            Ok(node) => Ok(node),
+            Err(Fault::Cause(cause)) => Err(StartError::NodeFile { path, cause }),
+            Err(Fault::Format(found)) => Err(StartError::NodeFileFormat {
                 path,
-                found: format,
-                supported: FORMAT,
-            });
+                found,
+                oldest: FORMAT_ALONE,
+                newest: FORMAT_CLUSTERED,
+            }),
         }
-        let document: Document = toml::from_str(text).map_err(bad)?;
-        let cluster = u128::from_str_radix(&document.cluster, 16).map_err(|_| {
-            let cause = format!(
-                "cluster \"{}\" is not a hexadecimal number",
-                document.cluster
-            );
-            StartError::NodeFile {
-                path: path.clone(),
-                cause,
-            }
-        })?;
-        let seal = u64::from_str_radix(&document.seal, 16).map_err(|_| StartError::NodeFile {
-            path: path.clone(),
-            // The value is a secret, and this goes to a terminal.
-            cause: "seal is not a hexadecimal number of 64 bits".to_owned(),
-        })?;
-        let mut replicas: Vec<ReplicaPlace> = document
-            .replica
-            .iter()
-            .map(|entry| ReplicaPlace {
-                replica: ReplicaId(entry.replica),
-                shard: ShardId(entry.shard),
-                core: CoreId(entry.core),
-            })
-            .collect();
-        replicas.sort_by_key(|place| place.shard);
-        let stray = replicas
-            .iter()
-            .find(|place| usize::from(place.core.0) >= document.cores);
-        if let Some(place) = stray {
-            let cause = format!(
-                "shard {} is on core {}, of {}",
-                place.shard, place.core, document.cores
-            );
-            return Err(StartError::NodeFile { path, cause });
-        }
-        if replicas.is_empty()
-            || replicas
-                .windows(2)
-                .any(|pair| pair[0].shard == pair[1].shard)
-        {
-            let cause = "every shard has one replica, and there is at least one".to_owned();
-            return Err(StartError::NodeFile { path, cause });
-        }
-        Ok(NodeFile {
-            cluster: ClusterId(cluster),
-            node: NodeId(document.node),
-            seal: SealKey(seal),
-            state: document.state,
-            flush_method: match document.flush_method {
-                FlushMethodName::Dsync => FlushMethod::Dsync,
-                FlushMethodName::WriteThenSync => FlushMethod::WriteThenSync,
-            },
-            cores: document.cores,
-            segment_bytes: document.segment_bytes,
-            record_bytes_max: document.record_bytes_max,
-            history: document.history,
-            replicas,
-        })
+    }
+
+    /// This node's entry in the cluster; `None` when it is alone.
+    pub(crate) fn entry(&self) -> Option<&ClusterNode> {
+        let plan = self.cluster_plan.as_ref()?;
+        let entry = plan.node(self.node);
+        Some(entry.expect("a clustered node is one of its cluster's"))
+    }
+
+    /// Shards of the whole store.
+    pub(crate) fn shards(&self) -> usize {
+        let plan = self.cluster_plan.as_ref();
+        plan.map_or(self.replicas.len(), |plan| plan.members.len())
     }
 
     /// Replaces the file atomically; it is durable when this returns.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), StartError> {
-        let path = directory.join(FILE_NAME);
-        replace(directory, &path, self.to_text().as_bytes())
-            .map_err(|source| StartError::File { path, source })
+        // It holds the secret of the logs.
+        write_whole(directory, FILE_NAME, &self.to_text())
     }
 
     /// The text of the file.
     pub(crate) fn to_text(&self) -> String {
         let document = Document {
-            format: FORMAT,
+            format: match self.cluster_plan {
+                None => FORMAT_ALONE,
+                Some(_) => FORMAT_CLUSTERED,
+            },
             cluster: format!("{:032x}", self.cluster.0),
             node: self.node.0,
             seal: format!("{:016x}", self.seal.0),
@@ -247,15 +231,213 @@ impl NodeFile {
                     core: place.core.0,
                 })
                 .collect(),
+            cluster_node: self.node_entries(),
+            cluster_member: self.member_entries(),
         };
         toml::to_string(&document).expect("plain data can be written as TOML")
     }
+
+    fn node_entries(&self) -> Vec<NodeEntry> {
+        let nodes = self.cluster_plan.iter().flat_map(|plan| &plan.nodes);
+        let entries = nodes.map(|node| NodeEntry {
+            id: node.node.0,
+            clients: node.clients.to_string(),
+            peers: node.peers.to_string(),
+            cores: node.cores,
+        });
+        entries.collect()
+    }
+
+    fn member_entries(&self) -> Vec<MemberEntry> {
+        let shards = self.cluster_plan.iter().flat_map(|plan| &plan.members);
+        let entries = shards.flat_map(|(shard, voters)| {
+            voters.iter().map(|member| MemberEntry {
+                shard: shard.0,
+                replica: member.replica.0,
+                node: member.home.node.0,
+                core: member.home.core.0,
+            })
+        });
+        entries.collect()
+    }
+}
+
+/// What is wrong with a text.
+enum Fault {
+    Cause(String),
+    Format(u32),
+}
+
+impl From<toml::de::Error> for Fault {
+    fn from(error: toml::de::Error) -> Fault {
+        Fault::Cause(error.message().to_owned())
+    }
+}
+
+impl From<ClusterError> for Fault {
+    fn from(error: ClusterError) -> Fault {
+        Fault::Cause(error.to_string())
+    }
+}
+
+fn parse(text: &str) -> Result<NodeFile, Fault> {
+    let format = toml::from_str::<FormatOnly>(text)?.format;
+    if !(FORMAT_ALONE..=FORMAT_CLUSTERED).contains(&format) {
+        return Err(Fault::Format(format));
+    }
+    let document: Document = toml::from_str(text)?;
+    let cluster = u128::from_str_radix(&document.cluster, 16).map_err(|_| {
+        Fault::Cause(format!(
+            "cluster \"{}\" is not a hexadecimal number",
+            document.cluster
+        ))
+    })?;
+    // The value is a secret, and this goes to a terminal.
+    let seal = u64::from_str_radix(&document.seal, 16)
+        .map_err(|_| Fault::Cause("seal is not a hexadecimal number of 64 bits".to_owned()))?;
+    let node = NodeFile {
+        cluster: ClusterId(cluster),
+        node: NodeId(document.node),
+        seal: SealKey(seal),
+        state: document.state,
+        flush_method: match document.flush_method {
+            FlushMethodName::Dsync => FlushMethod::Dsync,
+            FlushMethodName::WriteThenSync => FlushMethod::WriteThenSync,
+        },
+        cores: document.cores,
+        segment_bytes: document.segment_bytes,
+        record_bytes_max: document.record_bytes_max,
+        history: document.history,
+        replicas: parse_replicas(&document)?,
+        cluster_plan: match format {
+            FORMAT_CLUSTERED => Some(parse_plan(&document, ClusterId(cluster))?),
+            _ => None,
+        },
+    };
+    match &node.cluster_plan {
+        Some(plan) => check_clustered(&node, plan)?,
+        None => check_alone(&node, &document)?,
+    }
+    Ok(node)
+}
+
+/// The replicas of this node in the order of their shards, of which each has one at most.
+fn parse_replicas(document: &Document) -> Result<Vec<ReplicaPlace>, Fault> {
+    let mut replicas: Vec<ReplicaPlace> = document
+        .replica
+        .iter()
+        .map(|entry| ReplicaPlace {
+            replica: ReplicaId(entry.replica),
+            shard: ShardId(entry.shard),
+            core: CoreId(entry.core),
+        })
+        .collect();
+    replicas.sort_by_key(|place| place.shard);
+    let stray = replicas
+        .iter()
+        .find(|place| usize::from(place.core.0) >= document.cores);
+    if let Some(place) = stray {
+        return Err(Fault::Cause(format!(
+            "shard {} is on core {}, of {}",
+            place.shard, place.core, document.cores
+        )));
+    }
+    let mut pairs = replicas.windows(2);
+    if let Some(pair) = pairs.find(|pair| pair[0].shard == pair[1].shard) {
+        return Err(Fault::Cause(format!(
+            "shard {} has two replicas here: every shard has one replica on a node",
+            pair[0].shard
+        )));
+    }
+    Ok(replicas)
+}
+
+fn parse_plan(document: &Document, id: ClusterId) -> Result<Cluster, Fault> {
+    let parse_node = |entry: &NodeEntry| {
+        let endpoint = |key, text: &str| {
+            text.parse::<HostPort>()
+                .map_err(|error| Fault::Cause(format!("node {}: {key}: {error}", entry.id)))
+        };
+        Ok(ClusterNode {
+            node: NodeId(entry.id),
+            clients: endpoint("clients", &entry.clients)?,
+            peers: endpoint("peers", &entry.peers)?,
+            cores: entry.cores,
+        })
+    };
+    let nodes = document.cluster_node.iter().map(parse_node);
+    let nodes = nodes.collect::<Result<Vec<_>, Fault>>()?;
+    let mut members: BTreeMap<ShardId, Vec<Member>> = BTreeMap::new();
+    for entry in &document.cluster_member {
+        members
+            .entry(ShardId(entry.shard))
+            .or_default()
+            .push(Member {
+                replica: ReplicaId(entry.replica),
+                home: PeerCore {
+                    node: NodeId(entry.node),
+                    core: CoreId(entry.core),
+                },
+            });
+    }
+    Ok(Cluster::from_parts((id, document.history), nodes, members)?)
+}
+
+fn check_alone(node: &NodeFile, document: &Document) -> Result<(), Fault> {
+    if node.replicas.is_empty() {
+        let cause = "every shard has one replica, and there is at least one".to_owned();
+        return Err(Fault::Cause(cause));
+    }
+    if !document.cluster_node.is_empty() || !document.cluster_member.is_empty() {
+        return Err(Fault::Cause(format!(
+            "cluster_node and cluster_member belong to format {FORMAT_CLUSTERED}, and this is format {FORMAT_ALONE}"
+        )));
+    }
+    Ok(())
+}
+
+/// Checks that what the cluster says of this node is what this node says of itself.
+fn check_clustered(node: &NodeFile, plan: &Cluster) -> Result<(), Fault> {
+    let here = node.node;
+    let Some(entry) = plan.node(here) else {
+        return Err(Fault::Cause(format!(
+            "this is node {here}, and no cluster_node has id = {here}"
+        )));
+    };
+    if entry.cores != node.cores {
+        return Err(Fault::Cause(format!(
+            "this node has {} cores, and the cluster_node with id = {here} has {}",
+            node.cores, entry.cores
+        )));
+    }
+    let members = plan.replicas_of(here);
+    if let Some(place) = node.replicas.iter().find(|place| !members.contains(place)) {
+        return Err(Fault::Cause(format!(
+            "replica {} of shard {} is here on core {}, and no cluster_member says so",
+            place.replica, place.shard, place.core
+        )));
+    }
+    if let Some(place) = members.iter().find(|place| !node.replicas.contains(place)) {
+        return Err(Fault::Cause(format!(
+            "a cluster_member is replica {} of shard {} on core {} of this node, and there is no such replica",
+            place.replica, place.shard, place.core
+        )));
+    }
+    Ok(())
+}
+
+/// Writes a file of a directory so that it is found whole or not at all; only its owner may read it.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn write_whole(directory: &Path, name: &str, text: &str) -> Result<(), StartError> {
+    let path = directory.join(name);
+    replace(directory, &path, text.as_bytes()).map_err(|source| StartError::File { path, source })
 }
 
 /// Write beside, sync, rename, sync the directory: whatever crashes in between, one whole file is found.
 fn replace(directory: &Path, path: &Path, content: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("toml.new");
-    // It holds the secret of the logs.
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&beside)?;
@@ -287,69 +469,27 @@ pub(crate) fn sample() -> NodeFile {
             ..HistoryBounds::default()
         },
         replicas: (0..3).map(place).collect(),
+        cluster_plan: None,
+    }
+}
+
+/// A node of a cluster, for tests and fuzzers. It has no replica of the first shard.
+#[cfg(test)]
+pub(crate) fn clustered_sample() -> NodeFile {
+    let mut new = super::cluster::tests::new_cluster(&[1, 2, 1]);
+    new.replicas = Some(2);
+    let plan = new.place().expect("it can be");
+    let node = NodeId(3);
+    NodeFile {
+        cluster: plan.id,
+        node,
+        cores: 1,
+        history: plan.history,
+        replicas: plan.replicas_of(node),
+        cluster_plan: Some(plan),
+        ..sample()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_directory::TestDirectory;
-
-    #[test]
-    fn a_file_survives_the_round_trip_and_is_replaced_whole() {
-        let directory = TestDirectory::new("node-file");
-        assert_eq!(
-            NodeFile::read(directory.path()).expect("no file is fine"),
-            None
-        );
-        let mut file = sample();
-        file.write(directory.path()).expect("writes");
-        file.state = NodeState::Serving;
-        file.write(directory.path()).expect("writes again");
-        assert_eq!(NodeFile::read(directory.path()).expect("reads"), Some(file));
-    }
-
-    #[test]
-    fn data_from_before_the_history_was_a_choice_has_the_defaults() {
-        let directory = TestDirectory::new("node-file-history");
-        let file = NodeFile {
-            history: HistoryBounds::default(),
-            ..sample()
-        };
-        file.write(directory.path()).expect("writes");
-        let path = directory.path().join(FILE_NAME);
-        let text = fs::read_to_string(&path).expect("reads");
-        let (before, after) = text.split_once("[history]").expect("it is written");
-        let (_, replicas) = after.split_once("[[replica]]").expect("they come last");
-        fs::write(&path, format!("{before}[[replica]]{replicas}")).expect("writes");
-        assert_eq!(NodeFile::read(directory.path()).expect("reads"), Some(file));
-    }
-
-    #[test]
-    fn a_newer_format_is_named() {
-        let directory = TestDirectory::new("node-file-newer");
-        fs::write(
-            directory.path().join(FILE_NAME),
-            "format = 99\nnew_key = 1\n",
-        )
-        .expect("writes");
-        let error = NodeFile::read(directory.path()).expect_err("newer");
-        assert!(
-            matches!(error, StartError::NodeFileFormat { found: 99, .. }),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn an_unknown_key_is_named() {
-        let directory = TestDirectory::new("node-file-key");
-        sample().write(directory.path()).expect("writes");
-        let path = directory.path().join(FILE_NAME);
-        let text = fs::read_to_string(&path).expect("reads");
-        fs::write(&path, format!("surprise = 1\n{text}")).expect("writes");
-        let error = NodeFile::read(directory.path())
-            .expect_err("unknown key")
-            .to_string();
-        assert!(error.contains("surprise"), "{error}");
-    }
-}
+mod tests;

@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use metastore_engine::{CoreId, Settings};
+use metastore_engine::{NodeId, Settings};
 use metastore_net::server::ServerOptions;
 use metastore_wal::device::{Fault, FlushMethod};
 
+use super::cluster::Cluster;
 use super::node_file::HistoryBounds;
 
 /// How a node is started. What is fixed when data is formatted is `None` where nobody asks for anything: then the data
@@ -16,7 +17,10 @@ use super::node_file::HistoryBounds;
 pub(crate) struct NodeOptions {
     pub(crate) data: PathBuf,
     pub(crate) format: FormatPolicy,
+    /// The node that new data becomes; `None` for one that is alone.
+    pub(crate) founding: Option<Founding>,
     pub(crate) listen: ListenOptions,
+    pub(crate) peers: PeersOptions,
     pub(crate) cores: Option<usize>,
     pub(crate) shards: Option<usize>,
     pub(crate) cpus: Option<String>,
@@ -57,30 +61,48 @@ pub(crate) enum Oversubscription {
     Warn,
 }
 
+/// A node of a cluster that begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Founding {
+    pub(crate) cluster: Cluster,
+    pub(crate) node: NodeId,
+}
+
 /// Where clients connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListenOptions {
-    pub(crate) address: IpAddr,
-    /// Core `i` listens on `port + i`.
-    pub(crate) port: u16,
+    /// What somebody asked for.
+    pub(crate) address: Option<IpAddr>,
+    /// Core `i` listens on `port + i`; what somebody asked for.
+    pub(crate) port: Option<u16>,
+    /// Where a node listens that is alone and was not told where.
+    pub(crate) usual: SocketAddr,
     /// What clients are told instead of the address.
     pub(crate) advertise: Option<String>,
 }
 
 impl ListenOptions {
-    /// Where clients are told to find a core.
-    pub(crate) fn advertised(&self, core: CoreId) -> String {
-        let port = u32::from(self.port) + u32::from(core.0);
-        let port = u16::try_from(port).expect("the ports of all cores were checked");
-        match &self.advertise {
-            // An address of version 6 needs brackets, and a name none.
-            Some(host) => match host.parse::<IpAddr>() {
-                Ok(address) => SocketAddr::new(address, port).to_string(),
-                Err(_) => format!("{host}:{port}"),
-            },
-            None => SocketAddr::new(self.address, port).to_string(),
-        }
+    /// Where core 0 of a node listens that is alone.
+    pub(crate) fn alone(&self) -> SocketAddr {
+        SocketAddr::new(
+            self.address.unwrap_or(self.usual.ip()),
+            self.port.unwrap_or(self.usual.port()),
+        )
     }
+
+    /// Under which name or address clients are told to find a node that is alone.
+    pub(crate) fn advertised_host(&self) -> String {
+        let host = self.advertise.clone();
+        host.unwrap_or_else(|| self.alone().ip().to_string())
+    }
+}
+
+/// Where other nodes connect. `None`: the node's entry in its cluster decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct PeersOptions {
+    pub(crate) address: Option<IpAddr>,
+    /// Core `i` listens on `port + i`.
+    pub(crate) port: Option<u16>,
 }
 
 /// The log of each core.
@@ -109,31 +131,12 @@ pub(crate) struct HistoryOptions {
 
 impl HistoryOptions {
     /// The bounds of new data.
-    pub(super) fn bounds(&self) -> HistoryBounds {
+    pub(crate) fn bounds(&self) -> HistoryBounds {
         let default = HistoryBounds::default();
         HistoryBounds {
             revisions_max: self.revisions_max.unwrap_or(default.revisions_max),
             age_ms_max: self.age_ms_max.unwrap_or(default.age_ms_max),
             bytes_max: self.bytes_max.unwrap_or(default.bytes_max),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clients_are_told_where_each_core_is() {
-        let listen = |address: &str, advertise: Option<&str>| ListenOptions {
-            address: address.parse().expect("an address"),
-            port: 7400,
-            advertise: advertise.map(str::to_owned),
-        };
-        let told = |listen: ListenOptions| listen.advertised(CoreId(2));
-        assert_eq!(told(listen("127.0.0.1", None)), "127.0.0.1:7402");
-        assert_eq!(told(listen("::1", None)), "[::1]:7402");
-        assert_eq!(told(listen("0.0.0.0", Some("db1"))), "db1:7402");
-        assert_eq!(told(listen("::", Some("fe80::1"))), "[fe80::1]:7402");
     }
 }

@@ -186,9 +186,21 @@ fn core_config(data: &Data, core: CoreId) -> Result<CoreConfig, Refusal> {
         ..LogOptions::new(identity, node.seal)
     };
     log.validate()?;
-    let locations = node.replicas.iter().map(|place| ShardLocation {
-        shard: place.shard,
-        core: place.core,
+    let plan = node.cluster_plan.as_ref();
+    let members = plan.map_or_else(BTreeMap::new, |plan| plan.members.clone());
+    let homes: BTreeMap<_, _> = node
+        .replicas
+        .iter()
+        .map(|place| (place.shard, place.core))
+        .collect();
+    // A node of a cluster has not every shard.
+    let shards: Vec<_> = match plan {
+        Some(plan) => plan.members.keys().copied().collect(),
+        None => homes.keys().copied().collect(),
+    };
+    let locations = shards.iter().map(|&shard| ShardLocation {
+        shard,
+        core: homes.get(&shard).copied().unwrap_or(CoreId(0)),
         address: String::new(),
     });
     let here = node.replicas.iter().filter(|place| place.core == core);
@@ -196,7 +208,7 @@ fn core_config(data: &Data, core: CoreId) -> Result<CoreConfig, Refusal> {
         identity,
         cores: node.cores,
         replicas: here.map(|place| (place.replica, place.shard)).collect(),
-        members: BTreeMap::new(),
+        members,
         shard_map: ShardMap::split_evenly(locations.collect())?,
         namespaces: Namespaces::default(),
         settings: Settings::default(),
