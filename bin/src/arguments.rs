@@ -143,6 +143,17 @@ pub(crate) struct FormatArguments {
     /// Which node of the cluster this one is
     #[arg(long, value_name = "ID", requires = "cluster")]
     pub(crate) node: Option<u32>,
+    /// For a node that joins later, and is not in the file: where clients are to reach its core 0
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "node",
+        requires = "join_peers"
+    )]
+    pub(crate) join_clients: Option<HostPort>,
+    /// For a node that joins later: where other nodes are to reach its core 0
+    #[arg(long, value_name = "HOST:PORT", requires = "join_clients")]
+    pub(crate) join_peers: Option<HostPort>,
     #[command(flatten)]
     pub(crate) config: ConfigFileArguments,
 }
@@ -212,7 +223,7 @@ pub(crate) struct ConfigFileArguments {
 /// How a command reaches a server, and how it answers.
 #[derive(Debug, Args)]
 pub(crate) struct ClientArguments {
-    /// Any core of any node
+    /// Any core of any node; of several, with commas between them, the first that answers
     #[arg(
         long,
         value_name = "HOST:PORT",

@@ -5,15 +5,13 @@ use thiserror::Error;
 
 use crate::{CoreId, ShardId};
 
-/// Where a shard is led from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a shard is on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardLocation {
     /// The shard.
     pub shard: ShardId,
-    /// The core of this node that holds it.
+    /// The core of this node that holds its replica, or answers that there is none here.
     pub core: CoreId,
-    /// Where clients reach that core, as `host:port`.
-    pub address: String,
 }
 
 /// The assignment of slots to shards and of shards to cores.
@@ -121,7 +119,6 @@ mod tests {
                 .map(|shard| ShardLocation {
                     shard: ShardId(shard),
                     core: CoreId(0),
-                    address: String::new(),
                 })
                 .collect();
             let map = ShardMap::split_evenly(shards).expect("a valid map");

@@ -11,6 +11,7 @@ pub use crate::owned::{
 };
 pub use error::{ClientError, ConnectionFault};
 
+use crate::admin::{AdminReply, AdminRequest};
 use crate::client::{ClientConnection, ClientOptions};
 use crate::count::{CountReply, CountRequest};
 use crate::frame::RequestId;
@@ -354,6 +355,17 @@ impl Client {
         self.ask(ClientConnection::shard_map, |response| {
             match_response!(response, ShardMap)
         })
+    }
+
+    /// Asks something of the replicas of a shard.
+    ///
+    /// # Errors
+    /// [`ClientError::OutcomeUnknown`] when a change may have been made.
+    pub fn admin(&mut self, request: &AdminRequest<'_>) -> Result<AdminReply, ClientError> {
+        self.mutate(
+            |connection| connection.admin(request),
+            |response| match_response!(response, Admin),
+        )
     }
 
     // Several requests at a time.

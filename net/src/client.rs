@@ -2,6 +2,7 @@
 
 mod pending;
 
+use crate::admin::AdminRequest;
 use crate::batch::BatchRequest;
 use crate::body_error::BodyError;
 use crate::count::CountRequest;
@@ -219,6 +220,11 @@ impl ClientConnection {
         self.request(FrameKind::ShardMap, |_| ())
     }
 
+    /// Asks something of the replicas of a shard.
+    pub fn admin(&mut self, request: &AdminRequest<'_>) -> RequestId {
+        self.request(FrameKind::Admin, |body| request.encode_into(body))
+    }
+
     /// A request whose body was encoded before, so that it can be sent again as it was.
     #[cfg(feature = "client")]
     pub(crate) fn encoded(&mut self, kind: FrameKind, body: &[u8]) -> RequestId {
@@ -352,7 +358,7 @@ impl ClientConnection {
 /// What is known of a request whose answer never came.
 fn happened_when_lost(kind: FrameKind) -> Happened {
     match kind {
-        FrameKind::Command | FrameKind::Batch => Happened::Unknown,
+        FrameKind::Command | FrameKind::Batch | FrameKind::Admin => Happened::Unknown,
         FrameKind::Hello
         | FrameKind::Ping
         | FrameKind::Get

@@ -80,6 +80,8 @@ pub enum FrameKind {
     ShardMap = 10,
     /// How many rows a range has.
     Count = 11,
+    /// What an operator asks of the replicas of a shard.
+    Admin = 12,
 }
 
 impl FrameKind {
@@ -97,6 +99,7 @@ impl FrameKind {
             9 => FrameKind::Status,
             10 => FrameKind::ShardMap,
             11 => FrameKind::Count,
+            12 => FrameKind::Admin,
             _ => return None,
         })
     }

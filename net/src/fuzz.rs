@@ -59,7 +59,7 @@ pub fn fuzz_request(data: &[u8]) -> bool {
     encode_request(&request, &mut encoded);
     if matches!(
         request,
-        Request::Hello(_) | Request::Range(_) | Request::Count(_)
+        Request::Hello(_) | Request::Range(_) | Request::Count(_) | Request::Admin(_)
     ) {
         let again = Request::decode(&header, &encoded, &limits);
         let again = again.expect("what this crate writes it reads");
@@ -89,6 +89,7 @@ fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
         }
         Request::Range(range) => range.encode_into(out),
         Request::Count(count) => count.encode_into(out),
+        Request::Admin(request) => request.encode_into(out),
         Request::Cancel { range } => encode_cancel(*range, out),
     }
 }
@@ -156,11 +157,16 @@ fn encode_response(response: &Response<'_>, out: &mut Vec<u8>) -> Written {
         Response::Status(reply) => reply.encode_into(out),
         Response::ShardMap(reply) => reply.encode_into(out),
         Response::Count(reply) => reply.encode_into(out),
+        Response::Admin(reply) => reply.encode_into(out),
         Response::Error(error) => error.encode_into(out),
     }
     let is_table = matches!(
         response,
-        Response::Hello(_) | Response::Status(_) | Response::ShardMap(_) | Response::Error(_)
+        Response::Hello(_)
+            | Response::Status(_)
+            | Response::ShardMap(_)
+            | Response::Admin(_)
+            | Response::Error(_)
     );
     if is_table {
         Written::AsTable

@@ -10,6 +10,7 @@
 //! the feature-gated drivers. Commands, outcomes and rows are laid out by the state machine's crate and pass through
 //! as bytes; the types that flatc generates stay private.
 
+mod admin;
 #[cfg(feature = "client")]
 pub mod async_client;
 mod batch;
@@ -41,6 +42,10 @@ mod status;
 mod table;
 mod wire_error;
 
+pub use admin::{
+    AdminReply, AdminRequest, MemberPart, NodeEntry, OwnedNodeEntry, ReplicaHome, ShardMember,
+    SpareVoter,
+};
 pub use batch::{BatchReply, BatchReplyWriter, BatchRequest, BatchResult, CheckedCommand};
 pub use body_error::{BodyError, TableFault};
 pub use client::{ClientConnection, ClientOptions, Lost, ProtocolError};
@@ -57,9 +62,9 @@ pub use read::{
 };
 pub use request::{Request, RequestLimits};
 pub use response::{
-    Response, append_batch, append_cancelled, append_chunk, append_count, append_error, append_get,
-    append_get_many, append_hello, append_outcome, append_outcome_bytes, append_pong,
-    append_shard_map, append_status,
+    Response, append_admin, append_batch, append_cancelled, append_chunk, append_count,
+    append_error, append_get, append_get_many, append_hello, append_outcome, append_outcome_bytes,
+    append_pong, append_shard_map, append_status,
 };
 pub use server_connection::{Intake, ServerConnection};
 pub use shard_map::{ShardMapReply, ShardPlace, SlotRange};

@@ -87,6 +87,9 @@ pub struct LocalPeer {
     pub core: PeerCore,
     /// A number that differs between two starts of the process.
     pub incarnation: u64,
+    /// A number that was drawn when the data of the node was formatted. A node whose disk was wiped and formatted anew
+    /// under the same id has another. It stands in hellos and not in answers: who listens decides whom it believes.
+    pub data_id: u64,
     /// The epoch of the shard map that the node holds.
     pub map_epoch: u64,
     /// The hash of the shard map with which the cluster was formatted.

@@ -1,5 +1,6 @@
 //! Requests: one decoder for servers, one encoder for clients.
 
+use crate::admin::AdminRequest;
 use crate::batch::{BatchRequest, CheckedCommand};
 use crate::body::Body;
 use crate::body_error::BodyError;
@@ -72,6 +73,8 @@ pub enum Request<'a> {
     ShardMap,
     /// How many rows a range has.
     Count(CountRequest<'a>),
+    /// What an operator asks of the replicas of a shard.
+    Admin(AdminRequest<'a>),
 }
 
 impl<'a> Request<'a> {
@@ -101,6 +104,7 @@ impl<'a> Request<'a> {
             Request::Status => FrameKind::Status,
             Request::ShardMap => FrameKind::ShardMap,
             Request::Count(_) => FrameKind::Count,
+            Request::Admin(_) => FrameKind::Admin,
         }
     }
 }
@@ -132,6 +136,7 @@ fn decode_body<'a>(
         FrameKind::Status => empty(body, Request::Status)?,
         FrameKind::ShardMap => empty(body, Request::ShardMap)?,
         FrameKind::Count => Request::Count(CountRequest::decode(body, limits)?),
+        FrameKind::Admin => Request::Admin(AdminRequest::decode(body)?),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Responses: one decoder for clients, one function a kind that appends whole frames for servers.
 
+use crate::admin::AdminReply;
 use crate::batch::{BatchReply, BatchReplyWriter, read_outcome};
 use crate::body::Body;
 use crate::body_error::BodyError;
@@ -38,6 +39,8 @@ pub enum Response<'a> {
     ShardMap(ShardMapReply),
     /// How many rows a range has.
     Count(CountReply),
+    /// What became of an operator's request.
+    Admin(AdminReply),
     /// It failed.
     Error(WireError),
 }
@@ -73,6 +76,7 @@ impl<'a> Response<'a> {
             FrameKind::Status => Response::Status(StatusReply::decode(body)?),
             FrameKind::ShardMap => Response::ShardMap(ShardMapReply::decode(body)?),
             FrameKind::Count => Response::Count(CountReply::decode(body)?),
+            FrameKind::Admin => Response::Admin(AdminReply::decode(body)?),
         })
     }
 }
@@ -187,6 +191,11 @@ pub fn append_shard_map(out: &mut Vec<u8>, id: RequestId, reply: &ShardMapReply)
     append_last(out, FrameKind::ShardMap, id, |body| {
         reply.encode_into(body);
     });
+}
+
+/// Answers `admin`.
+pub fn append_admin(out: &mut Vec<u8>, id: RequestId, reply: &AdminReply) {
+    append_last(out, FrameKind::Admin, id, |body| reply.encode_into(body));
 }
 
 /// Answers `count`.

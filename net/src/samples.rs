@@ -143,6 +143,10 @@ pub(crate) fn sample_status() -> StatusReply {
             state_bytes: 8,
             history_bytes: 9,
             revision: 10,
+            leader: 2,
+            state_hash: 11,
+            voters: 3,
+            learners: 12,
         }],
     }
 }
@@ -154,11 +158,88 @@ pub(crate) fn sample_shard_map() -> ShardMapReply {
         node_id: 1,
         core_index: shard as u16,
         address: format!("127.0.0.1:{}", 7400 + shard),
+        followers: (0..shard)
+            .map(|follower| format!("127.0.0.2:{}", 7400 + follower))
+            .collect(),
     };
     ShardMapReply {
         epoch: 5,
         slot_count: 16384,
         shards: vec![place(0, 0, 8191), place(1, 8192, 16383)],
+    }
+}
+
+/// One of each action, and of those with choices one of each.
+pub(crate) fn sample_admin_requests() -> Vec<AdminRequest<'static>> {
+    let (shard, replica) = (7, 11);
+    let home = ReplicaHome {
+        node_id: 4,
+        core_index: 1,
+    };
+    let change = |promoted, removed, spare| AdminRequest::ChangeVoters {
+        shard,
+        promoted,
+        removed,
+        spare,
+    };
+    vec![
+        AdminRequest::Members { shard },
+        AdminRequest::CreateReplica { shard, replica },
+        AdminRequest::AddLearner {
+            shard,
+            replica,
+            home,
+        },
+        AdminRequest::RemoveLearner { shard, replica },
+        change(Some(replica), Some(3), SpareVoter::GivenUp),
+        change(Some(replica), None, SpareVoter::Kept),
+        change(None, Some(3), SpareVoter::Kept),
+        AdminRequest::TransferLeader { shard, to: None },
+        AdminRequest::TransferLeader {
+            shard,
+            to: Some(replica),
+        },
+        AdminRequest::RemovedReplica { shard, replica },
+        AdminRequest::Nodes,
+        AdminRequest::AddNode(NodeEntry {
+            node_id: 4,
+            cores: 2,
+            clients: "db4:7400",
+            peers: "db4:7500",
+        }),
+    ]
+}
+
+pub(crate) fn sample_admin_reply() -> AdminReply {
+    let parts = [
+        MemberPart::Voter,
+        MemberPart::Learner,
+        MemberPart::Incoming,
+        MemberPart::Outgoing,
+    ];
+    let members = (1..).zip(parts).map(|(replica, part)| ShardMember {
+        replica,
+        home: ReplicaHome {
+            node_id: replica as u32 + 4,
+            core_index: 1,
+        },
+        part,
+        matched: 90 + replica,
+        is_healthy: replica == 2,
+    });
+    AdminReply {
+        index: 99,
+        replica: 2,
+        leader: 3,
+        newest: 4,
+        is_settled: true,
+        members: members.collect(),
+        nodes: vec![OwnedNodeEntry {
+            node_id: 4,
+            cores: 2,
+            clients: "db4:7400".to_owned(),
+            peers: "db4:7500".to_owned(),
+        }],
     }
 }
 
@@ -277,6 +358,9 @@ pub(crate) fn requests() -> Vec<Sample> {
                 chunk_bytes: 0,
             });
         }),
+        sample("admin", &|client| {
+            client.admin(&sample_admin_requests()[4]);
+        }),
         sample("count", &|client| {
             client.count(&sample_count());
         }),
@@ -384,6 +468,7 @@ pub(crate) fn responses() -> Vec<Sample> {
                 rows.row(&sample_row());
             });
         }),
+        sample("admin", &|out| append_admin(out, id, &sample_admin_reply())),
         sample("count", &|out| append_count(out, id, &sample_count_reply())),
         sample("cancel", &|out| append_cancelled(out, id)),
         sample("status", &|out| append_status(out, id, &sample_status())),

@@ -26,6 +26,8 @@ pub struct ShardPlace {
     pub core_index: u16,
     /// Where that core listens, `host:port`.
     pub address: String,
+    /// Where the cores listen that hold its other replicas.
+    pub followers: Vec<String>,
 }
 
 /// The answer to `shard_map`.
@@ -51,12 +53,19 @@ impl ShardMapReply {
                     .collect();
                 let slots = Some(builder.create_vector(&slots));
                 let address = Some(builder.create_string(&place.address));
+                let followers = (!place.followers.is_empty()).then(|| {
+                    let followers = place.followers.iter();
+                    let followers: Vec<_> =
+                        followers.map(|one| builder.create_string(one)).collect();
+                    builder.create_vector(&followers)
+                });
                 let arguments = messages::ShardArgs {
                     shard: place.shard,
                     slots,
                     node_id: place.node_id,
                     core_index: place.core_index,
                     address,
+                    followers,
                 };
                 shards.push(messages::Shard::create(builder, &arguments));
             }
@@ -97,5 +106,8 @@ fn place_from_wire(shard: &messages::Shard<'_>) -> ShardPlace {
         node_id: shard.node_id(),
         core_index: shard.core_index(),
         address: shard.address().to_owned(),
+        followers: shard.followers().map_or(Vec::new(), |followers| {
+            followers.iter().map(str::to_owned).collect()
+        }),
     }
 }

@@ -131,6 +131,14 @@ pub struct ReplicaStatus {
     pub history_bytes: u64,
     /// The current revision of the default namespace.
     pub revision: u64,
+    /// The replica that leads, as far as this one knows; 0 where it does not.
+    pub leader: u64,
+    /// Hash of everything applied, the same on every replica of the shard that has applied as much.
+    pub state_hash: u64,
+    /// How many replicas of the shard vote, as far as this one knows.
+    pub voters: u32,
+    /// How many only learn.
+    pub learners: u32,
 }
 
 impl StatusReply {
@@ -328,6 +336,10 @@ fn build_replica<'b>(
             state_bytes: replica.state_bytes,
             history_bytes: replica.history_bytes,
             revision: replica.revision,
+            leader: replica.leader,
+            state_hash: replica.state_hash,
+            voters: replica.voters,
+            learners: replica.learners,
         },
     )
 }
@@ -358,5 +370,9 @@ fn replica_from_wire(replica: &messages::ReplicaStatus<'_>) -> Result<ReplicaSta
         state_bytes: replica.state_bytes(),
         history_bytes: replica.history_bytes(),
         revision: replica.revision(),
+        leader: replica.leader(),
+        state_hash: replica.state_hash(),
+        voters: replica.voters(),
+        learners: replica.learners(),
     })
 }

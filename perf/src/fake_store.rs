@@ -187,7 +187,10 @@ impl State {
             Request::Status => append_status(&mut out, id, &self.status()),
             Request::ShardMap => append_shard_map(&mut out, id, &shard_map(address)),
             Request::Range(range) => self.append_range(&mut out, id, &range.query),
-            Request::GetMany(_) | Request::Count(_) | Request::Cancel { .. } => {
+            Request::GetMany(_)
+            | Request::Count(_)
+            | Request::Admin(_)
+            | Request::Cancel { .. } => {
                 panic!("load does not ask {request:?}")
             }
         }
@@ -291,6 +294,7 @@ fn shard_map(address: SocketAddr) -> ShardMapReply {
             node_id: 1,
             core_index: 0,
             address: address.to_string(),
+            followers: Vec::new(),
         }],
     }
 }

@@ -13,6 +13,7 @@
 //! * [`check_directory`], [`probe_io_uring`] and [`probe_flush_method`] say whether and how a directory can be used.
 //! * [`create_marks`], [`prepare_segment`], [`open_segment`], [`remove_segment`]: files. These block.
 //! * [`BackgroundFile`]: files beside the log, which are written without getting in its way. These block, too.
+//! * [`read_in_background`]: a part of a file, while the log is written. This blocks, too.
 //! * [`Ring`]: durable writes on the core's thread.
 //! * [`DirectorySource`]: what recovery reads.
 //! * [`BlockDeviceFlushes`]: how many flushes the device has seen, so that tools can check what a number claims.
@@ -21,6 +22,7 @@
 //! standard library lacks).
 
 mod background_file;
+mod background_read;
 mod directory;
 mod error;
 mod fault;
@@ -39,6 +41,7 @@ mod system;
 mod test_directory;
 
 pub use background_file::{BackgroundFile, remove_file};
+pub use background_read::read_in_background;
 pub use directory::{
     DirectoryFacts, check_directory, mark_path, segment_number, segment_path, sync_directory,
 };

@@ -178,7 +178,7 @@ const fn named(
 
 /// Of each core, by the names that `metastore status` has for them.
 #[rustfmt::skip]
-pub(super) static COUNTERS: [CounterMetric; 41] = [
+pub(super) static COUNTERS: [CounterMetric; 55] = [
     named("turns", Counter, Things, "metastore_turns", "Turns of the core"),
     named("requests", Counter, Things, "metastore_requests", "Requests of the connections of the core"),
     named("forwarded", Counter, Things, "metastore_requests_forwarded", "Requests handed to the core that holds the shard"),
@@ -194,6 +194,20 @@ pub(super) static COUNTERS: [CounterMetric; 41] = [
     named("snapshots", Counter, Things, "metastore_snapshots", "Snapshots taken by the replicas of the core"),
     named("snapshot_bytes", Counter, Bytes, "metastore_snapshot_written", "Bytes of the files of those snapshots"),
     named("snapshots_failed", Counter, Things, "metastore_snapshots_failed", "Snapshots that were given up, to be tried again"),
+    named("snapshots_fetched", Counter, Things, "metastore_snapshots_fetched", "Snapshots of other nodes that took the place of a state here"),
+    named("segments_scrubbed", Counter, Things, "metastore_wal_segments_scrubbed", "Segments that were read again and are what was written"),
+    named("scrub_findings", Counter, Things, "metastore_wal_scrub_findings", "Segments that were read again and are damaged"),
+    named("slow_disk_hand_overs", Counter, Things, "metastore_slow_disk_hand_overs", "How often the lead of a shard was handed over because the disk here was slow"),
+    named("peer_messages", Counter, Things, "metastore_peer_messages", "Messages of replicas on other nodes that were taken"),
+    named("peer_messages_dropped", Counter, Things, "metastore_peer_messages_dropped", "Messages of other nodes that made no sense or were for nobody here"),
+    named("peer_appends_refused", Counter, Things, "metastore_peer_appends_refused", "Entries of leaders that were dropped because the log has no room; they come again"),
+    named("peer_batches_sent", Counter, Things, "metastore_peer_batches_sent", "Batches of messages that were sent to other nodes"),
+    named("peer_batches_lost", Counter, Things, "metastore_peer_batches_lost", "Batches that waited when their connection ended"),
+    named("peer_batches_unsent", Counter, Things, "metastore_peer_batches_unsent", "Batches that were dropped because too much waited or nobody was there"),
+    named("peer_links_opened", Counter, Things, "metastore_peer_links_opened", "Connections to cores of other nodes that could be used"),
+    named("peer_links_ended", Counter, Things, "metastore_peer_links_ended", "Those of them that have ended"),
+    named("peer_links_accepted", Counter, Things, "metastore_peer_links_accepted", "Connections from cores of other nodes that were accepted"),
+    named("peer_links_refused", Counter, Things, "metastore_peer_links_refused", "Connections to the port for other nodes that were closed because of what they sent, or did not"),
     named("rewrites", Counter, Things, "metastore_wal_rewrites", "How often entries were written again, so that the oldest segment could be released"),
     named("disk_free_bytes", Gauge, Bytes, "metastore_disk_free", "What is free on the disk of the data beside the reserve"),
     named("admission_refused", Counter, Things, "metastore_admission_refused", "Requests refused for want of memory, or because the log is behind"),
@@ -224,7 +238,7 @@ pub(super) static COUNTERS: [CounterMetric; 41] = [
 
 /// Of each replica.
 #[rustfmt::skip]
-pub(super) static REPLICA: [Metric<ReplicaStatus>; 8] = [
+pub(super) static REPLICA: [Metric<ReplicaStatus>; 10] = [
     metric(Gauge, Things, "metastore_replica_term", "Raft term of the replica", |replica| whole(replica.term)),
     metric(Gauge, Things, "metastore_replica_commit_index", "Last committed index", |replica| whole(replica.commit)),
     metric(Gauge, Things, "metastore_replica_applied_index", "Last applied index", |replica| whole(replica.applied)),
@@ -233,6 +247,8 @@ pub(super) static REPLICA: [Metric<ReplicaStatus>; 8] = [
     metric(Gauge, Bytes, "metastore_replica_state", "Memory of keys and values", |replica| whole(replica.state_bytes)),
     metric(Gauge, Bytes, "metastore_replica_history", "Memory of older versions", |replica| whole(replica.history_bytes)),
     metric(Gauge, Things, "metastore_replica_revision", "Revision of the default namespace", |replica| whole(replica.revision)),
+    metric(Gauge, Things, "metastore_replica_voters", "Replicas of the shard that vote, as far as this one knows", |replica| whole(u64::from(replica.voters))),
+    metric(Gauge, Things, "metastore_replica_learners", "Replicas of the shard that only learn, as far as this one knows", |replica| whole(u64::from(replica.learners))),
 ];
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::arguments::{AddArguments, Format};
 pub(super) fn run(arguments: &AddArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let operand = arguments.number.to_le_bytes();
     let command = Command::add_i64(NamespaceId::DEFAULT, arguments.key.as_bytes(), &operand);
-    let outcome = client::connect(&arguments.client)?.command(&command)?;
+    let outcome = client::ask(&arguments.client, |client| client.command(&command))?;
     let refusal = match outcome.code {
         OutcomeCode::Done => None,
         OutcomeCode::NotANumber => Some("not done: the value is not a counter of eight bytes"),

@@ -12,8 +12,9 @@ use crate::arguments::{CompactArguments, Format};
 pub(super) fn run(arguments: &CompactArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let revision = Revision(arguments.revision);
     let key = arguments.key.as_bytes();
-    let mut client = client::connect(&arguments.client)?;
-    let outcome = client.compact(NamespaceId::DEFAULT, key, revision)?;
+    let outcome = client::ask(&arguments.client, |client| {
+        client.compact(NamespaceId::DEFAULT, key, revision)
+    })?;
     let is_done = outcome.code == OutcomeCode::Done;
     if arguments.client.format() == Format::Json {
         let answer = json!({ "done": is_done, "revision": outcome.revision.0 });

@@ -11,7 +11,9 @@ use crate::arguments::{CountArguments, Format, bytes_of};
 
 /// Prints the number; in JSON with the revisions at which it was counted.
 pub(super) fn run(arguments: &CountArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
-    let reply = client::connect(&arguments.client)?.count(&request_of(arguments))?;
+    let reply = client::ask(&arguments.client, |client| {
+        client.count(&request_of(arguments))
+    })?;
     if arguments.client.format() == Format::Json {
         let revisions = list::revisions(&reply.revisions);
         json::print(

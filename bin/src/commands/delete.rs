@@ -24,7 +24,9 @@ fn delete_key(
     key: &[u8],
     out: &mut dyn Write,
 ) -> Result<Exit, CommandError> {
-    let outcome = client::connect(&arguments.client)?.delete(NamespaceId::DEFAULT, key)?;
+    let outcome = client::ask(&arguments.client, |client| {
+        client.delete(NamespaceId::DEFAULT, key)
+    })?;
     let is_done = outcome.code == OutcomeCode::Done;
     if arguments.client.format() == Format::Json {
         let answer = json!({ "done": is_done, "revision": outcome.revision.0 });
@@ -49,7 +51,9 @@ fn delete_range(
     } else {
         KeyRange::subtree(prefix)
     };
-    let outcome = client::connect(&arguments.client)?.delete_range(NamespaceId::DEFAULT, range)?;
+    let outcome = client::ask(&arguments.client, |client| {
+        client.delete_range(NamespaceId::DEFAULT, range)
+    })?;
     let deleted = outcome.number.unwrap_or(0);
     if arguments.client.format() == Format::Json {
         let shards = match &outcome.detail {

@@ -6,14 +6,18 @@ use metastore_engine::NodeId;
 
 use super::{CommandError, Exit, config};
 use crate::arguments::FormatArguments;
+use crate::node::cluster::ClusterNode;
 use crate::node::{self, FormatPolicy, Founding, NodeOptions, Oversubscription, StartError};
 
 pub(super) fn run(arguments: &FormatArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let configuration = config::load(&arguments.config)?;
     let options = NodeOptions {
         format: FormatPolicy::Anew,
-        founding: founding(arguments)?,
         ..configuration.node_options(Oversubscription::Refuse)
+    };
+    let options = NodeOptions {
+        founding: founding(arguments, options.cores)?,
+        ..options
     };
     let node = node::format(&options)?;
     let (data, cluster) = (options.data.display(), node.cluster);
@@ -40,13 +44,35 @@ pub(super) fn run(arguments: &FormatArguments, out: &mut dyn Write) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// The node that is asked for, from the file of its cluster.
-fn founding(arguments: &FormatArguments) -> Result<Option<Founding>, StartError> {
+/// The node that is asked for, from the file of its cluster; a node that joins is one more than that says.
+fn founding(
+    arguments: &FormatArguments,
+    cores: Option<usize>,
+) -> Result<Option<Founding>, StartError> {
     let (Some(path), Some(node)) = (&arguments.cluster, arguments.node) else {
         return Ok(None);
     };
-    Ok(Some(Founding {
-        cluster: node::cluster_file::read(path)?,
-        node: NodeId(node),
-    }))
+    let node = NodeId(node);
+    let cluster = node::cluster_file::read(path)?;
+    let joins = arguments
+        .join_clients
+        .clone()
+        .zip(arguments.join_peers.clone());
+    let Some((clients, peers)) = joins else {
+        return Ok(Some(Founding { cluster, node }));
+    };
+    if cluster.node(node).is_some() {
+        return Err(StartError::FoundsAndJoins {
+            node,
+            path: path.clone(),
+        });
+    }
+    let entry = ClusterNode {
+        node,
+        clients,
+        peers,
+        cores: cores.unwrap_or(1),
+    };
+    let cluster = cluster.with_node(entry)?;
+    Ok(Some(Founding { cluster, node }))
 }

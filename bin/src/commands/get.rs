@@ -13,14 +13,15 @@ use crate::arguments::{Format, GetArguments};
 /// Prints the value as it is, and a line feed.
 pub(super) fn run(arguments: &GetArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let key = arguments.key.as_bytes();
-    let answer = client::connect(&arguments.client)?.get_with(&GetRequest {
+    let request = GetRequest {
         query: GetQuery {
             namespace: NamespaceId::DEFAULT,
             key,
             at: arguments.at.map(Revision),
         },
         consistency: Consistency::Linearizable,
-    })?;
+    };
+    let answer = client::ask(&arguments.client, |client| client.get_with(&request))?;
     let row = answer.row.as_ref();
     if arguments.client.format() == Format::Json {
         let mut document = row.map_or_else(

@@ -11,7 +11,8 @@ use crate::arguments::{Format, PutArguments, bytes_of};
 
 /// Prints the revision, after the previous value if that was asked for.
 pub(super) fn run(arguments: &PutArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
-    let outcome = client::connect(&arguments.client)?.command(&command_of(arguments))?;
+    let command = command_of(arguments);
+    let outcome = client::ask(&arguments.client, |client| client.command(&command))?;
     let exit = match outcome.code {
         OutcomeCode::Done => Exit::Done,
         OutcomeCode::Absent

@@ -243,6 +243,7 @@ mod tests {
             node_id: 1,
             core_index: 0,
             address: "127.0.0.1:7400".to_owned(),
+            followers: Vec::new(),
         };
         NodeStatus {
             hello: HelloReply {

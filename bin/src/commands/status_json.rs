@@ -42,6 +42,7 @@ fn shard_map(map: &ShardMapReply) -> Value {
                 "node": place.node_id,
                 "core": place.core_index,
                 "address": place.address,
+                "followers": place.followers,
                 "slots": slots.collect::<Vec<_>>(),
             })
         })
@@ -110,6 +111,10 @@ fn replica(replica: &ReplicaStatus) -> Value {
         "keys": replica.keys,
         "state_bytes": replica.state_bytes,
         "history_bytes": replica.history_bytes,
+        "leader": replica.leader,
+        "state_hash": format!("{:016x}", replica.state_hash),
+        "voters": replica.voters,
+        "learners": replica.learners,
         "revision": replica.revision,
     })
 }

@@ -132,6 +132,19 @@ impl Cluster {
         at.ok().map(|at| &self.nodes[at])
     }
 
+    /// The same cluster with a node more, or with one that is to be found elsewhere.
+    ///
+    /// # Errors
+    /// What cannot be, such as an address that another node has.
+    pub(crate) fn with_node(&self, entry: ClusterNode) -> Result<Cluster, ClusterError> {
+        let mut changed = self.clone();
+        changed.nodes.retain(|known| known.node != entry.node);
+        changed.nodes.push(entry);
+        changed.nodes.sort_by_key(|entry| entry.node);
+        check_nodes(&changed.nodes)?;
+        Ok(changed)
+    }
+
     /// The replicas that live on a node, ascending by shard.
     pub(crate) fn replicas_of(&self, node: NodeId) -> Vec<ReplicaPlace> {
         let of_shard = self.members.iter().filter_map(|(&shard, voters)| {
@@ -196,6 +209,13 @@ impl Cluster {
         }
         bytes
     }
+}
+
+/// The core of a node where a replica of a shard lives that comes to it later: its other cores know that without being
+/// told.
+pub(crate) fn core_of_newcomer(shard: ShardId, cores: usize) -> CoreId {
+    let core = shard.0 as usize % cores;
+    CoreId(u16::try_from(core).expect("cores are bounded"))
 }
 
 fn check_count(key: &'static str, actual: usize, max: usize) -> Result<(), ClusterError> {

@@ -11,13 +11,14 @@ use glommio::timer::Timer;
 use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, MemoryPool, MemoryShare, ShardId};
 use metastore_net::server::{self, Listener, ServerOptions};
 use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, RingOptions};
-use metastore_wal::recovery::{self, Recovered};
+use metastore_wal::recovery::{self, Recovered, Standing};
 
 use super::StartError;
 use super::board::Board;
 use super::clock::Clock;
 use super::disk_space::DiskWatch;
-use super::driver::{Driver, DriverParts};
+use super::driver::{Driver, DriverParts, PeersSetup};
+use super::keeper::NodeKeeper;
 use super::log_files::LogFiles;
 use super::mesh::{self, MeshEnds};
 use super::outgoing::MeshSender;
@@ -32,6 +33,7 @@ pub(crate) struct CoreSetup {
     pub(crate) config: CoreConfig,
     pub(crate) history: LogHistory,
     pub(crate) data: PathBuf,
+    pub(crate) keeper: NodeKeeper,
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
     pub(crate) log_wait_max: Duration,
@@ -44,6 +46,8 @@ pub(crate) struct CoreSetup {
     pub(crate) disk: DiskWatch,
     pub(crate) board: Board,
     pub(crate) mesh: Option<MeshEnds>,
+    /// Of a node that is not alone.
+    pub(crate) peers: Option<PeersSetup>,
     pub(crate) phase: NodePhase,
     /// Told once, when the core could answer, or why it cannot.
     pub(crate) ready: mpsc::Sender<(u16, Result<CoreReport, StartError>)>,
@@ -54,15 +58,15 @@ pub(crate) struct CoreSetup {
 /// What recovery found, for the operator.
 #[derive(Debug)]
 pub(crate) struct CoreReport {
-    /// A tail that was cut off, in words.
-    pub(crate) warning: Option<String>,
+    /// A tail that was cut off and replicas that are damaged, in words.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Runs a core until the node stops. On an error before it is ready, the main thread is told why.
 pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let core = setup.config.identity.core.0;
     let (ready, stopped) = (setup.ready.clone(), setup.stopped.clone());
-    let mesh_ends = setup.mesh.take();
+    let (mesh_ends, peers) = (setup.mesh.take(), setup.peers.take());
     let phase = setup.phase.clone();
     let options = setup.server;
     let board = setup.board.clone();
@@ -74,18 +78,23 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
         }
         None => (None, Vec::new()),
     };
-    let (driver, wake, report) = match start(setup, mesh) {
+    let damages = match peers {
+        Some(_) => Damages::PeersMayRepair,
+        None => Damages::Refuse,
+    };
+    let started = start(setup, mesh, damages).and_then(|(driver, wake, report)| {
+        let listener = Listener::new(listener);
+        let joined = peers.map_or(Ok(()), |peers| driver.join_peers(peers));
+        match listener.and_then(|listener| joined.map(|()| listener)) {
+            Ok(listener) => Ok((driver, wake, report, listener)),
+            Err(source) => Err(StartError::Listener { source }),
+        }
+    });
+    let (driver, wake, report, listener) = match started {
         Ok(started) => started,
         Err(error) => {
             // When nobody listens any more the node is going down already.
             let _ = ready.send((core, Err(error)));
-            return;
-        }
-    };
-    let listener = match Listener::new(listener) {
-        Ok(listener) => listener,
-        Err(source) => {
-            let _ = ready.send((core, Err(StartError::Listener { source })));
             return;
         }
     };
@@ -98,7 +107,7 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     driver.run_turn();
     glommio::spawn_local(Rc::clone(&driver).drive_time()).detach();
     glommio::spawn_local(Rc::clone(&driver).drive_board(board)).detach();
-    while !driver.is_serving() {
+    while !driver.is_ready() {
         Timer::new(PHASE_POLL).await;
     }
     if ready.send((core, Ok(report))).is_err() {
@@ -114,14 +123,28 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let _ = stopped.send(outcome);
 }
 
+/// What becomes of damage that recovery finds at or below the watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damages {
+    /// The start is refused: nobody else has what is lost.
+    Refuse,
+    /// Replicas that have others wait for a snapshot of theirs.
+    PeersMayRepair,
+}
+
 type Started = (Rc<Driver>, glommio::net::UnixStream, CoreReport);
 
 /// Recovers the log and builds the driver. It blocks its thread: nobody is answered yet.
-fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started, StartError> {
+fn start(
+    setup: CoreSetup,
+    mesh: Option<Box<dyn MeshSender>>,
+    damages: Damages,
+) -> Result<Started, StartError> {
     let CoreSetup {
         config,
         history,
         data,
+        keeper,
         log_directory,
         flush_method,
         log_wait_max,
@@ -147,14 +170,21 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         .map_err(|error| failed(error.to_string()))?
         .with_logger(raft_logger(core));
     let mut replay = Replay::new(&data, builder);
-    let recovered = recovery::recover(&mut source, &identity, log_options.seal, &mut |event| {
+    let recover = match damages {
+        Damages::Refuse => recovery::recover,
+        Damages::PeersMayRepair => recovery::recover_among_peers,
+    };
+    let recovered = recover(&mut source, &identity, log_options.seal, &mut |event| {
         replay.on_event(event);
     })
     .map_err(|error| failed(error.to_string()))?;
     drop(source);
     let (builder, snapshots) = replay.finish()?;
     let report = CoreReport {
-        warning: describe_torn(&log_directory, &recovered),
+        warnings: describe_torn(&log_directory, &recovered)
+            .into_iter()
+            .chain(describe_damages(&recovered))
+            .collect(),
     };
     let buffers = log_options.new_buffers();
     let (signal, wake) = StdUnixStream::pair().map_err(|source| StartError::File {
@@ -180,6 +210,7 @@ fn start(setup: CoreSetup, mesh: Option<Box<dyn MeshSender>>) -> Result<Started,
         ring,
         log_directory,
         data: data.clone(),
+        keeper,
         snapshot_bytes_per_second_max,
         clock,
         facts,
@@ -200,5 +231,21 @@ fn describe_torn(log_directory: &Path, recovered: &Recovered) -> Option<String> 
             torn.sequence,
             torn.shards().iter().map(|shard| shard.0).collect::<Vec<_>>(),
         )
+    })
+}
+
+/// Replicas that take no part until another node has repaired them.
+fn describe_damages(recovered: &Recovered) -> impl Iterator<Item = String> {
+    let replicas = recovered.replicas.iter();
+    replicas.filter_map(|known| {
+        let (replica, shard) = (known.replica, known.shard);
+        let what = match known.standing {
+            Standing::Whole => return None,
+            Standing::Damaged => "it takes no part until the leader has sent a snapshot",
+            Standing::Lost => "what it had promised is lost too: a new replica must take its place",
+        };
+        Some(format!(
+            "replica {replica} of shard {shard} has lost a part of its log: {what}"
+        ))
     })
 }

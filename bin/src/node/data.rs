@@ -1,5 +1,6 @@
 //! The data directory: made once, locked while a process runs.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use metastore_engine::{ClusterId, CoreId, NodeId, ReplicaId, ShardId};
 use metastore_wal::SealKey;
 use metastore_wal::device;
 
+use super::keeper::NodeKeeper;
 use super::layout::Layout;
 use super::node_file::{FILE_NAME, NodeFile, NodeState, ReplicaPlace};
 use super::{FormatPolicy, NodeOptions, StartError};
@@ -20,7 +22,7 @@ const OURS: [&str; 3] = [LOCK_NAME, "node.toml.new", "lost+found"];
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     path: PathBuf,
-    node: NodeFile,
+    keeper: NodeKeeper,
     /// The lock is gone with the file, also when the process is killed.
     _lock: File,
 }
@@ -70,8 +72,8 @@ impl DataDirectory {
             make_core_directories(&path, node.cores)?;
         }
         Ok(DataDirectory {
+            keeper: NodeKeeper::new(path.clone(), node),
             path,
-            node,
             _lock: lock,
         })
     }
@@ -80,20 +82,14 @@ impl DataDirectory {
         &self.path
     }
 
-    pub(crate) fn node(&self) -> &NodeFile {
-        &self.node
+    /// What `node.toml` says.
+    pub(crate) fn node(&self) -> NodeFile {
+        self.keeper.node()
     }
 
-    /// Writes down that clients may have been answered, durably.
-    pub(crate) fn note_serving(&self) -> Result<(), StartError> {
-        if self.node.state == NodeState::Serving {
-            return Ok(());
-        }
-        let node = NodeFile {
-            state: NodeState::Serving,
-            ..self.node.clone()
-        };
-        node.write(&self.path)
+    /// Whoever changes `node.toml` while the node runs.
+    pub(crate) fn keeper(&self) -> &NodeKeeper {
+        &self.keeper
     }
 
     pub(crate) fn log_directory(&self, core: CoreId) -> PathBuf {
@@ -253,6 +249,10 @@ fn format(path: &Path, options: &NodeOptions, layout: Layout) -> Result<NodeFile
             None => replicas_alone(shards, cores),
         },
         cluster_plan: founding.map(|founding| founding.cluster.clone()),
+        data_ids: match founding {
+            Some(_) => BTreeMap::from([(node, random_u64()?)]),
+            None => BTreeMap::new(),
+        },
     };
     node.write(path)?;
     Ok(node)

@@ -19,13 +19,20 @@ use metastore_net::server::{self, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
 use metastore_wal::device::{Completion, DeviceError, FileRef, Ring, Switch};
 
+mod admin;
+mod peers;
+mod reads;
 mod segments;
 
+use self::admin::Waiting;
+use self::peers::Peers;
+pub(crate) use self::peers::{PeerCounts, PeersSetup};
 use super::board::{Board, CoreNumbers, PUBLISH_INTERVAL};
 use super::clock::Clock;
 use super::disk_space::DiskWatch;
 use super::event::Event;
 use super::halt::{halt, halt_for};
+use super::keeper::NodeKeeper;
 use super::lone_client::LoneClient;
 use super::memory::{CONNECTION_BYTES, CoreMemory};
 use super::outgoing::{MeshSender, Outgoing};
@@ -46,6 +53,7 @@ pub(crate) struct DriverParts {
     pub(crate) log_directory: PathBuf,
     /// Where the shards have their directories.
     pub(crate) data: PathBuf,
+    pub(crate) keeper: NodeKeeper,
     /// Snapshots are written no faster than this.
     pub(crate) snapshot_bytes_per_second_max: u64,
     pub(crate) clock: Clock,
@@ -64,6 +72,7 @@ pub(crate) struct Driver {
     ring: RefCell<Ring>,
     completions: RefCell<Vec<Completion>>,
     log_directory: PathBuf,
+    data: PathBuf,
     /// Whoever writes in the background waits while this says so.
     background_pause: Switch,
     /// Who prepares a segment does not care about that while this says so.
@@ -74,6 +83,9 @@ pub(crate) struct Driver {
     disk: DiskWatch,
     connections: Connections,
     outgoing: RefCell<Outgoing>,
+    peers: Peers,
+    waiting: Waiting,
+    keeper: NodeKeeper,
     memory: RefCell<CoreMemory>,
     lone_client: LoneClient,
     /// How long the core waits in place for a lone client's write.
@@ -92,6 +104,7 @@ impl Driver {
             ring,
             log_directory,
             data,
+            keeper,
             snapshot_bytes_per_second_max,
             clock,
             facts,
@@ -109,11 +122,12 @@ impl Driver {
             completions: RefCell::default(),
             log_directory,
             snapshots: SnapshotWriter::new(
-                data,
+                data.clone(),
                 snapshot_bytes_per_second_max,
                 background_pause.clone(),
                 disk.clone(),
             ),
+            data,
             background_pause,
             segment_hurry: Switch::default(),
             clock,
@@ -121,6 +135,9 @@ impl Driver {
             disk,
             connections: Connections::default(),
             outgoing: RefCell::new(Outgoing::new(mesh, cores)),
+            peers: Peers::default(),
+            waiting: Waiting::default(),
+            keeper,
             memory: RefCell::new(CoreMemory::new(memory)),
             lone_client: LoneClient::default(),
             log_wait_max,
@@ -135,8 +152,11 @@ impl Driver {
         &self.connections
     }
 
-    pub(crate) fn is_serving(&self) -> bool {
-        self.core.borrow().is_serving()
+    /// Whether clients can be sent here. A node alone then leads all of its shards. One of several may still find no
+    /// others, and its clients wait for them.
+    pub(crate) fn is_ready(&self) -> bool {
+        let core = self.core.borrow();
+        core.has_begun() && (self.peers.has_joined() || core.is_serving())
     }
 
     /// Whether, after [`Driver::drain`], no client of this core waits for anything and its log has its mark.
@@ -144,6 +164,7 @@ impl Driver {
         self.connections.in_flight() == 0
             && !self.connections.has_unsent()
             && self.outgoing.borrow().is_empty()
+            && self.peers.queued_bytes() == 0
             && self.core.borrow().is_drained()
     }
 
@@ -194,6 +215,7 @@ impl Driver {
         }
         self.ring_result(self.ring.borrow_mut().submit());
         self.flush_mesh();
+        self.peers.flush();
         self.connections.flush();
         self.settle_memory(&effects);
         effects.clear();
@@ -203,6 +225,10 @@ impl Driver {
             meanwhile.queue.is_empty(),
             "an effect came while others were carried out"
         );
+        for peer in self.peers.take_overflowed() {
+            self.step(Input::PeerUnreachable { peer });
+        }
+        self.add_nodes();
         let mut core = self.core.borrow_mut();
         core.on_turn_executed(finished, self.clock.now());
         self.background_pause.set(core.is_log_behind());
@@ -250,8 +276,11 @@ impl Driver {
         let mut accounts = self.core.borrow().memory();
         accounts.add(Account::Replies, effects.arena.capacity() as u64);
         accounts.add(Account::Mesh, self.outgoing.borrow().bytes() as u64);
-        accounts.add(Account::Inbound, self.connections.inbound_bytes() as u64);
-        accounts.add(Account::Outbound, self.connections.outbound_bytes() as u64);
+        let (to_peers, of_peers) = self.peers.buffer_bytes();
+        let inbound = self.connections.inbound_bytes() + of_peers;
+        let outbound = self.connections.outbound_bytes() + to_peers;
+        accounts.add(Account::Inbound, inbound as u64);
+        accounts.add(Account::Outbound, outbound as u64);
         let idle_bytes = self.connections.count() * CONNECTION_BYTES;
         accounts.add(Account::Connections, idle_bytes as u64);
         let room = self.memory.borrow_mut().settle(now, &accounts);
@@ -317,10 +346,26 @@ impl Driver {
             Effect::Forward { core, batch } => {
                 self.outgoing.borrow_mut().push(core, batch);
             }
-            Effect::Send { .. } | Effect::ReadLog { .. } | Effect::ReadSnapshot { .. } => {
-                unreachable!("a node alone has no peers")
+            Effect::Send { to, lane, batch } => self.peers.send(to, lane, &batch),
+            Effect::ReadLog {
+                ticket,
+                file,
+                offset,
+                bytes,
+            } => {
+                let read = Rc::clone(self).read_log(ticket, file, offset, bytes);
+                glommio::spawn_local(read).detach();
             }
-            Effect::Members(_) => unreachable!("nobody asks a node alone to change its members"),
+            Effect::ReadSnapshot {
+                ticket,
+                snapshot,
+                offset,
+                bytes,
+            } => {
+                let read = Rc::clone(self).read_snapshot(ticket, snapshot, offset, bytes);
+                glommio::spawn_local(read).detach();
+            }
+            Effect::Members(effect) => self.on_members(effect),
             Effect::Halt(reason) => halt_for(&reason),
         }
     }
@@ -346,7 +391,9 @@ impl Driver {
     fn wait_for_log(self: &Rc<Self>, client: ConnectionId) {
         let has_other_work = self.core.borrow().has_work() || self.core.borrow().has_slice();
         let is_alone = || self.connections.in_flight_of(to_net(client)) == 1;
-        if self.log_wait_max.is_zero() || has_other_work || !is_alone() {
+        // With other nodes the client waits for them, too, and what they say must be heard.
+        let may_wait = !self.log_wait_max.is_zero() && !self.peers.has_joined();
+        if !may_wait || has_other_work || !is_alone() {
             return;
         }
         let began = self.clock.now();
@@ -451,7 +498,13 @@ impl Driver {
                 self.step(Input::Tick);
                 let core = self.core.borrow();
                 self.disk.want_reserve(core.id(), core.snapshot_bytes_max());
+                for (shard, leader) in core.leaders() {
+                    if let Some(leader) = leader {
+                        self.facts.places.note_leader(shard, leader);
+                    }
+                }
                 drop(core);
+                self.peers.follow(&self.facts.places);
                 self.run_turn();
             }
         }
@@ -462,6 +515,9 @@ impl Driver {
     /// Hangs up the core's numbers again and again.
     pub(crate) async fn drive_board(self: Rc<Self>, board: Board) {
         loop {
+            for (shard, homes) in self.core.borrow().homes() {
+                self.facts.places.note_homes(shard, homes);
+            }
             let numbers = self.numbers();
             board.publish(self.facts.hello.core_index, self.clock.now(), numbers);
             Timer::new(PUBLISH_INTERVAL).await;
@@ -485,6 +541,7 @@ impl Driver {
             connection_counts: self.connections.counts(),
             ring_writes: self.ring.borrow().status().writes,
             memory: self.memory.borrow().counts(),
+            peers: self.peers.counts(),
             disk_free_bytes: self.disk.free_bytes(),
         }
     }
@@ -531,6 +588,10 @@ impl Service for Driver {
         deadline_ms: u32,
         request: Request<'_>,
     ) {
+        if let Request::Admin(asked) = request {
+            self.on_admin((connection, id), deadline_ms, asked);
+            return;
+        }
         let Some(body) = wire::to_engine(&request) else {
             self.connections.reply(connection, |out| {
                 wire::append_shard_map(&self.facts, id, out)

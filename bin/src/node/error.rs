@@ -10,7 +10,7 @@ use metastore_wal::LogOptionsError;
 use metastore_wal::device::DeviceError;
 use thiserror::Error;
 
-use super::cluster::HostPort;
+use super::cluster::{ClusterError, HostPort};
 use super::cluster_file::ClusterFileError;
 use super::snapshot_files::SnapshotFileError;
 
@@ -243,15 +243,22 @@ pub(crate) enum StartError {
         /// The node that is formatted.
         node: NodeId,
     },
-    /// Data of a cluster, which this version does not serve.
-    #[error(
-        "{} is that of node {node} of a cluster: this version makes such data ready and does not serve it", .path.display()
-    )]
-    Clustered {
-        /// The data.
-        path: PathBuf,
+    /// The cluster cannot be like that.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A node is to join a cluster that begins with it.
+    #[error("node {node} stands in {path}, so that it does not join later: leave --join-clients and --join-peers out, or choose an id that was never used", path = .path.display())]
+    FoundsAndJoins {
         /// The node.
         node: NodeId,
+        /// The file of the cluster.
+        path: PathBuf,
+    },
+    /// A node that is alone is asked to know others.
+    #[error("{path} is the data of a node that is alone: it has no cluster that others could join", path = .path.display())]
+    Alone {
+        /// The data.
+        path: PathBuf,
     },
     /// More cores than processors.
     #[error(
@@ -364,6 +371,9 @@ impl StartError {
             | StartError::Memory(_)
             | StartError::TooFewCpus { .. }
             | StartError::Fixed { .. }
+            | StartError::Cluster(_)
+            | StartError::Alone { .. }
+            | StartError::FoundsAndJoins { .. }
             | StartError::Log(_) => true,
             StartError::File { .. }
             | StartError::Locked { .. }
@@ -371,7 +381,6 @@ impl StartError {
             | StartError::Unformatted { .. }
             | StartError::AlreadyFormatted { .. }
             | StartError::Admin { .. }
-            | StartError::Clustered { .. }
             | StartError::NodeFile { .. }
             | StartError::NodeFileFormat { .. }
             | StartError::Bind(_)

@@ -1,5 +1,6 @@
 //! A node: its data directory, its cores and their life from start to stop.
 
+mod acquaintance;
 mod board;
 mod clock;
 pub(crate) mod cluster;
@@ -12,6 +13,7 @@ mod driver;
 mod error;
 mod event;
 mod halt;
+mod keeper;
 mod layout;
 mod limits;
 mod log_files;
@@ -22,15 +24,14 @@ pub(crate) mod node_file;
 mod options;
 mod outgoing;
 mod phase;
+mod places;
 mod pulse;
 pub(crate) mod snapshot_files;
 mod snapshot_writer;
 mod stop;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -41,11 +42,14 @@ use metastore_engine::{
     ShardMap,
 };
 use metastore_net::HelloInfo;
+use metastore_net::peer::{self as net_peer, LocalPeer};
 use metastore_net::server::{BindError, bind};
 use metastore_wal::device::{FlushMethod, probe_io_uring};
 
+use self::acquaintance::Acquaintance;
 pub(crate) use self::board::{Board, CoreNumbers, Phase};
 use self::clock::Clock;
+use self::cluster::Cluster;
 use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::cpus::parse_list as parse_cpu_list;
 pub(crate) use self::data::{
@@ -53,6 +57,7 @@ pub(crate) use self::data::{
     refuse_strange,
 };
 use self::disk_space::DiskWatch;
+use self::driver::PeersSetup;
 pub(crate) use self::error::StartError;
 pub(crate) use self::limits::budget_bytes_beside;
 use self::limits::{NodeLimits, NodeSize};
@@ -63,7 +68,8 @@ pub(crate) use self::options::{
     PeersOptions, WalOptions,
 };
 use self::phase::NodePhase;
-use self::pulse::Pulse;
+use self::places::Places;
+use self::pulse::{Beat, Pulse};
 pub(crate) use self::stop::StopOutcome;
 
 use crate::admin;
@@ -73,8 +79,13 @@ const PORT_RELEASE_LIMIT: Duration = Duration::from_secs(2);
 const PORT_POLL: Duration = Duration::from_millis(20);
 /// Bytes of glommio's own registered memory for each core: the log has a ring of its own, so this stays unused.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
-/// How long a busy core may go without looking for events.
-const CORE_LATENCY: Duration = Duration::from_millis(1);
+/// Threads of a core for what may block, so that nothing waits for anything of another kind: segments that are prepared,
+/// snapshots that are written, and what is read of either for other nodes.
+const BLOCKING_THREADS: usize = 4;
+/// After this a busy core looks for events even where none has come that would have made it. An executor that finds this
+/// time over before it ran anything goes to sleep over its tasks (see `pulse`), so that it must be longer than a machine
+/// usually keeps a thread waiting.
+const CORE_LATENCY: Duration = Duration::from_millis(50);
 /// A core that has not ended this long after it was told to stop is left behind.
 const STOP_LIMIT: Duration = Duration::from_millis(4_900);
 
@@ -115,7 +126,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     let allowed = cpus::allowed()?;
     let cpus = choose_cpus(options, &allowed)?;
     let data = DataDirectory::open(options, cpus.len())?;
-    let node = data.node().clone();
+    let node = data.node();
     let cores = node.cores;
     layout::check_cpus(options, cores, cpus.len())?;
     halt::halt_on_panic();
@@ -127,24 +138,25 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             .map_err(|source| StartError::Admin { address, source })?;
     }
     let addresses = layout::addresses(options, &node)?;
-    let _peer_addresses = layout::peer_addresses(options, &node)?;
-    if let Some(entry) = node.entry() {
-        return Err(StartError::Clustered {
-            path: data.path().to_owned(),
-            node: entry.node,
-        });
-    }
-    let listeners = addresses
-        .iter()
-        .map(|&address| listen(address))
-        .collect::<Result<Vec<_>, _>>()?;
+    let listeners = listen_all(&addresses)?;
+    let mut peer_listeners = listen_all(&layout::peer_addresses(options, &node)?)?.into_iter();
     let setups = Setups {
         options,
         node: &node,
+        cluster: layout::cluster(options, &node),
         data: &data,
         clock,
     }
     .build()?;
+    if node.cluster_plan.is_some() {
+        let acquaintance = Acquaintance {
+            cluster: node.cluster,
+            here: node.node,
+            places: setups.facts.0.places.clone(),
+            keeper: data.keeper().clone(),
+        };
+        acquaintance.start();
+    }
     let limits = NodeLimits::choose(
         options,
         NodeSize {
@@ -173,6 +185,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             config,
             history: setups.history,
             data: data.path().to_owned(),
+            keeper: data.keeper().clone(),
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
             log_wait_max: options.wal.wait_max,
@@ -184,6 +197,9 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             disk: disk.clone(),
             board: board.clone(),
             mesh: meshes[index].take(),
+            peers: peer_listeners
+                .next()
+                .map(|listener| setups.peers.of_core(core, listener)),
             phase: phase.clone(),
             ready: ready.clone(),
             stopped: stopped.clone(),
@@ -240,7 +256,7 @@ pub(crate) fn format(options: &NodeOptions) -> Result<NodeFile, StartError> {
     probe_io_uring()?;
     let cpus = choose_cpus(options, &cpus::allowed()?)?;
     let data = DataDirectory::open(options, cpus.len())?;
-    Ok(data.node().clone())
+    Ok(data.node())
 }
 
 impl ReadyNode {
@@ -251,7 +267,7 @@ impl ReadyNode {
     pub(crate) fn serve(self) -> Result<RunningNode, StartError> {
         let ReadyNode(node) = self;
         // No log may be missing at the next start.
-        node.data.note_serving()?;
+        node.data.keeper().note_serving()?;
         node.phase.set(Phase::Serving);
         Ok(node)
     }
@@ -304,10 +320,15 @@ fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
     }
 }
 
+fn listen_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+    addresses.iter().map(|&address| listen(address)).collect()
+}
+
 /// What the cores' threads are given, as far as it is the same for all or follows from their number.
 struct Setups<'a> {
     options: &'a NodeOptions,
     node: &'a NodeFile,
+    cluster: Cluster,
     data: &'a DataDirectory,
     clock: Clock,
 }
@@ -317,6 +338,25 @@ struct BuiltSetups {
     history: LogHistory,
     flush_method: FlushMethod,
     facts: NodeFacts,
+    peers: NodePeers,
+}
+
+/// Who this node is for others.
+struct NodePeers {
+    local: LocalPeer,
+    seed: u64,
+}
+
+impl NodePeers {
+    fn of_core(&self, core: CoreId, listener: TcpListener) -> PeersSetup {
+        let mut local = self.local;
+        local.core.core = core.0;
+        PeersSetup {
+            listener,
+            local,
+            seed: self.seed ^ u64::from(core.0),
+        }
+    }
 }
 
 struct NodeFacts(wire::CoreFacts);
@@ -333,27 +373,28 @@ impl Setups<'_> {
     fn build(&self) -> Result<BuiltSetups, StartError> {
         let node = self.node;
         let flush_method = self.options.wal.flush_method.unwrap_or(node.flush_method);
-        let cluster = layout::cluster(self.options, node);
-        let clients = &cluster.nodes[0].clients;
-        let locations = node.replicas.iter().map(|place| ShardLocation {
-            shard: place.shard,
-            core: place.core,
-            address: clients.of_core(place.core).to_string(),
-        });
-        let shard_map = ShardMap::split_evenly(locations.collect())
+        let shard_map = ShardMap::split_evenly(self.locations())
             .map_err(|error| self.bad_node_file(error.to_string()))?;
+        let members = &self.cluster.members;
+        let homes_of = |shard| members[&shard].iter().map(|member| member.home).collect();
+        let places = Places::new(&shard_map, homes_of, self.cluster.nodes.clone());
         let hello = HelloInfo {
             cluster_id: node.cluster.0,
             node_id: node.node.0,
             core_index: 0,
             core_count: u16::try_from(node.cores).expect("cores were counted"),
-            first_port: clients.port,
+            first_port: self
+                .cluster
+                .node(node.node)
+                .expect("this node is one of them")
+                .clients
+                .port,
             map_epoch: shard_map.epoch(),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let facts = NodeFacts(wire::CoreFacts {
             hello,
-            shard_map: wire::shard_map_reply(node.node, &shard_map),
+            places,
             flush_method: flush_name(flush_method),
             budget_bytes: self.options.wal.budget_bytes,
             segment_bytes: node.segment_bytes,
@@ -378,7 +419,7 @@ impl Setups<'_> {
                 identity,
                 cores: node.cores,
                 replicas: here.map(|place| (place.replica, place.shard)).collect(),
-                members: BTreeMap::new(),
+                members: members.clone(),
                 shard_map: shard_map.clone(),
                 namespaces: Namespaces::default(),
                 settings: self.options.settings.clone(),
@@ -396,7 +437,37 @@ impl Setups<'_> {
             },
             flush_method,
             facts,
+            peers: NodePeers {
+                local: LocalPeer {
+                    cluster_id: node.cluster.0,
+                    core: net_peer::PeerCore {
+                        node: node.node.0,
+                        core: 0,
+                    },
+                    incarnation: boot.0,
+                    map_epoch: shard_map.epoch(),
+                    initial_map_hash: self.cluster.initial_map_hash(),
+                    data_id: node.data_ids.get(&node.node).copied().unwrap_or(0),
+                },
+                seed,
+            },
         })
+    }
+
+    /// On which core of this node each shard is, or would be.
+    fn locations(&self) -> Vec<ShardLocation> {
+        let replicas = &self.node.replicas;
+        let shards = self.cluster.members.keys().map(|&shard| {
+            let here = replicas.iter().find(|place| place.shard == shard);
+            ShardLocation {
+                shard,
+                core: here.map_or_else(
+                    || cluster::core_of_newcomer(shard, self.node.cores),
+                    |place| place.core,
+                ),
+            }
+        });
+        shards.collect()
     }
 
     fn bad_node_file(&self, cause: String) -> StartError {
@@ -419,13 +490,13 @@ fn spawn(
     cpu: usize,
     setup: CoreSetup,
     listener: TcpListener,
-    beat: UnixStream,
+    beat: Beat,
 ) -> Result<(), StartError> {
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(&format!("core-{}", core.0))
         .io_memory(EXECUTOR_IO_MEMORY_BYTES)
         // The default would pin the threads that prepare segments to the core's own processor.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
         .spawn(move || async move {
             glommio::spawn_local(pulse::feel(beat)).detach();
             // Sockets and the ring wake tasks from outside: in a queue to which latency does not matter that can
@@ -450,7 +521,7 @@ fn await_ready(reports: &Reports, cores: usize) -> Result<Vec<String>, StartErro
         let (_, report) = reports
             .recv()
             .map_err(|_| StartError::CoreEnded { core: missing })?;
-        warnings.extend(report?.warning);
+        warnings.extend(report?.warnings);
     }
     Ok(warnings)
 }

@@ -41,6 +41,9 @@ pub(crate) struct NodeFile {
     pub(crate) replicas: Vec<ReplicaPlace>,
     /// How the cluster began; `None` for a node that is alone.
     pub(crate) cluster_plan: Option<Cluster>,
+    /// Which data each node of the cluster had when it was first heard of, this one's own included: a number that was
+    /// drawn when it was formatted.
+    pub(crate) data_ids: BTreeMap<NodeId, u64>,
 }
 
 /// How far back reads can go: part of the replicated state. The log is replayed with the bounds it was written under, and
@@ -110,11 +113,15 @@ struct Document {
     /// Data that was formatted before there was a choice has the defaults.
     #[serde(default)]
     history: HistoryBounds,
+    /// A node that joins has none yet.
+    #[serde(default)]
     replica: Vec<ReplicaEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     cluster_node: Vec<NodeEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     cluster_member: Vec<MemberEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cluster_data: Vec<DataEntry>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -140,6 +147,14 @@ struct NodeEntry {
     clients: String,
     peers: String,
     cores: usize,
+}
+
+/// Which data a node had when it was first heard of: drawn when it was formatted.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DataEntry {
+    node: u32,
+    id: String,
 }
 
 /// A voter with which a shard began.
@@ -182,6 +197,11 @@ impl NodeFile {
                 newest: FORMAT_CLUSTERED,
             }),
         }
+    }
+
+    /// A replica is gone: the next start does not look for it.
+    pub(crate) fn unlist(&mut self, replica: ReplicaId) {
+        self.replicas.retain(|place| place.replica != replica);
     }
 
     /// This node's entry in the cluster; `None` when it is alone.
@@ -233,6 +253,14 @@ impl NodeFile {
                 .collect(),
             cluster_node: self.node_entries(),
             cluster_member: self.member_entries(),
+            cluster_data: self
+                .data_ids
+                .iter()
+                .map(|(node, id)| DataEntry {
+                    node: node.0,
+                    id: format!("{id:016x}"),
+                })
+                .collect(),
         };
         toml::to_string(&document).expect("plain data can be written as TOML")
     }
@@ -313,6 +341,7 @@ fn parse(text: &str) -> Result<NodeFile, Fault> {
             FORMAT_CLUSTERED => Some(parse_plan(&document, ClusterId(cluster))?),
             _ => None,
         },
+        data_ids: parse_data_ids(&document)?,
     };
     match &node.cluster_plan {
         Some(plan) => check_clustered(&node, plan)?,
@@ -388,12 +417,28 @@ fn check_alone(node: &NodeFile, document: &Document) -> Result<(), Fault> {
         let cause = "every shard has one replica, and there is at least one".to_owned();
         return Err(Fault::Cause(cause));
     }
-    if !document.cluster_node.is_empty() || !document.cluster_member.is_empty() {
+    let is_clustered = !document.cluster_node.is_empty()
+        || !document.cluster_member.is_empty()
+        || !document.cluster_data.is_empty();
+    if is_clustered {
         return Err(Fault::Cause(format!(
-            "cluster_node and cluster_member belong to format {FORMAT_CLUSTERED}, and this is format {FORMAT_ALONE}"
+            "cluster_node, cluster_member and cluster_data belong to format {FORMAT_CLUSTERED}, and this is format {FORMAT_ALONE}"
         )));
     }
     Ok(())
+}
+
+fn parse_data_ids(document: &Document) -> Result<BTreeMap<NodeId, u64>, Fault> {
+    let entries = document.cluster_data.iter().map(|entry| {
+        let id = u64::from_str_radix(&entry.id, 16).map_err(|_| {
+            Fault::Cause(format!(
+                "cluster_data of node {}: id \"{}\" is not a hexadecimal number of 64 bits",
+                entry.node, entry.id
+            ))
+        })?;
+        Ok((NodeId(entry.node), id))
+    });
+    entries.collect()
 }
 
 /// Checks that what the cluster says of this node is what this node says of itself.
@@ -410,6 +455,11 @@ fn check_clustered(node: &NodeFile, plan: &Cluster) -> Result<(), Fault> {
             node.cores, entry.cores
         )));
     }
+    if !node.data_ids.contains_key(&here) {
+        return Err(Fault::Cause(format!(
+            "there is no cluster_data of node {here}, which is this one"
+        )));
+    }
     let members = plan.replicas_of(here);
     if let Some(place) = node.replicas.iter().find(|place| !members.contains(place)) {
         return Err(Fault::Cause(format!(
@@ -417,12 +467,7 @@ fn check_clustered(node: &NodeFile, plan: &Cluster) -> Result<(), Fault> {
             place.replica, place.shard, place.core
         )));
     }
-    if let Some(place) = members.iter().find(|place| !node.replicas.contains(place)) {
-        return Err(Fault::Cause(format!(
-            "a cluster_member is replica {} of shard {} on core {} of this node, and there is no such replica",
-            place.replica, place.shard, place.core
-        )));
-    }
+    // Members of the beginning that are not here any more were removed.
     Ok(())
 }
 
@@ -470,6 +515,7 @@ pub(crate) fn sample() -> NodeFile {
         },
         replicas: (0..3).map(place).collect(),
         cluster_plan: None,
+        data_ids: BTreeMap::new(),
     }
 }
 
@@ -487,6 +533,7 @@ pub(crate) fn clustered_sample() -> NodeFile {
         history: plan.history,
         replicas: plan.replicas_of(node),
         cluster_plan: Some(plan),
+        data_ids: BTreeMap::from([(NodeId(2), 0xDA7A), (NodeId(3), 7)]),
         ..sample()
     }
 }

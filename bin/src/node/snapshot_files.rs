@@ -18,6 +18,8 @@ use metastore_wal::device::{self, DeviceError};
 use metastore_wal::{LogIndex, ReplayEvent, Term};
 use thiserror::Error;
 
+use crate::log;
+
 /// How much of a file is read at a time.
 const READ_BYTES: usize = 1 << 20;
 
@@ -207,7 +209,17 @@ impl<'a> Replay<'a> {
     fn load_all(&mut self) -> Result<(), SnapshotFileError> {
         for &snapshot in &self.named {
             let path = snapshot_path(self.data, snapshot);
-            load(&path, snapshot, &mut self.builder)?;
+            if let Err(error) = load(&path, snapshot, &mut self.builder) {
+                // Where nobody else has what it held, that is the end.
+                if self.builder.on_snapshot_damaged(snapshot).is_err() {
+                    return Err(error);
+                }
+                log::warning!(
+                    "a snapshot is of no use; the replica waits for one of another node",
+                    shard = u64::from(snapshot.shard.0),
+                    error = log::text(&error),
+                );
+            }
         }
         Ok(())
     }

@@ -1,28 +1,34 @@
 //! Between the protocol's messages and the core's: no type of either passes to the other side.
 
+mod members;
+
 use metastore_engine::{
-    BatchItem, ChunkEnd, CoreStatus, Happened, LogIndex, NodeId, ReadShape, ReplicaStatus, Reply,
-    Request as EngineRequest, RequestError, RequestId as EngineRequestId, RequestKind, Role,
-    ShardId, ShardMap, StageSummary,
+    BatchItem, ChunkEnd, CoreId, CoreStatus, Happened, LogIndex, NodeId, PeerCore, PeerLane,
+    ReadShape, ReplicaStatus, Reply, Request as EngineRequest, RequestError,
+    RequestId as EngineRequestId, RequestKind, Role, ShardId, StageSummary,
 };
 use metastore_net::Answered;
 use metastore_net::server::ConnectionCounts;
 use metastore_net::{
     self as net, Counter, ErrorCode, FrameKind, HelloInfo, LogStatus, ReadPosition, ReplicaRole,
-    Request, RequestId, ShardMapReply, ShardPlace, ShardRevision, SlotRange, StageStatus,
-    StatusReply, WireError,
+    Request, RequestId, ShardRevision, StageStatus, StatusReply, WireError,
 };
 use metastore_statemachine::{Revision, Row};
 
+pub(crate) use self::members::{
+    change_refused, create_refused, members_change, members_reply, nodes_reply, to_cluster_node,
+};
 use super::clock::Clock;
+use super::driver::PeerCounts;
 use super::memory::MemoryCounts;
+use super::places::Places;
 use crate::allocator;
 
 /// What a core tells about itself beside what [`metastore_engine::Core`] knows.
 #[derive(Debug, Clone)]
 pub(crate) struct CoreFacts {
     pub(crate) hello: HelloInfo,
-    pub(crate) shard_map: ShardMapReply,
+    pub(crate) places: Places,
     pub(crate) flush_method: &'static str,
     pub(crate) budget_bytes: u64,
     pub(crate) segment_bytes: u64,
@@ -37,6 +43,7 @@ pub(crate) struct DriverCounts {
     pub(crate) ring_writes: u64,
     pub(crate) connection_counts: ConnectionCounts,
     pub(crate) memory: MemoryCounts,
+    pub(crate) peers: PeerCounts,
     /// What is free on the disk of the data.
     pub(crate) disk_free_bytes: u64,
 }
@@ -47,30 +54,32 @@ impl CoreFacts {
     }
 }
 
-/// The shard map as clients see it.
-pub(crate) fn shard_map_reply(node: NodeId, map: &ShardMap) -> ShardMapReply {
-    let places = map.shards().iter().map(|location| ShardPlace {
-        shard: location.shard.0,
-        slots: map
-            .slot_ranges(location.shard)
-            .into_iter()
-            .map(|(first, last)| SlotRange {
-                first: first.0,
-                last: last.0,
-            })
-            .collect(),
-        node_id: node.0,
-        core_index: location.core.0,
-        address: location.address.clone(),
-    });
-    ShardMapReply {
-        epoch: map.epoch(),
-        slot_count: u32::try_from(metastore_engine::SLOT_COUNT).expect("a small constant"),
-        shards: places.collect(),
+/// The core of another node as the connection to it knows it.
+pub(crate) fn to_net_core(core: PeerCore) -> net::peer::PeerCore {
+    net::peer::PeerCore {
+        node: core.node.0,
+        core: core.core.0,
     }
 }
 
-/// The core's form of a request; `None` for the shard map, which the driver answers itself.
+/// The core of another node as the core knows it.
+pub(crate) fn to_engine_core(core: net::peer::PeerCore) -> PeerCore {
+    PeerCore {
+        node: NodeId(core.node),
+        core: CoreId(core.core),
+    }
+}
+
+/// A lane as the connection to it knows it.
+pub(crate) fn to_net_lane(lane: PeerLane) -> net::peer::PeerLane {
+    match lane {
+        PeerLane::Urgent => net::peer::PeerLane::Urgent,
+        PeerLane::Entries => net::peer::PeerLane::Entries,
+        PeerLane::Snapshots => net::peer::PeerLane::Snapshots,
+    }
+}
+
+/// The core's form of a request; `None` for those that the driver answers itself.
 pub(crate) fn to_engine<'a>(request: &Request<'a>) -> Option<EngineRequest<'a>> {
     Some(match *request {
         Request::Command(checked) => EngineRequest::Command {
@@ -98,17 +107,20 @@ pub(crate) fn to_engine<'a>(request: &Request<'a>) -> Option<EngineRequest<'a>> 
         Request::Count(count) => EngineRequest::Count(count.query),
         Request::Cancel { range } => EngineRequest::Cancel(EngineRequestId(range.0)),
         Request::Status => EngineRequest::Status,
-        Request::ShardMap => return None,
+        Request::ShardMap | Request::Admin(_) => return None,
         Request::Hello(_) | Request::Ping => unreachable!("the connection answers these itself"),
     })
 }
+
+/// When an operator's request that found no room may come again.
+const OVERLOADED_RETRY_MS: u32 = 100;
 
 /// Bytes of rows in a chunk when the client leaves it to us.
 const CHUNK_BYTES_DEFAULT: usize = 64 << 10;
 
 /// Appends the answer to a request for the shard map.
 pub(crate) fn append_shard_map(facts: &CoreFacts, id: RequestId, out: &mut Vec<u8>) -> Answered {
-    net::append_shard_map(out, id, &facts.shard_map);
+    net::append_shard_map(out, id, &facts.places.shard_map());
     Answered::Last
 }
 
@@ -127,7 +139,7 @@ pub(crate) fn append_reply(
             for item in items {
                 match item {
                     BatchItem::Outcome(outcome) => writer.outcome_bytes(outcome.of(arena)),
-                    BatchItem::Error(error) => writer.error(&to_wire_error(error)),
+                    BatchItem::Error(error) => writer.error(&to_wire_error(facts, error)),
                 }
             }
         }),
@@ -160,7 +172,7 @@ pub(crate) fn append_reply(
             net::append_status(out, id, &reply);
         }
         Reply::Error(error) => {
-            net::append_error(out, to_frame_kind(kind), id, &to_wire_error(error));
+            net::append_error(out, to_frame_kind(kind), id, &to_wire_error(facts, error));
         }
     }
     Answered::Last
@@ -237,11 +249,16 @@ fn shard_revisions(revisions: &[(ShardId, Revision)]) -> Vec<ShardRevision> {
     revisions.iter().map(to_wire).collect()
 }
 
-fn to_wire_error(error: &RequestError) -> WireError {
+fn to_wire_error(facts: &CoreFacts, error: &RequestError) -> WireError {
     let new = WireError::new;
     let mut wire = match error {
         RequestError::UnknownNamespace(_) => new(ErrorCode::NamespaceUnknown),
-        RequestError::NotLeader { .. } => new(ErrorCode::NotLeader),
+        RequestError::NotLeader { shard, leader } => WireError {
+            hint: facts
+                .places
+                .hint(*shard, *leader, NodeId(facts.hello.node_id)),
+            ..new(ErrorCode::NotLeader)
+        },
         RequestError::Unavailable { .. } => new(ErrorCode::Unavailable),
         RequestError::Overloaded { retry_after_ms } => WireError {
             retry_after_ms: *retry_after_ms,
@@ -263,7 +280,7 @@ fn to_wire_error(error: &RequestError) -> WireError {
         },
         RequestError::DeletedInPart { deleted, cause } => WireError {
             actual: *deleted,
-            ..to_wire_error(cause)
+            ..to_wire_error(facts, cause)
         },
         RequestError::Compacted { oldest } => with_revision(ErrorCode::Compacted, *oldest),
         RequestError::FutureRevision { current } => {
@@ -303,6 +320,19 @@ fn to_wire_error(error: &RequestError) -> WireError {
         Happened::Unknown => net::Happened::Unknown,
     };
     wire.with_message(error.to_string())
+}
+
+/// That another node leads a shard, and which.
+pub(crate) fn not_leader(facts: &CoreFacts, shard: ShardId, leader: Option<PeerCore>) -> WireError {
+    to_wire_error(facts, &RequestError::NotLeader { shard, leader })
+}
+
+/// Too much is under way.
+pub(crate) fn overloaded() -> WireError {
+    WireError {
+        retry_after_ms: OVERLOADED_RETRY_MS,
+        ..WireError::new(ErrorCode::Overloaded)
+    }
 }
 
 fn with_revision(code: ErrorCode, revision: Revision) -> WireError {
@@ -360,7 +390,7 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         .iter()
         .map(|replica| replica.applied_commands)
         .sum();
-    let connections = &counts.connection_counts;
+    let (connections, peers) = (&counts.connection_counts, &counts.peers);
     let named = [
         ("turns", counters.turns),
         ("requests", counters.requests),
@@ -387,6 +417,20 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         ("snapshots", counters.snapshots),
         ("snapshot_bytes", counters.snapshot_bytes),
         ("snapshots_failed", counters.snapshots_failed),
+        ("snapshots_fetched", counters.snapshots_fetched),
+        ("segments_scrubbed", counters.segments_scrubbed),
+        ("scrub_findings", counters.scrub_findings),
+        ("slow_disk_hand_overs", counters.slow_disk_hand_overs),
+        ("peer_messages", counters.peer_messages),
+        ("peer_messages_dropped", counters.peer_dropped),
+        ("peer_appends_refused", counters.peer_appends_refused),
+        ("peer_batches_sent", peers.links.sent),
+        ("peer_batches_lost", peers.links.lost),
+        ("peer_batches_unsent", peers.unsent()),
+        ("peer_links_opened", peers.links.opened),
+        ("peer_links_ended", peers.links.ended),
+        ("peer_links_accepted", peers.incoming.opened),
+        ("peer_links_refused", peers.refused()),
         ("rewrites", counters.rewrites),
         ("disk_free_bytes", counts.disk_free_bytes),
     ]
@@ -424,6 +468,7 @@ fn replica_status(replica: &ReplicaStatus) -> net::ReplicaStatus {
         shard: replica.shard.0,
         replica: replica.replica.0,
         role: match replica.role {
+            _ if replica.quarantine.is_some() => ReplicaRole::Quarantined,
             Role::Leader => ReplicaRole::Leader,
             Role::Candidate => ReplicaRole::Candidate,
             Role::Follower => ReplicaRole::Follower,
@@ -436,5 +481,9 @@ fn replica_status(replica: &ReplicaStatus) -> net::ReplicaStatus {
         state_bytes: replica.state_bytes,
         history_bytes: replica.history_bytes,
         revision: replica.revision.0,
+        leader: replica.leader.map_or(0, |leader| leader.0),
+        state_hash: replica.state_hash,
+        voters: replica.members.voters,
+        learners: replica.members.learners,
     }
 }

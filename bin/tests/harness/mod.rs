@@ -150,6 +150,35 @@ impl Store {
         }
     }
 
+    /// Starts a node of a cluster that was formatted, without waiting for it. It says nothing that a test would read.
+    pub(crate) fn spawn_node(data: &Path, port: u16, arguments: &[&str]) -> Store {
+        let budget: &[_] = match arguments.contains(&"--wal-budget") {
+            true => &[],
+            false => &["--wal-budget", "256MiB"],
+        };
+        let errors = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(data.with_extension("log"))
+            .expect("it can be written");
+        let child = metastore()
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .args(["--admin", "off"])
+            .args(budget)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .expect("the program can be started");
+        Store {
+            child,
+            port,
+            greeting: String::new(),
+        }
+    }
+
     fn read_greeting(&mut self) {
         let stdout = self.child.stdout.as_mut().expect("it is piped");
         let mut bytes = [0; 1024];

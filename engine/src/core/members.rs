@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 
 use metastore_wal::{Position, ReplicaId, ShardId};
 
+use super::Core;
 use super::moves::Move;
-use super::{Core, Route};
 use crate::effect::{Effect, Effects};
 use crate::ids::Time;
 use crate::members::{
@@ -301,8 +301,7 @@ impl Core {
         let asks_next = &mut self.residents.asks_next;
         *asks_next = moved.of_turn(*asks_next, self.replicas.len());
         for place in 0..self.routes.len() {
-            let Route { shard, .. } = self.routes[place];
-            self.routes[place].replica = self.find_replica(shard);
+            self.routes[place] = self.find_route(self.routes[place].shard);
         }
     }
 }

@@ -53,7 +53,7 @@ use crate::ids::Time;
 use crate::input::Input;
 use crate::memory::{Account, MemoryAccounts};
 use crate::mesh::MeshMessage;
-use crate::peer::Batches;
+use crate::peer::{Batches, PeerCore};
 
 use crate::replica::{Applied, Replica, STRUCTURED_PER_TURN_MAX, Turn, WriteTimes};
 use crate::router::{SLOT_COUNT, Slot};
@@ -155,6 +155,8 @@ pub struct Core {
     last_write_ns: u64,
     next_tick: Time,
     is_draining: bool,
+    /// When the log is durable up to here, it holds every replica of the start.
+    begins_at: Position,
     disk: DiskSpace,
     /// Bytes of commands that were admitted and are not applied: at the end of the last turn, and what came since.
     waiting_bytes: usize,
@@ -184,25 +186,9 @@ impl Core {
             replicas,
             logger,
         } = parts;
-        let routes = (0..SLOT_COUNT)
-            .map(|slot| {
-                let slot = Slot(u16::try_from(slot).expect("a slot fits into 16 bits"));
-                let shard = config.shard_map.shard_of(slot);
-                let core = config
-                    .shard_map
-                    .core_of(shard)
-                    .expect("the map knows its shards");
-                let replica = replicas.iter().position(|replica| replica.shard() == shard);
-                Route {
-                    core,
-                    shard,
-                    replica,
-                }
-            })
-            .collect();
         let mut core = Core {
             answers: Answers::new(config.identity.core, config.cores),
-            routes,
+            routes: Vec::new(),
             merges: Merges::default(),
             admission: Admission::new(config.settings.admission, now),
             sweeps: Sweeps::default(),
@@ -220,6 +206,7 @@ impl Core {
             timing: Timing::new(&config.settings.raft),
             lead: Lead::default(),
             is_draining: false,
+            begins_at: log.staged_position(),
             disk: DiskSpace::Enough,
             waiting_bytes: 0,
             stages: Stages::default(),
@@ -236,11 +223,30 @@ impl Core {
             log,
             replicas,
         };
+        let slots = (0..SLOT_COUNT).map(|slot| {
+            let slot = Slot(u16::try_from(slot).expect("a slot fits into 16 bits"));
+            core.find_route(core.config.shard_map.shard_of(slot))
+        });
+        core.routes = slots.collect();
         for replica in 0..core.replicas.len() {
             core.dirty.mark(replica);
         }
         core.find_neighbours();
         core
+    }
+
+    /// Where the keys of a shard are: here, if a replica lives here, and else where the map has it.
+    fn find_route(&self, shard: ShardId) -> Route {
+        let replica = self.find_replica(shard);
+        let in_map = || {
+            let core = self.config.shard_map.core_of(shard);
+            core.expect("the map knows its shards")
+        };
+        Route {
+            core: replica.map_or_else(in_map, |_here| self.id()),
+            shard,
+            replica,
+        }
     }
 
     /// A replica, and the parts of the core that it works with.
@@ -277,6 +283,24 @@ impl Core {
     pub fn is_serving(&self) -> bool {
         let mut members = self.replicas.iter().filter(|replica| replica.is_member());
         members.all(Replica::is_useful)
+    }
+
+    /// Whether the log holds, durably, every replica that is here since the start: from then on it may lack none.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.log.is_ready() && self.log.durable_position() >= self.begins_at
+    }
+
+    /// Where the members of every shard live that has a replica here, as far as that one knows.
+    pub fn homes(&self) -> impl Iterator<Item = (ShardId, Vec<PeerCore>)> {
+        let homes_of = |replica: &Replica| (replica.shard(), replica.all_homes());
+        self.replicas.iter().map(homes_of)
+    }
+
+    /// Where the replica lives that leads, of every shard that has a replica here, as far as that one knows.
+    pub fn leaders(&self) -> impl Iterator<Item = (ShardId, Option<PeerCore>)> {
+        let leader_of = |replica: &Replica| (replica.shard(), replica.leader_home());
+        self.replicas.iter().map(leader_of)
     }
 
     /// Whether, after [`Input::Drain`], everything accepted is finished and the log has its mark.

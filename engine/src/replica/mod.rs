@@ -234,8 +234,15 @@ impl Replica {
     }
 
     /// Where the replica lives that leads, as far as it is known.
-    fn leader_home(&self) -> Option<PeerCore> {
+    pub(crate) fn leader_home(&self) -> Option<PeerCore> {
         self.home_of(self.leader()?)
+    }
+
+    /// Where all members live, this replica included.
+    pub(crate) fn all_homes(&self) -> Vec<PeerCore> {
+        // No member has this id.
+        let members = self.membership().others(ReplicaId(0));
+        members.map(|member| member.home).collect()
     }
 
     /// Tells a client where to ask instead.

@@ -143,7 +143,6 @@ pub(crate) fn config(core: usize, cores: usize, shards: u32) -> CoreConfig {
     let location = |shard| ShardLocation {
         shard: ShardId(shard),
         core: core_of(shard),
-        address: String::new(),
     };
     let id = CoreId(u16::try_from(core).expect("few cores"));
     let identity = Identity {

@@ -65,7 +65,9 @@ impl Answer {
             Response::ShardMap(map) => Answer::ShardMap(map),
             Response::Error(error) => return Some(Err(Failure::server(error))),
             Response::Count(count) => Answer::Count(count),
-            Response::Hello(_) | Response::Range(_) | Response::Cancelled => return None,
+            Response::Hello(_) | Response::Range(_) | Response::Cancelled | Response::Admin(_) => {
+                return None;
+            }
         }))
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Placement {
     slots: Vec<u16>,
     /// Per shard its id and the address that leads it.
     shards: Vec<(u32, String)>,
+    /// Everybody who holds a replica, each once: those that lead first, in the order of the shards.
+    addresses: Vec<String>,
 }
 
 const NOWHERE: u16 = u16::MAX;
@@ -55,6 +57,14 @@ impl Placement {
             .take(usize::from(NOWHERE))
             .map(|place| (place.shard, place.address.clone()))
             .collect();
+        let leaders = map.shards.iter().map(|place| &place.address);
+        let followers = map.shards.iter().flat_map(|place| &place.followers);
+        let mut addresses: Vec<String> = Vec::new();
+        for address in leaders.chain(followers) {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
         // Another number of slots is another way to compute them.
         if map.slot_count as usize == SLOT_COUNT {
             for (index, place) in (0..NOWHERE).zip(&map.shards) {
@@ -69,6 +79,7 @@ impl Placement {
             epoch: map.epoch,
             slots,
             shards,
+            addresses,
         }
     }
 
@@ -87,15 +98,9 @@ impl Placement {
         self.shards.len()
     }
 
-    /// All addresses, each once, in the order of the shards.
-    pub(super) fn addresses(&self) -> Vec<String> {
-        let mut addresses: Vec<String> = Vec::new();
-        for (_, address) in &self.shards {
-            if !addresses.contains(address) {
-                addresses.push(address.clone());
-            }
-        }
-        addresses
+    /// All addresses, each once: those that lead first, in the order of the shards.
+    pub(super) fn addresses(&self) -> &[String] {
+        &self.addresses
     }
 }
 
@@ -111,6 +116,7 @@ mod tests {
             node_id: 1,
             core_index: 0,
             address: address.to_owned(),
+            followers: vec!["b:2".to_owned(), "f:9".to_owned()],
         }
     }
 
@@ -134,7 +140,7 @@ mod tests {
         assert_eq!(placement.leader(Slot(1)), Some((11, "a:1")));
         assert_eq!(placement.leader(Slot(8191)), Some((3, "a:1")));
         assert_eq!(placement.leader(Slot(16383)), Some((9, "b:2")));
-        assert_eq!(placement.addresses(), ["a:1", "b:2"]);
+        assert_eq!(placement.addresses(), ["a:1", "b:2", "f:9"]);
         assert_eq!(placement.epoch(), 7);
     }
 
@@ -152,7 +158,7 @@ mod tests {
         assert_eq!(placement.leader(Slot(u16::MAX)), None);
         let other = Placement::new(&map(4096, vec![place(1, 0, 4095, "a:1")]));
         assert_eq!(other.leader(Slot(0)), None);
-        assert_eq!(other.addresses(), ["a:1"]);
+        assert_eq!(other.addresses(), ["a:1", "b:2", "f:9"]);
     }
 
     #[test]

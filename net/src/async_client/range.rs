@@ -372,7 +372,8 @@ async fn step(
         | Response::Count(_)
         | Response::Cancelled
         | Response::Status(_)
-        | Response::ShardMap(_) => {
+        | Response::ShardMap(_)
+        | Response::Admin(_) => {
             unreachable!("the connection matches the kind of each answer to its request")
         }
     });

@@ -268,7 +268,7 @@ impl Shared {
     fn addresses(&self) -> Vec<String> {
         let mut addresses = self
             .placement()
-            .map_or_else(Vec::new, |map| map.addresses());
+            .map_or_else(Vec::new, |map| map.addresses().to_vec());
         for seed in &self.seeds {
             if !addresses.contains(seed) {
                 addresses.push(seed.clone());

@@ -198,7 +198,8 @@ fn hello_of(response: Response<'_>) -> Result<HelloReply, Fault> {
         | Response::Count(_)
         | Response::Cancelled
         | Response::Status(_)
-        | Response::ShardMap(_) => {
+        | Response::ShardMap(_)
+        | Response::Admin(_) => {
             unreachable!("the connection matches the kind of each answer to its request")
         }
     }

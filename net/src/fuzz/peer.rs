@@ -16,6 +16,7 @@ const SENDER: LocalPeer = LocalPeer {
     incarnation: 0x0102_0304_0506_0708,
     map_epoch: 9,
     initial_map_hash: 0x1112_1314_1516_1718,
+    data_id: 0x3132_3334_3536_3738,
 };
 
 /// Whom it means.
@@ -23,6 +24,7 @@ const RECEIVER: LocalPeer = LocalPeer {
     core: PeerCore { node: 5, core: 6 },
     incarnation: 0x2122_2324_2526_2728,
     map_epoch: 8,
+    data_id: 0,
     ..SENDER
 };
 

@@ -458,6 +458,210 @@ impl<'a> ::flatbuffers::Verifiable for Role {
 }
 
 impl ::flatbuffers::SimpleToVerifyInSlice for Role {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_ADMIN_ACTION: u8 = 1;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_ADMIN_ACTION: u8 = 9;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_ADMIN_ACTION: [AdminAction; 9] = [
+  AdminAction::Members,
+  AdminAction::CreateReplica,
+  AdminAction::AddLearner,
+  AdminAction::RemoveLearner,
+  AdminAction::ChangeVoters,
+  AdminAction::TransferLeader,
+  AdminAction::RemovedReplica,
+  AdminAction::Nodes,
+  AdminAction::AddNode,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct AdminAction(pub u8);
+#[allow(non_upper_case_globals)]
+impl AdminAction {
+  pub const Members: Self = Self(1);
+  pub const CreateReplica: Self = Self(2);
+  pub const AddLearner: Self = Self(3);
+  pub const RemoveLearner: Self = Self(4);
+  pub const ChangeVoters: Self = Self(5);
+  pub const TransferLeader: Self = Self(6);
+  pub const RemovedReplica: Self = Self(7);
+  pub const Nodes: Self = Self(8);
+  pub const AddNode: Self = Self(9);
+
+  pub const ENUM_MIN: u8 = 1;
+  pub const ENUM_MAX: u8 = 9;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Members,
+    Self::CreateReplica,
+    Self::AddLearner,
+    Self::RemoveLearner,
+    Self::ChangeVoters,
+    Self::TransferLeader,
+    Self::RemovedReplica,
+    Self::Nodes,
+    Self::AddNode,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Members => Some("Members"),
+      Self::CreateReplica => Some("CreateReplica"),
+      Self::AddLearner => Some("AddLearner"),
+      Self::RemoveLearner => Some("RemoveLearner"),
+      Self::ChangeVoters => Some("ChangeVoters"),
+      Self::TransferLeader => Some("TransferLeader"),
+      Self::RemovedReplica => Some("RemovedReplica"),
+      Self::Nodes => Some("Nodes"),
+      Self::AddNode => Some("AddNode"),
+      _ => None,
+    }
+  }
+}
+impl ::core::fmt::Debug for AdminAction {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for AdminAction {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+    Self(b)
+  }
+}
+
+impl ::flatbuffers::Push for AdminAction {
+    type Output = AdminAction;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+    }
+}
+
+impl ::flatbuffers::EndianScalar for AdminAction {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> ::flatbuffers::Verifiable for AdminAction {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for AdminAction {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_MEMBER_PART: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_MEMBER_PART: u8 = 3;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_MEMBER_PART: [MemberPart; 4] = [
+  MemberPart::Voter,
+  MemberPart::Learner,
+  MemberPart::Incoming,
+  MemberPart::Outgoing,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct MemberPart(pub u8);
+#[allow(non_upper_case_globals)]
+impl MemberPart {
+  pub const Voter: Self = Self(0);
+  pub const Learner: Self = Self(1);
+  pub const Incoming: Self = Self(2);
+  pub const Outgoing: Self = Self(3);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Voter,
+    Self::Learner,
+    Self::Incoming,
+    Self::Outgoing,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Voter => Some("Voter"),
+      Self::Learner => Some("Learner"),
+      Self::Incoming => Some("Incoming"),
+      Self::Outgoing => Some("Outgoing"),
+      _ => None,
+    }
+  }
+}
+impl ::core::fmt::Debug for MemberPart {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for MemberPart {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+    Self(b)
+  }
+}
+
+impl ::flatbuffers::Push for MemberPart {
+    type Output = MemberPart;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+    }
+}
+
+impl ::flatbuffers::EndianScalar for MemberPart {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> ::flatbuffers::Verifiable for MemberPart {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for MemberPart {}
 // struct ClusterId, aligned to 8
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
@@ -2530,6 +2734,10 @@ impl<'a> ReplicaStatus<'a> {
   pub const VT_STATE_BYTES: ::flatbuffers::VOffsetT = 20;
   pub const VT_HISTORY_BYTES: ::flatbuffers::VOffsetT = 22;
   pub const VT_REVISION: ::flatbuffers::VOffsetT = 24;
+  pub const VT_LEADER: ::flatbuffers::VOffsetT = 26;
+  pub const VT_STATE_HASH: ::flatbuffers::VOffsetT = 28;
+  pub const VT_VOTERS: ::flatbuffers::VOffsetT = 30;
+  pub const VT_LEARNERS: ::flatbuffers::VOffsetT = 32;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2541,6 +2749,8 @@ impl<'a> ReplicaStatus<'a> {
     args: &'args ReplicaStatusArgs
   ) -> ::flatbuffers::WIPOffset<ReplicaStatus<'bldr>> {
     let mut builder = ReplicaStatusBuilder::new(_fbb);
+    builder.add_state_hash(args.state_hash);
+    builder.add_leader(args.leader);
     builder.add_revision(args.revision);
     builder.add_history_bytes(args.history_bytes);
     builder.add_state_bytes(args.state_bytes);
@@ -2550,6 +2760,8 @@ impl<'a> ReplicaStatus<'a> {
     builder.add_commit(args.commit);
     builder.add_term(args.term);
     builder.add_replica(args.replica);
+    builder.add_learners(args.learners);
+    builder.add_voters(args.voters);
     builder.add_shard(args.shard);
     builder.add_role(args.role);
     builder.finish()
@@ -2633,6 +2845,35 @@ impl<'a> ReplicaStatus<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(ReplicaStatus::VT_REVISION, Some(0)).unwrap()}
   }
+  /// The replica that leads, as far as this one knows; 0 where it does not.
+  #[inline]
+  pub fn leader(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReplicaStatus::VT_LEADER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn state_hash(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReplicaStatus::VT_STATE_HASH, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn voters(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ReplicaStatus::VT_VOTERS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn learners(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ReplicaStatus::VT_LEARNERS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ReplicaStatus<'_> {
@@ -2652,6 +2893,10 @@ impl ::flatbuffers::Verifiable for ReplicaStatus<'_> {
      .visit_field::<u64>("state_bytes", Self::VT_STATE_BYTES, false)?
      .visit_field::<u64>("history_bytes", Self::VT_HISTORY_BYTES, false)?
      .visit_field::<u64>("revision", Self::VT_REVISION, false)?
+     .visit_field::<u64>("leader", Self::VT_LEADER, false)?
+     .visit_field::<u64>("state_hash", Self::VT_STATE_HASH, false)?
+     .visit_field::<u32>("voters", Self::VT_VOTERS, false)?
+     .visit_field::<u32>("learners", Self::VT_LEARNERS, false)?
      .finish();
     Ok(())
   }
@@ -2668,6 +2913,10 @@ pub struct ReplicaStatusArgs {
     pub state_bytes: u64,
     pub history_bytes: u64,
     pub revision: u64,
+    pub leader: u64,
+    pub state_hash: u64,
+    pub voters: u32,
+    pub learners: u32,
 }
 impl<'a> Default for ReplicaStatusArgs {
   #[inline]
@@ -2684,6 +2933,10 @@ impl<'a> Default for ReplicaStatusArgs {
       state_bytes: 0,
       history_bytes: 0,
       revision: 0,
+      leader: 0,
+      state_hash: 0,
+      voters: 0,
+      learners: 0,
     }
   }
 }
@@ -2738,6 +2991,22 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReplicaStatusBuilder<'a, 'b, 
     self.fbb_.push_slot::<u64>(ReplicaStatus::VT_REVISION, revision, 0);
   }
   #[inline]
+  pub fn add_leader(&mut self, leader: u64) {
+    self.fbb_.push_slot::<u64>(ReplicaStatus::VT_LEADER, leader, 0);
+  }
+  #[inline]
+  pub fn add_state_hash(&mut self, state_hash: u64) {
+    self.fbb_.push_slot::<u64>(ReplicaStatus::VT_STATE_HASH, state_hash, 0);
+  }
+  #[inline]
+  pub fn add_voters(&mut self, voters: u32) {
+    self.fbb_.push_slot::<u32>(ReplicaStatus::VT_VOTERS, voters, 0);
+  }
+  #[inline]
+  pub fn add_learners(&mut self, learners: u32) {
+    self.fbb_.push_slot::<u32>(ReplicaStatus::VT_LEARNERS, learners, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReplicaStatusBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ReplicaStatusBuilder {
@@ -2766,6 +3035,10 @@ impl ::core::fmt::Debug for ReplicaStatus<'_> {
       ds.field("state_bytes", &self.state_bytes());
       ds.field("history_bytes", &self.history_bytes());
       ds.field("revision", &self.revision());
+      ds.field("leader", &self.leader());
+      ds.field("state_hash", &self.state_hash());
+      ds.field("voters", &self.voters());
+      ds.field("learners", &self.learners());
       ds.finish()
   }
 }
@@ -3059,6 +3332,7 @@ impl<'a> Shard<'a> {
   pub const VT_NODE_ID: ::flatbuffers::VOffsetT = 8;
   pub const VT_CORE_INDEX: ::flatbuffers::VOffsetT = 10;
   pub const VT_ADDRESS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_FOLLOWERS: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3070,6 +3344,7 @@ impl<'a> Shard<'a> {
     args: &'args ShardArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Shard<'bldr>> {
     let mut builder = ShardBuilder::new(_fbb);
+    if let Some(x) = args.followers { builder.add_followers(x); }
     if let Some(x) = args.address { builder.add_address(x); }
     builder.add_node_id(args.node_id);
     if let Some(x) = args.slots { builder.add_slots(x); }
@@ -3114,6 +3389,14 @@ impl<'a> Shard<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Shard::VT_ADDRESS, None).unwrap()}
   }
+  /// Where its other replicas are. Any of them takes a request, and says who leads.
+  #[inline]
+  pub fn followers(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>(Shard::VT_FOLLOWERS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Shard<'_> {
@@ -3127,6 +3410,7 @@ impl ::flatbuffers::Verifiable for Shard<'_> {
      .visit_field::<u32>("node_id", Self::VT_NODE_ID, false)?
      .visit_field::<u16>("core_index", Self::VT_CORE_INDEX, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("address", Self::VT_ADDRESS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<&'_ str>>>>("followers", Self::VT_FOLLOWERS, false)?
      .finish();
     Ok(())
   }
@@ -3137,6 +3421,7 @@ pub struct ShardArgs<'a> {
     pub node_id: u32,
     pub core_index: u16,
     pub address: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub followers: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>,
 }
 impl<'a> Default for ShardArgs<'a> {
   #[inline]
@@ -3147,6 +3432,7 @@ impl<'a> Default for ShardArgs<'a> {
       node_id: 0,
       core_index: 0,
       address: None, // required field
+      followers: None,
     }
   }
 }
@@ -3177,6 +3463,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ShardBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Shard::VT_ADDRESS, address);
   }
   #[inline]
+  pub fn add_followers(&mut self, followers: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<&'b  str>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Shard::VT_FOLLOWERS, followers);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ShardBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ShardBuilder {
@@ -3200,6 +3490,7 @@ impl ::core::fmt::Debug for Shard<'_> {
       ds.field("node_id", &self.node_id());
       ds.field("core_index", &self.core_index());
       ds.field("address", &self.address());
+      ds.field("followers", &self.followers());
       ds.finish()
   }
 }
@@ -3330,6 +3621,759 @@ impl ::core::fmt::Debug for ShardMapReply<'_> {
       ds.field("epoch", &self.epoch());
       ds.field("slot_count", &self.slot_count());
       ds.field("shards", &self.shards());
+      ds.finish()
+  }
+}
+pub enum NodeOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A node of the cluster, and where its core 0 is; core n is at the port n above.
+pub struct Node<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Node<'a> {
+  type Inner = Node<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Node<'a> {
+  pub const VT_NODE_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_CORES: ::flatbuffers::VOffsetT = 6;
+  pub const VT_CLIENTS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_PEERS: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Node { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NodeArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Node<'bldr>> {
+    let mut builder = NodeBuilder::new(_fbb);
+    if let Some(x) = args.peers { builder.add_peers(x); }
+    if let Some(x) = args.clients { builder.add_clients(x); }
+    builder.add_node_id(args.node_id);
+    builder.add_cores(args.cores);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn node_id(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Node::VT_NODE_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn cores(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(Node::VT_CORES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn clients(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Node::VT_CLIENTS, None).unwrap()}
+  }
+  #[inline]
+  pub fn peers(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Node::VT_PEERS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Node<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u32>("node_id", Self::VT_NODE_ID, false)?
+     .visit_field::<u16>("cores", Self::VT_CORES, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("clients", Self::VT_CLIENTS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("peers", Self::VT_PEERS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NodeArgs<'a> {
+    pub node_id: u32,
+    pub cores: u16,
+    pub clients: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub peers: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for NodeArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NodeArgs {
+      node_id: 0,
+      cores: 0,
+      clients: None, // required field
+      peers: None, // required field
+    }
+  }
+}
+
+pub struct NodeBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NodeBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_node_id(&mut self, node_id: u32) {
+    self.fbb_.push_slot::<u32>(Node::VT_NODE_ID, node_id, 0);
+  }
+  #[inline]
+  pub fn add_cores(&mut self, cores: u16) {
+    self.fbb_.push_slot::<u16>(Node::VT_CORES, cores, 0);
+  }
+  #[inline]
+  pub fn add_clients(&mut self, clients: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Node::VT_CLIENTS, clients);
+  }
+  #[inline]
+  pub fn add_peers(&mut self, peers: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Node::VT_PEERS, peers);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NodeBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NodeBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Node<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Node::VT_CLIENTS,"clients");
+    self.fbb_.required(o, Node::VT_PEERS,"peers");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Node<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Node");
+      ds.field("node_id", &self.node_id());
+      ds.field("cores", &self.cores());
+      ds.field("clients", &self.clients());
+      ds.field("peers", &self.peers());
+      ds.finish()
+  }
+}
+pub enum AdminRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AdminRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AdminRequest<'a> {
+  type Inner = AdminRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AdminRequest<'a> {
+  pub const VT_ACTION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_SHARD: ::flatbuffers::VOffsetT = 6;
+  pub const VT_REPLICA: ::flatbuffers::VOffsetT = 8;
+  pub const VT_REMOVED: ::flatbuffers::VOffsetT = 10;
+  pub const VT_NODE_ID: ::flatbuffers::VOffsetT = 12;
+  pub const VT_CORE_INDEX: ::flatbuffers::VOffsetT = 14;
+  pub const VT_KEEP_SPARE: ::flatbuffers::VOffsetT = 16;
+  pub const VT_NODE: ::flatbuffers::VOffsetT = 18;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AdminRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AdminRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AdminRequest<'bldr>> {
+    let mut builder = AdminRequestBuilder::new(_fbb);
+    builder.add_removed(args.removed);
+    builder.add_replica(args.replica);
+    if let Some(x) = args.node { builder.add_node(x); }
+    builder.add_node_id(args.node_id);
+    builder.add_shard(args.shard);
+    builder.add_core_index(args.core_index);
+    builder.add_keep_spare(args.keep_spare);
+    builder.add_action(args.action);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn action(&self) -> AdminAction {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<AdminAction>(AdminRequest::VT_ACTION, Some(AdminAction::Members)).unwrap()}
+  }
+  #[inline]
+  pub fn shard(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(AdminRequest::VT_SHARD, Some(0)).unwrap()}
+  }
+  /// The replica that the action is about; with ChangeVoters the one that begins to vote, or 0.
+  #[inline]
+  pub fn replica(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AdminRequest::VT_REPLICA, Some(0)).unwrap()}
+  }
+  /// With ChangeVoters the one that is removed, or 0.
+  #[inline]
+  pub fn removed(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AdminRequest::VT_REMOVED, Some(0)).unwrap()}
+  }
+  /// Where the replica lives.
+  #[inline]
+  pub fn node_id(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(AdminRequest::VT_NODE_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn core_index(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(AdminRequest::VT_CORE_INDEX, Some(0)).unwrap()}
+  }
+  /// Whether a quorum must be left without one of the voters that are healthy now.
+  #[inline]
+  pub fn keep_spare(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(AdminRequest::VT_KEEP_SPARE, Some(true)).unwrap()}
+  }
+  #[inline]
+  pub fn node(&self) -> Option<Node<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<Node>>(AdminRequest::VT_NODE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AdminRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<AdminAction>("action", Self::VT_ACTION, false)?
+     .visit_field::<u32>("shard", Self::VT_SHARD, false)?
+     .visit_field::<u64>("replica", Self::VT_REPLICA, false)?
+     .visit_field::<u64>("removed", Self::VT_REMOVED, false)?
+     .visit_field::<u32>("node_id", Self::VT_NODE_ID, false)?
+     .visit_field::<u16>("core_index", Self::VT_CORE_INDEX, false)?
+     .visit_field::<bool>("keep_spare", Self::VT_KEEP_SPARE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<Node>>("node", Self::VT_NODE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AdminRequestArgs<'a> {
+    pub action: AdminAction,
+    pub shard: u32,
+    pub replica: u64,
+    pub removed: u64,
+    pub node_id: u32,
+    pub core_index: u16,
+    pub keep_spare: bool,
+    pub node: Option<::flatbuffers::WIPOffset<Node<'a>>>,
+}
+impl<'a> Default for AdminRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AdminRequestArgs {
+      action: AdminAction::Members,
+      shard: 0,
+      replica: 0,
+      removed: 0,
+      node_id: 0,
+      core_index: 0,
+      keep_spare: true,
+      node: None,
+    }
+  }
+}
+
+pub struct AdminRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AdminRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_action(&mut self, action: AdminAction) {
+    self.fbb_.push_slot::<AdminAction>(AdminRequest::VT_ACTION, action, AdminAction::Members);
+  }
+  #[inline]
+  pub fn add_shard(&mut self, shard: u32) {
+    self.fbb_.push_slot::<u32>(AdminRequest::VT_SHARD, shard, 0);
+  }
+  #[inline]
+  pub fn add_replica(&mut self, replica: u64) {
+    self.fbb_.push_slot::<u64>(AdminRequest::VT_REPLICA, replica, 0);
+  }
+  #[inline]
+  pub fn add_removed(&mut self, removed: u64) {
+    self.fbb_.push_slot::<u64>(AdminRequest::VT_REMOVED, removed, 0);
+  }
+  #[inline]
+  pub fn add_node_id(&mut self, node_id: u32) {
+    self.fbb_.push_slot::<u32>(AdminRequest::VT_NODE_ID, node_id, 0);
+  }
+  #[inline]
+  pub fn add_core_index(&mut self, core_index: u16) {
+    self.fbb_.push_slot::<u16>(AdminRequest::VT_CORE_INDEX, core_index, 0);
+  }
+  #[inline]
+  pub fn add_keep_spare(&mut self, keep_spare: bool) {
+    self.fbb_.push_slot::<bool>(AdminRequest::VT_KEEP_SPARE, keep_spare, true);
+  }
+  #[inline]
+  pub fn add_node(&mut self, node: ::flatbuffers::WIPOffset<Node<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<Node>>(AdminRequest::VT_NODE, node);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AdminRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AdminRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AdminRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AdminRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AdminRequest");
+      ds.field("action", &self.action());
+      ds.field("shard", &self.shard());
+      ds.field("replica", &self.replica());
+      ds.field("removed", &self.removed());
+      ds.field("node_id", &self.node_id());
+      ds.field("core_index", &self.core_index());
+      ds.field("keep_spare", &self.keep_spare());
+      ds.field("node", &self.node());
+      ds.finish()
+  }
+}
+pub enum MemberOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Member<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Member<'a> {
+  type Inner = Member<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Member<'a> {
+  pub const VT_REPLICA: ::flatbuffers::VOffsetT = 4;
+  pub const VT_NODE_ID: ::flatbuffers::VOffsetT = 6;
+  pub const VT_CORE_INDEX: ::flatbuffers::VOffsetT = 8;
+  pub const VT_PART: ::flatbuffers::VOffsetT = 10;
+  pub const VT_MATCHED: ::flatbuffers::VOffsetT = 12;
+  pub const VT_IS_HEALTHY: ::flatbuffers::VOffsetT = 14;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Member { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args MemberArgs
+  ) -> ::flatbuffers::WIPOffset<Member<'bldr>> {
+    let mut builder = MemberBuilder::new(_fbb);
+    builder.add_matched(args.matched);
+    builder.add_replica(args.replica);
+    builder.add_node_id(args.node_id);
+    builder.add_core_index(args.core_index);
+    builder.add_is_healthy(args.is_healthy);
+    builder.add_part(args.part);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn replica(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Member::VT_REPLICA, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn node_id(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Member::VT_NODE_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn core_index(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(Member::VT_CORE_INDEX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn part(&self) -> MemberPart {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<MemberPart>(Member::VT_PART, Some(MemberPart::Voter)).unwrap()}
+  }
+  /// Up to where the leader knows it to hold the log.
+  #[inline]
+  pub fn matched(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Member::VT_MATCHED, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn is_healthy(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Member::VT_IS_HEALTHY, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Member<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("replica", Self::VT_REPLICA, false)?
+     .visit_field::<u32>("node_id", Self::VT_NODE_ID, false)?
+     .visit_field::<u16>("core_index", Self::VT_CORE_INDEX, false)?
+     .visit_field::<MemberPart>("part", Self::VT_PART, false)?
+     .visit_field::<u64>("matched", Self::VT_MATCHED, false)?
+     .visit_field::<bool>("is_healthy", Self::VT_IS_HEALTHY, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct MemberArgs {
+    pub replica: u64,
+    pub node_id: u32,
+    pub core_index: u16,
+    pub part: MemberPart,
+    pub matched: u64,
+    pub is_healthy: bool,
+}
+impl<'a> Default for MemberArgs {
+  #[inline]
+  fn default() -> Self {
+    MemberArgs {
+      replica: 0,
+      node_id: 0,
+      core_index: 0,
+      part: MemberPart::Voter,
+      matched: 0,
+      is_healthy: false,
+    }
+  }
+}
+
+pub struct MemberBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> MemberBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_replica(&mut self, replica: u64) {
+    self.fbb_.push_slot::<u64>(Member::VT_REPLICA, replica, 0);
+  }
+  #[inline]
+  pub fn add_node_id(&mut self, node_id: u32) {
+    self.fbb_.push_slot::<u32>(Member::VT_NODE_ID, node_id, 0);
+  }
+  #[inline]
+  pub fn add_core_index(&mut self, core_index: u16) {
+    self.fbb_.push_slot::<u16>(Member::VT_CORE_INDEX, core_index, 0);
+  }
+  #[inline]
+  pub fn add_part(&mut self, part: MemberPart) {
+    self.fbb_.push_slot::<MemberPart>(Member::VT_PART, part, MemberPart::Voter);
+  }
+  #[inline]
+  pub fn add_matched(&mut self, matched: u64) {
+    self.fbb_.push_slot::<u64>(Member::VT_MATCHED, matched, 0);
+  }
+  #[inline]
+  pub fn add_is_healthy(&mut self, is_healthy: bool) {
+    self.fbb_.push_slot::<bool>(Member::VT_IS_HEALTHY, is_healthy, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> MemberBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    MemberBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Member<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Member<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Member");
+      ds.field("replica", &self.replica());
+      ds.field("node_id", &self.node_id());
+      ds.field("core_index", &self.core_index());
+      ds.field("part", &self.part());
+      ds.field("matched", &self.matched());
+      ds.field("is_healthy", &self.is_healthy());
+      ds.finish()
+  }
+}
+pub enum AdminReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AdminReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AdminReply<'a> {
+  type Inner = AdminReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AdminReply<'a> {
+  pub const VT_INDEX: ::flatbuffers::VOffsetT = 4;
+  pub const VT_REPLICA: ::flatbuffers::VOffsetT = 6;
+  pub const VT_LEADER: ::flatbuffers::VOffsetT = 8;
+  pub const VT_NEWEST: ::flatbuffers::VOffsetT = 10;
+  pub const VT_IS_SETTLED: ::flatbuffers::VOffsetT = 12;
+  pub const VT_MEMBERS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_NODES: ::flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AdminReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AdminReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AdminReply<'bldr>> {
+    let mut builder = AdminReplyBuilder::new(_fbb);
+    builder.add_newest(args.newest);
+    builder.add_leader(args.leader);
+    builder.add_replica(args.replica);
+    builder.add_index(args.index);
+    if let Some(x) = args.nodes { builder.add_nodes(x); }
+    if let Some(x) = args.members { builder.add_members(x); }
+    builder.add_is_settled(args.is_settled);
+    builder.finish()
+  }
+
+
+  /// With a change of members, the index of the entry that completed it.
+  #[inline]
+  pub fn index(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AdminReply::VT_INDEX, Some(0)).unwrap()}
+  }
+  /// The replica that answered, 0 where none of the shard lives there, and the one that leads, 0 where it is not known.
+  #[inline]
+  pub fn replica(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AdminReply::VT_REPLICA, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn leader(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AdminReply::VT_LEADER, Some(0)).unwrap()}
+  }
+  /// The newest replica that ever was a member.
+  #[inline]
+  pub fn newest(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AdminReply::VT_NEWEST, Some(0)).unwrap()}
+  }
+  /// Whether most of the voters know of the newest change; only the leader can say so.
+  #[inline]
+  pub fn is_settled(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(AdminReply::VT_IS_SETTLED, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn members(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Member<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Member>>>>(AdminReply::VT_MEMBERS, None)}
+  }
+  #[inline]
+  pub fn nodes(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Node<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Node>>>>(AdminReply::VT_NODES, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AdminReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("index", Self::VT_INDEX, false)?
+     .visit_field::<u64>("replica", Self::VT_REPLICA, false)?
+     .visit_field::<u64>("leader", Self::VT_LEADER, false)?
+     .visit_field::<u64>("newest", Self::VT_NEWEST, false)?
+     .visit_field::<bool>("is_settled", Self::VT_IS_SETTLED, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Member>>>>("members", Self::VT_MEMBERS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Node>>>>("nodes", Self::VT_NODES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AdminReplyArgs<'a> {
+    pub index: u64,
+    pub replica: u64,
+    pub leader: u64,
+    pub newest: u64,
+    pub is_settled: bool,
+    pub members: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Member<'a>>>>>,
+    pub nodes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Node<'a>>>>>,
+}
+impl<'a> Default for AdminReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AdminReplyArgs {
+      index: 0,
+      replica: 0,
+      leader: 0,
+      newest: 0,
+      is_settled: false,
+      members: None,
+      nodes: None,
+    }
+  }
+}
+
+pub struct AdminReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AdminReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_index(&mut self, index: u64) {
+    self.fbb_.push_slot::<u64>(AdminReply::VT_INDEX, index, 0);
+  }
+  #[inline]
+  pub fn add_replica(&mut self, replica: u64) {
+    self.fbb_.push_slot::<u64>(AdminReply::VT_REPLICA, replica, 0);
+  }
+  #[inline]
+  pub fn add_leader(&mut self, leader: u64) {
+    self.fbb_.push_slot::<u64>(AdminReply::VT_LEADER, leader, 0);
+  }
+  #[inline]
+  pub fn add_newest(&mut self, newest: u64) {
+    self.fbb_.push_slot::<u64>(AdminReply::VT_NEWEST, newest, 0);
+  }
+  #[inline]
+  pub fn add_is_settled(&mut self, is_settled: bool) {
+    self.fbb_.push_slot::<bool>(AdminReply::VT_IS_SETTLED, is_settled, false);
+  }
+  #[inline]
+  pub fn add_members(&mut self, members: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Member<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AdminReply::VT_MEMBERS, members);
+  }
+  #[inline]
+  pub fn add_nodes(&mut self, nodes: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Node<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AdminReply::VT_NODES, nodes);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AdminReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AdminReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AdminReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AdminReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AdminReply");
+      ds.field("index", &self.index());
+      ds.field("replica", &self.replica());
+      ds.field("leader", &self.leader());
+      ds.field("newest", &self.newest());
+      ds.field("is_settled", &self.is_settled());
+      ds.field("members", &self.members());
+      ds.field("nodes", &self.nodes());
       ds.finish()
   }
 }

@@ -32,6 +32,8 @@ pub enum RefusalCode {
     Lane,
     /// 8: there are too many connections.
     Full,
+    /// 9: the sender's data was formatted anew under the id of a node that has other data.
+    OtherData,
     /// One of a newer version.
     Other(u16),
 }
@@ -49,6 +51,7 @@ impl RefusalCode {
             RefusalCode::InitialMap => 6,
             RefusalCode::Lane => 7,
             RefusalCode::Full => 8,
+            RefusalCode::OtherData => 9,
             RefusalCode::Other(code) => code,
         }
     }
@@ -66,6 +69,7 @@ impl RefusalCode {
             6 => RefusalCode::InitialMap,
             7 => RefusalCode::Lane,
             8 => RefusalCode::Full,
+            9 => RefusalCode::OtherData,
             code => RefusalCode::Other(code),
         })
     }
@@ -82,6 +86,9 @@ impl fmt::Display for RefusalCode {
             RefusalCode::InitialMap => "its cluster was formatted with other shards",
             RefusalCode::Lane => "it does not know the lane",
             RefusalCode::Full => "it has too many connections",
+            RefusalCode::OtherData => {
+                "this node was formatted anew under an id that has served: format it with an id that was never used, and have it take the place of the old one (metastore member replace)"
+            }
             RefusalCode::Other(code) => return write!(formatter, "reason {code}"),
         })
     }
@@ -196,6 +203,7 @@ impl PeerAnswer {
                 incarnation: u64_at(bytes, 32),
                 map_epoch: u64_at(bytes, 40),
                 initial_map_hash: u64_at(bytes, 48),
+                data_id: 0,
             },
             versions: VersionRange {
                 min: u16_at(bytes, 30),
@@ -311,7 +319,7 @@ mod tests {
         for code in 1..=20 {
             let refusal = RefusalCode::of_code(code).unwrap();
             assert_eq!(refusal.code(), code);
-            assert_eq!(matches!(refusal, RefusalCode::Other(_)), code > 8);
+            assert_eq!(matches!(refusal, RefusalCode::Other(_)), code > 9);
         }
     }
 }

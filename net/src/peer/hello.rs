@@ -11,10 +11,10 @@ pub const PEER_MAGIC: u32 = u32::from_le_bytes(*b"MSP1");
 pub const PEER_VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };
 
 /// Length of a hello.
-pub const PEER_HELLO_BYTES: usize = 72;
+pub const PEER_HELLO_BYTES: usize = 80;
 
 /// Everything before the checksum is covered by it.
-const CRC_OFFSET: usize = 68;
+const CRC_OFFSET: usize = 76;
 
 /// Versions that one end speaks, both ends of the range included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,8 @@ impl VersionRange {
 ///  40 | sender's incarnation (u64)                                    |
 ///  48 | epoch of the sender's shard map (u64)                         |
 ///  56 | hash of the initial shard map (u64)                           |
-///  64 | 0                             | crc32 of all before           |
+///  64 | data id of the sender's node (u64)                            |
+///  72 | 0                             | crc32 of all before           |
 /// ```
 ///
 /// It keeps this form in all versions, so that ends without a common one can say so. The epoch is for people: maps of
@@ -93,6 +94,7 @@ impl PeerHello {
         put(&mut bytes, 40, sender.incarnation.to_le_bytes());
         put(&mut bytes, 48, sender.map_epoch.to_le_bytes());
         put(&mut bytes, 56, sender.initial_map_hash.to_le_bytes());
+        put(&mut bytes, 64, sender.data_id.to_le_bytes());
         mend_hello(&mut bytes);
         bytes
     }
@@ -122,7 +124,7 @@ impl PeerHello {
         if offered.choose_common(PEER_VERSIONS).is_none() {
             return Err(HelloFault::Version { offered });
         }
-        let reserved = [37, 38, 39, 64, 65, 66, 67];
+        let reserved = [37, 38, 39, 72, 73, 74, 75];
         if let Some(offset) = reserved.into_iter().find(|&offset| bytes[offset] != 0) {
             return Err(HelloFault::Reserved { offset });
         }
@@ -138,6 +140,7 @@ impl PeerHello {
                 incarnation: u64_at(bytes, 40),
                 map_epoch: u64_at(bytes, 48),
                 initial_map_hash: u64_at(bytes, 56),
+                data_id: u64_at(bytes, 64),
             },
             receiver: PeerCore {
                 node: u32_at(bytes, 28),
@@ -230,7 +233,7 @@ mod tests {
         };
         assert_eq!(changed(36, 0), HelloFault::Lane { code: 0 });
         assert_eq!(changed(36, 4), HelloFault::Lane { code: 4 });
-        for offset in [37, 38, 39, 64, 65, 66, 67] {
+        for offset in [37, 38, 39, 72, 73, 74, 75] {
             assert_eq!(changed(offset, 1), HelloFault::Reserved { offset });
         }
         // From 257 on, and none at all.

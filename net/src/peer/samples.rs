@@ -13,6 +13,7 @@ pub(crate) fn sender() -> LocalPeer {
         incarnation: 0x0102_0304_0506_0708,
         map_epoch: 9,
         initial_map_hash: 0x1112_1314_1516_1718,
+        data_id: 0x3132_3334_3536_3738,
     }
 }
 
@@ -22,6 +23,7 @@ pub(crate) fn receiver() -> LocalPeer {
         core: PeerCore { node: 5, core: 6 },
         incarnation: 0x2122_2324_2526_2728,
         map_epoch: 8,
+        data_id: 0,
         ..sender()
     }
 }

@@ -82,6 +82,9 @@ pub trait PeerService: 'static {
     /// Who is here. Called for every hello.
     fn local(&self) -> LocalPeer;
 
+    /// Whether a node still has the data that it had when it was first heard of. Called for every hello of its cluster.
+    fn has_known_data(&self, node: u32, data_id: u64) -> bool;
+
     /// A batch came from the core that the hello of its connection named.
     fn on_batch(&self, from: PeerCore, lane: PeerLane, batch: &[u8]);
 

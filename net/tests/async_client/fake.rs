@@ -175,6 +175,7 @@ pub(crate) fn map(epoch: u64, addresses: &[&str]) -> ShardMapReply {
         node_id: 1,
         core_index: u16::try_from(shard).unwrap(),
         address: (*address).to_owned(),
+        followers: Vec::new(),
     };
     ShardMapReply {
         epoch,
@@ -335,6 +336,7 @@ fn answer_request(state: &State, id: RequestId, request: &Request<'_>, out: &mut
         Request::Hello(_)
         | Request::Ping
         | Request::Count(_)
+        | Request::Admin(_)
         | Request::Cancel { .. }
         | Request::Status
         | Request::ShardMap => {

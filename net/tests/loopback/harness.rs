@@ -370,6 +370,7 @@ impl Service for Echo {
                 };
                 reply(&|out| append_count(out, id, &counted));
             }
+            Request::Admin(_) => reply(&|out| append_admin(out, id, &AdminReply::default())),
             Request::Hello(_) | Request::Ping => unreachable!("answered by the connection"),
         }
     }

@@ -342,3 +342,34 @@ fn a_core_that_moves_is_found_after_its_connection_ends() {
     insist(&left, 2);
     new.open();
 }
+
+#[test]
+fn a_node_that_was_formatted_anew_is_not_heard() {
+    let left = TestCore::start(1);
+    let first = TestCore::start(2);
+    first.knows(&left);
+    let (to, address) = (left.core, first.address);
+    assert_eq!(first.send(to, LANE, b"first"), Sent::Queued);
+    left.wait_until("the first word", |inside| {
+        inside.told.batches.borrow().len() == 1
+    });
+    drop(first);
+    let wiped = LocalPeer {
+        incarnation: 5,
+        data_id: 9,
+        ..local_of(2)
+    };
+    let second = TestCore::start_at(address, wiped, PeerOptions::default());
+    second.knows(&left);
+    assert_eq!(second.send(to, LANE, b"second"), Sent::Queued);
+    second.wait_until("a refusal", |inside| {
+        !inside.told.unreachable.borrow().is_empty()
+    });
+    let refused = OutgoingFault::Refused {
+        by: to,
+        code: RefusalCode::OtherData,
+    };
+    assert_eq!(second.unreachable(), [(to, LANE, LinkEnd::Fault(refused))]);
+    assert_eq!(left.call(|inside| inside.incoming.counts().other_data), 1);
+    assert_eq!(left.call(|inside| inside.told.batches.borrow().len()), 1);
+}

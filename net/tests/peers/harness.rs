@@ -1,6 +1,7 @@
 //! Cores with nothing behind their connections: they remember what they are told.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -35,6 +36,7 @@ pub(crate) fn local_of(node: u32) -> LocalPeer {
         incarnation: 1000 + u64::from(node),
         map_epoch: 1,
         initial_map_hash: 99,
+        data_id: 500 + u64::from(node),
     }
 }
 
@@ -55,6 +57,8 @@ pub(crate) struct Told {
     pub(crate) read_ends: Cell<usize>,
     pub(crate) unreachable: RefCell<Vec<(PeerCore, PeerLane, LinkEnd)>>,
     pub(crate) refused: RefCell<Vec<IncomingFault>>,
+    /// Which data each node had when it was first heard of.
+    known_data: RefCell<BTreeMap<u32, u64>>,
     /// The most that unfinished batches took, looked at every millisecond and after every read.
     pub(crate) held_bytes_peak: Cell<usize>,
     incoming: IncomingLinks,
@@ -77,6 +81,11 @@ impl Told {
 impl PeerService for Told {
     fn local(&self) -> LocalPeer {
         self.local
+    }
+
+    fn has_known_data(&self, node: u32, data_id: u64) -> bool {
+        let mut known = self.known_data.borrow_mut();
+        *known.entry(node).or_insert(data_id) == data_id
     }
 
     fn on_batch(&self, from: PeerCore, lane: PeerLane, batch: &[u8]) {
@@ -242,6 +251,7 @@ async fn run(
         read_ends: Cell::new(0),
         unreachable: RefCell::default(),
         refused: RefCell::default(),
+        known_data: RefCell::default(),
         held_bytes_peak: Cell::new(0),
         incoming: incoming.clone(),
     });

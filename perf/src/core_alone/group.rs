@@ -81,7 +81,6 @@ fn config_of(place: usize, places: usize, shards: u32, settings: &Settings) -> C
     let location = |shard| ShardLocation {
         shard: ShardId(shard),
         core: home.core,
-        address: String::new(),
     };
     let voters = |shard| {
         let voters = (0..places).map(|place| Member {

@@ -316,7 +316,6 @@ fn config() -> CoreConfig {
     let shard = ShardLocation {
         shard: ShardId(0),
         core: identity.core,
-        address: String::new(),
     };
     CoreConfig {
         identity,

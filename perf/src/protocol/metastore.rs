@@ -127,7 +127,8 @@ fn reply_of<'a>(response: &Response<'a>) -> Reply<'a> {
         | Response::Count(_)
         | Response::Cancelled
         | Response::Status(_)
-        | Response::ShardMap(_) => Reply::Failed(Failure::Mismatch),
+        | Response::ShardMap(_)
+        | Response::Admin(_) => Reply::Failed(Failure::Mismatch),
     }
 }
 

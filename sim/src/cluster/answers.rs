@@ -103,7 +103,8 @@ pub(super) fn meaning_of(
             | Response::Count(_)
             | Response::Cancelled
             | Response::Status(_)
-            | Response::ShardMap(_),
+            | Response::ShardMap(_)
+            | Response::Admin(_),
             _,
         ) => return Err("nobody asked for it"),
     })

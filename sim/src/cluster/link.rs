@@ -85,6 +85,7 @@ impl ServerEnd {
                     | Request::GetMany(_)
                     | Request::Range(_)
                     | Request::Count(_)
+                    | Request::Admin(_)
                     | Request::Cancel { .. }
                     | Request::Status
                     | Request::ShardMap

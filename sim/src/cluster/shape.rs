@@ -88,7 +88,6 @@ impl Shape {
         let locations = self.shards().map(|shard| ShardLocation {
             shard,
             core: self.core_of(shard),
-            address: String::from("simulated:1"),
         });
         ShardMap::split_evenly(locations.collect()).expect("a few shards")
     }

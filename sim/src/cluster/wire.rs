@@ -36,6 +36,7 @@ pub(super) fn to_core<'a>(request: &Request<'a>) -> CoreRequest<'a> {
         Request::Cancel { .. }
         | Request::Status
         | Request::ShardMap
+        | Request::Admin(_)
         | Request::Hello(_)
         | Request::Ping => unreachable!("simulated clients of a cluster do not ask for it"),
     }

@@ -67,7 +67,6 @@ impl Placement {
         let locations = (0..shards).map(|shard| ShardLocation {
             shard: ShardId(shard),
             core: IDENTITY.core,
-            address: String::from("simulated:1"),
         });
         Placement {
             identity: IDENTITY,

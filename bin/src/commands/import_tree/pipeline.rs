@@ -184,6 +184,7 @@ fn judge(batch: &Batch, response: &Response<'_>) -> Answer {
         | Response::Cancelled
         | Response::Status(_)
         | Response::ShardMap(_)
+        | Response::Admin(_)
         | Response::Count(_) => unreachable!("the connection matches answers to requests"),
     };
     refused.unwrap_or_else(|| later.map_or(Answer::Stored, Answer::Later))

@@ -174,6 +174,7 @@ impl Answer {
             | Response::Cancelled
             | Response::Status(_)
             | Response::ShardMap(_)
+            | Response::Admin(_)
             | Response::Count(_) => unreachable!("the connection matches answers to requests"),
         }
     }

@@ -61,7 +61,9 @@ pub(super) fn run(arguments: &TxnArguments, out: &mut dyn Write) -> Result<Exit,
             fault,
         })?;
     let txn = document.txn()?;
-    let outcome = client::connect(&arguments.client)?.txn(NamespaceId::DEFAULT, txn)?;
+    let outcome = client::ask(&arguments.client, |client| {
+        client.txn(NamespaceId::DEFAULT, txn.clone())
+    })?;
     let results = match arguments.client.format() {
         Format::Json => answer::print_json(&outcome, out)?,
         Format::People => answer::print_text(&outcome, out)?,

@@ -201,7 +201,6 @@ fn core_config(data: &Data, core: CoreId) -> Result<CoreConfig, Refusal> {
     let locations = shards.iter().map(|&shard| ShardLocation {
         shard,
         core: homes.get(&shard).copied().unwrap_or(CoreId(0)),
-        address: String::new(),
     });
     let here = node.replicas.iter().filter(|place| place.core == core);
     Ok(CoreConfig {

@@ -20,7 +20,7 @@ const PREPARE_BYTES_PER_SECOND_MAX: u64 = 256 << 20;
 impl Driver {
     /// The first segments hold up the start, later ones must not hold up the log.
     fn preparation_pace(&self) -> Pace {
-        match self.is_serving() {
+        match self.is_ready() {
             true => Pace::limited(PREPARE_BYTES_PER_SECOND_MAX, self.background_pause.clone())
                 .hurried_by(self.segment_hurry.clone()),
             false => Pace::unlimited(),
@@ -30,7 +30,7 @@ impl Driver {
     /// Whether the cut of the recovery waits for a segment: nothing can be answered before it is written.
     fn waits_for_first_segment(&self) -> bool {
         let core = self.core.borrow();
-        !core.is_serving() && core.is_log_stalled()
+        !core.has_begun() && core.is_log_stalled()
     }
 
     /// Makes a segment on a thread that may block, and tells the core when it is there.

@@ -120,11 +120,6 @@ fn a_node_that_contradicts_its_cluster_is_refused_with_what_is_wrong() {
             "cluster_node and cluster_member belong to format 3",
         ),
         (
-            "[[replica]]\nreplica = 4\nshard = 1\ncore = 0\n\n",
-            "",
-            "a cluster_member is replica 4 of shard 1 on core 0 of this node, and there is no such",
-        ),
-        (
             "[[replica]]\nreplica = 4\n",
             "[[replica]]\nreplica = 9\n",
             "replica 9 of shard 1 is here on core 0, and no cluster_member says so",
@@ -166,4 +161,13 @@ fn a_node_that_contradicts_its_cluster_is_refused_with_what_is_wrong() {
             "{found:?}, not {expected:?}"
         );
     }
+}
+
+#[test]
+fn a_replica_that_was_removed_is_missed_by_nobody() {
+    let mut file = clustered_sample();
+    file.unlist(ReplicaId(4));
+    assert_eq!(file.replicas.len(), 1);
+    let read = NodeFile::parse(PathBuf::from("F"), &file.to_text());
+    assert_eq!(read.expect("it can be read"), file);
 }

@@ -31,6 +31,8 @@ pub struct IncomingCounts {
     pub wrong_core: u64,
     /// Refused: too many connections.
     pub full: u64,
+    /// Refused: the sender's data was formatted anew under an id that has served.
+    pub other_data: u64,
     /// Closed because what followed the hello was no batch, or too long.
     pub bad_batches: u64,
 }

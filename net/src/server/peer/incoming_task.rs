@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::peer::{IncomingFault, IncomingLink, IncomingState, PEER_ANSWER_BYTES};
+use crate::peer::{IncomingFault, IncomingLink, IncomingState, PEER_ANSWER_BYTES, RefusalCode};
 use crate::server::peer::alarm::Alarm;
 use crate::server::peer::held::Progress;
 use crate::server::peer::incoming::{IncomingLinks, IncomingSlot};
@@ -189,7 +189,14 @@ impl<S: PeerService> IncomingTask<S> {
             bytes,
             links.room(slot),
             || service.local(),
-            |hello| links.admit(slot, hello, self.options.links_max),
+            |hello| {
+                let sender = &hello.sender;
+                if !service.has_known_data(sender.core.node, sender.data_id) {
+                    links.note(|counts| counts.other_data += 1);
+                    return Err(RefusalCode::OtherData);
+                }
+                links.admit(slot, hello, self.options.links_max)
+            },
             |from, lane, batch| {
                 batches += 1;
                 service.on_batch(from, lane, batch);

@@ -1,6 +1,8 @@
 //! `metastore dev --nodes`: a cluster by one command.
 
+#[path = "../harness/mod.rs"]
 mod harness;
+mod serving;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

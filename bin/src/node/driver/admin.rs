@@ -1,0 +1,254 @@
+//! What operators ask of the replicas of this core, and what becomes of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use metastore_engine::{
+    ChangeTicket, Input, MembersChange, MembersEffect, MembersInput, ReplicaId, Role, ShardId,
+};
+use metastore_net::server::ConnectionId;
+use metastore_net::{
+    AdminReply, AdminRequest, Answered, ErrorCode, FrameKind, RequestId, WireError, append_admin,
+    append_error,
+};
+
+use super::Driver;
+use crate::log;
+use crate::node::cluster::ClusterNode;
+use crate::node::halt::halt;
+use crate::node::wire;
+
+/// Requests that wait for what becomes of them. Each shard makes one change at a time.
+const WAITING_MAX: usize = 1_024;
+/// How long a change may take where nobody says.
+const DEADLINE_DEFAULT_MS: u32 = 5_000;
+
+/// Who asked, and under which number.
+type Asker = (ConnectionId, RequestId);
+
+/// Requests of operators that wait for their answers.
+#[derive(Default)]
+pub(super) struct Waiting {
+    last_ticket: Cell<u64>,
+    changes: RefCell<BTreeMap<ChangeTicket, (Asker, ShardId)>>,
+    creations: RefCell<BTreeMap<ReplicaId, Vec<Asker>>>,
+    /// Nodes that are to be known from now on: they are written down first.
+    nodes: RefCell<Vec<(Asker, ClusterNode)>>,
+}
+
+impl Waiting {
+    fn is_full(&self) -> bool {
+        let creations = self.creations.borrow();
+        let creations: usize = creations.values().map(Vec::len).sum();
+        self.changes.borrow().len() + creations + self.nodes.borrow().len() >= WAITING_MAX
+    }
+
+    fn add_change(&self, asker: Asker, shard: ShardId) -> ChangeTicket {
+        let ticket = ChangeTicket(self.last_ticket.get() + 1);
+        self.last_ticket.set(ticket.0);
+        self.changes.borrow_mut().insert(ticket, (asker, shard));
+        ticket
+    }
+
+    fn add_creation(&self, replica: ReplicaId, asker: Asker) {
+        let mut creations = self.creations.borrow_mut();
+        creations.entry(replica).or_default().push(asker);
+    }
+}
+
+impl Driver {
+    /// Does what an operator asks for, or begins it.
+    pub(super) fn on_admin(&self, asker: Asker, deadline_ms: u32, request: AdminRequest<'_>) {
+        let shard = ShardId(request.shard());
+        if self.waiting.is_full() {
+            self.refuse(asker, &wire::overloaded());
+            return;
+        }
+        if let Some(change) = wire::members_change(&request) {
+            self.begin_change(asker, shard, change, deadline_ms);
+            return;
+        }
+        match request {
+            AdminRequest::Members { .. } => self.answer(asker, &self.describe_members(shard)),
+            AdminRequest::CreateReplica { replica, .. } => {
+                let replica = ReplicaId(replica);
+                self.waiting.add_creation(replica, asker);
+                self.step(Input::Members(MembersInput::Create { replica, shard }));
+            }
+            AdminRequest::TransferLeader { to, .. } => {
+                let replicas = self.core.borrow();
+                let mut replicas = replicas.replicas();
+                let leads = replicas.any(|one| one.shard == shard && one.role == Role::Leader);
+                drop(replicas);
+                match leads {
+                    true => {
+                        let to = to.map(ReplicaId);
+                        self.step(Input::HandOver { shard, to });
+                        self.answer(asker, &AdminReply::default());
+                    }
+                    false => self.refuse(asker, &self.not_leader(shard)),
+                }
+            }
+            AdminRequest::RemovedReplica { replica, .. } => {
+                let replica = ReplicaId(replica);
+                self.step(Input::Members(MembersInput::Removed { replica }));
+                self.answer(asker, &AdminReply::default());
+            }
+            AdminRequest::Nodes => {
+                self.answer(asker, &wire::nodes_reply(&self.facts.places.nodes()));
+            }
+            AdminRequest::AddNode(entry) => match wire::to_cluster_node(&entry) {
+                Ok(node) => {
+                    self.waiting.nodes.borrow_mut().push((asker, node));
+                    self.turn_wanted.set();
+                }
+                Err(error) => self.refuse(asker, &error),
+            },
+            AdminRequest::AddLearner { .. }
+            | AdminRequest::RemoveLearner { .. }
+            | AdminRequest::ChangeVoters { .. } => unreachable!("these are changes of members"),
+        }
+    }
+
+    fn begin_change(&self, asker: Asker, shard: ShardId, change: MembersChange, deadline_ms: u32) {
+        let ticket = self.waiting.add_change(asker, shard);
+        let deadline_ms = match deadline_ms {
+            0 => DEADLINE_DEFAULT_MS,
+            asked => asked,
+        };
+        self.step(Input::Members(MembersInput::Change {
+            ticket,
+            shard,
+            change,
+            deadline_ms,
+        }));
+    }
+
+    fn describe_members(&self, shard: ShardId) -> AdminReply {
+        let core = self.core.borrow();
+        let here = core.replicas().find(|replica| replica.shard == shard);
+        let members = core.members(self.clock.now(), shard);
+        wire::members_reply(here.as_ref(), &members)
+    }
+
+    fn not_leader(&self, shard: ShardId) -> WireError {
+        let core = self.core.borrow();
+        let leader = core.leaders().find(|&(led, _)| led == shard);
+        let leader = leader.and_then(|(_, leader)| leader);
+        wire::not_leader(&self.facts, shard, leader)
+    }
+
+    fn answer(&self, (connection, id): Asker, reply: &AdminReply) {
+        self.connections.reply(connection, |out| {
+            append_admin(out, id, reply);
+            Answered::Last
+        });
+    }
+
+    fn refuse(&self, (connection, id): Asker, error: &WireError) {
+        self.connections.reply(connection, |out| {
+            append_error(out, FrameKind::Admin, id, error);
+            Answered::Last
+        });
+    }
+
+    /// Something has become of members of a shard, or of a replica of this core.
+    pub(super) fn on_members(self: &Rc<Self>, effect: MembersEffect) {
+        match effect {
+            MembersEffect::Changed { ticket, result } => {
+                let asker = self.waiting.changes.borrow_mut().remove(&ticket);
+                let (asker, shard) = asker.expect("each change is answered once");
+                match result {
+                    Ok(index) => self.answer(
+                        asker,
+                        &AdminReply {
+                            index: index.0,
+                            ..AdminReply::default()
+                        },
+                    ),
+                    Err(refused) => {
+                        let error = wire::change_refused(&self.facts, shard, &refused);
+                        self.refuse(asker, &error);
+                    }
+                }
+            }
+            MembersEffect::Created {
+                replica,
+                shard,
+                result,
+            } => {
+                log::info!(
+                    "a replica was asked for",
+                    shard = u64::from(shard.0),
+                    replica = replica.0,
+                    result = log::text(&format_args!("{result:?}")),
+                );
+                let askers = self.waiting.creations.borrow_mut().remove(&replica);
+                for asker in askers.unwrap_or_default() {
+                    match &result {
+                        Ok(()) => self.answer(asker, &AdminReply::default()),
+                        Err(refused) => self.refuse(asker, &wire::create_refused(refused)),
+                    }
+                }
+            }
+            MembersEffect::Unlist { replica, shard } => {
+                log::info!(
+                    "a replica is no member any more and goes",
+                    shard = u64::from(shard.0),
+                    replica = replica.0,
+                );
+                glommio::spawn_local(Rc::clone(self).unlist(replica)).detach();
+            }
+            MembersEffect::Removed { replica, shard } => log::info!(
+                "a replica is gone",
+                shard = u64::from(shard.0),
+                replica = replica.0,
+            ),
+        }
+    }
+
+    /// Begins to write down the nodes that operators have named.
+    pub(super) fn add_nodes(self: &Rc<Self>) {
+        for (asker, node) in self.waiting.nodes.take() {
+            glommio::spawn_local(Rc::clone(self).add_node(asker, node)).detach();
+        }
+    }
+
+    async fn add_node(self: Rc<Self>, asker: Asker, node: ClusterNode) {
+        let (keeper, entry) = (self.keeper.clone(), node.clone());
+        let added = glommio::executor()
+            .spawn_blocking(move || keeper.add_node(entry))
+            .await;
+        match added {
+            Ok(()) => {
+                self.facts.places.set_node(node);
+                self.answer(asker, &AdminReply::default());
+            }
+            Err(error) => {
+                let code = match error.is_usage() {
+                    true => ErrorCode::BadRequest,
+                    false => ErrorCode::Unavailable,
+                };
+                self.refuse(asker, &WireError::new(code).with_message(error.to_string()));
+            }
+        }
+        self.connections.flush();
+    }
+
+    /// Takes a replica off the list of those that the next start looks for.
+    async fn unlist(self: Rc<Self>, replica: ReplicaId) {
+        let keeper = self.keeper.clone();
+        let unlisted = glommio::executor()
+            .spawn_blocking(move || keeper.unlist(replica))
+            .await;
+        // The replica stays fenced, and a start takes this up again.
+        if let Err(error) = unlisted {
+            halt(&format!(
+                "a replica that is gone stays on the list: {error}"
+            ));
+        }
+        self.step(Input::Members(MembersInput::Unlisted { replica }));
+        self.turn_wanted.set();
+    }
+}

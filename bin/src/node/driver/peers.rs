@@ -1,0 +1,273 @@
+//! Messages to and from the cores of other nodes.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+
+use metastore_engine::{CoreId, Input, NodeId, PeerCore, PeerLane};
+use metastore_net::peer::{self as net, LocalPeer};
+use metastore_net::server::{
+    IncomingCounts, IncomingLinks, LinkCounts, LinkEnd, PeerLinks, PeerListener, PeerOptions,
+    PeerService, Sent, serve_peers,
+};
+
+use super::Driver;
+use crate::log;
+use crate::node::keeper::Known;
+use crate::node::places::{KnownNode, Places};
+use crate::node::wire;
+
+/// Where other nodes are, and where they find this core.
+pub(crate) struct PeersSetup {
+    pub(crate) listener: TcpListener,
+    pub(crate) local: LocalPeer,
+    /// Makes the waits of this core differ from those of others.
+    pub(crate) seed: u64,
+}
+
+/// What has happened to the connections with other nodes since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct PeerCounts {
+    pub(crate) links: LinkCounts,
+    pub(crate) incoming: IncomingCounts,
+}
+
+impl PeerCounts {
+    /// Batches that were dropped before they could be sent.
+    pub(crate) fn unsent(&self) -> u64 {
+        let links = &self.links;
+        links.dropped_full + links.dropped_unreachable + links.dropped_unsendable
+    }
+
+    /// Connections that were closed because of what they sent, or did not, or because there were too many.
+    pub(crate) fn refused(&self) -> u64 {
+        let IncomingCounts {
+            turned_away,
+            timed_out,
+            strangers,
+            damaged,
+            wrong_version,
+            wrong_cluster,
+            wrong_core,
+            full,
+            other_data,
+            bad_batches,
+            ..
+        } = self.incoming;
+        let refused = [
+            turned_away,
+            timed_out,
+            strangers,
+            damaged,
+            wrong_version,
+            wrong_cluster,
+            wrong_core,
+            full,
+            other_data,
+            bad_batches,
+        ];
+        refused.iter().sum()
+    }
+}
+
+/// The connections of a core to those of other nodes; a node alone has none.
+#[derive(Default)]
+pub(super) struct Peers {
+    joined: OnceCell<Joined>,
+    /// Whose messages were dropped in this turn because too many wait.
+    overflowed: RefCell<Vec<PeerCore>>,
+}
+
+struct Joined {
+    local: LocalPeer,
+    links: PeerLinks<Driver>,
+    incoming: IncomingLinks,
+    /// Up to where [`Places::moves`] has been followed.
+    moves_seen: Cell<Option<u64>>,
+}
+
+impl Peers {
+    /// From now on the cores of other nodes are to be found where `places` says.
+    pub(super) fn follow(&self, places: &Places) {
+        let Some(joined) = self.joined.get() else {
+            return;
+        };
+        let moves = places.moves();
+        if joined.moves_seen.replace(Some(moves)) == Some(moves) {
+            return;
+        }
+        for KnownNode { entry, address } in places.nodes() {
+            let Some(address) = address.filter(|_| entry.node.0 != joined.local.core.node) else {
+                continue;
+            };
+            for core in 0..entry.cores {
+                let core = u16::try_from(core).expect("cores were counted");
+                let Some(place) = entry.peers.checked_of_core(CoreId(core)) else {
+                    continue;
+                };
+                let node = entry.node.0;
+                let address = SocketAddr::new(address, place.port);
+                joined.links.set_peer(net::PeerCore { node, core }, address);
+            }
+        }
+    }
+
+    pub(super) fn send(&self, to: PeerCore, lane: PeerLane, batch: &[u8]) {
+        let joined = self.joined.get().expect("a node alone has no peers");
+        match joined
+            .links
+            .send(wire::to_net_core(to), wire::to_net_lane(lane), batch)
+        {
+            // Without a connection its end was told of already.
+            Sent::Queued | Sent::Unreachable => {}
+            Sent::Full => self.overflowed.borrow_mut().push(to),
+            // Only who was never a member of this cluster's beginning is not known.
+            Sent::Unknown => log::warning!(
+                "nobody knows where a member of a shard is",
+                node = u64::from(to.node.0),
+                core = to.core.0,
+            ),
+            Sent::Unsendable => panic!("the core makes batches that can be sent"),
+        }
+    }
+
+    /// Lets what was sent leave.
+    pub(super) fn flush(&self) {
+        if let Some(joined) = self.joined.get() {
+            joined.links.flush();
+        }
+    }
+
+    /// Those whose messages were dropped since the last time.
+    pub(super) fn take_overflowed(&self) -> Vec<PeerCore> {
+        self.overflowed.take()
+    }
+
+    pub(super) fn counts(&self) -> PeerCounts {
+        let counts = |joined: &Joined| PeerCounts {
+            links: joined.links.counts(),
+            incoming: joined.incoming.counts(),
+        };
+        self.joined.get().map(counts).unwrap_or_default()
+    }
+
+    pub(super) fn has_joined(&self) -> bool {
+        self.joined.get().is_some()
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.joined
+            .get()
+            .map_or(0, |joined| joined.links.queued_bytes())
+    }
+
+    /// Memory of what waits to be sent, and of what has come in part.
+    pub(super) fn buffer_bytes(&self) -> (usize, usize) {
+        self.joined.get().map_or((0, 0), |joined| {
+            (joined.links.buffer_bytes(), joined.incoming.held_bytes())
+        })
+    }
+}
+
+impl Driver {
+    /// Connects with the cores of other nodes, and lets them connect.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor or memory left.
+    pub(crate) fn join_peers(self: &Rc<Self>, setup: PeersSetup) -> io::Result<()> {
+        let PeersSetup {
+            listener,
+            local,
+            seed,
+        } = setup;
+        let options = PeerOptions::default();
+        let listener = PeerListener::new(listener)?;
+        let incoming = IncomingLinks::new();
+        let links = PeerLinks::new(&listener, Rc::clone(self), options, seed);
+        let joined = Joined {
+            local,
+            links,
+            incoming: incoming.clone(),
+            moves_seen: Cell::new(None),
+        };
+        assert!(self.peers.joined.set(joined).is_ok(), "a core joins once");
+        self.peers.follow(&self.facts.places);
+        let serving = serve_peers(listener, Rc::clone(self), incoming, options);
+        glommio::spawn_local(serving).detach();
+        Ok(())
+    }
+}
+
+impl PeerService for Driver {
+    fn local(&self) -> LocalPeer {
+        self.peers
+            .joined
+            .get()
+            .expect("who is asked has joined")
+            .local
+    }
+
+    fn has_known_data(&self, node: u32, data_id: u64) -> bool {
+        match self.keeper.knows_data(NodeId(node), data_id) {
+            Known::Same => true,
+            Known::New => {
+                let keeper = self.keeper.clone();
+                // Until it is written it is known all the same; a crash before that costs one more first time.
+                glommio::spawn_local(async move {
+                    let written = glommio::executor().spawn_blocking(move || keeper.write());
+                    if let Err(error) = written.await {
+                        log::warning!(
+                            "what is known of another node cannot be written down",
+                            node = u64::from(node),
+                            error = log::text(&error),
+                        );
+                    }
+                })
+                .detach();
+                true
+            }
+            Known::Other => {
+                log::error!(
+                    "a node was formatted anew under its old id and is not heard: format it with an id that was never used, then have it take the place of the old one with metastore member replace",
+                    node = u64::from(node),
+                );
+                false
+            }
+        }
+    }
+
+    fn on_batch(&self, from: net::PeerCore, _lane: net::PeerLane, batch: &[u8]) {
+        self.lone_client.on_other_work();
+        let from = wire::to_engine_core(from);
+        self.step(Input::PeerMessages { from, batch });
+    }
+
+    fn on_read_end(&self) {
+        self.turn_wanted.set();
+    }
+
+    fn on_unreachable(&self, peer: net::PeerCore, lane: net::PeerLane, end: &LinkEnd) {
+        log::info!(
+            "a connection to another node has ended",
+            core = self.facts.hello.core_index,
+            peer = log::text(&peer),
+            lane = log::text(&format_args!("{lane:?}")),
+            why = log::text(end),
+        );
+        let peer = wire::to_engine_core(peer);
+        self.step(Input::PeerUnreachable { peer });
+        self.turn_wanted.set();
+    }
+
+    fn on_refused(&self, address: Option<SocketAddr>, fault: &net::IncomingFault) {
+        let address = address.map_or_else(String::new, |address| address.to_string());
+        log::warning!(
+            "a connection of another node was refused",
+            core = self.facts.hello.core_index,
+            address = address.as_str(),
+            why = log::text(fault),
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! `node.toml` while the node runs: whoever changes it does so here, one after the other.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use metastore_engine::{NodeId, ReplicaId};
+
+use super::StartError;
+use super::cluster::ClusterNode;
+use super::node_file::{NodeFile, NodeState};
+
+/// The file of a node; clones are handles to the same. Everything here blocks.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeKeeper(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    directory: PathBuf,
+    node: Mutex<NodeFile>,
+}
+
+/// Whether a node is the one that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It is.
+    Same,
+    /// It was formatted anew.
+    Other,
+    /// It was never heard of. It is known from now on, which is to be written down.
+    New,
+}
+
+impl NodeKeeper {
+    /// Keeps the file that was read from a directory.
+    pub(super) fn new(directory: PathBuf, node: NodeFile) -> NodeKeeper {
+        let node = Mutex::new(node);
+        NodeKeeper(Arc::new(Shared { directory, node }))
+    }
+
+    /// What it says.
+    pub(super) fn node(&self) -> NodeFile {
+        self.0
+            .node
+            .lock()
+            .expect("a panic ends the process")
+            .clone()
+    }
+
+    /// Writes down that others may have been answered, durably.
+    pub(super) fn note_serving(&self) -> Result<(), StartError> {
+        self.change(|node| node.state = NodeState::Serving)
+    }
+
+    /// The next start does not look for this replica any more, which is durable.
+    pub(super) fn unlist(&self, replica: ReplicaId) -> Result<(), StartError> {
+        self.change(|node| node.unlist(replica))
+    }
+
+    /// A node is one of the cluster from now on, or is to be found elsewhere, which is durable.
+    ///
+    /// # Errors
+    /// [`StartError::Cluster`] for what cannot be, and what the file system says.
+    pub(super) fn add_node(&self, entry: ClusterNode) -> Result<(), StartError> {
+        let alone = self.0.directory.clone();
+        self.try_change(|node| {
+            let plan = node.cluster_plan.as_mut();
+            let plan = plan.ok_or(StartError::Alone { path: alone })?;
+            *plan = plan.with_node(entry)?;
+            Ok(())
+        })
+    }
+
+    /// Whether a node has the data that it had when it was first heard of, which is now if it never was.
+    pub(super) fn knows_data(&self, node: NodeId, data_id: u64) -> Known {
+        let mut file = self.0.node.lock().expect("a panic ends the process");
+        match file.data_ids.get(&node) {
+            Some(&known) if known == data_id => Known::Same,
+            Some(_) => Known::Other,
+            None => {
+                file.data_ids.insert(node, data_id);
+                Known::New
+            }
+        }
+    }
+
+    /// Writes down what is known, durably.
+    pub(super) fn write(&self) -> Result<(), StartError> {
+        let node = self.0.node.lock().expect("a panic ends the process");
+        node.write(&self.0.directory)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut NodeFile)) -> Result<(), StartError> {
+        self.try_change(|node| {
+            change(node);
+            Ok(())
+        })
+    }
+
+    fn try_change(
+        &self,
+        change: impl FnOnce(&mut NodeFile) -> Result<(), StartError>,
+    ) -> Result<(), StartError> {
+        let mut node = self.0.node.lock().expect("a panic ends the process");
+        let mut changed = node.clone();
+        change(&mut changed)?;
+        if changed != *node {
+            changed.write(&self.0.directory)?;
+            *node = changed;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::node_file::sample;
+    use super::*;
+    use crate::test_directory::TestDirectory;
+
+    #[test]
+    fn what_is_changed_is_in_the_file() {
+        let directory = TestDirectory::new("keeper");
+        let keeper = NodeKeeper::new(directory.path().to_owned(), sample());
+        let listed = keeper.node().replicas.len();
+        keeper.note_serving().expect("it can be written");
+        let gone = keeper.node().replicas[0].replica;
+        keeper.unlist(gone).expect("it can be written");
+        keeper.unlist(gone).expect("it is gone already");
+        let read = NodeFile::read(directory.path()).expect("it can be read");
+        let read = read.expect("it is there");
+        assert_eq!(read, keeper.node());
+        assert_eq!(read.state, NodeState::Serving);
+        assert_eq!(read.replicas.len(), listed - 1);
+    }
+}

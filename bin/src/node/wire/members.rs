@@ -1,0 +1,176 @@
+//! Members of shards, between the protocol's messages and the core's.
+
+use metastore_engine::{
+    ChangeRefused, CoreId, CreateRefused, Happened, Member, MemberPart, MemberStatus,
+    MembersChange, NodeId, PeerCore, ReplicaId, ReplicaStatus, Spare,
+};
+use metastore_net::{
+    self as net, AdminReply, AdminRequest, ErrorCode, NodeEntry, OwnedNodeEntry, ReplicaHome,
+    ShardMember, SpareVoter, WireError,
+};
+
+use super::{CoreFacts, not_leader};
+use crate::node::cluster::{ClusterNode, HostPort};
+use crate::node::places::KnownNode;
+
+/// The change of members that an operator asks for, if it is one.
+pub(crate) fn members_change(request: &AdminRequest) -> Option<MembersChange> {
+    Some(match *request {
+        AdminRequest::AddLearner { replica, home, .. } => MembersChange::AddLearner(Member {
+            replica: ReplicaId(replica),
+            home: PeerCore {
+                node: NodeId(home.node_id),
+                core: CoreId(home.core_index),
+            },
+        }),
+        AdminRequest::RemoveLearner { replica, .. } => {
+            MembersChange::RemoveLearner(ReplicaId(replica))
+        }
+        AdminRequest::ChangeVoters {
+            promoted,
+            removed,
+            spare,
+            ..
+        } => MembersChange::ChangeVoters {
+            promote: promoted.into_iter().map(ReplicaId).collect(),
+            remove: removed.into_iter().map(ReplicaId).collect(),
+            spare: match spare {
+                SpareVoter::Kept => Spare::Kept,
+                SpareVoter::GivenUp => Spare::GivenUp,
+            },
+        },
+        AdminRequest::Members { .. }
+        | AdminRequest::CreateReplica { .. }
+        | AdminRequest::TransferLeader { .. }
+        | AdminRequest::RemovedReplica { .. }
+        | AdminRequest::Nodes
+        | AdminRequest::AddNode(_) => return None,
+    })
+}
+
+/// The members of a shard as the replica that is `here` knows them.
+pub(crate) fn members_reply(here: Option<&ReplicaStatus>, members: &[MemberStatus]) -> AdminReply {
+    let members = members.iter().map(|status| ShardMember {
+        replica: status.member.replica.0,
+        home: ReplicaHome {
+            node_id: status.member.home.node.0,
+            core_index: status.member.home.core.0,
+        },
+        part: match status.part {
+            MemberPart::Voter => net::MemberPart::Voter,
+            MemberPart::Learner => net::MemberPart::Learner,
+            MemberPart::Incoming => net::MemberPart::Incoming,
+            MemberPart::Outgoing => net::MemberPart::Outgoing,
+        },
+        matched: status.matched.map_or(0, |matched| matched.0),
+        is_healthy: status.is_healthy.unwrap_or(false),
+    });
+    let members = members.collect();
+    match here {
+        Some(here) => AdminReply {
+            index: 0,
+            replica: here.replica.0,
+            leader: here.leader.map_or(0, |leader| leader.0),
+            newest: here.members.newest.0,
+            is_settled: here.members.is_settled,
+            members,
+            nodes: Vec::new(),
+        },
+        None => AdminReply::default(),
+    }
+}
+
+/// All nodes that this one knows.
+pub(crate) fn nodes_reply(nodes: &[KnownNode]) -> AdminReply {
+    let nodes = nodes.iter().map(|known| OwnedNodeEntry {
+        node_id: known.entry.node.0,
+        cores: u16::try_from(known.entry.cores).expect("cores are bounded"),
+        clients: known.entry.clients.to_string(),
+        peers: known.entry.peers.to_string(),
+    });
+    AdminReply {
+        nodes: nodes.collect(),
+        ..AdminReply::default()
+    }
+}
+
+/// A node as it was told.
+///
+/// # Errors
+/// Which of its addresses is none, and why.
+pub(crate) fn to_cluster_node(entry: &NodeEntry<'_>) -> Result<ClusterNode, WireError> {
+    let parse = |text: &str| {
+        let parsed: Result<HostPort, _> = text.parse();
+        parsed
+            .map_err(|error| WireError::new(ErrorCode::BadRequest).with_message(error.to_string()))
+    };
+    Ok(ClusterNode {
+        node: NodeId(entry.node_id),
+        clients: parse(entry.clients)?,
+        peers: parse(entry.peers)?,
+        cores: usize::from(entry.cores),
+    })
+}
+
+/// Why members are not changed.
+pub(crate) fn change_refused(
+    facts: &CoreFacts,
+    shard: metastore_engine::ShardId,
+    refused: &ChangeRefused,
+) -> WireError {
+    let code = match refused {
+        ChangeRefused::NotLeader { leader } => return not_leader(facts, shard, *leader),
+        ChangeRefused::Impossible(_) | ChangeRefused::HomeTaken { .. } => ErrorCode::BadRequest,
+        ChangeRefused::InProgress
+        | ChangeRefused::Behind { .. }
+        | ChangeRefused::NoSpare { .. }
+        | ChangeRefused::Busy
+        | ChangeRefused::Rejected
+        | ChangeRefused::Lost { .. } => ErrorCode::Unavailable,
+    };
+    let mut error = WireError::new(code);
+    if let ChangeRefused::Lost {
+        happened: Happened::Unknown,
+    } = refused
+    {
+        error = error.outcome_unknown();
+    }
+    error.with_message(refused.to_string())
+}
+
+/// Why a replica is not created.
+pub(crate) fn create_refused(refused: &CreateRefused) -> WireError {
+    let code = match refused {
+        CreateRefused::ShardIsHere { .. } => ErrorCode::Conflict,
+        CreateRefused::NoReplica => ErrorCode::BadRequest,
+        CreateRefused::Draining => ErrorCode::ShuttingDown,
+    };
+    WireError::new(code).with_message(refused.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replacement_is_one_change_of_voters() {
+        let asked = AdminRequest::ChangeVoters {
+            shard: 1,
+            promoted: Some(9),
+            removed: Some(3),
+            spare: SpareVoter::Kept,
+        };
+        let expected = MembersChange::ChangeVoters {
+            promote: vec![ReplicaId(9)],
+            remove: vec![ReplicaId(3)],
+            spare: Spare::Kept,
+        };
+        assert_eq!(members_change(&asked), Some(expected));
+        assert_eq!(members_change(&AdminRequest::Members { shard: 1 }), None);
+    }
+
+    #[test]
+    fn who_has_no_replica_says_so_with_zeros() {
+        assert_eq!(members_reply(None, &[]), AdminReply::default());
+    }
+}

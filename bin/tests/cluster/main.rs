@@ -1,0 +1,9 @@
+//! Clusters of real processes on loopback: what they acknowledge is there whatever becomes of one of them.
+
+mod catching_up;
+mod failover;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod load;
+mod nodes;
+mod replication;

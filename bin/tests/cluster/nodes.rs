@@ -1,0 +1,214 @@
+//! The nodes of a cluster, each a process.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use metastore_net::async_client::{Client, ClientSettings};
+use metastore_net::blocking::Client as PlainClient;
+use metastore_net::{ReplicaRole, ReplicaStatus};
+
+use crate::harness::{Store, TestDirectory, free_ports, metastore, stderr};
+
+/// How long anything may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster of three nodes.
+pub(crate) struct Nodes {
+    directory: TestDirectory,
+    cores: u16,
+    port: u16,
+    arguments: Vec<String>,
+    running: [Option<Store>; 3],
+}
+
+impl Nodes {
+    /// Formats three nodes and starts them with these flags.
+    pub(crate) fn start(name: &str, cores: u16, shards: usize, arguments: &[&str]) -> Nodes {
+        let mut nodes = Nodes {
+            directory: TestDirectory::new(name),
+            cores,
+            port: free_ports(6 * cores),
+            arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
+            running: [None, None, None],
+        };
+        nodes.format(shards);
+        for node in 1..=3 {
+            nodes.launch(node);
+        }
+        nodes.await_leaders();
+        nodes
+    }
+
+    fn format(&self, shards: usize) {
+        let mut text = format!("cluster = \"{:032x}\"\nshards = {shards}\n", 0xC0FFEE);
+        for node in 1..=3 {
+            let (clients, peers) = (self.client_port(node), self.client_port(node + 3));
+            let cores = self.cores;
+            text += &format!(
+                "[[node]]\nid = {node}\nclients = \"127.0.0.1:{clients}\"\npeers = \"127.0.0.1:{peers}\"\ncores = {cores}\n"
+            );
+        }
+        fs::write(self.file(), text).expect("it can be written");
+        for node in 1..=3 {
+            self.format_node(node);
+        }
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.directory.path().join("cluster.toml")
+    }
+
+    /// Replaces the data of a node that does not run by new ones, as after the loss of a disk.
+    pub(crate) fn wipe(&self, node: u16) {
+        fs::remove_dir_all(self.data(node)).expect("it is there");
+        self.format_node(node);
+    }
+
+    fn format_node(&self, node: u16) {
+        let output = metastore()
+            .args(["format", "--node", &node.to_string(), "--cluster"])
+            .arg(self.file())
+            .arg("--data")
+            .arg(self.data(node))
+            .args(["--segment-bytes", "8MiB", "--flush", "dsync"])
+            .output()
+            .expect("the program can be started");
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+
+    fn client_port(&self, place: u16) -> u16 {
+        self.port + (place - 1) * self.cores
+    }
+
+    fn data(&self, node: u16) -> std::path::PathBuf {
+        self.directory.path().join(format!("node-{node}"))
+    }
+
+    /// What a node has said so far.
+    pub(crate) fn messages(&self, node: u16) -> String {
+        fs::read_to_string(self.data(node).with_extension("log")).expect("it runs")
+    }
+
+    /// Where clients reach core 0 of a node.
+    pub(crate) fn address(&self, node: u16) -> String {
+        format!("127.0.0.1:{}", self.client_port(node))
+    }
+
+    /// Starts a node that does not run, and does not wait for it.
+    pub(crate) fn launch(&mut self, node: u16) {
+        let place = &mut self.running[usize::from(node) - 1];
+        assert!(place.is_none(), "node {node} runs");
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        *place = None;
+        let store = Store::spawn_node(&self.data(node), self.client_port(node), &arguments);
+        self.running[usize::from(node) - 1] = Some(store);
+    }
+
+    fn take(&mut self, node: u16) -> Store {
+        let store = self.running[usize::from(node) - 1].take();
+        store.unwrap_or_else(|| panic!("node {node} does not run"))
+    }
+
+    /// Kills a node as `kill -9` does.
+    pub(crate) fn kill(&mut self, node: u16) {
+        self.take(node).kill();
+    }
+
+    /// Has a node stop, and waits until it has.
+    pub(crate) fn stop(&mut self, node: u16) {
+        let store = self.take(node);
+        store.signal("TERM");
+        let (code, errors, _) = store.wait();
+        assert_eq!(code, Some(0), "{errors}");
+    }
+
+    /// A client that knows all nodes.
+    pub(crate) async fn client(&self) -> Client {
+        self.client_of(&[1, 2, 3]).await
+    }
+
+    /// A client that is told of these nodes only.
+    pub(crate) async fn client_of(&self, nodes: &[u16]) -> Client {
+        let addresses = nodes.iter().map(|&node| self.address(node));
+        let client = Client::connect(addresses, ClientSettings::default()).await;
+        client.expect("one of them answers")
+    }
+
+    /// How the replicas of a node stand; `None` while it does not answer.
+    pub(crate) fn replicas(&self, node: u16) -> Option<Vec<ReplicaStatus>> {
+        let mut replicas = Vec::new();
+        for core in 0..self.cores {
+            let address = format!("127.0.0.1:{}", self.client_port(node) + core);
+            let mut client = PlainClient::connect(address, Duration::from_secs(2)).ok()?;
+            replicas.extend(client.status().ok()?.replicas);
+        }
+        Some(replicas)
+    }
+
+    /// The value of a counter of a node, over its cores.
+    pub(crate) fn counter(&self, node: u16, name: &str) -> u64 {
+        let mut sum = 0;
+        for core in 0..self.cores {
+            let address = format!("127.0.0.1:{}", self.client_port(node) + core);
+            let client = PlainClient::connect(address, PATIENCE);
+            let status = client.and_then(|mut client| client.status());
+            let counters = status.expect("it answers").counters;
+            let found = counters.iter().find(|counter| counter.name == name);
+            sum += found.unwrap_or_else(|| panic!("no counter {name}")).value;
+        }
+        sum
+    }
+
+    /// The node that leads a shard, of those that run.
+    pub(crate) fn leader(&self, shard: u32) -> Option<u16> {
+        let mut leaders = (1..=3).filter(|&node| {
+            let is_running = self.running[usize::from(node) - 1].is_some();
+            let replicas = is_running.then(|| self.replicas(node)).flatten();
+            replicas
+                .unwrap_or_default()
+                .iter()
+                .any(|replica| replica.shard == shard && replica.role == ReplicaRole::Leader)
+        });
+        leaders.next()
+    }
+
+    /// Waits until somebody leads each shard.
+    pub(crate) fn await_leaders(&self) {
+        let shards: Vec<u32> = self.await_some(|nodes| {
+            let replicas = (1..=3).find_map(|node| nodes.replicas(node))?;
+            Some(replicas.iter().map(|replica| replica.shard).collect())
+        });
+        for shard in shards {
+            self.await_some(|nodes| nodes.leader(shard));
+        }
+    }
+
+    /// Waits until the replicas of all nodes have applied the same and hold the same, however many entries come after.
+    pub(crate) fn await_agreement(&self) {
+        self.await_some(|nodes| {
+            let mut held = Vec::new();
+            for node in 1..=3 {
+                let replicas = nodes.replicas(node)?;
+                let of_node = replicas
+                    .iter()
+                    .map(|one| (one.shard, one.applied, one.state_hash));
+                let mut of_node: Vec<_> = of_node.collect();
+                of_node.sort_unstable();
+                held.push(of_node);
+            }
+            (held[0] == held[1] && held[1] == held[2]).then_some(())
+        });
+    }
+
+    /// Waits until there is an answer.
+    pub(crate) fn await_some<T>(&self, mut ask: impl FnMut(&Nodes) -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(answer) = ask(self) {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "it does not happen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
