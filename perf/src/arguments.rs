@@ -26,6 +26,7 @@ pub(crate) use own_measurement::{
 pub(crate) use page::PageArguments;
 pub(crate) use range_stream::{MapArguments, RangeStreamArguments, Reader};
 
+use crate::floor::JOBS_MAX;
 use crate::keys::Directories;
 use crate::process::ProcessId;
 use crate::workload::{CaseOverrides, Workload};
@@ -202,6 +203,9 @@ pub(crate) struct FloorArguments {
     /// Measured seconds.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub(crate) seconds: u64,
+    /// How many files are written side by side, one write at a time into each.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(JOBS_MAX)))]
+    pub(crate) jobs: u16,
     /// Write everything as JSON to this file; `-` is the standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -218,6 +222,8 @@ pub(crate) enum ArgumentError {
     Batch { max: usize },
     #[error("a process id is a positive whole number")]
     Process,
+    #[error("1 node, or {NODES_REPLICATED}: one replica of everything on each")]
+    Nodes,
 }
 
 /// More connections or requests in flight than any store takes from one client.
@@ -238,6 +244,16 @@ fn parse_rate(text: &str) -> Result<f64, ArgumentError> {
         Ok(rate)
     } else {
         Err(ArgumentError::Rate)
+    }
+}
+
+/// Nodes of a cluster, each with a replica of every shard: what the goals of replication are about.
+pub(crate) const NODES_REPLICATED: u16 = 3;
+
+fn parse_nodes(text: &str) -> Result<u16, ArgumentError> {
+    match text.parse() {
+        Ok(nodes) if nodes == 1 || nodes == NODES_REPLICATED => Ok(nodes),
+        _ => Err(ArgumentError::Nodes),
     }
 }
 

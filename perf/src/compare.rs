@@ -5,7 +5,7 @@
 //! floor has moved. Rounds are kept as they end, so that a comparison that was stopped goes on where it was.
 //!
 //! It does **not** tune anybody: peers run as they are installed, except that all of them make a write durable before
-//! they answer it. It compares single nodes only.
+//! they answer it. It compares single nodes, or clusters of three nodes on this one machine.
 
 mod clock;
 mod contestants;
@@ -30,7 +30,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::thread;
 
-use crate::arguments::{CompareArguments, PeerName};
+use crate::arguments::{CompareArguments, ComparedWorkload, PeerName};
 use crate::error::{PerfError, Verdict};
 use crate::node::end_stores_on_signals;
 use crate::output::Output;
@@ -39,7 +39,7 @@ use crate::system::System;
 use contestants::{Contestants, Stage};
 use document::{Document, FORMAT, Header, MissingSystem, Plan, Tree};
 pub(crate) use journal::JournalError;
-use plan::Section;
+use plan::{Group, Section};
 use resume::Opened;
 use round::Rounds;
 use schedule::Schedule;
@@ -48,6 +48,12 @@ use tree::TreeMetadata;
 
 /// Starts the systems, measures them in turns, and reports.
 pub(crate) fn run(arguments: &CompareArguments) -> Result<Verdict, PerfError> {
+    if arguments.nodes > 1 {
+        let mut workloads = arguments.workloads().into_iter();
+        if !workloads.all(ComparedWorkload::is_replicated) {
+            return Err(PerfError::NotReplicated { what: "w12" });
+        }
+    }
     let mut output = Output::new(arguments.json.clone());
     let peers: Vec<System> = arguments.peers().into_iter().map(system_of).collect();
     let wanted = sections(arguments, &peers);
@@ -55,7 +61,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Verdict, PerfError> {
     announce(&schedule, &mut output)?;
     end_stores_on_signals()?;
     let mut stage = set_stage(arguments)?;
-    output.line(&stage.pinning.words())?;
+    output.line(&stage.pinning.words_for(u32::from(stage.nodes)))?;
     let tree = walk_tree(arguments, &wanted, &mut output)?;
     let (mut contestants, missing) = stage.start_those_there(&peers)?;
     for MissingSystem { name, why } in &missing {
@@ -105,7 +111,8 @@ fn system_of(peer: PeerName) -> System {
 
 fn sections(arguments: &CompareArguments, peers: &[System]) -> Vec<Section> {
     let workloads = arguments.workloads().into_iter();
-    let section = |workload| Section::new(workload, peers, arguments.thoroughness());
+    let group = Group::of_nodes(arguments.nodes);
+    let section = |workload| Section::of(group, workload, peers, arguments.thoroughness());
     workloads.map(section).collect()
 }
 
@@ -168,6 +175,7 @@ fn set_stage(arguments: &CompareArguments) -> Result<Stage, PerfError> {
     Ok(Stage {
         data: arguments.data.clone(),
         program,
+        nodes: arguments.nodes,
         store_arguments,
         pinning: Pinning::choose(),
         // Before this process keeps to one of them.

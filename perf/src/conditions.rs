@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use metastore_net::StatusReply;
 use serde::{Deserialize, Serialize};
 
 use crate::store::{DiskCache, Observation, Store};
@@ -39,6 +38,9 @@ pub(crate) struct StoreConditions {
     pub(crate) cores: usize,
     pub(crate) shards: u32,
     pub(crate) replicas_per_shard: u32,
+    /// Of a cluster, and then all of them on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nodes: Option<u32>,
     pub(crate) flush_method: String,
 }
 
@@ -49,7 +51,7 @@ impl Conditions {
             machine: Machine::this(),
             file_system: data.and_then(file_system),
             disk_cache: store.write_cache(),
-            store: StoreConditions::of(observation.statuses()),
+            store: StoreConditions::of(observation),
             commit: commit(),
         }
     }
@@ -65,15 +67,7 @@ impl Conditions {
                 "disk: file system {}, cache {cache}",
                 known(&self.file_system)
             ),
-            format!(
-                "store: {}, {} cores, {} shards, {} replica a shard, flush method {}; every put is durable before \
-                 its answer",
-                store.version,
-                store.cores,
-                store.shards,
-                store.replicas_per_shard,
-                store.flush_method
-            ),
+            store.words(),
             format!("commit: {}", known(&self.commit)),
         ]
     }
@@ -107,15 +101,43 @@ impl Machine {
 }
 
 impl StoreConditions {
-    fn of(statuses: &[StatusReply]) -> StoreConditions {
+    fn of(observation: &Observation) -> StoreConditions {
+        let statuses = observation.statuses();
         let first = statuses.first();
+        let nodes = observation.nodes();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         StoreConditions {
             version: first.map_or_else(String::new, |status| status.version.clone()),
             cores: statuses.len(),
-            shards: statuses.iter().map(|status| status.shards).sum(),
-            // A single node holds one replica of each shard.
-            replicas_per_shard: 1,
-            flush_method: first.map_or_else(String::new, |status| status.log.flush_method.clone()),
+            shards: match nodes {
+                0 | 1 => statuses.iter().map(|status| status.shards).sum(),
+                _ => count(observation.shards()),
+            },
+            replicas_per_shard: count(observation.replicas_per_shard()),
+            nodes: (nodes > 1).then(|| count(nodes)),
+            flush_method: observation.flush_method(),
+        }
+    }
+
+    fn words(&self) -> String {
+        let StoreConditions {
+            version,
+            cores,
+            shards,
+            replicas_per_shard,
+            flush_method,
+            ..
+        } = self;
+        match self.nodes {
+            None => format!(
+                "store: {version}, {cores} cores, {shards} shards, {replicas_per_shard} replica a shard, flush method \
+                 {flush_method}; every put is durable before its answer"
+            ),
+            Some(nodes) => format!(
+                "store: {version}, {nodes} nodes with {cores} cores in all, {shards} shards, {replicas_per_shard} \
+                 replicas a shard, flush method {flush_method}; every put is durable on most replicas before its \
+                 answer; the nodes, the client and their disk are those of this one machine"
+            ),
         }
     }
 }

@@ -52,6 +52,8 @@ pub(crate) enum PerfError {
     NoStore { program: PathBuf },
     #[error(transparent)]
     CoreAlone(#[from] CoreAloneError),
+    #[error("{what} is measured with one node")]
+    NotReplicated { what: &'static str },
     #[error("the store could not be prepared: {failure}")]
     Preparation { failure: String },
     #[error(

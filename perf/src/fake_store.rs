@@ -18,6 +18,7 @@ use metastore_statemachine::{
     Command, NamespaceId, Outcome, OutcomeCode, RangeQuery, Revision, Row,
 };
 
+use crate::fake_cluster::Member;
 use crate::keys::Key;
 
 /// How a fake store treats what it gets.
@@ -60,14 +61,31 @@ struct Versioned {
 impl FakeStore {
     /// Begins to serve.
     pub(crate) fn start(manner: Manner) -> FakeStore {
+        FakeStore::start_on(manner, None, Arc::default())
+    }
+
+    /// Begins to serve as one of a cluster, with the content of another one of it.
+    pub(crate) fn start_member(
+        manner: Manner,
+        member: Member,
+        other: Option<&FakeStore>,
+    ) -> FakeStore {
+        let state = other.map(|other| Arc::clone(&other.state));
+        FakeStore::start_on(manner, Some(member), state.unwrap_or_default())
+    }
+
+    fn start_on(manner: Manner, member: Option<Member>, state: Arc<Mutex<State>>) -> FakeStore {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the loopback interface is up");
         let address = listener.local_addr().expect("it is bound");
-        let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 let state = Arc::clone(&shared);
-                thread::spawn(move || serve(stream, address, manner, &state));
+                let place = Place {
+                    address,
+                    member: member.clone(),
+                };
+                thread::spawn(move || serve(stream, &place, manner, &state));
             }
         });
         FakeStore { address, state }
@@ -99,10 +117,22 @@ impl FakeStore {
     }
 }
 
+/// Where a store is, and in which cluster.
+struct Place {
+    address: SocketAddr,
+    member: Option<Member>,
+}
+
+impl Place {
+    fn refusal(&self, key: &[u8]) -> Option<WireError> {
+        self.member.as_ref()?.refusal(key)
+    }
+}
+
 /// Serves one connection until it ends.
 fn serve(
     mut stream: TcpStream,
-    address: SocketAddr,
+    place: &Place,
     manner: Manner,
     state: &Mutex<State>,
 ) -> io::Result<()> {
@@ -125,7 +155,7 @@ fn serve(
         {
             consumed += frame.consumed_bytes;
             has_commands |= frame.header.kind == FrameKind::Command.as_u16();
-            answers.push(locked.answer(&frame, address, manner));
+            answers.push(locked.answer(&frame, place, manner));
         }
         locked.durable_writes += u64::from(has_commands);
         drop(locked);
@@ -144,13 +174,33 @@ fn serve(
 
 impl State {
     /// The frames that answer one request.
-    fn answer(&mut self, frame: &Frame<'_>, address: SocketAddr, manner: Manner) -> Vec<u8> {
+    fn answer(&mut self, frame: &Frame<'_>, place: &Place, manner: Manner) -> Vec<u8> {
         let mut out = Vec::new();
         let id = frame.header.request_id;
         let request = Request::decode(&frame.header, frame.body, &RequestLimits::default())
             .expect("the client asks sensibly");
+        let asked = match &request {
+            Request::Command(checked) => Some((FrameKind::Command, checked.command.key)),
+            Request::Get(get) => Some((FrameKind::Get, get.query.key)),
+            Request::Range(range) => Some((FrameKind::Range, range.query.start)),
+            Request::Hello(_)
+            | Request::Ping
+            | Request::GetMany(_)
+            | Request::Batch(_)
+            | Request::Cancel { .. }
+            | Request::Status
+            | Request::ShardMap
+            | Request::Count(_)
+            | Request::Admin(_) => None,
+        };
+        if let Some((kind, key)) = asked
+            && let Some(error) = place.refusal(key)
+        {
+            append_error(&mut out, kind, id, &error);
+            return out;
+        }
         match request {
-            Request::Hello(_) => append_hello(&mut out, id, &greeting()),
+            Request::Hello(_) => append_hello(&mut out, id, &greeting(place)),
             _ if matches!(manner, Manner::Silent) => {}
             Request::Ping => append_pong(&mut out, id),
             Request::Command(_) if matches!(manner, Manner::Refuses) => {
@@ -162,7 +212,10 @@ impl State {
                 self.batches += 1;
                 append_batch(&mut out, id, |reply| {
                     for checked in batch.commands() {
-                        reply.outcome(&self.put(&checked.command));
+                        match place.refusal(checked.command.key) {
+                            Some(error) => reply.error(&error),
+                            None => reply.outcome(&self.put(&checked.command)),
+                        }
                     }
                 });
             }
@@ -184,8 +237,8 @@ impl State {
                 };
                 append_get(&mut out, id, position, row);
             }
-            Request::Status => append_status(&mut out, id, &self.status()),
-            Request::ShardMap => append_shard_map(&mut out, id, &shard_map(address)),
+            Request::Status => append_status(&mut out, id, &self.status(place)),
+            Request::ShardMap => append_shard_map(&mut out, id, &shard_map(place)),
             Request::Range(range) => self.append_range(&mut out, id, &range.query),
             Request::GetMany(_)
             | Request::Count(_)
@@ -245,7 +298,7 @@ impl State {
         });
     }
 
-    fn status(&self) -> StatusReply {
+    fn status(&self, place: &Place) -> StatusReply {
         let mut status = StatusReply {
             version: "fake".to_owned(),
             shards: 1,
@@ -253,6 +306,9 @@ impl State {
         };
         status.log.durable_writes = self.durable_writes;
         status.log.flush_method = "none".to_owned();
+        if let Some(member) = &place.member {
+            member.add_to_status(&mut status);
+        }
         status
     }
 }
@@ -268,15 +324,15 @@ fn row_of<'a>(key: &'a [u8], value: &'a [u8], revision: Revision) -> Row<'a> {
     }
 }
 
-fn greeting() -> HelloReply {
+fn greeting(place: &Place) -> HelloReply {
     HelloReply {
         version: 1,
         info: HelloInfo {
             cluster_id: 1,
-            node_id: 1,
+            node_id: place.member.as_ref().map_or(1, Member::node_id),
             core_index: 0,
             core_count: 1,
-            first_port: 1,
+            first_port: place.address.port(),
             map_epoch: 1,
             server_version: "fake".to_owned(),
         },
@@ -284,7 +340,10 @@ fn greeting() -> HelloReply {
     }
 }
 
-fn shard_map(address: SocketAddr) -> ShardMapReply {
+fn shard_map(place: &Place) -> ShardMapReply {
+    if let Some(member) = &place.member {
+        return member.shard_map();
+    }
     ShardMapReply {
         epoch: 1,
         slot_count: 16_384,
@@ -293,7 +352,7 @@ fn shard_map(address: SocketAddr) -> ShardMapReply {
             slots: Vec::new(),
             node_id: 1,
             core_index: 0,
-            address: address.to_string(),
+            address: place.address.to_string(),
             followers: Vec::new(),
         }],
     }

@@ -1,4 +1,5 @@
-//! `metastore-perf goals`: the figures by which a single node is judged, each beside its target, in one command.
+//! `metastore-perf goals`: the figures by which a single node is judged, or a cluster of three on this machine, each beside
+//! its target, in one command.
 //!
 //! A round is: floor, ping, lone puts, floor, then 1,000 puts in flight and deep pipelines. What is compared within a
 //! round was measured seconds apart, and a round is thrown away when the floor has moved meanwhile. The measurements
@@ -6,8 +7,6 @@
 
 mod figures;
 mod round;
-
-use std::path::Path;
 
 use serde::Serialize;
 
@@ -27,7 +26,7 @@ use crate::output::Output;
 use crate::pinning::Pinning;
 use crate::preload::{Loaded, ensure_loaded};
 use crate::store::Store;
-use round::{Discard, Round, measure_round};
+use round::{Discard, Ground, Round, measure_round};
 
 /// How many rounds are tried for each that is wanted.
 const ATTEMPTS_PER_ROUND: u32 = 2;
@@ -76,7 +75,7 @@ pub(crate) fn run(arguments: &GoalsArguments) -> Result<Verdict, PerfError> {
     let mut output = Output::new(arguments.store.json.clone());
     end_stores_on_signals()?;
     let pinning = Pinning::choose();
-    output.line(&pinning.words())?;
+    output.line(&pinning.words_for(u32::from(arguments.store.nodes)))?;
     let rounds = match arguments.includes(GoalPart::Rounds) {
         true => Some(run_rounds(&arguments.store, &pinning, &mut output)?),
         false => None,
@@ -141,9 +140,8 @@ fn run_rounds(
         thrown_away: Vec::new(),
         figures: Vec::new(),
     };
-    let data = &arguments.data;
-    report.measure_rounds(&effort, data, &mut own.store, &mut requests, output)?;
-    report.figures = figures::of(&report.rounds);
+    report.measure_rounds(&effort, arguments, &mut own.store, &mut requests, output)?;
+    report.figures = figures::of(&report.rounds, arguments.nodes);
     Ok(report)
 }
 
@@ -167,7 +165,7 @@ fn load(
 ) -> Result<Vec<Loaded>, PerfError> {
     let mut all = Vec::new();
     for space in [KeySpace::MEDIUM, KeySpace::SMALL] {
-        let loaded = ensure_loaded(store.first(), space, requests)?;
+        let loaded = ensure_loaded(store, space, requests)?;
         output.line(&loaded.words())?;
         all.push(loaded);
     }
@@ -179,13 +177,18 @@ impl RoundsReport {
     fn measure_rounds(
         &mut self,
         effort: &Effort,
-        data: &Path,
+        arguments: &OwnStoreArguments,
         store: &mut Store,
         requests: &mut RequestMaker,
         output: &mut Output,
     ) -> Result<(), PerfError> {
         for attempt in 1..=effort.rounds * ATTEMPTS_PER_ROUND {
-            let round = measure_round(effort, data, &self.pinning, store, requests)?;
+            let ground = Ground {
+                data: &arguments.data,
+                pinning: &self.pinning,
+                nodes: arguments.nodes,
+            };
+            let round = measure_round(effort, &ground, store, requests)?;
             match round.discard() {
                 None => {
                     output.line(&format!("round {attempt}: {}", round.words()))?;
@@ -221,6 +224,10 @@ impl RoundsReport {
                 "WARNING: other processes took up to {others:.2} CPUs meanwhile; latencies and ratios are worth little \
                  on a machine that is not quiet"
             ))?;
+        }
+        let moves = self.rounds.iter().flat_map(Round::moves);
+        for moves in moves {
+            output.line(&format!("a round that counts: {}", moves.words()))?;
         }
         for words in self
             .rounds

@@ -58,7 +58,7 @@ impl GoodClients {
         let case = *cases.last().expect("a workload has points");
         let mut requests = RequestMaker::new(keys);
         let space = case.mix.key_space().expect("its operations have keys");
-        let loaded = ensure_loaded(store.first(), space, &mut requests)?;
+        let loaded = ensure_loaded(store, space, &mut requests)?;
         Ok((GoodClients { case, requests }, loaded))
     }
 

@@ -1,7 +1,9 @@
 //! The load: one thread, many connections, closed or open loop.
 
 mod arrivals;
+mod fleet;
 mod link;
+mod routed;
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,6 +18,7 @@ use crate::operation::{Ending, Failure, Mix, OperationKind, RequestMaker};
 use crate::protocol::SessionError;
 use crate::system::Target;
 use arrivals::Arrivals;
+use fleet::Fleet;
 use link::{Answer, Link};
 
 /// Bytes taken from a socket at a time: more than the answers to the deepest pipeline.
@@ -91,6 +94,8 @@ pub(crate) struct LoadResult {
     pub(crate) answered_in_all: u64,
     /// Compare-and-swaps that came too late, among those whose latency counts.
     pub(crate) conflicts: u64,
+    /// Requests that were sent once more because another node led their shard. Their latency is from the first time.
+    pub(crate) redirected: u64,
     pub(crate) failures: Failures,
 }
 
@@ -108,6 +113,10 @@ pub(crate) enum LoadError {
     Session(#[from] SessionError),
     #[error("connections cannot be polled: {0}")]
     Poll(#[from] io::Error),
+    #[error(
+        "a batch has {commands} keys of one leader, and one of them leads {fewest} only: load more keys"
+    )]
+    FewKeys { fewest: usize, commands: u64 },
     #[error("{missing} requests have no answer after {waited:?}")]
     NoAnswer { missing: usize, waited: Duration },
 }
@@ -118,8 +127,13 @@ pub(crate) fn drive(
     requests: &mut RequestMaker,
 ) -> Result<LoadResult, LoadError> {
     let mut driver = Driver::connect(plan, requests)?;
+    let is_routed = driver.fleet.is_some();
     match plan.pace {
+        Pace::Closed if is_routed => driver.drive_closed_routed()?,
         Pace::Closed => driver.drive_closed()?,
+        Pace::Poisson {
+            operations_per_second,
+        } if is_routed => driver.drive_open_routed(operations_per_second)?,
         Pace::Poisson {
             operations_per_second,
         } => driver.drive_open(operations_per_second)?,
@@ -135,6 +149,8 @@ struct Driver<'a> {
     /// The connections that the last poll named.
     ready: Vec<usize>,
     links: Vec<Link>,
+    /// Of a cluster: which of them lead where.
+    fleet: Option<Fleet>,
     receive_buffer: Vec<u8>,
     epoch: Instant,
     /// The measured time, in nanoseconds since the epoch.
@@ -149,23 +165,35 @@ impl<'a> Driver<'a> {
     ) -> Result<Driver<'a>, LoadError> {
         assert!(plan.connections > 0 && plan.in_flight_per_connection > 0);
         let poll = Poll::new()?;
-        let links = (0..plan.connections)
-            .map(|number| {
-                let Target { system, addresses } = plan.target;
-                let address = addresses[number % addresses.len()];
-                let depth = plan.in_flight_per_connection;
-                Link::open(system, address, poll.registry(), Token(number), depth)
-            })
-            .collect::<Result<Vec<Link>, SessionError>>()?;
+        let Target {
+            system,
+            addresses,
+            routes,
+        } = plan.target;
+        requests.follow(routes, plan.mix.key_space());
         requests.forget_reads();
+        let links = match routes {
+            // They are opened with their lanes.
+            Some(_) => Vec::new(),
+            None => (0..plan.connections)
+                .map(|number| {
+                    let address = addresses[number % addresses.len()];
+                    let depth = plan.in_flight_per_connection;
+                    Link::open(system, address, poll.registry(), Token(number), depth)
+                })
+                .collect::<Result<Vec<Link>, SessionError>>()?,
+        };
+        let in_flight = plan.connections * plan.in_flight_per_connection;
+        let fleet = routes.map(|routes| Fleet::new(routes, plan.connections, in_flight));
         let warm_up_ns = nanoseconds(plan.warm_up);
-        Ok(Driver {
+        let mut driver = Driver {
             plan,
             requests,
             poll,
             events: Events::with_capacity(plan.connections),
             ready: Vec::with_capacity(plan.connections),
             links,
+            fleet,
             receive_buffer: vec![0; RECEIVE_BYTES],
             epoch: Instant::now(),
             window: warm_up_ns..warm_up_ns + nanoseconds(plan.measured),
@@ -185,9 +213,15 @@ impl<'a> Driver<'a> {
                 measured: plan.measured,
                 answered_in_all: 0,
                 conflicts: 0,
+                redirected: 0,
                 failures: Failures::default(),
             },
-        })
+        };
+        if driver.fleet.is_some() {
+            driver.open_lanes()?;
+            driver.epoch = Instant::now();
+        }
+        Ok(driver)
     }
 
     fn now_ns(&self) -> u64 {
@@ -288,20 +322,27 @@ impl<'a> Driver<'a> {
             if waiting.is_empty() {
                 return;
             }
-            let link = &mut self.links[*next_link];
-            *next_link = (*next_link + 1) % self.plan.connections;
-            while link.has_room()
+            let place = *next_link;
+            *next_link = (place + 1) % self.plan.connections;
+            while self.links[place].has_room()
                 && let Some(intended_ns) = waiting.pop_front()
             {
-                if self.window.contains(&intended_ns) {
-                    // What had to wait for room waited for the store, not for this client.
-                    let ready_ns = intended_ns.max(link.room_since_ns());
-                    let delay_ns = now_ns.saturating_sub(ready_ns);
-                    self.result.client_delay.saturating_record(delay_ns);
-                }
+                let room_since_ns = self.links[place].room_since_ns();
+                self.note_delay(intended_ns, room_since_ns, now_ns);
+                let link = &mut self.links[place];
                 let mark = self.plan.current_mark();
                 link.submit(self.plan.mix, self.requests, intended_ns, mark);
             }
+        }
+    }
+
+    /// How late a request leaves for which there has been room since then.
+    fn note_delay(&mut self, intended_ns: u64, room_since_ns: u64, now_ns: u64) {
+        if self.window.contains(&intended_ns) {
+            // What had to wait for room waited for the store, not for this client.
+            let ready_ns = intended_ns.max(room_since_ns);
+            let delay_ns = now_ns.saturating_sub(ready_ns);
+            self.result.client_delay.saturating_record(delay_ns);
         }
     }
 
@@ -341,31 +382,8 @@ impl<'a> Driver<'a> {
             result,
             ..
         } = self;
-        let measures_from_answer = plan.pace == Pace::Closed;
-        let commands = plan.mix.commands_per_request();
-        links[link].receive(receive_buffer, *epoch, |answer: Answer<'_>| {
-            let kind = answer.asked.operation.kind();
-            let ending = requests.judge(answer.asked, answer.reply);
-            if ending == Ok(Ending::Unfinished) {
-                return;
-            }
-            result.answered_in_all += commands;
-            let in_window = window.contains(&answer.at_ns);
-            if in_window {
-                result.answered += commands;
-            }
-            let is_conflict = match ending {
-                Ok(ending) => ending == Ending::Conflict,
-                Err(failure) => return result.failures.note(failure),
-            };
-            if (measures_from_answer && in_window)
-                || (!measures_from_answer && window.contains(&answer.start_ns))
-            {
-                let latency_ns = answer.at_ns.saturating_sub(answer.start_ns);
-                result.note_latency(kind, answer.mark, latency_ns);
-                result.conflicts += u64::from(is_conflict);
-            }
-        })?;
+        let mut books = Books::new(plan, window, requests, result);
+        links[link].receive(receive_buffer, *epoch, |answer| books.take(answer))?;
         Ok(())
     }
 
@@ -378,7 +396,10 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         Err(LoadError::NoAnswer {
-            missing: self.in_flight(),
+            missing: self
+                .fleet
+                .as_ref()
+                .map_or_else(|| self.in_flight(), Fleet::under_way),
             waited: self.plan.patience,
         })
     }
@@ -390,6 +411,65 @@ impl<'a> Driver<'a> {
             merged.expect("all histograms have the same bounds");
         }
         result
+    }
+}
+
+/// Where answers are judged and counted.
+struct Books<'b> {
+    measures_from_answer: bool,
+    /// Of one request.
+    commands: u64,
+    window: &'b std::ops::Range<u64>,
+    requests: &'b mut RequestMaker,
+    result: &'b mut LoadResult,
+}
+
+impl<'b> Books<'b> {
+    fn new(
+        plan: &LoadPlan<'_>,
+        window: &'b std::ops::Range<u64>,
+        requests: &'b mut RequestMaker,
+        result: &'b mut LoadResult,
+    ) -> Books<'b> {
+        Books {
+            measures_from_answer: plan.pace == Pace::Closed,
+            commands: plan.mix.commands_per_request(),
+            window,
+            requests,
+            result,
+        }
+    }
+
+    /// Takes an answer, or one part of it.
+    fn take(&mut self, answer: Answer<'_>) {
+        let Books {
+            measures_from_answer,
+            commands,
+            window,
+            requests,
+            result,
+        } = self;
+        let kind = answer.asked.operation.kind();
+        let ending = requests.judge(answer.asked, answer.reply);
+        if ending == Ok(Ending::Unfinished) {
+            return;
+        }
+        result.answered_in_all += *commands;
+        let in_window = window.contains(&answer.at_ns);
+        if in_window {
+            result.answered += *commands;
+        }
+        let is_conflict = match ending {
+            Ok(ending) => ending == Ending::Conflict,
+            Err(failure) => return result.failures.note(failure),
+        };
+        if (*measures_from_answer && in_window)
+            || (!*measures_from_answer && window.contains(&answer.start_ns))
+        {
+            let latency_ns = answer.at_ns.saturating_sub(answer.start_ns);
+            result.note_latency(kind, answer.mark, latency_ns);
+            result.conflicts += u64::from(is_conflict);
+        }
     }
 }
 

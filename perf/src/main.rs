@@ -3,7 +3,7 @@
 //!
 //! It does **not** judge a build by absolute numbers, which say little about another machine: it prints ratios of
 //! one run and costs an operation, with the conditions under which they were measured. It checks no answer beyond
-//! what makes a measurement void, and it never retries.
+//! what makes a measurement void, and it never retries, except what another node of a cluster leads by then.
 //!
 //! Exit codes: 0 measured, 1 measured but at least one measurement is void, 2 usage, 3 not measured, 4 a target is
 //! missed or its figure unknown (with `--strict`), or the core takes more instructions than its baseline allows.
@@ -20,12 +20,16 @@ mod conditions;
 mod core_alone;
 mod error;
 #[cfg(test)]
+mod fake_cluster;
+#[cfg(test)]
 mod fake_store;
 mod figure;
 mod floor;
 mod goals;
 mod good_clients;
+mod key_leaders;
 mod keys;
+mod kin;
 mod latency;
 mod load;
 mod log_alone;
@@ -39,11 +43,13 @@ mod output;
 mod owned_server;
 mod peer;
 mod pinning;
+mod ports;
 mod preload;
 mod process;
 mod protocol;
 mod random;
 mod range_stream;
+mod routes;
 mod run;
 mod store;
 mod system;

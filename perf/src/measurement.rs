@@ -11,7 +11,7 @@ use crate::latency::Latency;
 use crate::load::{LoadError, LoadPlan, LoadResult, Pace, drive};
 use crate::machine_use::{busy_time, others_share};
 use crate::operation::{OperationKind, RequestMaker};
-use crate::peer::Peer;
+use crate::peer::{Peer, PeerError};
 use crate::process::{ProcessError, ProcessId, ProcessUse};
 use crate::store::{Costs, DiskCache, FlushCheck, Observation, Store, StoreError};
 use crate::system::Target;
@@ -43,6 +43,8 @@ pub(crate) enum MeasurementError {
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
+    Peer(#[from] PeerError),
+    #[error(transparent)]
     Process(#[from] ProcessError),
 }
 
@@ -60,6 +62,9 @@ pub(crate) struct Measurement {
     pub(crate) marked: Latency,
     /// Compare-and-swaps that came too late, which is an answer and no failure.
     pub(crate) conflicts: u64,
+    /// Of a cluster that did not stay as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) moves: Option<Moves>,
     /// Over warm-up, measured time and what was answered after it, so that counters and operations match exactly.
     pub(crate) costs: Costs,
     pub(crate) flush_check: FlushCheck,
@@ -86,6 +91,35 @@ pub(crate) struct OperationLatency {
     /// For merging with other rounds.
     #[serde(skip)]
     pub(crate) histogram: Histogram<u64>,
+}
+
+/// What happened to the leaders of a cluster while it was measured. Whoever was sent elsewhere asked there, and waited from
+/// the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Moves {
+    /// Requests that came to a core that did not lead their shard.
+    pub(crate) redirected: u64,
+    /// Whether a shard was led by another node, or in another term, at the end than at the beginning.
+    pub(crate) have_leaders_moved: bool,
+}
+
+impl Moves {
+    /// Nothing where nothing has happened.
+    fn of(redirected: u64, have_leaders_moved: bool) -> Option<Moves> {
+        (redirected > 0 || have_leaders_moved).then_some(Moves {
+            redirected,
+            have_leaders_moved,
+        })
+    }
+
+    /// What happened, in words.
+    pub(crate) fn words(&self) -> String {
+        let moved = match self.have_leaders_moved {
+            true => "LEADERS MOVED",
+            false => "leaders stayed",
+        };
+        format!("{moved}, {} requests were sent elsewhere", self.redirected)
+    }
 }
 
 /// What the client itself has spent.
@@ -206,6 +240,7 @@ pub(crate) fn measure_by(
     pace: Pace,
     load: impl FnOnce(Target<'_>) -> Result<LoadResult, LoadError>,
 ) -> Result<Measurement, MeasurementError> {
+    subject.refresh()?;
     let before = subject.observe()?;
     let client_before = ProcessId::own().usage()?;
     let busy_before = busy_time();
@@ -221,7 +256,11 @@ pub(crate) fn measure_by(
     let after = subject.observe()?;
     let costs = after.costs_since(&before, result.answered_in_all);
     let cache = subject.write_cache();
-    Ok(conclude(result, pace, costs, cache, &spent))
+    let moves = Moves::of(result.redirected, after.has_other_leaders(&before));
+    Ok(Measurement {
+        moves,
+        ..conclude(result, pace, costs, cache, &spent)
+    })
 }
 
 /// What is measured: this store, or another system.
@@ -229,7 +268,7 @@ pub(crate) fn measure_by(
 pub(crate) enum Subject<'a> {
     Store(&'a mut Store),
     /// Its process tells what it costs; what it does with its disk is not seen.
-    Peer(&'a Peer),
+    Peer(&'a mut Peer),
 }
 
 /// A look at the counters of a subject.
@@ -239,9 +278,17 @@ enum Look {
 }
 
 impl Subject<'_> {
+    /// Finds out who leads by now, where there is a choice.
+    fn refresh(&mut self) -> Result<(), MeasurementError> {
+        match self {
+            Subject::Store(store) => Ok(store.refresh_routes()?),
+            Subject::Peer(peer) => Ok(peer.find_leader()?),
+        }
+    }
+
     fn target(&self) -> Target<'_> {
         match self {
-            Subject::Store(store) => Target::metastore(store.addresses()),
+            Subject::Store(store) => store.target(),
             Subject::Peer(peer) => peer.target(),
         }
     }
@@ -262,6 +309,13 @@ impl Subject<'_> {
 }
 
 impl Look {
+    fn has_other_leaders(&self, earlier: &Look) -> bool {
+        match (self, earlier) {
+            (Look::Store(now), Look::Store(then)) => now.has_other_leaders(then),
+            (Look::Store(_) | Look::Peer(_), _) => false,
+        }
+    }
+
     fn costs_since(&self, earlier: &Look, operations: u64) -> Costs {
         match (self, earlier) {
             (Look::Store(now), Look::Store(then)) => now.costs_since(then, operations),
@@ -309,6 +363,7 @@ fn conclude(
         operations: OperationLatency::of_mix(result.latency_by_kind),
         marked: Latency::of(&result.latency_marked),
         conflicts: result.conflicts,
+        moves: None,
         flush_check: FlushCheck::of(&costs, cache),
         costs,
         failures: result.failures.count,
@@ -381,6 +436,7 @@ mod tests {
             measured: Duration::from_secs(2),
             answered_in_all: 1_250,
             conflicts: 0,
+            redirected: 0,
             failures: Failures::default(),
         }
     }

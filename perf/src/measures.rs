@@ -86,10 +86,15 @@ struct Report<'a> {
 /// Measures and reports.
 pub(crate) fn run(measurement: &OwnMeasurement) -> Result<Verdict, PerfError> {
     let arguments = measurement.store();
+    if arguments.nodes > 1 && !measurement.is_replicated() {
+        return Err(PerfError::NotReplicated {
+            what: measurement.name(),
+        });
+    }
     let mut output = Output::new(arguments.json.clone());
     end_stores_on_signals()?;
     let pinning = Pinning::choose();
-    output.line(&pinning.words())?;
+    output.line(&pinning.words_for(u32::from(arguments.nodes)))?;
     let mut bench = Bench::new(arguments, pinning, &mut output)?;
     let findings = bench.measure(measurement)?;
     bench.output.line("")?;
@@ -159,6 +164,7 @@ impl<'a> Bench<'a> {
         let launch = Launch {
             program: self.arguments.metastore.clone(),
             parent: self.arguments.data.clone(),
+            nodes: self.arguments.nodes,
             cpu: self.pinning.store_cpu(),
             more: all,
         };

@@ -1,16 +1,15 @@
-//! A store of our own, for the time of the measurement.
+//! A store of our own, for the time of the measurement: one node, or a cluster of them on this machine.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::owned_server::{EndBy, OwnedServer, end_servers_on_signals};
-use crate::process::ProcessId;
+use crate::ports::{free_ports, free_rows};
 use crate::store::{Store, StoreError};
 
 /// How long a store may take until it serves: it fills its first segments and probes the disk before.
@@ -26,13 +25,18 @@ pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     /// Its data lies in a new directory within this one.
     pub(crate) parent: PathBuf,
-    /// Its only core runs there.
+    /// How many nodes it has, each with one core.
+    pub(crate) nodes: u16,
+    /// The only core of a node alone runs there. Those of a cluster run wherever this process may run.
     pub(crate) cpu: u32,
     /// More arguments.
     pub(crate) more: Vec<OsString>,
 }
 
-/// A running store with one core and data of its own. Both end with this value, or when this process is told to end.
+/// How far above the ports for clients the nodes of a cluster listen for each other.
+const PEER_PORTS_ABOVE: u16 = 1_000;
+
+/// A running store with data of its own, one core a node. Both end with this value, or when this process is told to end.
 #[derive(Debug)]
 pub(crate) struct Node {
     launch: Launch,
@@ -60,12 +64,17 @@ pub(crate) enum NodeError {
 impl Launch {
     /// Starts a store with new data.
     pub(crate) fn start(self) -> Result<Node, NodeError> {
-        let port = free_port().map_err(NodeError::Port)?;
+        let port = self.free_port().map_err(NodeError::Port)?;
         let data = self.parent.join(format!(
             "metastore-perf-store-{}-{port}",
             std::process::id()
         ));
-        let server = OwnedServer::start(data, EndBy::Kill, |data| {
+        // The processes of a cluster are the children of the one that is known here, which ends them.
+        let end_by = match self.nodes {
+            1 => EndBy::Kill,
+            _ => EndBy::Asking,
+        };
+        let server = OwnedServer::start(data, end_by, |data| {
             fs::create_dir_all(data).map_err(|source| NodeError::Data {
                 path: data.to_owned(),
                 source,
@@ -79,14 +88,30 @@ impl Launch {
         })
     }
 
+    /// The port of the first core; the others follow on it.
+    fn free_port(&self) -> io::Result<u16> {
+        match self.nodes {
+            1 => Ok(free_ports(1)?[0]),
+            nodes => free_rows(nodes, PEER_PORTS_ABOVE),
+        }
+    }
+
+    /// The command line behind the program's name.
+    fn arguments(&self, port: u16, data: &Path) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["dev".into(), "--data".into(), data.into()];
+        arguments.extend(["--port".into(), port.to_string().into()]);
+        arguments.extend(["--cores".into(), "1".into()]);
+        match self.nodes {
+            1 => arguments.extend(["--cpus".into(), self.cpu.to_string().into()]),
+            nodes => arguments.extend(["--nodes".into(), nodes.to_string().into()]),
+        }
+        arguments.extend(self.more.iter().cloned());
+        arguments
+    }
+
     fn spawn(&self, port: u16, data: &Path) -> Result<Child, NodeError> {
         Command::new(&self.program)
-            .arg("dev")
-            .arg("--data")
-            .arg(data)
-            .args(["--port", &port.to_string()])
-            .args(["--cores", "1", "--cpus", &self.cpu.to_string()])
-            .args(&self.more)
+            .args(self.arguments(port, data))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -103,27 +128,18 @@ pub(crate) fn end_stores_on_signals() -> Result<(), NodeError> {
 }
 
 impl Node {
-    /// The store's process.
-    pub(crate) fn process(&self) -> ProcessId {
-        self.server.process()
-    }
-
     /// Where the store's data lies.
     pub(crate) fn data(&self) -> PathBuf {
         self.server.data()
     }
 
-    /// Waits until the store serves, observing its process.
+    /// Waits until the store serves, observing its processes.
     pub(crate) fn connect(&self) -> Result<Store, NodeError> {
         let started = Instant::now();
         let address = format!("127.0.0.1:{}", self.port);
         loop {
-            match Store::connect(&address) {
-                Ok(mut store) => {
-                    let watching = store.watch_process(Some(self.process()));
-                    watching.map_err(|last| NodeError::NotServing { last })?;
-                    return Ok(store);
-                }
+            match self.try_connect(&address) {
+                Ok(store) => return Ok(store),
                 Err(last) if started.elapsed() > START_TIMEOUT => {
                     return Err(NodeError::NotServing { last });
                 }
@@ -134,6 +150,18 @@ impl Node {
             }
             thread::sleep(CONNECT_PAUSE);
         }
+    }
+
+    fn try_connect(&self, address: &str) -> Result<Store, StoreError> {
+        let mut store = Store::connect(address)?;
+        if self.launch.nodes == 1 {
+            store.watch_process(Some(self.server.process()))?;
+        } else {
+            self.server.remember_children();
+            store.check_complete(usize::from(self.launch.nodes))?;
+            store.watch_process(None)?;
+        }
+        Ok(store)
     }
 
     /// Kills the store and starts it again on the same data. Nothing that it has acknowledged is lost.
@@ -147,12 +175,6 @@ impl Node {
     }
 }
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> io::Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0))?;
-    Ok(listener.local_addr()?.port())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +186,7 @@ mod tests {
         let launch = |program: &str| Launch {
             program: program.into(),
             parent: parent.path().to_owned(),
+            nodes: 1,
             cpu: 0,
             more: Vec::new(),
         };
@@ -176,5 +199,25 @@ mod tests {
         let missing = launch("/nowhere/metastore").start();
         assert!(matches!(missing, Err(NodeError::Start { .. })));
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_cluster_is_one_command() {
+        let launch = |nodes| Launch {
+            program: "metastore".into(),
+            parent: PathBuf::from("/data"),
+            nodes,
+            cpu: 1,
+            more: vec!["--flush".into(), "dsync".into()],
+        };
+        let line = |nodes| {
+            let arguments = launch(nodes).arguments(7_400, Path::new("/data/own"));
+            let words = arguments.iter().map(|word| word.to_string_lossy());
+            words.collect::<Vec<_>>().join(" ")
+        };
+        let alone = "dev --data /data/own --port 7400 --cores 1 --cpus 1 --flush dsync";
+        assert_eq!(line(1), alone);
+        let cluster = "dev --data /data/own --port 7400 --cores 1 --nodes 3 --flush dsync";
+        assert_eq!(line(3), cluster);
     }
 }

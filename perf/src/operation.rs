@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 
-use metastore_net::WireError;
+use metastore_net::{ErrorCode, Happened, WireError};
 use metastore_statemachine::{OutcomeCode, Revision};
 use serde::{Deserialize, Serialize};
 
+use crate::key_leaders::KeyLeaders;
 use crate::keys::{Key, KeySpace, ValuePool};
 use crate::protocol::{FoundRow, Page, Puts, Reply, Request};
 use crate::random::Random;
+use crate::routes::Routes;
 use crate::zipfian::Zipfian;
 
 /// The seed of all load: two runs ask for the same keys in the same order.
@@ -63,10 +65,14 @@ pub(crate) enum OperationKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) operation: Operation,
-    /// The key's number, 0 where there is none.
+    /// The key's number, that of the first one of a batch, 0 where there is none.
     number: u64,
+    /// What a compare-and-swap expects.
+    revision: Revision,
     /// Rows of a list that have arrived.
     rows: u64,
+    /// The lane to whoever leads the key, where that matters.
+    pub(crate) lane: u16,
 }
 
 /// How an operation ended that did what it was measured for.
@@ -160,6 +166,8 @@ pub(crate) struct RequestMaker {
     /// The key of the request that is made.
     key: Key,
     batch: BatchKeys,
+    /// Of a cluster.
+    leaders: Option<KeyLeaders>,
 }
 
 impl RequestMaker {
@@ -173,7 +181,38 @@ impl RequestMaker {
             reads: VecDeque::with_capacity(READS_KEPT_MAX),
             key: Key::default(),
             batch: BatchKeys::default(),
+            leaders: None,
         }
+    }
+
+    /// From now on requests about a space say which lane leads to whoever leads their key, and a batch holds keys of one
+    /// lane only. Without routes all of that is nothing.
+    pub(crate) fn follow(&mut self, routes: Option<&Routes>, space: Option<KeySpace>) {
+        let keys = self.key_count();
+        self.leaders = routes.zip(space).map(|(routes, space)| {
+            let former = self.leaders.take();
+            let same = former.filter(|former| former.is_of(routes, space));
+            same.unwrap_or_else(|| KeyLeaders::new(routes, space, keys))
+        });
+    }
+
+    /// Names the lane of each shard.
+    pub(crate) fn set_lanes(&mut self, lanes: &[u16]) {
+        if let Some(leaders) = &mut self.leaders {
+            leaders.set_lanes(lanes);
+        }
+    }
+
+    /// The shard that an operation is about, the first one where it is about no key.
+    pub(crate) fn shard_of(&self, asked: &Asked) -> usize {
+        let leaders = self.leaders.as_ref();
+        leaders.map_or(0, |leaders| leaders.shard(asked.number))
+    }
+
+    /// How many keys a batch may hold at most: those that one lane leads to.
+    pub(crate) fn batch_keys_max(&self) -> usize {
+        let all = usize::try_from(self.key_count()).unwrap_or(usize::MAX);
+        self.leaders.as_ref().map_or(all, KeyLeaders::fewest_keys)
     }
 
     /// How many keys are asked for.
@@ -194,64 +233,97 @@ impl RequestMaker {
     /// The next request.
     pub(crate) fn next_request(&mut self, mix: Mix) -> (Request<'_>, Asked) {
         match mix.choose(&mut self.random) {
-            Operation::Ping => (Request::Ping, Asked::new(Operation::Ping, 0)),
-            Operation::Put(space) => {
-                let number = self.next_number();
-                space.write_key(number, &mut self.key);
-                let request = Request::Put {
-                    key: &self.key,
-                    value: self.values.next(space.value_bytes),
-                };
-                (request, Asked::new(Operation::Put(space), number))
-            }
-            Operation::Get(space) => self.next_get(space),
             Operation::CompareAndSwap(space) => match self.reads.pop_back() {
                 Some((number, revision)) => {
-                    space.write_key(number, &mut self.key);
-                    let request = Request::CompareAndSwap {
-                        key: &self.key,
-                        value: self.values.next(space.value_bytes),
+                    let operation = Operation::CompareAndSwap(space);
+                    let asked = Asked {
                         revision,
+                        ..self.asked(operation, number)
                     };
-                    let asked = Asked::new(Operation::CompareAndSwap(space), number);
-                    (request, asked)
+                    (self.request(&asked), asked)
                 }
                 // It begins with a read, and none has been answered.
-                None => self.next_get(space),
+                None => self.next_of(Operation::Get(space)),
             },
-            Operation::List(space) => {
-                let number = self.next_number();
-                space.write_key(number, &mut self.key);
-                let page = Page {
-                    directory: self.key.directory(),
-                    from: &self.key,
-                    rows_max: LIST_ROWS_MAX,
-                };
-                let asked = Asked::new(Operation::List(space), number);
-                (Request::List(page), asked)
-            }
-            Operation::Batch(space, commands) => self.next_batch(space, commands),
+            operation @ (Operation::Ping
+            | Operation::Put(_)
+            | Operation::Get(_)
+            | Operation::List(_)
+            | Operation::Batch(..)) => self.next_of(operation),
         }
     }
 
-    fn next_get(&mut self, space: KeySpace) -> (Request<'_>, Asked) {
-        let number = self.next_number();
-        space.write_key(number, &mut self.key);
-        let request = Request::Get { key: &self.key };
-        (request, Asked::new(Operation::Get(space), number))
+    /// An operation on the next key.
+    fn next_of(&mut self, operation: Operation) -> (Request<'_>, Asked) {
+        let number = match operation {
+            Operation::Ping => 0,
+            Operation::Put(_)
+            | Operation::Get(_)
+            | Operation::CompareAndSwap(_)
+            | Operation::List(_)
+            | Operation::Batch(..) => self.next_number(),
+        };
+        let asked = self.asked(operation, number);
+        (self.request(&asked), asked)
     }
 
-    fn next_batch(&mut self, space: KeySpace, commands: u32) -> (Request<'_>, Asked) {
+    /// The same operation on the same key once more, to whoever leads that by now. A batch may hold other keys.
+    pub(crate) fn again(&mut self, asked: &Asked) -> (Request<'_>, Asked) {
+        let asked = Asked {
+            revision: asked.revision,
+            ..self.asked(asked.operation, asked.number)
+        };
+        (self.request(&asked), asked)
+    }
+
+    fn asked(&self, operation: Operation, number: u64) -> Asked {
+        let lane = self.leaders.as_ref().map(|leaders| leaders.lane(number));
+        Asked {
+            lane: lane.unwrap_or(0),
+            ..Asked::new(operation, number)
+        }
+    }
+
+    /// The request of an operation on its key.
+    fn request(&mut self, asked: &Asked) -> Request<'_> {
+        if let Some(space) = asked.operation.key_space() {
+            space.write_key(asked.number, &mut self.key);
+        }
+        match asked.operation {
+            Operation::Ping => Request::Ping,
+            Operation::Put(space) => Request::Put {
+                key: &self.key,
+                value: self.values.next(space.value_bytes),
+            },
+            Operation::Get(_) => Request::Get { key: &self.key },
+            Operation::CompareAndSwap(space) => Request::CompareAndSwap {
+                key: &self.key,
+                value: self.values.next(space.value_bytes),
+                revision: asked.revision,
+            },
+            Operation::List(_) => Request::List(Page {
+                directory: self.key.directory(),
+                from: &self.key,
+                rows_max: LIST_ROWS_MAX,
+            }),
+            Operation::Batch(space, commands) => self.batch(space, commands, asked),
+        }
+    }
+
+    /// A batch whose first key is that of `asked`, with keys of the same lane.
+    fn batch(&mut self, space: KeySpace, commands: u32, asked: &Asked) -> Request<'_> {
         self.batch.begin(self.zipfian.count());
-        for _ in 0..commands {
+        let leaders = self.leaders.as_ref();
+        let is_led = |number| leaders.is_none_or(|leaders| leaders.lane(number) == asked.lane);
+        self.batch.add(space, asked.number, is_led);
+        for _ in 1..commands {
             let wanted = self.zipfian.rank(self.random.next_unit());
-            self.batch.add(space, wanted);
+            self.batch.add(space, wanted, is_led);
         }
         let keys = self.batch.end();
         let count = commands as usize;
         let values = self.values.next(space.value_bytes * count);
-        let asked = Asked::new(Operation::Batch(space, commands), 0);
-        (Request::Batch(Puts::new(count, keys, values)), asked)
+        Request::Batch(Puts::new(count, keys, values))
     }
 
     fn next_number(&mut self) -> u64 {
@@ -295,20 +367,22 @@ impl BatchKeys {
         self.taken.resize(words, 0);
     }
 
-    /// Adds the key that is wanted, or the next in rank that the batch has not got.
-    fn add(&mut self, space: KeySpace, wanted: u64) {
-        assert!(
-            (self.numbers.len() as u64) < self.number_end,
-            "a batch has no more commands than there are keys"
-        );
+    /// Adds the key that is wanted, or the next in rank that is allowed and that the batch has not got.
+    fn add(&mut self, space: KeySpace, wanted: u64, is_allowed: impl Fn(u64) -> bool) {
         let mut number = wanted;
+        let mut passed = 0;
         loop {
             let word = &mut self.taken[(number / 64) as usize];
             let bit = 1 << (number % 64);
-            if *word & bit == 0 {
+            if *word & bit == 0 && is_allowed(number) {
                 *word |= bit;
                 break;
             }
+            passed += 1;
+            assert!(
+                passed < self.number_end,
+                "a batch has no more commands than there are keys"
+            );
             number = (number + 1) % self.number_end;
         }
         self.numbers.push(number);
@@ -360,15 +434,8 @@ impl Mix {
     /// The keys that must be loaded before.
     pub(crate) fn key_space(self) -> Option<KeySpace> {
         match self {
-            Mix::Only(Operation::Ping) => None,
-            Mix::Only(
-                Operation::Put(space)
-                | Operation::Get(space)
-                | Operation::CompareAndSwap(space)
-                | Operation::List(space)
-                | Operation::Batch(space, _),
-            )
-            | Mix::Metadata(space) => Some(space),
+            Mix::Only(operation) => operation.key_space(),
+            Mix::Metadata(space) => Some(space),
         }
     }
 
@@ -379,6 +446,27 @@ impl Mix {
         } else {
             1
         }
+    }
+}
+
+impl Failure {
+    /// Whether nothing was done because another node leads the shard; then perhaps the store names that one.
+    pub(crate) fn redirect(&self) -> Option<&str> {
+        let Failure::Refused(error) = self else {
+            return None;
+        };
+        let is_elsewhere = error.code == ErrorCode::NotLeader;
+        (is_elsewhere && error.happened == Happened::NotDone).then_some(&error.hint)
+    }
+}
+
+impl Failure {
+    /// Whether the same may be done a little later, perhaps by somebody else.
+    pub(crate) fn may_pass(&self) -> bool {
+        let is_busy = |error: &WireError| {
+            error.code == ErrorCode::Overloaded && error.happened == Happened::NotDone
+        };
+        self.redirect().is_some() || matches!(self, Failure::Refused(error) if is_busy(error))
     }
 }
 
@@ -408,6 +496,18 @@ impl Operation {
             Operation::Batch(..) => OperationKind::Batch,
         }
     }
+
+    /// The keys that it is about.
+    fn key_space(self) -> Option<KeySpace> {
+        match self {
+            Operation::Ping => None,
+            Operation::Put(space)
+            | Operation::Get(space)
+            | Operation::CompareAndSwap(space)
+            | Operation::List(space)
+            | Operation::Batch(space, _) => Some(space),
+        }
+    }
 }
 
 impl Asked {
@@ -415,7 +515,9 @@ impl Asked {
         Asked {
             operation,
             number,
+            revision: Revision(0),
             rows: 0,
+            lane: 0,
         }
     }
 
@@ -479,137 +581,4 @@ pub(crate) fn judge_outcome(code: OutcomeCode) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::RowsPart;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn a_mix_has_its_shares() {
-        let mut requests = RequestMaker::new(1_000);
-        let mix = Mix::Metadata(KeySpace::LONG);
-        let mut counts = [0_u32; 4];
-        for _ in 0..20_000 {
-            // As if a read had just been answered.
-            requests.reads.push_back((0, Revision(1)));
-            let (_, asked) = requests.next_request(mix);
-            let kind = asked.operation.kind();
-            let position = mix.kinds().iter().position(|&found| found == kind);
-            counts[position.unwrap()] += 1;
-        }
-        let expected = [16_000, 3_000, 800, 200];
-        for (found, expected) in counts.into_iter().zip(expected) {
-            // Four standard deviations of the middle ones.
-            assert!(found.abs_diff(expected) <= 230, "{counts:?}");
-        }
-    }
-
-    #[test]
-    fn a_swap_without_a_read_is_a_read() {
-        let mut requests = RequestMaker::new(1_000);
-        let swap = Mix::Only(Operation::CompareAndSwap(KeySpace::LONG));
-        let (_, asked) = requests.next_request(swap);
-        assert_eq!(asked.operation, Operation::Get(KeySpace::LONG));
-        requests.reads.push_back((7, Revision(3)));
-        let (_, asked) = requests.next_request(swap);
-        assert_eq!(asked.operation, Operation::CompareAndSwap(KeySpace::LONG));
-        assert_eq!(asked.number, 7);
-    }
-
-    #[test]
-    fn no_key_is_twice_in_a_batch_and_the_frequent_ones_are_in_most() {
-        let space = KeySpace::BATCHED;
-        let mix = Mix::Only(Operation::Batch(space, 64));
-        let mut requests = RequestMaker::new(1_000);
-        let mut with_first = 0;
-        let mut with_last = 0;
-        for _ in 0..1_000 {
-            let (request, asked) = requests.next_request(mix);
-            assert_eq!(asked.operation, Operation::Batch(space, 64));
-            let Request::Batch(puts) = request else {
-                panic!("{request:?}");
-            };
-            let keys: BTreeSet<&[u8]> = puts.iter().map(|(key, _)| key).collect();
-            assert_eq!(keys.len(), 64);
-            let values: BTreeSet<&[u8]> = puts.iter().map(|(_, value)| value).collect();
-            assert_eq!(values.len(), 64);
-            assert!(puts.iter().all(|(_, value)| value.len() == 64));
-            with_first += u32::from(keys.contains(&*space.key(0)));
-            with_last += u32::from(keys.contains(&*space.key(999)));
-        }
-        // An eighth of all draws fall on the first key, and one in 8,000 on the last.
-        assert!(with_first > 980, "{with_first}");
-        assert!(with_last < 60, "{with_last}");
-    }
-
-    #[test]
-    fn a_batch_may_hold_every_key() {
-        let mix = Mix::Only(Operation::Batch(KeySpace::BATCHED, 100));
-        let mut requests = RequestMaker::new(100);
-        for _ in 0..10 {
-            let (request, _) = requests.next_request(mix);
-            let Request::Batch(puts) = request else {
-                panic!("{request:?}");
-            };
-            let keys: BTreeSet<&[u8]> = puts.iter().map(|(key, _)| key).collect();
-            assert_eq!(keys.len(), 100);
-        }
-    }
-
-    #[test]
-    fn a_reply_counts_only_if_it_is_what_was_asked_for() {
-        let space = KeySpace::LONG;
-        let judged = |operation, reply: &Reply<'_>| Asked::new(operation, 7).judge(reply);
-        let row = |value| {
-            let revision = Revision(1);
-            Reply::Row(Some(FoundRow { value, revision }))
-        };
-        let get = Operation::Get(space);
-        assert_eq!(judged(get, &row(&[0; 128])), Ok(Ending::Done));
-        let short = Failure::ValueLength {
-            expected_bytes: 128,
-            found_bytes: 3,
-        };
-        assert_eq!(judged(get, &row(b"abc")), Err(short));
-        assert_eq!(judged(get, &Reply::Row(None)), Err(Failure::Absent));
-        assert_eq!(judged(get, &Reply::Done), Err(Failure::Mismatch));
-
-        let swap = Operation::CompareAndSwap(space);
-        assert_eq!(judged(swap, &Reply::Conflict), Ok(Ending::Conflict));
-        let refused = Failure::Outcome(OutcomeCode::Conflict);
-        let put = judged(Operation::Put(space), &Reply::Conflict);
-        assert_eq!(put, Err(refused));
-
-        let batch = Operation::Batch(space, 64);
-        assert_eq!(judged(batch, &Reply::Batch { done: 64 }), Ok(Ending::Done));
-        let fewer = Failure::BatchCount {
-            expected: 64,
-            found: 63,
-        };
-        assert_eq!(judged(batch, &Reply::Batch { done: 63 }), Err(fewer));
-        assert_eq!(judged(batch, &Reply::Done), Err(Failure::Mismatch));
-    }
-
-    #[test]
-    fn a_list_ends_with_its_last_part_and_begins_with_its_key() {
-        let space = KeySpace::LONG;
-        let key = space.key(7);
-        let other = space.key(8);
-        let part = |count, first_key, is_last| {
-            Reply::Rows(RowsPart {
-                count,
-                first_key,
-                is_last,
-            })
-        };
-        let mut asked = Asked::new(Operation::List(space), 7);
-        let more = asked.judge(&part(1, Some(&key), false));
-        assert_eq!(more, Ok(Ending::Unfinished));
-        let end = asked.judge(&part(1, Some(&other), true));
-        assert_eq!(end, Ok(Ending::Done), "only the first row is the key");
-        for wrong in [part(1, Some(&other), true), part(0, None, true)] {
-            let mut asked = Asked::new(Operation::List(space), 7);
-            assert_eq!(asked.judge(&wrong), Err(Failure::Absent));
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::kin::{Kin, send_signal};
 use crate::process::ProcessId;
 
 /// How long a server that was asked to end may take.
@@ -39,6 +40,8 @@ struct Owned {
     child: Child,
     data: PathBuf,
     end_by: EndBy,
+    /// Processes that it has started, as far as they are known.
+    children: Vec<Kin>,
 }
 
 /// Every server that lives, for the end of this process.
@@ -81,6 +84,7 @@ impl OwnedServer {
             child,
             data,
             end_by,
+            children: Vec::new(),
         }));
         servers.push(Arc::downgrade(&owned));
         Ok(OwnedServer(owned))
@@ -94,6 +98,11 @@ impl OwnedServer {
     /// Where its data lies.
     pub(crate) fn data(&self) -> PathBuf {
         lock(&self.0).data.clone()
+    }
+
+    /// Remembers the processes that it has started by now, so that they end with it even if it should be gone before them.
+    pub(crate) fn remember_children(&self) {
+        lock(&self.0).remember_children();
     }
 
     /// How it has ended, if it has.
@@ -128,22 +137,29 @@ impl Owned {
         // Once it was seen to end, its number may be another process's.
         let is_running = matches!(self.child.try_wait(), Ok(None));
         if is_running && self.end_by == EndBy::Asking {
+            self.remember_children();
             self.ask_to_end();
         }
         let _killed = self.child.kill();
         let _status = self.child.wait();
+        for child in self.children.drain(..) {
+            child.kill();
+        }
         let _removed = fs::remove_dir_all(&self.data);
+    }
+
+    fn remember_children(&mut self) {
+        for child in Kin::children_of(ProcessId(self.child.id())) {
+            if !self.children.contains(&child) {
+                self.children.push(child);
+            }
+        }
     }
 
     /// Asks, and waits for the end as long as it may take.
     fn ask_to_end(&mut self) {
-        // Every shell has `kill`, while the program of that name is in a package of its own.
-        let asked = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()])
-            .stderr(Stdio::null())
-            .status();
+        let is_asked = send_signal(ProcessId(self.child.id()), "TERM");
         let started = Instant::now();
-        let is_asked = asked.is_ok_and(|status| status.success());
         while is_asked
             && started.elapsed() < END_TIMEOUT
             && matches!(self.child.try_wait(), Ok(None))
@@ -162,6 +178,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::test_directory::TestDirectory;
+    use std::process::{Command, Stdio};
 
     fn start(script: &str, data: &Path) -> OwnedServer {
         let started = OwnedServer::start(data.to_owned(), EndBy::Asking, |data| {
@@ -208,6 +225,32 @@ mod tests {
         assert!(path.exists());
         drop(server);
         assert!(!path.exists() && !data.exists());
+    }
+
+    #[test]
+    fn what_a_server_has_started_ends_with_it() {
+        let parent = TestDirectory::new("what_a_server_has_started");
+        for is_gone_before in [false, true] {
+            let data = parent.path().join(format!("data-{is_gone_before}"));
+            let script = "sleep 600 & touch \"$1\"/ready; wait";
+            let server = start(script, &data);
+            wait_for(&data.join("ready"));
+            server.remember_children();
+            let children = Kin::children_of(server.process());
+            assert!(!children.is_empty());
+            if is_gone_before {
+                // Nobody else waits for its children then.
+                let mut owned = lock(&server.0);
+                owned.child.kill().unwrap();
+                owned.child.wait().unwrap();
+            }
+            drop(server);
+            let started = Instant::now();
+            while children.iter().any(Kin::is_running) {
+                assert!(started.elapsed() < Duration::from_secs(20));
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 
     #[test]

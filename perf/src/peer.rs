@@ -1,9 +1,12 @@
 //! Another system to compare with, as a server of our own for the time of the measurement.
 //!
 //! Each start is a fresh server on the loopback interface, with data in a directory of its own and every write made
-//! durable before it is acknowledged. It does **not** choose processors: the server runs where this process may run.
+//! durable before it is acknowledged. An etcd of several members is as many processes, and load goes to the member that
+//! leads, which is the best case for it: another one would hand everything on. It does **not** choose processors: servers
+//! run where this process may run.
 
 mod etcd;
+mod leader;
 mod redis;
 
 use std::ffi::OsString;
@@ -15,12 +18,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::node::free_port;
 use crate::operation::Failure;
 use crate::owned_server::{EndBy, OwnedServer};
+use crate::ports::free_ports;
 use crate::process::{ProcessError, ProcessId, ProcessUse};
 use crate::protocol::{Reply, Request, Session, SessionError};
 use crate::system::{System, Target};
+use leader::StatusError;
 
 /// How long a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,8 +46,17 @@ const ABSENT_KEY: &[u8] = b"metastore-perf.absent";
 pub(crate) struct Peer {
     system: System,
     version: String,
+    /// Of the first member.
     arguments: Vec<String>,
+    /// Where load goes.
     address: [SocketAddr; 1],
+    members: Vec<Member>,
+}
+
+/// A process of it.
+#[derive(Debug)]
+struct Member {
+    address: SocketAddr,
     server: OwnedServer,
 }
 
@@ -63,9 +76,17 @@ struct Place<'a> {
     data: &'a Path,
     /// A file in it.
     log: &'a Path,
-    client_port: u16,
+    ports: Ports,
+    /// Those of all members, this one included.
+    all_ports: &'a [Ports],
+}
+
+/// The ports of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ports {
+    client: u16,
     /// For talk among its own kind.
-    peer_port: u16,
+    peer: u16,
 }
 
 /// Why there is no server to compare with.
@@ -99,6 +120,12 @@ pub(crate) enum PeerError {
         status: ExitStatus,
         log: String,
     },
+    #[error("{system:?} has no several members that hold the same")]
+    NotReplicated { system: System },
+    #[error("no member leads after {START_TIMEOUT:?}")]
+    NoLeader,
+    #[error(transparent)]
+    Status(#[from] StatusError),
     #[error("{program} does not serve after {START_TIMEOUT:?}: {last}")]
     NotServing {
         program: &'static str,
@@ -116,16 +143,19 @@ pub(crate) enum NotServing {
 }
 
 impl Peer {
-    /// Starts a system with new data in a directory within `parent`, and waits until it answers.
+    /// Starts a system of so many members with new data in directories within `parent`, and waits until all answer.
     ///
     /// # Errors
     /// [`PeerError::Missing`] when its program is not installed.
-    pub(crate) fn start(system: System, parent: &Path) -> Result<Peer, PeerError> {
+    pub(crate) fn start(system: System, members: usize, parent: &Path) -> Result<Peer, PeerError> {
         let recipe = Recipe::of(system)?;
+        if members > 1 && system != System::Etcd {
+            return Err(PeerError::NotReplicated { system });
+        }
         let version = recipe.version()?;
         let mut attempt = 1;
         loop {
-            match recipe.start(system, parent, &version) {
+            match recipe.start((system, members), parent, &version) {
                 Err(PeerError::Ended { .. }) if attempt < STARTS_MAX => attempt += 1,
                 result => return result,
             }
@@ -152,51 +182,88 @@ impl Peer {
         Target {
             system: self.system,
             addresses: &self.address,
+            routes: None,
         }
     }
 
-    /// Its process.
-    pub(crate) fn process(&self) -> ProcessId {
-        self.server.process()
+    /// How many processes it is.
+    pub(crate) fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Its processes.
+    pub(crate) fn processes(&self) -> Vec<ProcessId> {
+        let members = self.members.iter();
+        members.map(|member| member.server.process()).collect()
     }
 
     /// Where its data lies.
     #[cfg(test)]
-    pub(crate) fn data(&self) -> PathBuf {
-        self.server.data()
+    pub(crate) fn data(&self) -> Vec<PathBuf> {
+        let members = self.members.iter();
+        members.map(|member| member.server.data()).collect()
     }
 
-    /// What its process has used since its start.
+    /// What its processes have used since their start, all together.
     pub(crate) fn observe(&self) -> Result<ProcessUse, ProcessError> {
-        self.process().usage()
+        ProcessUse::of_all(&self.processes())
     }
 
-    /// Waits until it answers a read.
-    fn await_service(&self, program: &'static str) -> Result<(), PeerError> {
+    /// From now on load goes to the member that leads by now.
+    pub(crate) fn find_leader(&mut self) -> Result<(), PeerError> {
+        if self.members.len() == 1 {
+            return Ok(());
+        }
         let started = Instant::now();
         loop {
-            let last = match self.look() {
-                Ok(()) => return Ok(()),
-                Err(last) => last,
-            };
-            if let Some(status) = self.server.exit_status() {
-                let log = log_tail(&self.server.data().join(LOG_NAME));
+            for member in &self.members {
+                if leader::leads(member.address)? {
+                    self.address = [member.address];
+                    return Ok(());
+                }
+            }
+            if started.elapsed() > START_TIMEOUT {
+                return Err(PeerError::NoLeader);
+            }
+            thread::sleep(CONNECT_PAUSE);
+        }
+    }
+
+    /// Waits until every member answers a read.
+    fn await_service(&self, program: &'static str) -> Result<(), PeerError> {
+        let started = Instant::now();
+        for member in &self.members {
+            while let Err(last) = member.look(self.system) {
+                self.check_running(program)?;
+                if started.elapsed() > START_TIMEOUT {
+                    return Err(PeerError::NotServing { program, last });
+                }
+                thread::sleep(CONNECT_PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no member has ended.
+    fn check_running(&self, program: &'static str) -> Result<(), PeerError> {
+        for Member { server, .. } in &self.members {
+            if let Some(status) = server.exit_status() {
+                let log = log_tail(&server.data().join(LOG_NAME));
                 return Err(PeerError::Ended {
                     program,
                     status,
                     log,
                 });
             }
-            if started.elapsed() > START_TIMEOUT {
-                return Err(PeerError::NotServing { program, last });
-            }
-            thread::sleep(CONNECT_PAUSE);
         }
+        Ok(())
     }
+}
 
+impl Member {
     /// Reads a key that is absent.
-    fn look(&self) -> Result<(), NotServing> {
-        let mut session = Session::connect(self.system, self.address[0])?;
+    fn look(&self, system: System) -> Result<(), NotServing> {
+        let mut session = Session::connect(system, self.address)?;
         let request = Request::Get { key: ABSENT_KEY };
         let failure = session.ask(&request, |reply| match reply {
             Reply::Row(None) => None,
@@ -242,39 +309,68 @@ impl Recipe {
         })
     }
 
-    fn start(&self, system: System, parent: &Path, version: &str) -> Result<Peer, PeerError> {
-        let client_port = free_port().map_err(PeerError::Port)?;
-        let peer_port = free_port().map_err(PeerError::Port)?;
-        let data = parent.join(format!(
-            "metastore-perf-{}-{}-{client_port}",
-            system.words(),
-            std::process::id()
-        ));
-        // Some programs take a relative path from where their data lies.
-        let data = std::path::absolute(&data).unwrap_or(data);
-        let arguments = (self.arguments)(&Place {
-            data: &data,
-            log: &data.join(LOG_NAME),
-            client_port,
-            peer_port,
-        });
-        let server = OwnedServer::start(data, EndBy::Asking, |data| {
+    fn start(
+        &self,
+        (system, members): (System, usize),
+        parent: &Path,
+        version: &str,
+    ) -> Result<Peer, PeerError> {
+        let ports = free_ports(2 * members).map_err(PeerError::Port)?;
+        let all_ports: Vec<Ports> = ports
+            .chunks_exact(2)
+            .map(|pair| Ports {
+                client: pair[0],
+                peer: pair[1],
+            })
+            .collect();
+        let mut peer = Peer {
+            system,
+            version: version.to_owned(),
+            arguments: Vec::new(),
+            address: [SocketAddr::from(([127, 0, 0, 1], all_ports[0].client))],
+            members: Vec::with_capacity(members),
+        };
+        for &ports in &all_ports {
+            let data = parent.join(format!(
+                "metastore-perf-{}-{}-{}",
+                system.words(),
+                std::process::id(),
+                ports.client
+            ));
+            // Some programs take a relative path from where their data lies.
+            let data = std::path::absolute(&data).unwrap_or(data);
+            let arguments = (self.arguments)(&Place {
+                data: &data,
+                log: &data.join(LOG_NAME),
+                ports,
+                all_ports: &all_ports,
+            });
+            if peer.arguments.is_empty() {
+                let words = arguments.iter().map(|word| word.to_string_lossy());
+                peer.arguments = words.map(|word| word.into_owned()).collect();
+            }
+            peer.members.push(Member {
+                address: SocketAddr::from(([127, 0, 0, 1], ports.client)),
+                server: self.start_member(data, &arguments)?,
+            });
+        }
+        peer.await_service(self.program)?;
+        peer.find_leader()?;
+        Ok(peer)
+    }
+
+    fn start_member(
+        &self,
+        data: PathBuf,
+        arguments: &[OsString],
+    ) -> Result<OwnedServer, PeerError> {
+        OwnedServer::start(data, EndBy::Asking, |data| {
             fs::create_dir_all(data).map_err(|source| PeerError::Data {
                 path: data.to_owned(),
                 source,
             })?;
-            self.spawn(&arguments)
-        })?;
-        let words = arguments.iter().map(|word| word.to_string_lossy());
-        let peer = Peer {
-            system,
-            version: version.to_owned(),
-            arguments: words.map(|word| word.into_owned()).collect(),
-            address: [SocketAddr::from(([127, 0, 0, 1], client_port))],
-            server,
-        };
-        peer.await_service(self.program)?;
-        Ok(peer)
+            self.spawn(arguments)
+        })
     }
 
     fn spawn(&self, arguments: &[OsString]) -> Result<Child, PeerError> {

@@ -78,8 +78,37 @@ impl Pinning {
         }
     }
 
+    /// A command that runs wherever this process might before it kept to one processor.
+    pub(crate) fn anywhere(&self, program: &std::ffi::OsStr) -> Command {
+        match self {
+            Pinning::Apart { allowed, .. } => {
+                let mut command = Command::new("taskset");
+                command.arg("-c").arg(allowed).arg(program);
+                command
+            }
+            Pinning::StoreOnly { .. } => Command::new(program),
+        }
+    }
+
+    /// Who runs where, in words, where the store is one node or a cluster of several.
+    pub(crate) fn words_for(&self, nodes: u32) -> String {
+        match self {
+            _ if nodes == 1 => self.words(),
+            Pinning::Apart {
+                client_cpu,
+                allowed,
+                ..
+            } => format!(
+                "all nodes and the floor on CPUs {allowed}, the client on CPU {client_cpu}, which it shares with them"
+            ),
+            Pinning::StoreOnly { .. } => {
+                "all nodes, the floor and the client wherever the system puts them".to_owned()
+            }
+        }
+    }
+
     /// Who runs where, in words.
-    pub(crate) fn words(&self) -> String {
+    fn words(&self) -> String {
         match self {
             Pinning::Apart {
                 store_cpu,
@@ -118,6 +147,27 @@ fn allowed_cpus(list: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_is_not_where_a_lone_store_would_be() {
+        let apart = Pinning::Apart {
+            store_cpu: 0,
+            client_cpu: 1,
+            allowed: "0-1".to_owned(),
+        };
+        assert_eq!(
+            apart.words_for(1),
+            "store and floor on CPU 0, client on CPU 1"
+        );
+        assert!(
+            apart
+                .words_for(3)
+                .contains("all nodes and the floor on CPUs 0-1")
+        );
+        let command = apart.anywhere(std::ffi::OsStr::new("program"));
+        let words: Vec<_> = command.get_args().collect();
+        assert_eq!(words, ["-c", "0-1", "program"]);
+    }
 
     #[test]
     fn lists_hold_ranges_and_single_cpus() {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::keys::{Key, KeySpace};
 use crate::operation::{Failure, RequestMaker, judge_outcome};
 use crate::protocol::{Puts, Reply, Request, Session, SessionError};
+use crate::store::{Store, StoreError};
 use crate::system::{System, Target};
 
 /// Commands in a frame, unless the store allows fewer.
@@ -25,6 +26,9 @@ const ETCD_COMMIT_PAUSE: Duration = Duration::from_millis(150);
 /// Frames in flight.
 const BATCHES_IN_FLIGHT: usize = 8;
 
+/// How long a cluster is given before loading begins anew.
+const LEADER_PAUSE: Duration = Duration::from_millis(300);
+
 /// What was loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Loaded {
@@ -36,6 +40,15 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    fn of(space: KeySpace, keys: u64, seconds: f64) -> Loaded {
+        Loaded {
+            keys,
+            key_bytes: space.key_bytes,
+            value_bytes: space.value_bytes,
+            seconds,
+        }
+    }
+
     /// What was loaded, in words.
     pub(crate) fn words(&self) -> String {
         let Loaded {
@@ -59,6 +72,8 @@ pub(crate) enum LoadingError {
     #[error("loading: {0}")]
     Client(#[from] ClientError),
     #[error("loading: {0}")]
+    Store(#[from] StoreError),
+    #[error("loading: {0}")]
     Session(#[from] SessionError),
     #[error("loading: {0}")]
     Failure(#[from] Failure),
@@ -66,29 +81,49 @@ pub(crate) enum LoadingError {
 
 /// Makes sure that the first keys of a space are there. A marker in the store, written last, tells that they are.
 pub(crate) fn ensure_loaded(
-    client: &mut Client,
+    store: &mut Store,
     space: KeySpace,
     requests: &mut RequestMaker,
 ) -> Result<Loaded, LoadingError> {
     let keys = requests.key_count();
     let started = Instant::now();
-    let is_loaded = marked_keys(client, space)? >= keys;
+    let marker = space.marker();
+    let is_loaded = marked_keys(store.core_for(&marker), &marker)? >= keys;
     if !is_loaded {
-        load(client, space, keys, requests)?;
-        let marker = keys.to_string();
-        client.put(NamespaceId::DEFAULT, &space.marker(), marker.as_bytes())?;
+        match store.target().routes {
+            Some(_) => preload_store(store, space, requests).map(drop)?,
+            None => load(store.core_for(&marker), space, keys, requests)?,
+        }
+        let content = keys.to_string();
+        let client = store.core_for(&marker);
+        client.put(NamespaceId::DEFAULT, &marker, content.as_bytes())?;
     }
     let elapsed = if is_loaded {
         Duration::ZERO
     } else {
         started.elapsed()
     };
-    Ok(Loaded {
-        keys,
-        key_bytes: space.key_bytes,
-        value_bytes: space.value_bytes,
-        seconds: elapsed.as_secs_f64(),
-    })
+    Ok(Loaded::of(space, keys, elapsed.as_secs_f64()))
+}
+
+/// As [`preload`], and once more from the beginning, with half as much in flight, when leaders of a cluster move meanwhile or
+/// one of them has too much to do.
+pub(crate) fn preload_store(
+    store: &mut Store,
+    space: KeySpace,
+    requests: &mut RequestMaker,
+) -> Result<Loaded, LoadingError> {
+    let mut in_flight = BATCHES_IN_FLIGHT;
+    loop {
+        store.refresh_routes()?;
+        match preload_by(store.target(), space, requests, in_flight) {
+            Err(LoadingError::Failure(failure)) if failure.may_pass() && in_flight > 1 => {
+                in_flight /= 2;
+                thread::sleep(LEADER_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Loads the first keys of a space into any system, whatever is there.
@@ -97,23 +132,61 @@ pub(crate) fn preload(
     space: KeySpace,
     requests: &mut RequestMaker,
 ) -> Result<Loaded, LoadingError> {
+    preload_by(target, space, requests, BATCHES_IN_FLIGHT)
+}
+
+fn preload_by(
+    target: Target<'_>,
+    space: KeySpace,
+    requests: &mut RequestMaker,
+    in_flight: usize,
+) -> Result<Loaded, LoadingError> {
     let keys = requests.key_count();
     let started = Instant::now();
-    let mut session = Session::connect(target.system, target.addresses[0])?;
-    let mut next = 0;
+    match target.routes {
+        None => {
+            let mut session = Session::connect(target.system, target.addresses[0])?;
+            preload_numbers(&mut session, (space, 0..keys), requests, in_flight)?;
+            let seconds = started.elapsed().as_secs_f64();
+            if target.system == System::Etcd {
+                let_etcd_forget_the_loading(&mut session)?;
+            }
+            return Ok(Loaded::of(space, keys, seconds));
+        }
+        Some(routes) => {
+            for leader in routes.leaders() {
+                let mut session = Session::connect(target.system, leader)?;
+                let is_led = |number: &u64| {
+                    let shard = routes.shard_of(&space.key(*number));
+                    routes.leader(shard) == leader
+                };
+                let numbers = (0..keys).filter(is_led);
+                preload_numbers(&mut session, (space, numbers), requests, in_flight)?;
+            }
+        }
+    }
+    Ok(Loaded::of(space, keys, started.elapsed().as_secs_f64()))
+}
+
+/// Puts the keys of these numbers, batch after batch.
+fn preload_numbers(
+    session: &mut Session,
+    (space, numbers): (KeySpace, impl Iterator<Item = u64>),
+    requests: &mut RequestMaker,
+    in_flight_max: usize,
+) -> Result<(), LoadingError> {
+    let mut numbers = numbers.peekable();
     let mut failure = None;
     let mut batch = Vec::new();
-    while next < keys || session.in_flight() > 0 {
-        while next < keys && session.in_flight() < BATCHES_IN_FLIGHT {
-            let end = keys.min(next + BATCH_COMMANDS as u64);
+    while numbers.peek().is_some() || session.in_flight() > 0 {
+        while numbers.peek().is_some() && session.in_flight() < in_flight_max {
             batch.clear();
-            for number in next..end {
+            for number in numbers.by_ref().take(BATCH_COMMANDS) {
                 space.append_key(number, &mut batch);
             }
-            let count = (end - next) as usize;
+            let count = batch.len() / space.key_bytes;
             let values = requests.next_value(space.value_bytes * count);
             session.submit(&Request::Batch(Puts::new(count, &batch, values)));
-            next = end;
         }
         session.next_replies(|_, reply| {
             let found = match reply {
@@ -129,16 +202,7 @@ pub(crate) fn preload(
             return Err(failure.into());
         }
     }
-    let seconds = started.elapsed().as_secs_f64();
-    if target.system == System::Etcd {
-        let_etcd_forget_the_loading(&mut session)?;
-    }
-    Ok(Loaded {
-        keys,
-        key_bytes: space.key_bytes,
-        value_bytes: space.value_bytes,
-        seconds,
-    })
+    Ok(())
 }
 
 /// Brings a system to rest after writes, so that what was written before is not paid for by the reads that follow.
@@ -177,8 +241,8 @@ fn let_etcd_forget_the_loading(session: &mut Session) -> Result<(), LoadingError
 }
 
 /// How many keys of a space an earlier run has loaded.
-fn marked_keys(client: &mut Client, space: KeySpace) -> Result<u64, ClientError> {
-    let answer = client.get(NamespaceId::DEFAULT, &space.marker())?;
+fn marked_keys(client: &mut Client, marker: &[u8]) -> Result<u64, ClientError> {
+    let answer = client.get(NamespaceId::DEFAULT, marker)?;
     let text = answer.row.and_then(|row| String::from_utf8(row.value).ok());
     Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
 }

@@ -75,6 +75,27 @@ impl ProcessId {
 }
 
 impl ProcessUse {
+    /// What several processes have used together. Bytes are known only where all of them are.
+    pub(crate) fn sum(all: impl IntoIterator<Item = ProcessUse>) -> ProcessUse {
+        let nothing = ProcessUse {
+            cpu: Duration::ZERO,
+            written_bytes: Some(0),
+        };
+        all.into_iter().fold(nothing, |sum, one| {
+            let written_bytes = sum.written_bytes.zip(one.written_bytes);
+            ProcessUse {
+                cpu: sum.cpu + one.cpu,
+                written_bytes: written_bytes.map(|(all, own)| all + own),
+            }
+        })
+    }
+
+    /// The same of processes that are looked at now.
+    pub(crate) fn of_all(processes: &[ProcessId]) -> Result<ProcessUse, ProcessError> {
+        let all = processes.iter().map(|process| process.usage());
+        Ok(ProcessUse::sum(all.collect::<Result<Vec<_>, _>>()?))
+    }
+
     /// What was used between two looks.
     pub(crate) fn since(&self, earlier: &ProcessUse) -> ProcessUse {
         let written_bytes = self.written_bytes.zip(earlier.written_bytes);
@@ -186,6 +207,19 @@ mod tests {
                   cancelled_write_bytes: 5\n";
         assert_eq!(written_bytes(io), Some(40_960));
         assert_eq!(written_bytes("rchar: 10\n"), None);
+    }
+
+    #[test]
+    fn processes_are_summed_and_unknown_bytes_make_the_sum_unknown() {
+        let one = |cpu_ms, written_bytes| ProcessUse {
+            cpu: Duration::from_millis(cpu_ms),
+            written_bytes,
+        };
+        let sum = ProcessUse::sum([one(10, Some(100)), one(20, Some(50))]);
+        assert_eq!(sum, one(30, Some(150)));
+        let sum = ProcessUse::sum([one(10, Some(100)), one(20, None)]);
+        assert_eq!(sum, one(30, None));
+        assert_eq!(ProcessUse::sum([]), one(0, Some(0)));
     }
 
     #[test]

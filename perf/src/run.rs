@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<Verdict, PerfError> {
     let mut requests = RequestMaker::new(effort.keys);
     let cases = arguments.workload().cases(&arguments.overrides());
     let loaded = match cases.iter().find_map(|case| case.mix.key_space()) {
-        Some(space) => Some(ensure_loaded(store.first(), space, &mut requests)?),
+        Some(space) => Some(ensure_loaded(&mut store, space, &mut requests)?),
         None => None,
     };
     if let Some(loaded) = &loaded {

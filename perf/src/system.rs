@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::operation::{Mix, OperationKind};
+use crate::routes::Routes;
 
 /// A system whose protocol the load speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub(crate) struct Target<'a> {
     pub(crate) system: System,
     /// Connections are spread over these evenly.
     pub(crate) addresses: &'a [SocketAddr],
+    /// Of a cluster of this repository, instead of the addresses: each request goes to whoever leads its key.
+    pub(crate) routes: Option<&'a Routes>,
 }
 
 impl System {
@@ -75,6 +78,7 @@ impl<'a> Target<'a> {
         Target {
             system: System::MetaStore,
             addresses,
+            routes: None,
         }
     }
 }

@@ -192,6 +192,52 @@ fn a_round_has_floors_points_and_every_system_that_is_there() {
     assert_eq!(place.left_behind(), Vec::<PathBuf>::new());
 }
 
+/// Processes whose command line names a directory.
+fn processes_in(directory: &Path) -> usize {
+    let wanted = directory.to_string_lossy().into_owned();
+    let entries = fs::read_dir("/proc").expect("this is Linux").flatten();
+    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines
+        .filter(|line| String::from_utf8_lossy(line).contains(&wanted))
+        .count()
+}
+
+#[test]
+fn a_cluster_of_three_is_compared_and_leaves_no_process() {
+    let Some(place) = Place::new("a_cluster_of_three") else {
+        return;
+    };
+    if !has("etcd") {
+        eprintln!("skipped: etcd is not installed");
+        return;
+    }
+    let more = ["--nodes", "3", "--rounds", "1", "--workloads", "w4"];
+    let output = place.compare(&more).output().expect("it was built");
+    let text = text_of(&output);
+    assert!(text.contains("3 nodes with 3 cores in all"), "{text}");
+    assert!(text.contains("server CPU us a put, all nodes"), "{text}");
+    let result = place.result();
+    assert_eq!(result["header"]["conditions"]["store"]["nodes"], 3);
+    let systems = result["header"]["systems"].as_array().expect("a list");
+    let replicas: Vec<&Value> = systems.iter().map(|system| &system["replicas"]).collect();
+    let expected = if has("redis-server") {
+        vec![3, 3, 1]
+    } else {
+        vec![3, 3]
+    };
+    assert_eq!(replicas, expected);
+    for sample in result["rounds"][0]["samples"].as_array().expect("a list") {
+        assert!(
+            sample["achieved_per_second"].as_f64() > Some(0.0),
+            "{sample}"
+        );
+        let is_failed = sample["void"]["load"]["invalid"] == "failures";
+        assert!(!is_failed, "{sample}");
+    }
+    assert_eq!(place.left_behind(), Vec::<PathBuf>::new());
+    assert_eq!(processes_in(&place.data()), 0);
+}
+
 /// Waits for a number of whole lines in a file.
 fn wait_for_lines(path: &Path, count: usize, child: &mut Child) {
     let started = Instant::now();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::own_measurement::StrictArguments;
-use super::{Effort, EffortArguments};
+use super::{Effort, EffortArguments, parse_nodes};
 
 /// The fewest keys: those of the largest batch are all different.
 const KEYS_MIN: u64 = 1_024;
@@ -36,6 +36,10 @@ pub(crate) struct CompareArguments {
         default_values_t = [PeerName::Etcd, PeerName::Redis]
     )]
     peers: Vec<PeerName>,
+    /// How many nodes this store and etcd have: 1, or 3 with a replica of everything on each, all on this machine.
+    /// redis has one in any case.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_nodes)]
+    pub(crate) nodes: u16,
     /// A directory on the disk in question; it is made if it is missing. The systems' data lies in it while they are
     /// measured.
     #[arg(long, value_name = "DIR", default_value = "metastore-compare")]
@@ -97,6 +101,13 @@ pub(crate) enum ComparedWorkload {
     W12,
 }
 
+impl ComparedWorkload {
+    /// Whether its requests find the leaders of a cluster: a tree's go to one node.
+    pub(crate) fn is_replicated(self) -> bool {
+        self != ComparedWorkload::W12
+    }
+}
+
 /// A system to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PeerName {
@@ -117,7 +128,8 @@ impl CompareArguments {
     /// What is measured, each once, in the order of the workloads.
     pub(crate) fn workloads(&self) -> Vec<ComparedWorkload> {
         let is_wanted = |workload: &&ComparedWorkload| {
-            self.workloads.is_empty() || self.workloads.contains(workload)
+            self.workloads.contains(workload)
+                || (self.workloads.is_empty() && (self.nodes == 1 || workload.is_replicated()))
         };
         let all = ComparedWorkload::value_variants();
         all.iter().filter(is_wanted).copied().collect()
@@ -200,6 +212,19 @@ mod tests {
         assert_eq!(quick.effort().measured, Duration::from_secs(2));
         assert_eq!(quick.tree_entries(), TREE_ENTRIES_QUICK);
         assert_eq!(quick.results(), PathBuf::from("here.jsonl"));
+    }
+
+    #[test]
+    fn a_cluster_has_three_nodes_and_no_tree() {
+        let arguments = compare("compare --quick --nodes 3");
+        assert_eq!(arguments.nodes, 3);
+        assert_eq!(arguments.workloads().len(), 7);
+        assert!(!arguments.workloads().contains(&ComparedWorkload::W12));
+        assert_eq!(compare("compare").nodes, 1);
+        for line in ["compare --nodes 2", "compare --nodes many"] {
+            let refused = parse(line).unwrap_err().to_string();
+            assert!(refused.contains("1 node, or 3"), "{refused}");
+        }
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl GoalsArguments {
         .flatten()
         .filter(|&(part, _)| self.includes(part))
         .map(|(_, measurement)| measurement)
+        .filter(|measurement| self.store.nodes == 1 || measurement.is_replicated())
         .collect()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{EffortArguments, parse_count, parse_rate};
+use super::{EffortArguments, parse_count, parse_nodes, parse_rate};
 use crate::keys::Directories;
 
 /// Shares of the capacity and a number of shards, unless the command line says otherwise.
@@ -50,6 +50,21 @@ impl OwnMeasurement {
             OwnMeasurement::Abuse(_) => "abuse",
             OwnMeasurement::Syscalls(_) => "syscalls",
             OwnMeasurement::Restart(_) => "restart",
+        }
+    }
+
+    /// Whether it says something of a cluster; the others are about what one node does by itself.
+    pub(crate) fn is_replicated(&self) -> bool {
+        match self {
+            OwnMeasurement::LogBytes(_)
+            | OwnMeasurement::UnderLoad(_)
+            | OwnMeasurement::Snapshot(_)
+            | OwnMeasurement::Syscalls(_) => true,
+            OwnMeasurement::Allocations(_)
+            | OwnMeasurement::LiveBytes(_)
+            | OwnMeasurement::Shards(_)
+            | OwnMeasurement::Abuse(_)
+            | OwnMeasurement::Restart(_) => false,
         }
     }
 
@@ -191,6 +206,9 @@ pub(crate) struct OwnStoreArguments {
     /// The store's program.
     #[arg(long, value_name = "PATH")]
     pub(crate) metastore: PathBuf,
+    /// How many nodes each store has: 1, or 3 with a replica of everything on each, all on this machine.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_nodes)]
+    pub(crate) nodes: u16,
     #[command(flatten)]
     pub(crate) effort: EffortArguments,
     #[command(flatten)]

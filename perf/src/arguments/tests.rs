@@ -55,6 +55,9 @@ fn goals_are_every_measurement_that_can_be_made_or_those_asked_for() {
         "{line} --counting c --only rounds,live-bytes,shards"
     ));
     assert_eq!(only, ["shards", "live-bytes"]);
+    let replicated = names(&format!("{line} --counting c --nodes 3"));
+    let wanted = ["under-load", "snapshot", "log-bytes", "syscalls"];
+    assert_eq!(replicated, wanted);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::node::{Launch, Node};
 use crate::operation::RequestMaker;
 use crate::peer::{Peer, PeerError};
 use crate::pinning::Pinning;
-use crate::preload::{let_forget_writes, preload};
+use crate::preload::{let_forget_writes, preload, preload_store};
 use crate::store::Store;
 use crate::system::{System, Target};
 
@@ -27,6 +27,8 @@ pub(super) struct Stage {
     pub(super) data: PathBuf,
     /// This store's program.
     pub(super) program: PathBuf,
+    /// How many nodes the systems have that are replicated.
+    pub(super) nodes: u16,
     /// More arguments for it.
     pub(super) store_arguments: Vec<OsString>,
     pub(super) pinning: Pinning,
@@ -97,6 +99,7 @@ impl Stage {
         let node = Launch {
             program: self.program.clone(),
             parent: self.data.clone(),
+            nodes: self.nodes,
             cpu: self.pinning.store_cpu(),
             more: self.store_arguments.clone(),
         }
@@ -104,7 +107,7 @@ impl Stage {
         let mut running = Vec::new();
         let mut missing = Vec::new();
         for &system in peers {
-            match Peer::start(system, &self.data) {
+            match Peer::start(system, self.members(system), &self.data) {
                 Ok(peer) => running.push(peer),
                 Err(error @ PeerError::Missing { .. }) => missing.push(MissingSystem {
                     name: name_of(system),
@@ -114,6 +117,22 @@ impl Stage {
             }
         }
         Ok((node, running, missing))
+    }
+
+    /// How many processors the nodes of this store share.
+    fn cpus_of_own(&self, cores: usize) -> usize {
+        match self.nodes {
+            1 => cores,
+            _ => cores.min(self.cpus),
+        }
+    }
+
+    /// How many members a peer has: redis has one in any case.
+    fn members(&self, peer: System) -> usize {
+        match peer {
+            System::MetaStore | System::Etcd => usize::from(self.nodes),
+            System::Redis => 1,
+        }
     }
 }
 
@@ -143,14 +162,23 @@ impl Contestants {
             words.collect()
         };
         let mut own_arguments = vec!["dev".to_owned(), "--cores".to_owned(), "1".to_owned()];
+        if stage.nodes > 1 {
+            own_arguments.extend(["--nodes".to_owned(), stage.nodes.to_string()]);
+        }
         own_arguments.extend(words(&stage.store_arguments));
         let own = SystemConditions {
             name: name_of(System::MetaStore),
             role: Role::Ours,
             version: conditions.store.version.clone(),
             arguments: own_arguments,
-            durability: format!("flushed by {}", conditions.store.flush_method),
-            cpus: conditions.store.cores,
+            durability: match stage.nodes {
+                1 => format!("flushed by {}", conditions.store.flush_method),
+                _ => format!(
+                    "flushed by {} on most replicas",
+                    conditions.store.flush_method
+                ),
+            },
+            cpus: stage.cpus_of_own(conditions.store.cores),
             replicas: conditions.store.replicas_per_shard,
         };
         let peers = self.peers.iter().map(|peer| SystemConditions {
@@ -158,9 +186,9 @@ impl Contestants {
             role: Role::Peer,
             version: peer.version().to_owned(),
             arguments: peer.arguments().to_vec(),
-            durability: durability_of(peer.system()).to_owned(),
+            durability: durability_of(peer.system(), peer.members()),
             cpus: stage.cpus,
-            replicas: 1,
+            replicas: u32::try_from(peer.members()).expect("members are few"),
         });
         std::iter::once(own).chain(peers).collect()
     }
@@ -191,7 +219,10 @@ impl Contestants {
     ) -> Result<(), PerfError> {
         if let Some(space) = space.filter(|&space| !self.loaded.contains(&(system, space))) {
             self.is_settled &= system != System::MetaStore;
-            preload(self.target(system), space, requests)?;
+            match system {
+                System::MetaStore => preload_store(&mut self.store, space, requests)?,
+                System::Etcd | System::Redis => preload(self.target(system), space, requests)?,
+            };
             self.loaded.push((system, space));
         }
         match system {
@@ -221,15 +252,21 @@ impl Contestants {
     pub(super) fn subject(&mut self, system: System) -> Subject<'_> {
         match system {
             System::MetaStore => Subject::Store(&mut self.store),
-            System::Etcd | System::Redis => Subject::Peer(self.peer(system)),
+            System::Etcd | System::Redis => Subject::Peer(self.peer_mut(system)),
         }
     }
 
     fn target(&self, system: System) -> Target<'_> {
         match system {
-            System::MetaStore => Target::metastore(self.store.addresses()),
+            System::MetaStore => self.store.target(),
             System::Etcd | System::Redis => self.peer(system).target(),
         }
+    }
+
+    fn peer_mut(&mut self, system: System) -> &mut Peer {
+        let mut peers = self.peers.iter_mut();
+        let peer = peers.find(|peer| peer.system() == system);
+        peer.expect("only systems that run are measured")
     }
 
     fn peer(&self, system: System) -> &Peer {
@@ -240,10 +277,14 @@ impl Contestants {
 }
 
 /// What a peer has done before it answers a write.
-fn durability_of(system: System) -> &'static str {
+fn durability_of(system: System, members: usize) -> String {
     match system {
         System::MetaStore => unreachable!("this store tells it itself"),
+        System::Etcd if members > 1 => {
+            "fsync of its log by most members; load goes to the one that leads, its best case"
+        }
         System::Etcd => "fsync of its log",
         System::Redis => "appendfsync always",
     }
+    .to_owned()
 }

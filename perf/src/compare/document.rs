@@ -16,7 +16,7 @@ use crate::conditions::Conditions;
 use crate::figure::Figure;
 use crate::floor::Floor;
 use crate::latency::{Latency, Spread};
-use crate::measurement::{Invalid, Measurement};
+use crate::measurement::{Invalid, Measurement, Moves};
 use crate::operation::OperationKind;
 use crate::pinning::Pinning;
 use crate::store::FlushCheck;
@@ -212,6 +212,9 @@ pub(crate) struct Sample {
     pub(crate) others_cpu_share: Option<f64>,
     /// Of this store: how long requests stay in each stage.
     pub(crate) stages: Vec<Stage>,
+    /// Of a cluster whose leaders did not stay where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) moves: Option<Moves>,
     /// Why the numbers must not be used, if there is a reason.
     pub(crate) void: Option<Void>,
 }
@@ -369,6 +372,7 @@ impl Sample {
             client_cpu_share: measurement.client.cpu_share,
             others_cpu_share: measurement.others_cpu_share,
             stages: Vec::new(),
+            moves: measurement.moves,
             void: Void::of(measurement),
         }
     }

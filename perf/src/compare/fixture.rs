@@ -34,6 +34,7 @@ pub(super) fn round_of(number: u32, section: &Section, floor_p50_us: f64) -> Rou
                 client_cpu_share: 0.4,
                 others_cpu_share: Some(0.02),
                 stages: Vec::new(),
+                moves: None,
                 void: None,
             });
         }
@@ -99,6 +100,7 @@ pub(super) fn header(sections: &[Section]) -> Header {
                 cores: 1,
                 shards: 1,
                 replicas_per_shard: 1,
+                nodes: None,
                 flush_method: "dsync".to_owned(),
             },
             commit: Some("0123456789ab".to_owned()),

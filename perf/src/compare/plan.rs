@@ -26,12 +26,31 @@ const SHARES_QUICK: [f64; 2] = [0.5, 0.8];
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Section {
     pub(super) workload: ComparedWorkload,
+    pub(super) group: Group,
     /// As the result shows it.
     pub(super) plan: WorkloadPlan,
     /// One for each point of it, in the same order.
     pub(super) steps: Vec<Step>,
     /// Who takes part, this store first.
     pub(super) systems: Vec<System>,
+}
+
+/// How many hold what is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Group {
+    /// One node of each system.
+    Alone,
+    /// Three nodes of this store and three members of etcd; redis has one in any case.
+    Replicated,
+}
+
+impl Group {
+    pub(super) fn of_nodes(nodes: u16) -> Group {
+        match nodes {
+            1 => Group::Alone,
+            _ => Group::Replicated,
+        }
+    }
 }
 
 /// What is done at a point.
@@ -90,13 +109,24 @@ impl TreePhase {
 pub(super) const TREE_IN_FLIGHT: usize = 16;
 
 impl Section {
-    /// The section of a workload with these peers, of which some may not take part.
+    /// The section of a workload with these peers, each alone.
+    #[cfg(test)]
     pub(super) fn new(
         workload: ComparedWorkload,
         peers: &[System],
         thoroughness: Thoroughness,
     ) -> Section {
-        let steps = steps_of(workload, thoroughness);
+        Section::of(Group::Alone, workload, peers, thoroughness)
+    }
+
+    /// The section of a workload with these peers, of which some may not take part.
+    pub(super) fn of(
+        group: Group,
+        workload: ComparedWorkload,
+        peers: &[System],
+        thoroughness: Thoroughness,
+    ) -> Section {
+        let steps = steps_of(group, workload, thoroughness);
         let mut systems = vec![System::MetaStore];
         let mut skipped = Vec::new();
         for &peer in peers {
@@ -110,6 +140,7 @@ impl Section {
         }
         Section {
             workload,
+            group,
             plan: WorkloadPlan {
                 id: id_of(workload).to_owned(),
                 title: title_of(workload).to_owned(),
@@ -202,7 +233,7 @@ fn title_of(workload: ComparedWorkload) -> &'static str {
 }
 
 /// The points of a workload. A first impression has the one that its goals are about.
-fn steps_of(workload: ComparedWorkload, thoroughness: Thoroughness) -> Vec<Step> {
+fn steps_of(group: Group, workload: ComparedWorkload, thoroughness: Thoroughness) -> Vec<Step> {
     let cases = |workload: Workload| workload.cases(&CaseOverrides::default());
     let closed = |wanted: &[Case]| -> Vec<Step> {
         wanted
@@ -229,6 +260,8 @@ fn steps_of(workload: ComparedWorkload, thoroughness: Thoroughness) -> Vec<Step>
         }
         ComparedWorkload::W2 => closed(&cases(Workload::W2)),
         ComparedWorkload::W3 => closed(&cases(Workload::W3)),
+        // Goals of clusters are about both points.
+        ComparedWorkload::W4 if group == Group::Replicated => closed(&cases(Workload::W4)),
         ComparedWorkload::W4 => of(Workload::W4, |case| case.in_flight_per_connection == 64),
         ComparedWorkload::W5 => of(Workload::W5, |case| {
             case.mix.commands_per_request() == 1_024
@@ -367,6 +400,8 @@ mod tests {
         assert_eq!(turns(W4, &[System::Redis], Quick), ["metastore redis"]);
         assert_eq!(turns(W4, &[], Full), ["metastore", "metastore"]);
         assert_eq!(turns(W1, &PEERS, Full), ["metastore", pairs]);
+        let replicated = Section::of(Group::Replicated, W4, &PEERS, Quick);
+        assert_eq!(replicated.steps.len(), 2);
         // redis takes no part in the mix.
         assert_eq!(turns(W8, &PEERS, Quick), ["metastore etcd"; 3]);
     }

@@ -4,8 +4,8 @@
 //! no value: what a peer reached while the client was the limit says nothing about the peer.
 
 use super::document::{Point, PointId, Ratio, Round, Sample, SystemName, Unit};
-use super::plan::{Asked, Partners, Section, Step, name_of};
-use crate::arguments::ComparedWorkload;
+use super::plan::{Asked, Group, Partners, Section, Step, name_of};
+use crate::arguments::{ComparedWorkload, NODES_REPLICATED};
 use crate::figure::{Figure, Target};
 use crate::latency::Spread;
 use crate::system::System;
@@ -54,6 +54,11 @@ impl Ratios<'_> {
 
     /// This store beside a peer: how long a lone client waits, otherwise how much is done.
     fn against(&self, peer: System, point: &Point, step: &Step) -> Ratio {
+        if self.section.workload == ComparedWorkload::W1
+            && (self.section.group, peer) == (Group::Replicated, System::Etcd)
+        {
+            return self.lone_put_of_etcd(point);
+        }
         let (what, value): (_, fn(&Sample) -> f64) =
             if self.section.workload == ComparedWorkload::W1 {
                 ("p50", |sample| sample.latency.p50_us)
@@ -65,7 +70,7 @@ impl Ratios<'_> {
             Some(value(own) / value(other))
         });
         let name = format!("{}: {what}, metastore / {}", point.id, peer.words());
-        let goal = goal_against(self.section.workload, peer, step);
+        let goal = goal_against(self.section, peer, step);
         ratio(
             point,
             goal,
@@ -76,88 +81,127 @@ impl Ratios<'_> {
         )
     }
 
+    /// How long a lone client of a replicated etcd waits, over how long one of this store does.
+    fn lone_put_of_etcd(&self, point: &Point) -> Ratio {
+        let values = self.rounds.iter().filter_map(|round| {
+            let (own, other) = pair(round, &point.id, &name_of(System::Etcd))?;
+            Some(other.latency.p50_us / own.latency.p50_us)
+        });
+        ratio(
+            point,
+            Some(Goal {
+                name: "G3",
+                target: Target::AtLeast(2.5),
+            }),
+            Unit::Times,
+            Some(name_of(System::Etcd)),
+            format!("{}: p50, etcd / metastore", point.id),
+            values.collect(),
+        )
+    }
+
     /// What is judged of this store alone.
     fn own(&self, point: &Point) -> Option<Ratio> {
+        let group = self.section.group;
         match self.section.workload {
-            ComparedWorkload::W1 => {
-                let ping = &self.section.plan.points.first()?.id;
-                let values = self.rounds.iter().filter_map(|round| {
-                    let put_us =
-                        own_median(round, &point.id, |sample| Some(sample.latency.p50_us))?;
-                    let ping_us = own_median(round, ping, |sample| Some(sample.latency.p50_us))?;
-                    Some(put_us / (floor_p50_us(round) + ping_us))
-                });
-                let goal = Goal {
-                    name: "G1",
-                    target: Target::AtMost(1.25),
-                };
-                let name = format!("{}: p50, metastore / (floor p50 + ping p50)", point.id);
-                Some(ratio(
-                    point,
-                    Some(goal),
-                    Unit::Times,
-                    None,
-                    name,
-                    values.collect(),
-                ))
-            }
-            ComparedWorkload::W2 => {
-                let values = self.rounds.iter().filter_map(|round| {
-                    own_median(round, &point.id, |sample| sample.costs.flushes)
-                });
-                let goal = Goal {
-                    name: "G9",
-                    target: Target::AtMost(0.02),
-                };
-                let name = format!("{}: durable flushes a put, metastore", point.id);
-                Some(ratio(
-                    point,
-                    Some(goal),
-                    Unit::PerCommand,
-                    None,
-                    name,
-                    values.collect(),
-                ))
-            }
-            ComparedWorkload::W5 => {
-                let values = self.rounds.iter().filter_map(|round| {
-                    own_median(round, &point.id, |sample| Some(sample.achieved_per_second))
-                });
-                let goal = (point.commands_per_operation == 1_024).then_some(Goal {
-                    name: "G17",
-                    target: Target::AtLeast(500_000.0),
-                });
-                let name = format!("{}: commands/s, metastore", point.id);
-                Some(ratio(
-                    point,
-                    goal,
-                    Unit::PerSecond,
-                    None,
-                    name,
-                    values.collect(),
-                ))
-            }
+            ComparedWorkload::W1 => Some(self.lone_put(point, group)),
+            ComparedWorkload::W2 => Some(self.flushes(point, group)),
+            ComparedWorkload::W4 => self.server_cpu(point, group),
+            ComparedWorkload::W5 => Some(self.commands(point, group)),
             ComparedWorkload::W3
-            | ComparedWorkload::W4
             | ComparedWorkload::W6
             | ComparedWorkload::W8
             | ComparedWorkload::W12 => None,
         }
     }
+
+    /// A lone put over what the disk and the sockets take by themselves.
+    fn lone_put(&self, point: &Point, group: Group) -> Ratio {
+        let (name, most, trips, under) = match group {
+            Group::Alone => ("G1", 1.25, 1.0, "(floor p50 + ping p50)"),
+            Group::Replicated => ("G2", 1.6, 2.0, "(floor p50, three writers + 2 ping p50)"),
+        };
+        let ping = self.section.plan.points.first().map(|ping| &ping.id);
+        let values = self.rounds.iter().filter_map(|round| {
+            let p50_us = |id| own_median(round, id, |sample| Some(sample.latency.p50_us));
+            Some(p50_us(&point.id)? / (floor_p50_us(round) + trips * p50_us(ping?)?))
+        });
+        let goal = Goal {
+            name,
+            target: Target::AtMost(most),
+        };
+        let name = format!("{}: p50, metastore / {under}", point.id);
+        let values = values.collect();
+        ratio(point, Some(goal), Unit::Times, None, name, values)
+    }
+
+    fn flushes(&self, point: &Point, group: Group) -> Ratio {
+        let (replicas, each) = match group {
+            Group::Alone => (1.0, "a put"),
+            Group::Replicated => (f64::from(NODES_REPLICATED), "a put and replica"),
+        };
+        let values = self.own_values(point, |sample| Some(sample.costs.flushes? / replicas));
+        let goal = Goal {
+            name: "G9",
+            target: Target::AtMost(0.02),
+        };
+        let name = format!("{}: durable flushes {each}, metastore", point.id);
+        ratio(point, Some(goal), Unit::PerCommand, None, name, values)
+    }
+
+    /// Of all nodes together, where everything is saturated.
+    fn server_cpu(&self, point: &Point, group: Group) -> Option<Ratio> {
+        if group == Group::Alone || point.in_flight_per_connection != 64 {
+            return None;
+        }
+        let goal = Goal {
+            name: "G6",
+            target: Target::AtMost(12.0),
+        };
+        let name = format!("{}: server CPU us a put, all nodes, metastore", point.id);
+        let values = self.own_values(point, |sample| sample.costs.server_cpu_us);
+        let unit = Unit::PerCommand;
+        Some(ratio(point, Some(goal), unit, None, name, values))
+    }
+
+    fn commands(&self, point: &Point, group: Group) -> Ratio {
+        let least = match group {
+            Group::Alone => 500_000.0,
+            Group::Replicated => 300_000.0,
+        };
+        let values = self.own_values(point, |sample| Some(sample.achieved_per_second));
+        let goal = (point.commands_per_operation == 1_024).then_some(Goal {
+            name: "G17",
+            target: Target::AtLeast(least),
+        });
+        let name = format!("{}: commands/s, metastore", point.id);
+        ratio(point, goal, Unit::PerSecond, None, name, values)
+    }
+
+    /// What this store has shown at a point, one value a round.
+    fn own_values(&self, point: &Point, value: impl Fn(&Sample) -> Option<f64>) -> Vec<f64> {
+        let rounds = self.rounds.iter();
+        rounds
+            .filter_map(|round| own_median(round, &point.id, &value))
+            .collect()
+    }
 }
 
 /// What a ratio to a peer should be, if anything.
-fn goal_against(workload: ComparedWorkload, peer: System, step: &Step) -> Option<Goal> {
+fn goal_against(section: &Section, peer: System, step: &Step) -> Option<Goal> {
     let in_flight = match step.asked {
         Asked::Closed(case) => case.in_flight(),
         Asked::Share(..) | Asked::Tree(_) => return None,
     };
-    let (name, target) = match (workload, peer) {
-        (ComparedWorkload::W1, System::Redis) => ("G1r", Target::AtMost(1.1)),
+    let is_alone = section.group == Group::Alone;
+    let (name, target) = match (section.workload, peer) {
+        (ComparedWorkload::W1, System::Redis) if is_alone => ("G1r", Target::AtMost(1.1)),
         (ComparedWorkload::W2 | ComparedWorkload::W4, System::Etcd) => {
             ("G4", Target::AtLeast(10.0))
         }
-        (ComparedWorkload::W4, System::Redis) => ("G5", Target::AtLeast(0.8)),
+        (ComparedWorkload::W4, System::Redis) if is_alone => ("G5", Target::AtLeast(0.8)),
+        // Beside one node of redis, with 16 in flight on each connection.
+        (ComparedWorkload::W4, System::Redis) if in_flight == 800 => ("G5", Target::AtLeast(0.4)),
         (ComparedWorkload::W6, System::Redis) if in_flight == 256 => ("G8", Target::AtLeast(0.5)),
         (ComparedWorkload::W6, System::Etcd) if in_flight == 256 => ("G8", Target::AtLeast(10.0)),
         _ => return None,

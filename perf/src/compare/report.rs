@@ -80,7 +80,12 @@ impl Document {
         let tried = self.rounds.iter().filter(is_own).count();
         let blank = || String::new();
         vec![
-            "floor: durable writes of 4 KiB, one at a time".to_owned(),
+            match self.header.conditions.store.nodes {
+                None => "floor: durable writes of 4 KiB, one at a time".to_owned(),
+                Some(nodes) => {
+                    format!("floor: durable writes of 4 KiB, {nodes} at a time, a file each")
+                }
+            },
             blank(),
             words(Spread::of(floors().map(|floor| floor.writes_per_second))),
             words(Spread::of(floors().map(|floor| floor.p50_us))),
@@ -141,6 +146,7 @@ impl Document {
             ));
         }
         notes.extend(self.void_words());
+        notes.extend(self.move_words());
         notes.extend(
             self.suspicions
                 .iter()
@@ -177,6 +183,16 @@ impl Document {
             }
         }
         lines
+    }
+
+    /// The points at which leaders of a cluster did not stay where they were.
+    fn move_words(&self) -> Vec<String> {
+        let samples = self.rounds_counted().flat_map(|round| &round.samples);
+        let moved = samples.filter_map(|sample| {
+            let words = sample.moves.as_ref()?.words();
+            Some(format!("{}, {}: {words}", sample.point, sample.system))
+        });
+        moved.collect()
     }
 
     /// Why the run as a whole is to be doubted.

@@ -159,6 +159,7 @@ impl Rounds<'_> {
             seconds,
             &self.stage.data,
             &self.stage.pinning,
+            self.stage.nodes,
         )?)
     }
 }
@@ -256,6 +257,7 @@ fn failed_sample(point: &Point, system: System, why: String) -> Sample {
         client_cpu_share: 0.0,
         others_cpu_share: None,
         stages: Vec::new(),
+        moves: None,
         void: Some(Void::Load {
             invalid: Invalid::Failures,
             first_failure: Some(why),
@@ -268,8 +270,10 @@ fn point_words(round: u32, point: &Point, samples: &[Sample]) -> String {
     let words = |sample: &Sample| {
         let void = sample.void.as_ref();
         let void = void.map_or(String::new(), |void| format!(" VOID: {}", void.words()));
+        let moves = sample.moves.as_ref();
+        let moves = moves.map_or(String::new(), |moves| format!(" ({})", moves.words()));
         format!(
-            "{} {}/s p50 {} us{void}",
+            "{} {}/s p50 {} us{moves}{void}",
             sample.system,
             number(sample.achieved_per_second),
             number(sample.latency.p50_us),

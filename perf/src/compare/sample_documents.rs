@@ -207,6 +207,7 @@ fn conditions() -> Conditions {
             cores: 1,
             shards: 1,
             replicas_per_shard: 1,
+            nodes: None,
             flush_method: "dsync".to_owned(),
         },
         commit: Some("0123456789ab".to_owned()),
@@ -361,6 +362,7 @@ fn sample(point: &Point, system: &str, speed: f64) -> Sample {
             }],
             false => Vec::new(),
         },
+        moves: None,
         void: None,
     }
 }

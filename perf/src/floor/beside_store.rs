@@ -1,4 +1,5 @@
-//! The floor in a process of its own, where the store runs: this process keeps to the client's processor.
+//! The floor in a process of its own, where the store runs: this process keeps to the client's processor. Under a cluster it
+//! is measured by as many writers as there are nodes, wherever those may run.
 
 use std::path::Path;
 use std::process::Output;
@@ -15,18 +16,23 @@ struct FloorDocument {
     floor: Floor,
 }
 
-/// Measures the floor in a directory on the store's CPU, for whole seconds.
+/// Measures the floor of so many nodes in a directory, for whole seconds.
 pub(crate) fn measure_beside_store(
     measured: Duration,
     data: &Path,
     pinning: &Pinning,
+    nodes: u16,
 ) -> Result<Floor, FloorError> {
     let program = std::env::current_exe().map_err(FloorError::Spawn)?;
-    let output = pinning
-        .beside_store(program.as_os_str())
+    let mut command = match nodes {
+        1 => pinning.beside_store(program.as_os_str()),
+        _ => pinning.anywhere(program.as_os_str()),
+    };
+    let output = command
         .args(["floor", "--json", "-", "--data"])
         .arg(data)
         .args(["--seconds", &measured.as_secs().max(1).to_string()])
+        .args(["--jobs", &nodes.to_string()])
         .output()
         .map_err(FloorError::Spawn)?;
     read_floor(&output)

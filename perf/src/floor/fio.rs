@@ -1,7 +1,8 @@
 //! The floor by fio.
 
+use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -33,34 +34,14 @@ pub(super) fn version() -> Option<String> {
     output.status.success().then(|| version.trim().to_owned())
 }
 
-/// Lets fio write block after block into a file that is there.
+/// Lets fio write block after block into files that are there, one write at a time into each.
 pub(super) fn measure(
     version: &str,
-    (file, shape): (&Path, WriteShape),
+    (files, shape): (&[PathBuf], WriteShape),
     measured: Duration,
 ) -> Result<Floor, FioError> {
-    let durability = match shape.method {
-        FlushMethod::Dsync => "--sync=dsync",
-        FlushMethod::WriteThenSync => "--fdatasync=1",
-    };
     let output = Command::new("fio")
-        .args([
-            "--name=floor",
-            "--ioengine=io_uring",
-            "--direct=1",
-            "--overwrite=1",
-            "--iodepth=1",
-            "--rw=write",
-            "--time_based",
-            // Without this the time of the submission is left out, in which the device is already at work.
-            "--lat_percentiles=1",
-            "--clat_percentiles=0",
-            "--output-format=json",
-        ])
-        .arg(durability)
-        .arg(format!("--bs={}", shape.bytes))
-        .arg(format!("--runtime={}", measured.as_secs().max(1)))
-        .arg(filename_argument(file))
+        .args(arguments(files, shape, measured))
         .output()?;
     if !output.status.success() {
         return Err(FioError::Failed {
@@ -71,9 +52,49 @@ pub(super) fn measure(
     parse(version, &output.stdout)
 }
 
+fn arguments(files: &[PathBuf], shape: WriteShape, measured: Duration) -> Vec<OsString> {
+    let durability = match shape.method {
+        FlushMethod::Dsync => "--sync=dsync",
+        FlushMethod::WriteThenSync => "--fdatasync=1",
+    };
+    let first_name = match files {
+        [_] => "--name=floor",
+        _ => "--name=global",
+    };
+    let mut arguments: Vec<OsString> = [
+        first_name,
+        "--ioengine=io_uring",
+        "--direct=1",
+        "--overwrite=1",
+        "--iodepth=1",
+        "--rw=write",
+        "--time_based",
+        // Without this the time of the submission is left out, in which the device is already at work.
+        "--lat_percentiles=1",
+        "--clat_percentiles=0",
+        "--output-format=json",
+        durability,
+    ]
+    .map(OsString::from)
+    .to_vec();
+    arguments.push(format!("--bs={}", shape.bytes).into());
+    arguments.push(format!("--runtime={}", measured.as_secs().max(1)).into());
+    if let [file] = files {
+        arguments.push(filename_argument(file));
+        return arguments;
+    }
+    // All jobs are told as one.
+    arguments.push("--group_reporting".into());
+    for (number, file) in files.iter().enumerate() {
+        arguments.push(format!("--name=floor-{number}").into());
+        arguments.push(filename_argument(file));
+    }
+    arguments
+}
+
 /// fio takes a colon for the border between two names.
-fn filename_argument(file: &Path) -> std::ffi::OsString {
-    let mut argument = std::ffi::OsString::from("--filename=");
+fn filename_argument(file: &Path) -> OsString {
+    let mut argument = OsString::from("--filename=");
     argument.push(file.to_string_lossy().replace(':', "\\:"));
     argument
 }
@@ -191,6 +212,29 @@ mod tests {
         assert!(matches!(result, Err(FioError::Lacks { what: "p50" })));
         let nothing = parse("fio-3.33", b"fio: command line parsing failed");
         assert!(matches!(nothing, Err(FioError::Json(_))));
+    }
+
+    #[test]
+    fn several_files_are_written_by_jobs_that_are_told_as_one() {
+        let shape = crate::floor::FLOOR_SHAPE;
+        let words = |files: &[&str]| -> Vec<String> {
+            let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+            let words = arguments(&files, shape, Duration::from_secs(2)).into_iter();
+            words.map(|word| word.into_string().unwrap()).collect()
+        };
+        let alone = words(&["/a"]);
+        assert_eq!(alone[0], "--name=floor");
+        assert_eq!(alone[alone.len() - 2..], ["--runtime=2", "--filename=/a"]);
+        let both = words(&["/a", "/b"]);
+        assert_eq!(both[0], "--name=global");
+        let jobs = [
+            "--group_reporting",
+            "--name=floor-0",
+            "--filename=/a",
+            "--name=floor-1",
+            "--filename=/b",
+        ];
+        assert_eq!(both[both.len() - 5..], jobs);
     }
 
     #[test]

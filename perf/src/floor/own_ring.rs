@@ -1,7 +1,9 @@
 //! The floor by the store's own ring, for machines without fio.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use metastore_wal::device::{FileRef, Ring, RingOptions};
 use metastore_wal::{LogBuffer, Ticket};
 
@@ -10,12 +12,48 @@ use super::{Floor, FloorError, FloorTool, WriteShape};
 use crate::latency::{Latency, new_histogram};
 use crate::random::Random;
 
-/// Writes block after block, each when the one before is durable, and begins again at the end of the file.
+/// Writes block after block into each file, each when the one before is durable, and begins again at the end of the file.
+/// Several files have a thread each.
 pub(super) fn measure(
-    scratch: &Scratch,
+    files: &[Scratch],
     shape: WriteShape,
     measured: Duration,
 ) -> Result<Floor, FloorError> {
+    let writers: Vec<Result<Writes, FloorError>> = thread::scope(|scope| {
+        let start = |file| scope.spawn(move || write(file, shape, measured));
+        let writers: Vec<_> = files.iter().map(start).collect();
+        let ended = writers.into_iter();
+        ended
+            .map(|writer| writer.join().expect("writing does not panic"))
+            .collect()
+    });
+    let mut histogram = new_histogram();
+    let mut writes_per_second = 0.0;
+    for writer in writers {
+        let writes = writer?;
+        let merged = histogram.add(&writes.histogram);
+        merged.expect("all histograms have the same bounds");
+        writes_per_second += writes.histogram.len() as f64 / writes.elapsed.as_secs_f64();
+    }
+    let latency = Latency::of(&histogram);
+    Ok(Floor {
+        tool: FloorTool::OwnRing,
+        writes: latency.count,
+        writes_per_second,
+        p50_us: latency.p50_us,
+        p99_us: latency.p99_us,
+        max_us: latency.max_us,
+    })
+}
+
+/// What was written into one file.
+struct Writes {
+    /// Nanoseconds.
+    histogram: Histogram<u64>,
+    elapsed: Duration,
+}
+
+fn write(scratch: &Scratch, shape: WriteShape, measured: Duration) -> Result<Writes, FloorError> {
     let write_bytes = usize::try_from(shape.bytes).expect("a write is small");
     let mut content = LogBuffer::new(0, write_bytes);
     let mut random = Random::new(1);
@@ -48,15 +86,9 @@ pub(super) fn measure(
             offset = 0;
         }
     }
-    let elapsed = started.elapsed();
-    let latency = Latency::of(&histogram);
-    Ok(Floor {
-        tool: FloorTool::OwnRing,
-        writes: latency.count,
-        writes_per_second: latency.count as f64 / elapsed.as_secs_f64(),
-        p50_us: latency.p50_us,
-        p99_us: latency.p99_us,
-        max_us: latency.max_us,
+    Ok(Writes {
+        histogram,
+        elapsed: started.elapsed(),
     })
 }
 
@@ -70,7 +102,9 @@ mod tests {
     fn the_ring_goes_round_a_file_that_is_shorter_than_the_run() {
         let parent = TestDirectory::new("the_ring_goes_round");
         let scratch = Scratch::create(parent.path(), 4 * WRITE_BYTES).unwrap();
-        let floor = measure(&scratch, FLOOR_SHAPE, Duration::from_millis(300)).unwrap();
+        let files = [scratch];
+        let floor = measure(&files, FLOOR_SHAPE, Duration::from_millis(300)).unwrap();
+        let [scratch] = files;
         assert!(floor.writes > 4, "{floor:?}");
         let written = std::fs::read(scratch.path()).unwrap();
         let (first, rest) = written.split_at(WRITE_BYTES as usize);

@@ -3,12 +3,16 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use metastore_wal::FileNumber;
 use metastore_wal::device::{DeviceError, Pace, open_segment, prepare_segment, segment_path};
 
 /// The number of the only file.
 pub(super) const FILE: FileNumber = FileNumber(1);
+
+/// How many were made, so that each has a name of its own.
+static CREATED: AtomicU32 = AtomicU32::new(0);
 
 /// A directory of its own with one file that is prepared as the store prepares its segments: filled with zeros, so
 /// that a write changes no metadata. Both are removed with this value.
@@ -30,7 +34,9 @@ pub(crate) enum ScratchError {
 impl Scratch {
     /// Prepares a file of `bytes` within `parent`, which must be there.
     pub(crate) fn create(parent: &Path, bytes: u64) -> Result<Scratch, ScratchError> {
-        let directory = parent.join(format!("metastore-perf-floor-{}", std::process::id()));
+        let number = CREATED.fetch_add(1, Ordering::Relaxed);
+        let own = std::process::id();
+        let directory = parent.join(format!("metastore-perf-floor-{own}-{number}"));
         fs::create_dir(&directory).map_err(|source| ScratchError::Create {
             path: directory.clone(),
             source,

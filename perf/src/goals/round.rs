@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::arguments::Effort;
 use crate::error::PerfError;
-use crate::floor::{Floor, measure_beside_store};
+use crate::floor::{Floor, FloorError, measure_beside_store};
 use crate::load::Pace;
-use crate::measurement::{Measurement, measure};
+use crate::measurement::{Measurement, Moves, measure};
 use crate::operation::RequestMaker;
 use crate::output::number;
 use crate::pinning::Pinning;
@@ -28,6 +28,28 @@ pub(super) struct Round {
     pub(super) crowd: Measurement,
     /// Puts on deep pipelines.
     pub(super) deep: Measurement,
+    /// How many nodes the store has.
+    #[serde(skip_serializing_if = "is_one")]
+    pub(super) nodes: u16,
+}
+
+fn is_one(nodes: &u16) -> bool {
+    *nodes == 1
+}
+
+/// What a round stands on.
+#[derive(Debug)]
+pub(super) struct Ground<'a> {
+    /// Where the floor is measured.
+    pub(super) data: &'a Path,
+    pub(super) pinning: &'a Pinning,
+    pub(super) nodes: u16,
+}
+
+impl Ground<'_> {
+    fn floor(&self, effort: &Effort) -> Result<Floor, FloorError> {
+        measure_beside_store(effort.measured, self.data, self.pinning, self.nodes)
+    }
 }
 
 /// Why a round does not count.
@@ -51,20 +73,19 @@ pub(super) fn expected_duration(effort: &Effort) -> Duration {
 /// Measures all points, one after the other.
 pub(super) fn measure_round(
     effort: &Effort,
-    data: &Path,
-    pinning: &Pinning,
+    ground: &Ground<'_>,
     store: &mut Store,
     requests: &mut RequestMaker,
 ) -> Result<Round, PerfError> {
     store.settle()?;
-    let floor_before = measure_beside_store(effort.measured, data, pinning)?;
+    let floor_before = ground.floor(effort)?;
     let mut point = |workload| {
         let case = Case::deepest(workload);
         measure(&case, Pace::Closed, effort, store, requests)
     };
     let ping = point(Workload::Ping)?;
     let lone = point(Workload::W1)?;
-    let floor_after = measure_beside_store(effort.measured, data, pinning)?;
+    let floor_after = ground.floor(effort)?;
     let crowd = point(Workload::W2)?;
     let deep = point(Workload::W4)?;
     Ok(Round {
@@ -74,6 +95,7 @@ pub(super) fn measure_round(
         floor_after,
         crowd,
         deep,
+        nodes: ground.nodes,
     })
 }
 
@@ -89,9 +111,17 @@ impl Round {
         f64::midpoint(before.writes_per_second, after.writes_per_second)
     }
 
-    /// Latency of a lone put over what its disk write and its round trip cost by themselves.
+    /// Latency of a lone put over what its disk write and its round trip cost by themselves; in a cluster there is a second
+    /// round trip to another node.
     pub(super) fn put_latency_ratio(&self) -> f64 {
-        self.lone.latency.p50_us / (self.floor_p50_us() + self.ping.latency.p50_us)
+        let trips = if self.nodes == 1 { 1.0 } else { 2.0 };
+        self.lone.latency.p50_us / (self.floor_p50_us() + trips * self.ping.latency.p50_us)
+    }
+
+    /// What happened to leaders, of each measurement in which they did not stay.
+    pub(super) fn moves(&self) -> impl Iterator<Item = &Moves> {
+        let all = [&self.ping, &self.lone, &self.crowd, &self.deep];
+        all.into_iter().filter_map(|point| point.moves.as_ref())
     }
 
     /// The most that processes without a part in the round took, in CPUs.
@@ -196,12 +226,18 @@ mod tests {
             floor_after: floor_of(floor_after_us),
             crowd: Measurement::with_p50(8_000.0),
             deep: Measurement::with_p50(6_000.0),
+            nodes: 1,
         }
     }
 
     #[test]
     fn the_ratio_is_over_the_mean_floor_and_the_ping() {
         assert!((round(95.0, 105.0).put_latency_ratio() - 1.4).abs() < 1e-9);
+        let replicated = Round {
+            nodes: 3,
+            ..round(95.0, 105.0)
+        };
+        assert!((replicated.put_latency_ratio() - 196.0 / 180.0).abs() < 1e-9);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Token};
 
 use super::{Mark, nanoseconds};
 use crate::operation::{Asked, Mix, RequestMaker};
-use crate::protocol::{CallId, Connection, Reply, Session, SessionError};
+use crate::protocol::{CallId, Connection, Reply, Request, Session, SessionError};
 use crate::system::System;
 
 /// A socket with its end of the protocol, and when each request in flight began.
@@ -40,6 +40,16 @@ pub(super) struct Answer<'a> {
     pub(super) mark: Mark,
     pub(super) asked: &'a mut Asked,
     pub(super) reply: &'a Reply<'a>,
+}
+
+impl<'a> Answer<'a> {
+    /// The hint of a store where another node leads, empty where it has none.
+    pub(super) fn redirect(&self) -> Option<&'a str> {
+        if let Reply::Failed(failure) = self.reply {
+            return failure.redirect();
+        }
+        None
+    }
 }
 
 impl Link {
@@ -88,7 +98,18 @@ impl Link {
         mark: Mark,
     ) {
         let (request, asked) = requests.next_request(mix);
-        let id = self.connection.submit(&request);
+        self.submit_request(&request, asked, start_ns, mark);
+    }
+
+    /// The same for a request that is there.
+    pub(super) fn submit_request(
+        &mut self,
+        request: &Request<'_>,
+        asked: Asked,
+        start_ns: u64,
+        mark: Mark,
+    ) {
+        let id = self.connection.submit(request);
         self.in_flight.push_back(Sent {
             id,
             start_ns,

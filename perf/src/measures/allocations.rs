@@ -33,7 +33,7 @@ pub(super) fn measure_allocations(bench: &mut Bench<'_>) -> Result<Findings, Per
     let mut requests = RequestMaker::new(effort.keys);
     let case = Case::deepest(Workload::W4);
     let space = case.mix.key_space().expect("puts have keys");
-    let loaded = ensure_loaded(own.store.first(), space, &mut requests)?;
+    let loaded = ensure_loaded(&mut own.store, space, &mut requests)?;
     bench.output.line(&loaded.words())?;
     bench.fill_history(&mut own, &case, &mut requests, 1)?;
     let mut rounds = Vec::new();

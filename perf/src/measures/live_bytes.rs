@@ -63,7 +63,7 @@ pub(super) fn measure_live_bytes(
         own.store.settle()?;
         let before = Memory::of(&mut own.store)?;
         let mut requests = RequestMaker::new(keys);
-        let loaded = ensure_loaded(own.store.first(), space, &mut requests)?;
+        let loaded = ensure_loaded(&mut own.store, space, &mut requests)?;
         own.store.settle()?;
         let with_history = Memory::of(&mut own.store)?;
         compact(&mut own.store, space)?;
@@ -122,7 +122,7 @@ fn compact(store: &mut Store, space: KeySpace) -> Result<(), PerfError> {
     };
     let key = space.key(0);
     store
-        .first()
+        .core_for(&key)
         .compact(NamespaceId::DEFAULT, &key, Revision(revision))
         .map_err(StoreError::from)?;
     let started = Instant::now();

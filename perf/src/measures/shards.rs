@@ -45,7 +45,7 @@ pub(super) fn measure_shards(
     let case = Case::deepest(Workload::W4);
     let space = case.mix.key_space().expect("puts have keys");
     for (own, shards) in [(&mut one, 1), (&mut many, u64::from(arguments.shards))] {
-        let loaded = ensure_loaded(own.store.first(), space, &mut requests)?;
+        let loaded = ensure_loaded(&mut own.store, space, &mut requests)?;
         bench.output.line(&loaded.words())?;
         bench.fill_history(own, &case, &mut requests, shards)?;
     }

@@ -12,7 +12,7 @@ pub(super) const RECIPE: Recipe = Recipe {
 };
 
 fn arguments(place: &Place<'_>) -> Vec<OsString> {
-    let port = place.client_port.to_string();
+    let port = place.ports.client.to_string();
     let settings: [(&str, OsString); 9] = [
         ("--bind", "127.0.0.1".into()),
         ("--port", port.into()),

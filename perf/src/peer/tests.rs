@@ -9,7 +9,11 @@ const KEYS: u64 = 3_000;
 
 /// A server of a system, or `None` with a word about it where that is not installed.
 fn start(system: System, parent: &TestDirectory) -> Option<Peer> {
-    match Peer::start(system, parent.path()) {
+    start_members(system, 1, parent)
+}
+
+fn start_members(system: System, members: usize, parent: &TestDirectory) -> Option<Peer> {
+    match Peer::start(system, members, parent.path()) {
         Ok(peer) => Some(peer),
         Err(missing @ PeerError::Missing { .. }) => {
             println!("skipped: {missing}");
@@ -59,10 +63,15 @@ fn exercise(peer: &Peer, operations: &[Operation]) {
 }
 
 fn ends_without_a_trace(peer: Peer, parent: &TestDirectory) {
-    let process = PathBuf::from(format!("/proc/{}", peer.process().0));
-    assert!(process.exists() && peer.data().exists());
+    let processes = peer.processes().into_iter();
+    let processes: Vec<PathBuf> = processes
+        .map(|process| PathBuf::from(format!("/proc/{}", process.0)))
+        .collect();
+    assert_eq!(processes.len(), peer.members());
+    assert!(processes.iter().all(|process| process.exists()));
+    assert!(peer.data().iter().all(|data| data.exists()));
     drop(peer);
-    assert!(!process.exists());
+    assert!(processes.iter().all(|process| !process.exists()));
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
 }
 
@@ -118,6 +127,31 @@ fn etcd_does_what_it_is_asked() {
 }
 
 #[test]
+fn three_members_of_etcd_are_one_system_and_end_together() {
+    let parent = TestDirectory::new("three_members_of_etcd");
+    let Some(mut peer) = start_members(System::Etcd, 3, &parent) else {
+        return;
+    };
+    peer.find_leader().unwrap();
+    let [address] = peer.address;
+    assert!(leader::leads(address).unwrap());
+    let others = peer.members.iter().filter(|one| one.address != address);
+    let leads: Vec<bool> = others
+        .map(|one| leader::leads(one.address).unwrap())
+        .collect();
+    assert_eq!(leads, [false, false]);
+    exercise(&peer, &[Operation::Put(KeySpace::SMALL)]);
+    ends_without_a_trace(peer, &parent);
+}
+
+#[test]
+fn redis_has_no_members() {
+    let parent = TestDirectory::new("redis_has_no_members");
+    let refused = Peer::start(System::Redis, 3, parent.path());
+    assert!(matches!(refused, Err(PeerError::NotReplicated { .. })));
+}
+
+#[test]
 fn a_swap_in_etcd_is_late_when_somebody_was_faster() {
     let parent = TestDirectory::new("a_swap_in_etcd");
     let Some(peer) = start(System::Etcd, &parent) else {
@@ -158,7 +192,7 @@ fn a_swap_in_etcd_is_late_when_somebody_was_faster() {
 #[test]
 fn what_cannot_be_started_says_why() {
     let parent = TestDirectory::new("what_cannot_be_started");
-    let own = Peer::start(System::MetaStore, parent.path());
+    let own = Peer::start(System::MetaStore, 1, parent.path());
     assert!(matches!(own, Err(PeerError::NoPeer { .. })));
     let recipe = Recipe {
         program: "metastore-perf-no-such-program",
@@ -176,7 +210,7 @@ fn what_cannot_be_started_says_why() {
         ..redis::RECIPE
     };
     assert!(matches!(recipe.version(), Err(PeerError::Version { .. })));
-    let ended = recipe.start(System::Redis, parent.path(), "1");
+    let ended = recipe.start((System::Redis, 1), parent.path(), "1");
     assert!(matches!(ended, Err(PeerError::Ended { .. })), "{ended:?}");
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
 }

@@ -44,11 +44,17 @@ pub(super) struct CaseReport {
     operations: Vec<OperationLatency>,
     /// Compare-and-swaps that came too late.
     conflicts: u64,
+    /// Rounds in which leaders of a cluster moved, or requests were sent elsewhere.
+    #[serde(skip_serializing_if = "is_zero")]
+    rounds_with_moves: usize,
     offered_per_second: Option<Spread>,
     achieved_per_second: Option<Spread>,
     server_cpu_us_per_operation: Option<Spread>,
     written_bytes_per_operation: Option<Spread>,
     durable_writes_per_operation: Option<Spread>,
+    /// Of a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durable_writes_per_replica: Option<Spread>,
     client_cpu_us_per_operation: Option<Spread>,
     client_cpu_share: Option<Spread>,
     others_cpu_share: Option<Spread>,
@@ -74,11 +80,13 @@ impl CaseReport {
             latency: Latency::of(&merged),
             operations: merge_operations(valid()),
             conflicts: valid().map(|round| round.conflicts).sum(),
+            rounds_with_moves: rounds.iter().filter(|round| round.moves.is_some()).count(),
             offered_per_second: Spread::of(valid().filter_map(|round| round.offered_per_second)),
             achieved_per_second: Spread::of(valid().map(|round| round.achieved_per_second)),
             server_cpu_us_per_operation: cost(|costs| costs.server_cpu_us_per_operation),
             written_bytes_per_operation: cost(|costs| costs.written_bytes_per_operation),
             durable_writes_per_operation: cost(|costs| Some(costs.durable_writes_per_operation)),
+            durable_writes_per_replica: cost(|costs| costs.durable_writes_per_replica),
             client_cpu_us_per_operation: Spread::of(
                 valid().map(|round| round.client.cpu_us_per_operation),
             ),
@@ -138,6 +146,28 @@ impl CaseReport {
             "{}: {} of {swaps} compare-and-swaps came too late",
             self.label, self.conflicts
         ))
+    }
+
+    /// What each replica of a cluster has flushed.
+    fn replica_words(&self) -> Option<String> {
+        let each = self.durable_writes_per_replica.filter(|_| self.writes)?;
+        let label = &self.label;
+        Some(format!(
+            "{label}: {} durable writes an operation and replica",
+            each.words()
+        ))
+    }
+
+    /// In how many rounds leaders did not stay where they were.
+    fn move_words(&self) -> Option<String> {
+        (self.rounds_with_moves > 0).then(|| {
+            format!(
+                "{}: in {} of {} rounds leaders moved, or requests were sent elsewhere",
+                self.label,
+                self.rounds_with_moves,
+                self.rounds.len()
+            )
+        })
     }
 
     fn cost_row(&self) -> Vec<String> {
@@ -219,7 +249,12 @@ impl RunReport {
         output.table(&costs)?;
         output.line("")?;
         for case in &self.cases {
-            for words in [case.flush_words(), case.conflict_words()] {
+            for words in [
+                case.flush_words(),
+                case.replica_words(),
+                case.conflict_words(),
+                case.move_words(),
+            ] {
                 words.map_or(Ok(()), |words| output.line(&words))?;
             }
         }
@@ -234,6 +269,10 @@ impl RunReport {
             Verdict::Invalid
         }
     }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Of several rounds; percentiles are never averaged.
@@ -287,8 +326,10 @@ pub(super) fn round_words(label: &str, measurement: &Measurement) -> String {
         .map_or(String::new(), |delay_us| {
             format!(", client late by {} us", number(delay_us))
         });
+    let moves = measurement.moves.as_ref();
+    let moves = moves.map_or(String::new(), |moves| format!(", {}", moves.words()));
     format!(
-        "{label}: {}/s, p50 {} us, p99 {} us{delay}{validity}",
+        "{label}: {}/s, p50 {} us, p99 {} us{delay}{moves}{validity}",
         number(measurement.achieved_per_second),
         number(measurement.latency.p50_us),
         number(measurement.latency.p99_us),

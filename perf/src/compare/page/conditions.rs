@@ -40,7 +40,8 @@ pub(super) fn write_conditions(html: &mut Html, view: &View<'_>) {
             let (name, fact) = line.split_once(": ").unwrap_or(("", &line));
             write_fact(html, name, fact);
         }
-        write_fact(html, "processors", &header.pinning.words());
+        let nodes = header.conditions.store.nodes.unwrap_or(1);
+        write_fact(html, "processors", &header.pinning.words_for(nodes));
         write_fact(html, "effort", &plan_words(header));
         if let Some(floor) = floor_words(view) {
             write_fact(html, "floor", &floor);

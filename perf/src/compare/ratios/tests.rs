@@ -134,6 +134,44 @@ fn goals_stand_at_their_points_only() {
 }
 
 #[test]
+fn a_cluster_is_judged_by_goals_of_its_own() {
+    let section = |workload| Section::of(Group::Replicated, workload, &PEERS, Thoroughness::Full);
+    let goals = |workload| -> Vec<String> {
+        let all = ratios(&[section(workload)], &[]);
+        let named = all
+            .into_iter()
+            .filter_map(|ratio| Some(format!("{} {}", ratio.goal?, ratio.figure.target().words())));
+        named.collect()
+    };
+    assert_eq!(goals(ComparedWorkload::W1), ["G2 <= 1.60", "G3 >= 2.50"]);
+    assert_eq!(goals(ComparedWorkload::W2), ["G9 <= 0.020", "G4 >= 10.0"]);
+    let pipelines = ["G4 >= 10.0", "G5 >= 0.400", "G6 <= 12.0", "G4 >= 10.0"];
+    assert_eq!(goals(ComparedWorkload::W4), pipelines);
+    assert_eq!(goals(ComparedWorkload::W5), ["G17 >= 300,000"]);
+    assert_eq!(goals(ComparedWorkload::W6), ["G8 >= 10.0", "G8 >= 0.500"]);
+
+    let lone = section(ComparedWorkload::W1);
+    let mut round = round_of(1, &lone, 100.0);
+    // ping, then metastore etcd metastore redis
+    let p50s_us = [50.0, 250.0, 1_000.0, 350.0, 200.0];
+    for (sample, p50_us) in round.samples.iter_mut().zip(p50s_us) {
+        sample.latency.p50_us = p50_us;
+    }
+    let rounds = [round];
+    assert_eq!(values(&lone, &rounds, Some("G2"), None), [300.0 / 200.0]);
+    let etcd = Some(System::Etcd);
+    assert_eq!(values(&lone, &rounds, Some("G3"), etcd), [4.0]);
+
+    let crowd = section(ComparedWorkload::W2);
+    let rounds = [round_of(1, &crowd, 100.0)];
+    // 0.01 of all three together.
+    assert_eq!(values(&crowd, &rounds, Some("G9"), None), [0.01 / 3.0]);
+    let deep = section(ComparedWorkload::W4);
+    let rounds = [round_of(1, &deep, 100.0)];
+    assert_eq!(values(&deep, &rounds, Some("G6"), None), [3.0]);
+}
+
+#[test]
 fn without_rounds_nothing_is_met() {
     let all = ratios(&[section(ComparedWorkload::W2)], &[]);
     assert_eq!(all.len(), 3);

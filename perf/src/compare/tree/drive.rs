@@ -83,6 +83,7 @@ fn empty_result() -> LoadResult {
         measured: Duration::ZERO,
         answered_in_all: 0,
         conflicts: 0,
+        redirected: 0,
         failures: Failures::default(),
     }
 }

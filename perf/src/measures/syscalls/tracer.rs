@@ -1,4 +1,4 @@
-//! Counts the system calls of a process while it works.
+//! Counts the system calls of processes while they work.
 
 use std::fs;
 use std::io::{self, Read};
@@ -51,7 +51,7 @@ pub(crate) enum TracerError {
     Report { tool: &'static str, report: String },
 }
 
-/// A tool that watches a process. It ends with this value.
+/// A tool that watches processes. It ends with this value.
 pub(super) struct Tracer {
     tool: Tool,
     child: Child,
@@ -80,17 +80,21 @@ impl Tool {
         }
     }
 
-    fn command(self, process: ProcessId) -> Command {
-        let process = process.0.to_string();
+    fn command(self, processes: &[ProcessId]) -> Command {
+        let numbers = processes.iter().map(|process| process.0.to_string());
         match self {
             Tool::Kernel => {
+                let list = numbers.collect::<Vec<_>>().join(",");
                 let mut command = Command::new("perf");
-                command.args(["stat", "-x,", "-e", TRACE_POINT, "-p", &process]);
+                command.args(["stat", "-x,", "-e", TRACE_POINT, "-p", &list]);
                 command
             }
             Tool::Strace => {
                 let mut command = Command::new("strace");
-                command.args(["-c", "-f", "-q", "-p", &process]);
+                command.args(["-c", "-f", "-q"]);
+                for number in numbers {
+                    command.args(["-p", &number]);
+                }
                 command
             }
         }
@@ -109,9 +113,9 @@ fn counts_in_kernel() -> bool {
 
 impl Tracer {
     /// Begins to count.
-    pub(super) fn attach(tool: Tool, process: ProcessId) -> Result<Tracer, TracerError> {
+    pub(super) fn attach(tool: Tool, processes: &[ProcessId]) -> Result<Tracer, TracerError> {
         let child = tool
-            .command(process)
+            .command(processes)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -123,15 +127,15 @@ impl Tracer {
         let mut tracer = Tracer { tool, child };
         match tool {
             Tool::Kernel => thread::sleep(PERF_START),
-            Tool::Strace => tracer.wait_for_trace(process)?,
+            Tool::Strace => tracer.wait_for_trace(processes)?,
         }
         Ok(tracer)
     }
 
     /// Every thread of a process that is traced names its tracer.
-    fn wait_for_trace(&mut self, process: ProcessId) -> Result<(), TracerError> {
+    fn wait_for_trace(&mut self, processes: &[ProcessId]) -> Result<(), TracerError> {
         let started = Instant::now();
-        while !is_traced(process) {
+        while !processes.iter().copied().all(is_traced) {
             let has_ended = matches!(self.child.try_wait(), Ok(Some(_)));
             if has_ended || started.elapsed() > PATIENCE {
                 let _killed = self.child.kill();
@@ -266,9 +270,21 @@ strace: Process 7 attached with 3 threads
     }
 
     #[test]
+    fn all_processes_are_watched_together() {
+        let processes = [ProcessId(7), ProcessId(8)];
+        let words = |tool: Tool| -> Vec<String> {
+            let command = tool.command(&processes);
+            let words = command.get_args().map(|word| word.to_string_lossy());
+            words.map(|word| word.into_owned()).collect()
+        };
+        assert_eq!(words(Tool::Kernel)[4..], ["-p", "7,8"]);
+        assert_eq!(words(Tool::Strace)[3..], ["-p", "7", "-p", "8"]);
+    }
+
+    #[test]
     fn a_process_that_is_not_there_cannot_be_watched() {
         // Where strace is not installed it cannot be run, which is an error too.
-        let refused = Tracer::attach(Tool::Strace, ProcessId(0));
+        let refused = Tracer::attach(Tool::Strace, &[ProcessId(0)]);
         assert!(matches!(
             refused,
             Err(TracerError::NotWatching { .. } | TracerError::Run { .. })
