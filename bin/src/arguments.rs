@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and what is refused before anything is done.
 
+mod operators;
 mod settings;
 
 use std::ffi::{OsStr, OsString};
@@ -11,13 +12,18 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::node::cluster::HostPort;
 use crate::quantity::parse_duration;
+pub(crate) use operators::{
+    MemberAddArguments, MemberCommand, MemberListArguments, MemberPromoteArguments,
+    MemberRemoveArguments, MemberReplaceArguments, ShardCommand, ShardListArguments,
+    TransferLeaderArguments,
+};
 pub(crate) use settings::SettingArguments;
 
 const AFTER_HELP: &str = "\
 Keys and values are bytes, taken as they are given. With --json, what is not UTF-8 is written as {\"hex\": \"..\"}; \
 in lists for people it is escaped as \\xNN.
 
-Exit codes: 0 done; 1 a negative answer (absent, a failed condition, differences, damage); 2 wrong usage; \
+Exit codes: 0 done; 1 a negative answer (absent, a failed condition, differences, damage, shards that are not as they should be); 2 wrong usage; \
 3 unavailable; 4 the outcome is unknown (a change was sent, and no answer came).";
 
 pub(crate) const TXN_HELP: &str = r#"The document:
@@ -87,6 +93,12 @@ pub(crate) enum Command {
     Count(CountArguments),
     /// Print what every core of a node is doing
     Status(StatusArguments),
+    /// List, add and replace the nodes of a cluster that runs
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// List the shards of a cluster that runs, and move their leaders
+    #[command(subcommand)]
+    Shard(ShardCommand),
     /// Look at the log of a node that does not run
     #[command(subcommand)]
     Wal(WalCommand),
@@ -166,7 +178,7 @@ pub(crate) enum ClusterCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ClusterNewArguments {
-    /// Where clients reach core 0 of a node, as in 10.0.0.1:7400 or [::1]:7400; once for each node, which have the ids 1, 2
+    /// Where clients reach core 0 of a node, as in 10.0.0.1:7400 or `[::1]:7400`; once for each node, which have the ids 1, 2
     /// and so on
     #[arg(long = "node", value_name = "HOST:PORT", required = true)]
     pub(crate) nodes: Vec<HostPort>,
@@ -247,7 +259,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    fn new(json: bool) -> Format {
+    pub(crate) fn new(json: bool) -> Format {
         if json { Format::Json } else { Format::People }
     }
 }

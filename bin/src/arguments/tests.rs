@@ -149,3 +149,29 @@ fn wal_and_import_tree_have_their_flags() {
     assert_eq!((import.prefix, import.verify_only), ("p".into(), true));
     assert_eq!(import.client.connect, "h:1");
 }
+
+#[test]
+fn operators_name_nodes_and_shards_and_bounds_are_held() {
+    let replace = parse(["member", "replace", "--dead", "3", "--with", "4"]);
+    let Ok(Command::Member(MemberCommand::Replace(replace))) = replace else {
+        panic!("that is all it needs");
+    };
+    assert_eq!((replace.dead, replace.with), (3, 4));
+    assert_eq!(replace.many.at_once, 4);
+    assert_eq!(replace.many.operator.timeout, Duration::from_secs(600));
+    assert!(!replace.even_if_alive && !replace.give_up_spare);
+    assert!(parse(["member", "replace", "--dead", "3"]).is_err());
+    let at_once = ["member", "promote", "--node", "3", "--at-once", "65"];
+    assert!(parse(at_once).is_err());
+    let transfer = parse(["shard", "transfer-leader", "--shard", "0"]);
+    let Ok(Command::Shard(ShardCommand::TransferLeader(transfer))) = transfer else {
+        panic!("whoever is best leads");
+    };
+    assert_eq!((transfer.shard, transfer.to), (0, None));
+    let node = ["member", "add", "--node", "4", "--cores", "1"];
+    let places = ["--clients", "n4:7400", "--peers", "n4"];
+    let words: Vec<_> = node.into_iter().chain(places).collect();
+    let words: [&str; 10] = words.try_into().expect("ten words");
+    let error = parse(words).expect_err("where are the peers?");
+    assert!(error.to_string().contains("\"n4\" has no port"), "{error}");
+}

@@ -13,15 +13,20 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Connects as the arguments say: to the first of the addresses that answers.
 pub(super) fn connect(arguments: &ClientArguments) -> Result<Client, ClientError> {
-    let mut addresses = arguments.connect.split(',').map(str::trim);
+    connect_first(&arguments.connect, arguments.timeout)
+}
+
+/// Connects to the first of several addresses, with commas between them, that answers.
+pub(super) fn connect_first(connect: &str, timeout: Duration) -> Result<Client, ClientError> {
+    let mut addresses = connect.split(',').map(str::trim);
     let first = addresses.next().expect("a split has a first part");
-    let mut connected = connect_to(first, arguments.timeout);
+    let mut connected = connect_to(first, timeout);
     for address in addresses {
         if connected.is_ok() {
             break;
         }
         // What the first one said is what is told if nobody answers.
-        connected = connect_to(address, arguments.timeout).or(connected);
+        connected = connect_to(address, timeout).or(connected);
     }
     connected
 }

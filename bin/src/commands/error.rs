@@ -8,6 +8,7 @@ use metastore_net::{ErrorCode, Happened, WireError};
 use super::Exit;
 use super::cluster::NewClusterError;
 use super::import_tree::TreeError;
+use super::operator::OperatorError;
 use super::snapshot::SnapshotFileError;
 use super::txn::TxnFileError;
 use super::wal::WalError;
@@ -44,6 +45,9 @@ pub(crate) enum CommandError {
     /// The data cannot be formatted.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Nodes and shards are not as an operator wants them.
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
 }
 
 impl CommandError {
@@ -58,6 +62,7 @@ impl CommandError {
             CommandError::Txn(_) => Exit::Usage,
             CommandError::Config(_) | CommandError::Cluster(_) => Exit::Usage,
             CommandError::Start(error) => exit_of_start(error),
+            CommandError::Operator(error) => error.exit(),
         }
     }
 

@@ -16,8 +16,11 @@ mod get;
 mod import_tree;
 mod json;
 mod list;
+mod member;
+mod operator;
 mod put;
 mod serve;
+mod shard;
 mod snapshot;
 mod status;
 mod status_json;
@@ -28,7 +31,7 @@ mod wal;
 
 use std::io::{self, BufWriter, Write};
 
-use crate::arguments::Command;
+use crate::arguments::{Command, MemberCommand, ShardCommand};
 pub(crate) use error::CommandError;
 pub(crate) use exit::Exit;
 
@@ -62,7 +65,8 @@ pub(crate) fn run(command: &Command) -> Exit {
         | CommandError::Txn(_)
         | CommandError::Config(_)
         | CommandError::Cluster(_)
-        | CommandError::Start(_) => error.exit(),
+        | CommandError::Start(_)
+        | CommandError::Operator(_) => error.exit(),
     }
 }
 
@@ -75,12 +79,21 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
         | Command::Add(_)
         | Command::Txn(_)
         | Command::Compact(_)
-        | Command::Format(_) => Exit::OutcomeUnknown,
+        | Command::Format(_)
+        | Command::Member(
+            MemberCommand::Add(_)
+            | MemberCommand::Replace(_)
+            | MemberCommand::Promote(_)
+            | MemberCommand::Remove(_),
+        )
+        | Command::Shard(ShardCommand::TransferLeader(_)) => Exit::OutcomeUnknown,
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,
         Command::Get(_)
         | Command::List(_)
         | Command::Count(_)
         | Command::Status(_)
+        | Command::Member(MemberCommand::List(_))
+        | Command::Shard(ShardCommand::List(_))
         | Command::Config(_)
             if error.is_reader_gone() =>
         {
@@ -90,6 +103,8 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
         | Command::List(_)
         | Command::Count(_)
         | Command::Status(_)
+        | Command::Member(MemberCommand::List(_))
+        | Command::Shard(ShardCommand::List(_))
         | Command::Wal(_)
         | Command::Snapshot(_)
         | Command::ImportTree(_)
@@ -115,6 +130,8 @@ fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> 
         Command::List(arguments) => list::run(arguments, out),
         Command::Count(arguments) => count::run(arguments, out),
         Command::Status(arguments) => status::run(arguments, out),
+        Command::Member(command) => member::run(command, out),
+        Command::Shard(command) => shard::run(command, out),
         Command::Wal(command) => wal::run(command, out),
         Command::Snapshot(command) => snapshot::run(command, out),
         Command::ImportTree(arguments) => import_tree::run(arguments, out),

@@ -164,7 +164,10 @@ fn start(
     };
     let log_options = config.log.clone();
     let identity = config.identity;
-    let shards: Vec<ShardId> = config.replicas.iter().map(|&(_, shard)| shard).collect();
+    // Also those of which a replica has come and gone since the data was formatted.
+    let places = config.shard_map.shards().iter();
+    let here = places.filter(|place| place.core == config.identity.core);
+    let shards: Vec<ShardId> = here.map(|place| place.shard).collect();
     let mut source = DirectorySource::open(&log_directory)?;
     let builder = CoreBuilder::new(config)
         .map_err(|error| failed(error.to_string()))?

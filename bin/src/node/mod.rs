@@ -454,16 +454,17 @@ impl Setups<'_> {
         })
     }
 
-    /// On which core of this node each shard is, or would be.
+    /// On which core of this node each shard is, or would be: where it was in the beginning, also when its replica has
+    /// gone since, so that the next one finds it there before and after a start.
     fn locations(&self) -> Vec<ShardLocation> {
-        let replicas = &self.node.replicas;
-        let shards = self.cluster.members.keys().map(|&shard| {
-            let here = replicas.iter().find(|place| place.shard == shard);
+        let here = self.node.node;
+        let shards = self.cluster.members.iter().map(|(&shard, voters)| {
+            let first = voters.iter().find(|member| member.home.node == here);
             ShardLocation {
                 shard,
-                core: here.map_or_else(
+                core: first.map_or_else(
                     || cluster::core_of_newcomer(shard, self.node.cores),
-                    |place| place.core,
+                    |member| member.home.core,
                 ),
             }
         });

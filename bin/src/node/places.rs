@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use metastore_engine::{NodeId, PeerCore, ShardId, ShardMap};
+use metastore_engine::{CoreId, NodeId, PeerCore, ShardId, ShardMap};
 use metastore_net::{ShardMapReply, ShardPlace, SlotRange};
 
 use super::cluster::ClusterNode;
@@ -38,6 +38,8 @@ pub(crate) struct KnownNode {
 #[derive(Debug)]
 struct Place {
     shard: ShardId,
+    /// The core of this node where its replica lives, or would.
+    core_here: CoreId,
     slots: Vec<SlotRange>,
     now: Mutex<PlaceNow>,
 }
@@ -72,6 +74,7 @@ impl Places {
             };
             Place {
                 shard,
+                core_here: location.core,
                 slots: slots
                     .map(|(first, last)| SlotRange {
                         first: first.0,
@@ -145,6 +148,18 @@ impl Places {
         }
     }
 
+    /// No replica of a shard lives on this core any more.
+    pub(crate) fn forget_home(&self, shard: ShardId, gone: PeerCore) {
+        if let Some(place) = self.place(shard) {
+            lock(&place.now).homes.retain(|&home| home != gone);
+        }
+    }
+
+    /// The core of this node where the replica of a shard lives, or would; `None` where there is no such shard.
+    pub(crate) fn core_here(&self, shard: ShardId) -> Option<CoreId> {
+        self.place(shard).map(|place| place.core_here)
+    }
+
     fn place(&self, shard: ShardId) -> Option<&Place> {
         let shards = &self.0.shards;
         let position = shards.binary_search_by_key(&shard, |place| place.shard);
@@ -198,7 +213,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use metastore_engine::{CoreId, ShardLocation};
+    use metastore_engine::ShardLocation;
 
     use super::super::cluster::HostPort;
     use super::*;
@@ -279,5 +294,10 @@ mod tests {
         assert_eq!(hint(None, 1), "n2:7400", "none lives on node 1");
         assert_eq!(hint(Some(home(9, 0)), 2), "", "nobody knows where 9 is");
         assert_eq!(places.hint(ShardId(7), None, NodeId(1)), "");
+        // What lived here is gone, and others lead.
+        places.note_homes(ShardId(1), vec![home(1, 0), home(3, 0)]);
+        assert_eq!(hint(None, 1), "");
+        places.forget_home(ShardId(1), home(1, 0));
+        assert_eq!(hint(None, 1), "n2:7400");
     }
 }

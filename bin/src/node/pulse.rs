@@ -73,8 +73,8 @@ impl BeatingEnd {
         if let Some(waker) = self.waker.lock().expect("nobody panics with it").as_ref() {
             waker.wake_by_ref();
         }
-        match self.socket.write(&[0]) {
-            Ok(_) => true,
+        match self.socket.write_all(&[0]) {
+            Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }

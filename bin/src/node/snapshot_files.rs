@@ -144,6 +144,16 @@ pub(crate) fn list(data: &Path, shard: ShardId) -> io::Result<Vec<(PathBuf, Foun
     Ok(found)
 }
 
+/// Makes sure that a shard has a directory for its snapshots. One that cannot be made or read shows when a snapshot is
+/// written there, which may fail.
+pub(super) fn make_shard_directory(data: &Path, shard: ShardId) -> Result<(), DeviceError> {
+    let directory = shard_directory(data, shard);
+    if !directory.exists() && fs::create_dir(&directory).is_ok() {
+        device::sync_directory(data)?;
+    }
+    Ok(())
+}
+
 /// Removes every file of the shards' snapshots but those that the log names, and makes sure that the shards have
 /// directories for new ones.
 pub(super) fn tidy(
@@ -152,11 +162,7 @@ pub(super) fn tidy(
     named: &[SnapshotId],
 ) -> Result<(), DeviceError> {
     for &shard in shards {
-        let directory = shard_directory(data, shard);
-        // A directory that cannot be made or read shows when a snapshot is written there, which may fail.
-        if !directory.exists() && fs::create_dir(&directory).is_ok() {
-            device::sync_directory(data)?;
-        }
+        make_shard_directory(data, shard)?;
         for (path, found) in list(data, shard).unwrap_or_default() {
             let is_named = matches!(found, FoundFile::Snapshot(id) if named.contains(&id));
             if !is_named {

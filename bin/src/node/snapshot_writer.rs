@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::disk_space::DiskWatch;
 use super::event::Event;
-use super::snapshot_files::{snapshot_path, temporary_path};
+use super::snapshot_files::{make_shard_directory, snapshot_path, temporary_path};
 
 /// Something to be done to a file.
 #[derive(Debug)]
@@ -157,6 +157,8 @@ impl Bench {
         bytes: &[u8],
     ) -> Result<(), DeviceError> {
         if offset == 0 {
+            // A replica that came after the start has none yet.
+            make_shard_directory(&self.data, snapshot.shard)?;
             let file = BackgroundFile::create(&temporary_path(&self.data, snapshot))?;
             self.open = Some((snapshot, file));
         }

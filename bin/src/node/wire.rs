@@ -16,7 +16,8 @@ use metastore_net::{
 use metastore_statemachine::{Revision, Row};
 
 pub(crate) use self::members::{
-    change_refused, create_refused, members_change, members_reply, nodes_reply, to_cluster_node,
+    change_refused, check_core, create_refused, members_change, members_reply, nodes_reply,
+    to_cluster_node,
 };
 use super::clock::Clock;
 use super::driver::PeerCounts;

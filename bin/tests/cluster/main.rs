@@ -5,5 +5,6 @@ mod failover;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod load;
+mod members;
 mod nodes;
 mod replication;

@@ -12,13 +12,16 @@ use crate::harness::{Store, TestDirectory, free_ports, metastore, stderr};
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A cluster of three nodes.
+/// The node that may join.
+pub(crate) const NEWCOMER: u16 = 4;
+
+/// A cluster of three nodes, and one that may join.
 pub(crate) struct Nodes {
     directory: TestDirectory,
     cores: u16,
     port: u16,
     arguments: Vec<String>,
-    running: [Option<Store>; 3],
+    running: [Option<Store>; NEWCOMER as usize],
 }
 
 impl Nodes {
@@ -27,9 +30,9 @@ impl Nodes {
         let mut nodes = Nodes {
             directory: TestDirectory::new(name),
             cores,
-            port: free_ports(6 * cores),
+            port: free_ports(2 * NEWCOMER * cores),
             arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
-            running: [None, None, None],
+            running: [None, None, None, None],
         };
         nodes.format(shards);
         for node in 1..=3 {
@@ -42,7 +45,7 @@ impl Nodes {
     fn format(&self, shards: usize) {
         let mut text = format!("cluster = \"{:032x}\"\nshards = {shards}\n", 0xC0FFEE);
         for node in 1..=3 {
-            let (clients, peers) = (self.client_port(node), self.client_port(node + 3));
+            let (clients, peers) = (self.client_port(node), self.peer_port(node));
             let cores = self.cores;
             text += &format!(
                 "[[node]]\nid = {node}\nclients = \"127.0.0.1:{clients}\"\npeers = \"127.0.0.1:{peers}\"\ncores = {cores}\n"
@@ -50,7 +53,7 @@ impl Nodes {
         }
         fs::write(self.file(), text).expect("it can be written");
         for node in 1..=3 {
-            self.format_node(node);
+            self.format_node(node, &[]);
         }
     }
 
@@ -61,23 +64,54 @@ impl Nodes {
     /// Replaces the data of a node that does not run by new ones, as after the loss of a disk.
     pub(crate) fn wipe(&self, node: u16) {
         fs::remove_dir_all(self.data(node)).expect("it is there");
-        self.format_node(node);
+        self.format_node(node, &[]);
     }
 
-    fn format_node(&self, node: u16) {
+    /// Formats the node that may join, and starts it. The others do not know of it yet.
+    pub(crate) fn join(&mut self) {
+        let clients = self.address(NEWCOMER);
+        let (peers, cores) = (self.peer_address(NEWCOMER), self.cores.to_string());
+        let joins = [
+            "--join-clients",
+            &clients,
+            "--join-peers",
+            &peers,
+            "--cores",
+            &cores,
+        ];
+        self.format_node(NEWCOMER, &joins);
+        self.launch(NEWCOMER);
+        self.await_some(|nodes| nodes.replicas(NEWCOMER));
+    }
+
+    fn format_node(&self, node: u16, joins: &[&str]) {
         let output = metastore()
             .args(["format", "--node", &node.to_string(), "--cluster"])
             .arg(self.file())
             .arg("--data")
             .arg(self.data(node))
             .args(["--segment-bytes", "8MiB", "--flush", "dsync"])
+            .args(joins)
             .output()
             .expect("the program can be started");
         assert!(output.status.success(), "{}", stderr(&output));
     }
 
-    fn client_port(&self, place: u16) -> u16 {
-        self.port + (place - 1) * self.cores
+    fn client_port(&self, node: u16) -> u16 {
+        self.port + (node - 1) * self.cores
+    }
+
+    fn peer_port(&self, node: u16) -> u16 {
+        self.client_port(node + NEWCOMER)
+    }
+
+    /// Where other nodes reach core 0 of a node.
+    pub(crate) fn peer_address(&self, node: u16) -> String {
+        format!("127.0.0.1:{}", self.peer_port(node))
+    }
+
+    pub(crate) fn cores(&self) -> u16 {
+        self.cores
     }
 
     fn data(&self, node: u16) -> std::path::PathBuf {
@@ -161,7 +195,7 @@ impl Nodes {
 
     /// The node that leads a shard, of those that run.
     pub(crate) fn leader(&self, shard: u32) -> Option<u16> {
-        let mut leaders = (1..=3).filter(|&node| {
+        let mut leaders = (1..=NEWCOMER).filter(|&node| {
             let is_running = self.running[usize::from(node) - 1].is_some();
             let replicas = is_running.then(|| self.replicas(node)).flatten();
             replicas
@@ -185,9 +219,14 @@ impl Nodes {
 
     /// Waits until the replicas of all nodes have applied the same and hold the same, however many entries come after.
     pub(crate) fn await_agreement(&self) {
+        self.await_agreement_of([1, 2, 3]);
+    }
+
+    /// The same of these nodes.
+    pub(crate) fn await_agreement_of(&self, among: [u16; 3]) {
         self.await_some(|nodes| {
             let mut held = Vec::new();
-            for node in 1..=3 {
+            for node in among {
                 let replicas = nodes.replicas(node)?;
                 let of_node = replicas
                     .iter()

@@ -63,8 +63,21 @@ impl Core {
     /// How the members of a shard stand, as its replica here knows them; empty where none lives here.
     #[must_use]
     pub fn members(&self, now: Time, shard: ShardId) -> Vec<MemberStatus> {
-        let replica = self.find_replica(shard);
-        replica.map_or(Vec::new(), |replica| self.replicas[replica].members(now))
+        let Some(replica) = self.find_replica(shard) else {
+            return Vec::new();
+        };
+        let replica = &self.replicas[replica];
+        let mut members = replica.members(now);
+        // In a group that sleeps nobody speaks but the cores, for all of their replicas.
+        if replica.is_asleep() {
+            for status in &mut members {
+                let home = status.member.home;
+                let is_there =
+                    status.member.replica == replica.id() || self.neighbours.is_alive(home);
+                status.is_healthy = status.is_healthy.map(|_| is_there);
+            }
+        }
+        members
     }
 
     pub(super) fn on_members(&mut self, now: Time, input: MembersInput, out: &mut Effects) {

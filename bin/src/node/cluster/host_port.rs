@@ -61,6 +61,7 @@ pub(crate) enum HostPortError {
 
 impl HostPort {
     /// Where a core is whose node has core 0 here.
+    #[cfg(test)]
     pub(crate) fn of_core(&self, core: CoreId) -> HostPort {
         let endpoint = self.checked_of_core(core);
         endpoint.expect("the ports of all cores were checked")

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use metastore_engine::{
-    ChangeTicket, Input, MembersChange, MembersEffect, MembersInput, ReplicaId, Role, ShardId,
+    ChangeTicket, CoreId, Input, MembersChange, MembersEffect, MembersInput, NodeId, PeerCore,
+    ReplicaId, Role, ShardId,
 };
 use metastore_net::server::ConnectionId;
 use metastore_net::{
@@ -72,24 +73,22 @@ impl Driver {
         match request {
             AdminRequest::Members { .. } => self.answer(asker, &self.describe_members(shard)),
             AdminRequest::CreateReplica { replica, .. } => {
+                if let Err(error) = wire::check_core(&self.facts, shard) {
+                    self.refuse(asker, &error);
+                    return;
+                }
                 let replica = ReplicaId(replica);
                 self.waiting.add_creation(replica, asker);
                 self.step(Input::Members(MembersInput::Create { replica, shard }));
             }
-            AdminRequest::TransferLeader { to, .. } => {
-                let replicas = self.core.borrow();
-                let mut replicas = replicas.replicas();
-                let leads = replicas.any(|one| one.shard == shard && one.role == Role::Leader);
-                drop(replicas);
-                match leads {
-                    true => {
-                        let to = to.map(ReplicaId);
-                        self.step(Input::HandOver { shard, to });
-                        self.answer(asker, &AdminReply::default());
-                    }
-                    false => self.refuse(asker, &self.not_leader(shard)),
+            AdminRequest::TransferLeader { to, .. } => match self.leads(shard) {
+                true => {
+                    let to = to.map(ReplicaId);
+                    self.step(Input::HandOver { shard, to });
+                    self.answer(asker, &AdminReply::default());
                 }
-            }
+                false => self.refuse(asker, &self.not_leader(shard)),
+            },
             AdminRequest::RemovedReplica { replica, .. } => {
                 let replica = ReplicaId(replica);
                 self.step(Input::Members(MembersInput::Removed { replica }));
@@ -130,6 +129,19 @@ impl Driver {
         let here = core.replicas().find(|replica| replica.shard == shard);
         let members = core.members(self.clock.now(), shard);
         wire::members_reply(here.as_ref(), &members)
+    }
+
+    fn leads(&self, shard: ShardId) -> bool {
+        let core = self.core.borrow();
+        let mut replicas = core.replicas();
+        replicas.any(|one| one.shard == shard && one.role == Role::Leader)
+    }
+
+    fn here(&self) -> PeerCore {
+        PeerCore {
+            node: NodeId(self.facts.hello.node_id),
+            core: CoreId(self.facts.hello.core_index),
+        }
     }
 
     fn not_leader(&self, shard: ShardId) -> WireError {
@@ -200,11 +212,14 @@ impl Driver {
                 );
                 glommio::spawn_local(Rc::clone(self).unlist(replica)).detach();
             }
-            MembersEffect::Removed { replica, shard } => log::info!(
-                "a replica is gone",
-                shard = u64::from(shard.0),
-                replica = replica.0,
-            ),
+            MembersEffect::Removed { replica, shard } => {
+                log::info!(
+                    "a replica is gone",
+                    shard = u64::from(shard.0),
+                    replica = replica.0,
+                );
+                self.facts.places.forget_home(shard, self.here());
+            }
         }
     }
 

@@ -93,6 +93,7 @@ fn a_node_of_a_cluster_is_written_with_all_that_it_knows_of_the_others() {
         cores: 1,
         history: plan.history,
         replicas: Vec::new(),
+        data_ids: std::iter::once((NodeId(2), 5)).collect(),
         cluster_plan: Some(plan),
         ..sample()
     };
@@ -117,7 +118,7 @@ fn a_node_that_contradicts_its_cluster_is_refused_with_what_is_wrong() {
         (
             "format = 3",
             "format = 2",
-            "cluster_node and cluster_member belong to format 3",
+            "cluster_node, cluster_member and cluster_data belong to format 3",
         ),
         (
             "[[replica]]\nreplica = 4\n",

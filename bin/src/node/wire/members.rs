@@ -2,7 +2,7 @@
 
 use metastore_engine::{
     ChangeRefused, CoreId, CreateRefused, Happened, Member, MemberPart, MemberStatus,
-    MembersChange, NodeId, PeerCore, ReplicaId, ReplicaStatus, Spare,
+    MembersChange, NodeId, PeerCore, ReplicaId, ReplicaStatus, ShardId, Spare,
 };
 use metastore_net::{
     self as net, AdminReply, AdminRequest, ErrorCode, NodeEntry, OwnedNodeEntry, ReplicaHome,
@@ -115,7 +115,7 @@ pub(crate) fn to_cluster_node(entry: &NodeEntry<'_>) -> Result<ClusterNode, Wire
 /// Why members are not changed.
 pub(crate) fn change_refused(
     facts: &CoreFacts,
-    shard: metastore_engine::ShardId,
+    shard: ShardId,
     refused: &ChangeRefused,
 ) -> WireError {
     let code = match refused {
@@ -136,6 +136,28 @@ pub(crate) fn change_refused(
         error = error.outcome_unknown();
     }
     error.with_message(refused.to_string())
+}
+
+/// Whether a replica of a shard belongs on this core: the others of the node look for it there.
+///
+/// # Errors
+/// Where it belongs.
+pub(crate) fn check_core(facts: &CoreFacts, shard: ShardId) -> Result<(), WireError> {
+    let refused = WireError::new(ErrorCode::BadRequest);
+    let Some(core) = facts.places.core_here(shard) else {
+        return Err(refused.with_message(format!("there is no shard {shard}")));
+    };
+    if core.0 == facts.hello.core_index {
+        return Ok(());
+    }
+    let node = NodeId(facts.hello.node_id);
+    let hint = facts.places.address(PeerCore { node, core });
+    Err(WireError {
+        hint: hint.unwrap_or_default(),
+        ..refused.with_message(format!(
+            "replicas of shard {shard} live on core {core} of node {node}"
+        ))
+    })
 }
 
 /// Why a replica is not created.
