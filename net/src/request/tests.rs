@@ -35,7 +35,7 @@ fn every_sample_is_read_as_its_kind_and_not_when_cut_or_longer() {
         assert_eq!(request.kind().as_u16(), kind, "{}", sample.name);
         let is_table = matches!(
             request,
-            Request::Range(_) | Request::Count(_) | Request::Hello(_)
+            Request::Range(_) | Request::Count(_) | Request::Hello(_) | Request::Admin(_)
         );
         for length in 0..frame.body.len() {
             let cut = decode_body(kind, &frame.body[..length], &limits);
@@ -55,7 +55,7 @@ fn every_sample_is_read_as_its_kind_and_not_when_cut_or_longer() {
 
 #[test]
 fn unknown_kinds_are_not_supported() {
-    for kind in [0, 12, 999] {
+    for kind in [0, 13, 999] {
         let error = decode_body(kind, b"", &RequestLimits::default()).unwrap_err();
         assert_eq!(error, BodyError::Kind { found: kind });
         assert_eq!(WireError::from(error).code, ErrorCode::Unsupported);
