@@ -146,6 +146,7 @@ fn every_node_is_formatted_from_the_same_file() {
     let directory = TestDirectory::new("cluster-format");
     let file = cluster_file(directory.path());
     let (mut clusters, mut maps) = (Vec::new(), BTreeSet::new());
+    let mut data_ids = BTreeSet::new();
     for node in ["1", "2", "3"] {
         let data = directory.path().join(format!("node-{node}"));
         let (code, out, errors) = format(&file, node, &data, &[]);
@@ -166,7 +167,10 @@ fn every_node_is_formatted_from_the_same_file() {
             .split_once("[[cluster_node]]")
             .expect("it knows the others")
             .1;
+        // Behind it stands which data this node has, which is its own.
+        let (plan, data_id) = plan.split_once("[[cluster_data]]").expect("it has data");
         clusters.push(plan.to_owned());
+        data_ids.insert(data_id.to_owned());
         let (code, _, errors) = format(&file, node, &data, &[]);
         assert_eq!(code, Some(3));
         assert!(errors.contains("already"), "{errors}");
@@ -176,6 +180,7 @@ fn every_node_is_formatted_from_the_same_file() {
         "all know the same"
     );
     assert_eq!(maps.len(), 1, "{maps:?}");
+    assert_eq!(data_ids.len(), clusters.len(), "{data_ids:?}");
 }
 
 #[test]

@@ -155,8 +155,8 @@ pub enum Effect {
     },
     /// Carry messages of replicas to a core of another node; they arrive there as
     /// [`Input::PeerMessages`](crate::Input::PeerMessages). Whatever they promise is durable. Batches of a lane are
-    /// carried in their order and may be lost or repeated; where a link holds too many bytes it drops them and says
-    /// [`Input::PeerUnreachable`](crate::Input::PeerUnreachable).
+    /// carried in their order and may be lost or repeated; where a link holds too many bytes it drops them. Where a
+    /// connection has ended it says [`Input::PeerUnreachable`](crate::Input::PeerUnreachable).
     Send {
         /// The core.
         to: PeerCore,

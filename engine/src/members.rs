@@ -196,6 +196,12 @@ pub enum CreateRefused {
     /// 0 names no replica.
     #[error("0 names no replica")]
     NoReplica,
+    /// A replica of another shard lives here under this id.
+    #[error("the id is that of a replica of shard {shard}, which lives here")]
+    IdTaken {
+        /// That shard.
+        shard: ShardId,
+    },
     /// The process is to stop.
     #[error("the process is to stop")]
     Draining,

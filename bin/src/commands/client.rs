@@ -39,6 +39,7 @@ pub(super) fn ask<T>(
 ) -> Result<T, ClientError> {
     let began = Instant::now();
     let mut client = connect(arguments)?;
+    let mut hints = 0;
     loop {
         let error = match ask(&mut client) {
             Ok(answer) => return Ok(answer),
@@ -53,6 +54,11 @@ pub(super) fn ask<T>(
         let led = (!hint.is_empty()).then(|| connect_to(hint, arguments.timeout));
         if let Some(Ok(other)) = led {
             client = other;
+            // Two that name each other are about to learn who leads.
+            if hints > 0 {
+                thread::sleep(PAUSE);
+            }
+            hints += 1;
         } else {
             thread::sleep(PAUSE);
             client = connect(arguments)?;

@@ -137,6 +137,15 @@ impl Cluster {
     /// # Errors
     /// What cannot be, such as an address that another node has.
     pub(crate) fn with_node(&self, entry: ClusterNode) -> Result<Cluster, ClusterError> {
+        if let Some(known) = self.node(entry.node)
+            && known.cores != entry.cores
+        {
+            return Err(ClusterError::CoresChanged {
+                node: entry.node,
+                known: known.cores,
+                asked: entry.cores,
+            });
+        }
         let mut changed = self.clone();
         changed.nodes.retain(|known| known.node != entry.node);
         changed.nodes.push(entry);

@@ -114,6 +114,7 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
         return;
     }
     phase.reach(Phase::Serving).await;
+    driver.meet_peers();
     let connections = driver.connections().clone();
     let serving = server::serve(listener, Rc::clone(&driver), connections, options);
     let accepting = glommio::spawn_local(serving);

@@ -225,9 +225,6 @@ impl Driver {
             meanwhile.queue.is_empty(),
             "an effect came while others were carried out"
         );
-        for peer in self.peers.take_overflowed() {
-            self.step(Input::PeerUnreachable { peer });
-        }
         self.add_nodes();
         let mut core = self.core.borrow_mut();
         core.on_turn_executed(finished, self.clock.now());

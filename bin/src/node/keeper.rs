@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use metastore_engine::{NodeId, ReplicaId};
 
 use super::StartError;
-use super::cluster::ClusterNode;
+use super::cluster::{Cluster, ClusterNode};
 use super::node_file::{NodeFile, NodeState};
 
 /// The file of a node; clones are handles to the same. Everything here blocks.
@@ -16,6 +16,9 @@ pub(crate) struct NodeKeeper(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     directory: PathBuf,
+    /// Held by whoever writes the file.
+    writing: Mutex<()>,
+    /// Held for as long as it takes to look: cores do.
     node: Mutex<NodeFile>,
 }
 
@@ -28,13 +31,20 @@ pub(super) enum Known {
     Other,
     /// It was never heard of. It is known from now on, which is to be written down.
     New,
+    /// Nobody has said yet that there is such a node.
+    Stranger,
 }
 
 impl NodeKeeper {
     /// Keeps the file that was read from a directory.
     pub(super) fn new(directory: PathBuf, node: NodeFile) -> NodeKeeper {
         let node = Mutex::new(node);
-        NodeKeeper(Arc::new(Shared { directory, node }))
+        let writing = Mutex::new(());
+        NodeKeeper(Arc::new(Shared {
+            directory,
+            writing,
+            node,
+        }))
     }
 
     /// What it says.
@@ -73,9 +83,11 @@ impl NodeKeeper {
     /// Whether a node has the data that it had when it was first heard of, which is now if it never was.
     pub(super) fn knows_data(&self, node: NodeId, data_id: u64) -> Known {
         let mut file = self.0.node.lock().expect("a panic ends the process");
+        let is_listed = |plan: &Cluster| plan.node(node).is_some();
         match file.data_ids.get(&node) {
             Some(&known) if known == data_id => Known::Same,
             Some(_) => Known::Other,
+            None if !file.cluster_plan.as_ref().is_some_and(is_listed) => Known::Stranger,
             None => {
                 file.data_ids.insert(node, data_id);
                 Known::New
@@ -85,8 +97,8 @@ impl NodeKeeper {
 
     /// Writes down what is known, durably.
     pub(super) fn write(&self) -> Result<(), StartError> {
-        let node = self.0.node.lock().expect("a panic ends the process");
-        node.write(&self.0.directory)
+        let _writing = self.0.writing.lock().expect("a panic ends the process");
+        self.node().write(&self.0.directory)
     }
 
     fn change(&self, change: impl FnOnce(&mut NodeFile)) -> Result<(), StartError> {
@@ -100,11 +112,15 @@ impl NodeKeeper {
         &self,
         change: impl FnOnce(&mut NodeFile) -> Result<(), StartError>,
     ) -> Result<(), StartError> {
-        let mut node = self.0.node.lock().expect("a panic ends the process");
-        let mut changed = node.clone();
+        let _writing = self.0.writing.lock().expect("a panic ends the process");
+        let before = self.node();
+        let mut changed = before.clone();
         change(&mut changed)?;
-        if changed != *node {
+        if changed != before {
             changed.write(&self.0.directory)?;
+            let mut node = self.0.node.lock().expect("a panic ends the process");
+            // What was learned meanwhile is written down by whoever learned it.
+            changed.data_ids.append(&mut node.data_ids);
             *node = changed;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! What a core asks for the files of its snapshots, done in the background, one thing after the other.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
 use metastore_engine::{SnapshotId, SnapshotTicket};
@@ -62,8 +62,8 @@ struct Bench {
     data: PathBuf,
     pace: Pace,
     disk: DiskWatch,
-    /// The file that is being written.
-    open: Option<(SnapshotId, BackgroundFile)>,
+    /// The files that are being written: the core takes one snapshot and fetches one at a time.
+    open: BTreeMap<SnapshotId, BackgroundFile>,
 }
 
 impl SnapshotWriter {
@@ -94,7 +94,7 @@ impl SnapshotWriter {
             data: self.data.clone(),
             pace: self.pace.clone(),
             disk: self.disk.clone(),
-            open: None,
+            open: BTreeMap::new(),
         };
         loop {
             let next = self.jobs.borrow_mut().pop_front();
@@ -159,34 +159,63 @@ impl Bench {
         if offset == 0 {
             // A replica that came after the start has none yet.
             make_shard_directory(&self.data, snapshot.shard)?;
+            self.open.remove(&snapshot);
             let file = BackgroundFile::create(&temporary_path(&self.data, snapshot))?;
-            self.open = Some((snapshot, file));
+            self.open.insert(snapshot, file);
         }
-        match &mut self.open {
-            Some((open, file)) if *open == snapshot => file.write(offset, bytes, &self.pace),
+        match self.open.get_mut(&snapshot) {
+            Some(file) => file.write(offset, bytes, &self.pace),
             // The file could not be begun, of which the core was told: what follows is of no use.
-            Some(_) | None => Ok(()),
+            None => Ok(()),
         }
     }
 
     fn finish(&mut self, snapshot: SnapshotId, bytes: u64) -> Result<(), DeviceError> {
-        let (open, file) = self
-            .open
-            .take()
-            .expect("the core finishes what was written");
-        assert_eq!(open, snapshot, "the core finishes what was written");
+        let file = self.open.remove(&snapshot);
+        let file = file.expect("the core finishes what was written");
         file.finish(bytes, &snapshot_path(&self.data, snapshot))
     }
 
     fn remove(&mut self, snapshot: SnapshotId) -> Result<(), DeviceError> {
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|(open, _)| *open == snapshot)
-        {
-            self.open = None;
-        }
+        self.open.remove(&snapshot);
         device::remove_file(&temporary_path(&self.data, snapshot))?;
         device::remove_file(&snapshot_path(&self.data, snapshot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use metastore_engine::{LogIndex, ShardId, Term};
+
+    use super::*;
+    use crate::test_directory::TestDirectory;
+
+    #[test]
+    fn two_snapshots_are_written_side_by_side() {
+        let data = TestDirectory::new("snapshots-side-by-side");
+        let mut bench = Bench {
+            data: data.path().to_owned(),
+            pace: Pace::unlimited(),
+            disk: DiskWatch::start(data.path(), Some(0), 1).expect("the disk can be looked at"),
+            open: BTreeMap::new(),
+        };
+        let [first, second] = [1, 2].map(|shard| SnapshotId {
+            shard: ShardId(shard),
+            term: Term(1),
+            index: LogIndex(7),
+        });
+        for offset in [0, 4096] {
+            for (snapshot, byte) in [(first, 1), (second, 2)] {
+                let written = bench.write(snapshot, offset, &[byte; 4096]);
+                written.expect("it can be written");
+            }
+        }
+        for (snapshot, byte) in [(second, 2), (first, 1)] {
+            bench.finish(snapshot, 8192).expect("it can be finished");
+            let content = fs::read(snapshot_path(data.path(), snapshot)).expect("it is there");
+            assert_eq!(content, [byte; 8192]);
+        }
     }
 }

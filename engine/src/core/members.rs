@@ -161,6 +161,10 @@ impl Core {
         if replica == ReplicaId(0) {
             return Err(CreateRefused::NoReplica);
         }
+        if let Some(other) = self.position_of(replica) {
+            let shard = self.replicas[other].shard();
+            return Err(CreateRefused::IdTaken { shard });
+        }
         if self.is_draining {
             return Err(CreateRefused::Draining);
         }

@@ -61,7 +61,8 @@ impl Placement {
         let followers = map.shards.iter().flat_map(|place| &place.followers);
         let mut addresses: Vec<String> = Vec::new();
         for address in leaders.chain(followers) {
-            if !addresses.contains(address) {
+            // Where a node is may not be known to whoever answers.
+            if !address.is_empty() && !addresses.contains(address) {
                 addresses.push(address.clone());
             }
         }
@@ -91,7 +92,7 @@ impl Placement {
     pub(super) fn leader(&self, slot: Slot) -> Option<(u32, &str)> {
         let index = *self.slots.get(usize::from(slot.0))?;
         let (shard, address) = self.shards.get(usize::from(index))?;
-        Some((*shard, address))
+        (!address.is_empty()).then_some((*shard, address))
     }
 
     pub(super) fn shard_count(&self) -> usize {

@@ -8,6 +8,16 @@ use super::HostPort;
 /// Why a cluster cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum ClusterError {
+    /// A node is to have another number of cores than it was formatted with.
+    #[error("node {node} has {known} cores, not {asked}: that is fixed when it is formatted")]
+    CoresChanged {
+        /// Which.
+        node: NodeId,
+        /// What it has.
+        known: usize,
+        /// What was asked for.
+        asked: usize,
+    },
     /// Too few or too many of something.
     #[error("{key} is {actual}, it must lie between 1 and {max}")]
     Count {

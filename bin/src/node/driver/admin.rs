@@ -3,7 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
+use glommio::timer::Timer;
 use metastore_engine::{
     ChangeTicket, CoreId, Input, MembersChange, MembersEffect, MembersInput, NodeId, PeerCore,
     ReplicaId, Role, ShardId,
@@ -17,13 +19,15 @@ use metastore_net::{
 use super::Driver;
 use crate::log;
 use crate::node::cluster::ClusterNode;
-use crate::node::halt::halt;
 use crate::node::wire;
 
 /// Requests that wait for what becomes of them. Each shard makes one change at a time.
 const WAITING_MAX: usize = 1_024;
 /// How long a change may take where nobody says.
 const DEADLINE_DEFAULT_MS: u32 = 5_000;
+
+/// How long to wait before `node.toml` is written again that could not be.
+const UNLIST_RETRY: Duration = Duration::from_secs(1);
 
 /// Who asked, and under which number.
 type Asker = (ConnectionId, RequestId);
@@ -251,17 +255,28 @@ impl Driver {
         self.connections.flush();
     }
 
-    /// Takes a replica off the list of those that the next start looks for.
+    /// Takes a replica off the list of those that the next start looks for. Until that is durable it stays fenced, which
+    /// costs its room and nothing else.
     async fn unlist(self: Rc<Self>, replica: ReplicaId) {
-        let keeper = self.keeper.clone();
-        let unlisted = glommio::executor()
-            .spawn_blocking(move || keeper.unlist(replica))
-            .await;
-        // The replica stays fenced, and a start takes this up again.
-        if let Err(error) = unlisted {
-            halt(&format!(
-                "a replica that is gone stays on the list: {error}"
-            ));
+        let mut is_told = false;
+        loop {
+            let keeper = self.keeper.clone();
+            let unlisted = glommio::executor()
+                .spawn_blocking(move || keeper.unlist(replica))
+                .await;
+            let Err(error) = unlisted else {
+                break;
+            };
+            // Once: a disk stays full for long.
+            if !is_told {
+                log::warning!(
+                    "a replica that is gone stays on the list; trying again until it is off",
+                    replica = replica.0,
+                    error = log::text(&error),
+                );
+                is_told = true;
+            }
+            Timer::new(UNLIST_RETRY).await;
         }
         self.step(Input::Members(MembersInput::Unlisted { replica }));
         self.turn_wanted.set();

@@ -75,14 +75,14 @@ impl PeerCounts {
 #[derive(Default)]
 pub(super) struct Peers {
     joined: OnceCell<Joined>,
-    /// Whose messages were dropped in this turn because too many wait.
-    overflowed: RefCell<Vec<PeerCore>>,
 }
 
 struct Joined {
     local: LocalPeer,
     links: PeerLinks<Driver>,
     incoming: IncomingLinks,
+    /// Until others may be spoken to.
+    listener: RefCell<Option<PeerListener>>,
     /// Up to where [`Places::moves`] has been followed.
     moves_seen: Cell<Option<u64>>,
 }
@@ -93,6 +93,9 @@ impl Peers {
         let Some(joined) = self.joined.get() else {
             return;
         };
+        if joined.listener.borrow().is_some() {
+            return;
+        }
         let moves = places.moves();
         if joined.moves_seen.replace(Some(moves)) == Some(moves) {
             return;
@@ -115,14 +118,16 @@ impl Peers {
 
     pub(super) fn send(&self, to: PeerCore, lane: PeerLane, batch: &[u8]) {
         let joined = self.joined.get().expect("a node alone has no peers");
-        match joined
-            .links
-            .send(wire::to_net_core(to), wire::to_net_lane(lane), batch)
-        {
-            // Without a connection its end was told of already.
-            Sent::Queued | Sent::Unreachable => {}
-            Sent::Full => self.overflowed.borrow_mut().push(to),
-            // Only who was never a member of this cluster's beginning is not known.
+        if joined.listener.borrow().is_some() {
+            // Nobody may hear of what the next start would not look for.
+            return;
+        }
+        let (core, lane) = (wire::to_net_core(to), wire::to_net_lane(lane));
+        match joined.links.send(core, lane, batch) {
+            // What is dropped because too much waits comes again when it is missed, and without a connection its end was
+            // told of.
+            Sent::Queued | Sent::Unreachable | Sent::Full => {}
+            // Its node is still to be heard of, or its name to be resolved.
             Sent::Unknown => log::warning!(
                 "nobody knows where a member of a shard is",
                 node = u64::from(to.node.0),
@@ -137,11 +142,6 @@ impl Peers {
         if let Some(joined) = self.joined.get() {
             joined.links.flush();
         }
-    }
-
-    /// Those whose messages were dropped since the last time.
-    pub(super) fn take_overflowed(&self) -> Vec<PeerCore> {
-        self.overflowed.take()
     }
 
     pub(super) fn counts(&self) -> PeerCounts {
@@ -172,7 +172,7 @@ impl Peers {
 }
 
 impl Driver {
-    /// Connects with the cores of other nodes, and lets them connect.
+    /// Makes ready for the cores of other nodes; [`Driver::meet_peers`] lets them in.
     ///
     /// # Errors
     /// When the kernel has no descriptor or memory left.
@@ -189,14 +189,26 @@ impl Driver {
         let joined = Joined {
             local,
             links,
-            incoming: incoming.clone(),
+            incoming,
+            listener: RefCell::new(Some(listener)),
             moves_seen: Cell::new(None),
         };
         assert!(self.peers.joined.set(joined).is_ok(), "a core joins once");
-        self.peers.follow(&self.facts.places);
-        let serving = serve_peers(listener, Rc::clone(self), incoming, options);
-        glommio::spawn_local(serving).detach();
         Ok(())
+    }
+
+    /// Connects with the cores of other nodes, and lets them connect. Before that it must be durable that this data has
+    /// served: others rely on what they are told.
+    pub(crate) fn meet_peers(self: &Rc<Self>) {
+        let Some(joined) = self.peers.joined.get() else {
+            return;
+        };
+        let listener = joined.listener.take();
+        let listener = listener.expect("a core meets the others once");
+        self.peers.follow(&self.facts.places);
+        let options = PeerOptions::default();
+        let serving = serve_peers(listener, Rc::clone(self), joined.incoming.clone(), options);
+        glommio::spawn_local(serving).detach();
     }
 }
 
@@ -228,6 +240,8 @@ impl PeerService for Driver {
                 .detach();
                 true
             }
+            // A newcomer of which this node has still to be told; then it is remembered.
+            Known::Stranger => true,
             Known::Other => {
                 log::error!(
                     "a node was formatted anew under its old id and is not heard: format it with an id that was never used, then have it take the place of the old one with metastore member replace",

@@ -163,7 +163,7 @@ pub(crate) fn check_core(facts: &CoreFacts, shard: ShardId) -> Result<(), WireEr
 /// Why a replica is not created.
 pub(crate) fn create_refused(refused: &CreateRefused) -> WireError {
     let code = match refused {
-        CreateRefused::ShardIsHere { .. } => ErrorCode::Conflict,
+        CreateRefused::ShardIsHere { .. } | CreateRefused::IdTaken { .. } => ErrorCode::Conflict,
         CreateRefused::NoReplica => ErrorCode::BadRequest,
         CreateRefused::Draining => ErrorCode::ShuttingDown,
     };

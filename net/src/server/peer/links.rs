@@ -237,12 +237,13 @@ impl<S: PeerService> PeerLinks<S> {
             .is_some_and(|links| links[place_of(lane)].slot.phase.get() == Phase::Open)
     }
 
-    /// Bytes that wait to be sent, on all connections. Who stops waits until there are none, if anybody takes them.
+    /// Bytes that wait to be sent, on all connections that can be used. Who stops waits until there are none.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         let peers = self.peers.borrow();
-        let queues = peers.values().flatten().map(|link| &link.slot.queue);
-        queues.map(|queue| queue.borrow().unsent().len()).sum()
+        let slots = peers.values().flatten().map(|link| &link.slot);
+        let open = slots.filter(|slot| slot.phase.get() == Phase::Open);
+        open.map(|slot| slot.queue.borrow().unsent().len()).sum()
     }
 
     /// Memory of what waits to be sent, on all connections.
