@@ -6,7 +6,8 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-use metastore_net::blocking::Client;
+use metastore_net::blocking::{Client, ClientError};
+use metastore_net::{AdminRequest, ErrorCode, NodeEntry, ReplicaHome, SpareVoter};
 use metastore_statemachine::NamespaceId;
 
 use harness::{Store, TestDirectory, free_ports, refused, stderr, stdout};
@@ -63,6 +64,53 @@ fn any_core_takes_any_request() {
             .last(),
         Some("39")
     );
+}
+
+#[test]
+fn a_node_that_is_alone_refuses_members_elsewhere_and_lives_on() {
+    let data = TestDirectory::new("alone");
+    let store = Store::start(data.path(), 1, &[]);
+    let address = format!("127.0.0.1:{}", store.port);
+    let mut client = Client::connect(address, Duration::from_secs(5)).expect("it serves");
+    let home = ReplicaHome {
+        node_id: 9,
+        core_index: 0,
+    };
+    let (shard, replica) = (0, 77);
+    for request in [
+        AdminRequest::AddLearner {
+            shard,
+            replica,
+            home,
+        },
+        AdminRequest::ChangeVoters {
+            shard,
+            promoted: Some(replica),
+            removed: None,
+            spare: SpareVoter::GivenUp,
+        },
+        AdminRequest::CreateReplica { shard, replica },
+        // The only one that there is.
+        AdminRequest::RemovedReplica { shard, replica: 1 },
+        AdminRequest::AddNode(NodeEntry {
+            node_id: 9,
+            cores: 1,
+            clients: "127.0.0.1:1",
+            peers: "127.0.0.1:2",
+        }),
+    ] {
+        let refused = client.admin(&request);
+        assert!(
+            matches!(&refused, Err(ClientError::Server(error)) if error.code == ErrorCode::BadRequest),
+            "{request:?}: {refused:?}"
+        );
+    }
+    // It would speak to them within a few ticks.
+    std::thread::sleep(Duration::from_millis(500));
+    let answer = client.put(NamespaceId::DEFAULT, b"/hello", b"world");
+    answer.expect("it serves as before");
+    let members = client.admin(&AdminRequest::Members { shard });
+    assert_eq!(members.expect("it answers").members.len(), 1);
 }
 
 #[test]

@@ -328,6 +328,12 @@ pub(crate) fn not_leader(facts: &CoreFacts, shard: ShardId, leader: Option<PeerC
     to_wire_error(facts, &RequestError::NotLeader { shard, leader })
 }
 
+/// A node that is alone has no others.
+pub(crate) fn alone() -> WireError {
+    WireError::new(ErrorCode::BadRequest)
+        .with_message("this node is alone: its shards have no members elsewhere".to_owned())
+}
+
 /// Too much is under way.
 pub(crate) fn overloaded() -> WireError {
     WireError {

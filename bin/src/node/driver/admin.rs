@@ -70,7 +70,17 @@ impl Driver {
             self.refuse(asker, &wire::overloaded());
             return;
         }
-        if let Some(change) = wire::members_change(&request) {
+        let change = wire::members_change(&request);
+        let is_of_replicas = matches!(
+            request,
+            AdminRequest::CreateReplica { .. } | AdminRequest::RemovedReplica { .. }
+        );
+        // It has nobody to speak to, and nobody else has what it holds.
+        if (change.is_some() || is_of_replicas) && !self.peers.has_joined() {
+            self.refuse(asker, &wire::alone());
+            return;
+        }
+        if let Some(change) = change {
             self.begin_change(asker, shard, change, deadline_ms);
             return;
         }
