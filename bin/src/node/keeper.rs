@@ -95,10 +95,15 @@ impl NodeKeeper {
         }
     }
 
-    /// Writes down what is known, durably.
-    pub(super) fn write(&self) -> Result<(), StartError> {
+    /// Writes down which data a node has, durably. Where that fails it was never heard of.
+    pub(super) fn write_data_of(&self, node: NodeId) -> Result<(), StartError> {
         let _writing = self.0.writing.lock().expect("a panic ends the process");
-        self.node().write(&self.0.directory)
+        let written = self.node().write(&self.0.directory);
+        if written.is_err() {
+            let mut file = self.0.node.lock().expect("a panic ends the process");
+            file.data_ids.remove(&node);
+        }
+        written
     }
 
     fn change(&self, change: impl FnOnce(&mut NodeFile)) -> Result<(), StartError> {
@@ -129,7 +134,9 @@ impl NodeKeeper {
 
 #[cfg(test)]
 mod tests {
-    use super::super::node_file::sample;
+    use std::fs;
+
+    use super::super::node_file::{clustered_sample, sample};
     use super::*;
     use crate::test_directory::TestDirectory;
 
@@ -147,5 +154,45 @@ mod tests {
         assert_eq!(read, keeper.node());
         assert_eq!(read.state, NodeState::Serving);
         assert_eq!(read.replicas.len(), listed - 1);
+    }
+
+    #[test]
+    fn what_is_known_of_other_nodes_is_known_after_a_start() {
+        let directory = TestDirectory::new("keeper-others");
+        let read = || {
+            let read = NodeFile::read(directory.path()).expect("it can be read");
+            NodeKeeper::new(directory.path().to_owned(), read.expect("it is there"))
+        };
+        let sample = clustered_sample();
+        sample.write(directory.path()).expect("it can be written");
+        let keeper = read();
+        let (first, second) = (NodeId(1), NodeId(2));
+        assert_eq!(keeper.knows_data(first, 5), Known::New);
+        keeper.write_data_of(first).expect("it can be written");
+        let mut fourth = sample.entry().expect("it is one of them").clone();
+        fourth.node = NodeId(4);
+        assert_eq!(keeper.knows_data(fourth.node, 6), Known::Stranger);
+        assert!(
+            keeper.add_node(fourth.clone()).is_err(),
+            "it has its endpoints"
+        );
+        fourth.clients.port += 100;
+        fourth.peers.port += 100;
+        keeper.add_node(fourth.clone()).expect("it can be written");
+
+        let keeper = read();
+        assert_eq!(keeper.knows_data(first, 5), Known::Same);
+        assert_eq!(keeper.knows_data(first, 6), Known::Other);
+        assert_eq!(keeper.knows_data(second, 0xDA7A), Known::Same);
+        assert_eq!(keeper.knows_data(fourth.node, 6), Known::New);
+        // Where it cannot be written the next contact is the first again.
+        let gone = directory.path().join("gone");
+        let nowhere = NodeKeeper::new(gone.clone(), clustered_sample());
+        assert!(fs::metadata(&gone).is_err());
+        assert_eq!(nowhere.knows_data(first, 5), Known::New);
+        nowhere
+            .write_data_of(first)
+            .expect_err("there is no such directory");
+        assert_eq!(nowhere.knows_data(first, 7), Known::New);
     }
 }

@@ -79,8 +79,8 @@ const PORT_RELEASE_LIMIT: Duration = Duration::from_secs(2);
 const PORT_POLL: Duration = Duration::from_millis(20);
 /// Bytes of glommio's own registered memory for each core: the log has a ring of its own, so this stays unused.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
-/// Threads of a core for what may block, so that nothing waits for anything of another kind: segments that are prepared,
-/// snapshots that are written, and what is read of either for other nodes.
+/// Threads of a core for what may block: segments that are prepared, snapshots that are written, and what is read of
+/// either for other nodes, which share them.
 const BLOCKING_THREADS: usize = 4;
 /// After this a busy core looks for events even where none has come that would have made it. An executor that finds this
 /// time over before it ran anything goes to sleep over its tasks (see `pulse`), so that it must be longer than a machine

@@ -318,7 +318,12 @@ impl TestCluster {
 
     /// A replica of the first shard is to live on a node.
     pub(crate) fn create(&mut self, number: NodeNumber, replica: u64) {
-        let (replica, shard) = (ReplicaId(replica), ShardId(0));
+        self.create_of(number, replica, 0);
+    }
+
+    /// The same for another shard.
+    pub(crate) fn create_of(&mut self, number: NodeNumber, replica: u64, shard: u32) {
+        let (replica, shard) = (ReplicaId(replica), ShardId(shard));
         self.tell(number, MembersInput::Create { replica, shard });
     }
 

@@ -2,7 +2,7 @@
 
 use metastore_engine::{
     BadChange, ChangeRefused, ChangeTicket, CreateRefused, MemberPart, MembersChange,
-    MembersEffect, ReplicaId, Role, Spare,
+    MembersEffect, ReplicaId, Role, ShardId, Spare,
 };
 
 use super::cluster::{NodeNumber, TestCluster};
@@ -49,6 +49,18 @@ fn whoever_asks_again_for_a_replica_is_answered_again_once_it_is_durable() {
     let replica = ReplicaId(4);
     let refused = CreateRefused::ShardIsHere { replica };
     assert_eq!(created(&cluster), [Ok(()), Ok(()), Err(refused)]);
+}
+
+/// The log, its recovery and the removal of a replica go by its id.
+#[test]
+fn an_id_names_one_replica_of_a_core() {
+    let mut cluster = three_nodes();
+    let node = cluster.add_node();
+    cluster.create(node, 4);
+    cluster.settle();
+    cluster.create_of(node, 4, 7);
+    let taken = CreateRefused::IdTaken { shard: ShardId(0) };
+    assert_eq!(created(&cluster), [Ok(()), Err(taken)]);
 }
 
 fn created(cluster: &TestCluster) -> Vec<Result<(), CreateRefused>> {

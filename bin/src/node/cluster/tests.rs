@@ -71,6 +71,38 @@ fn nodes_are_in_the_order_of_their_ids_however_they_were_written() {
 }
 
 #[test]
+fn a_node_more_is_one_that_the_file_of_a_node_can_hold() {
+    let cluster = new_cluster(&[1, 2, 3]).place().expect("it can be");
+    let mut entry = nodes(&[1, 2, 3, 1]).remove(3);
+    let joined = cluster.with_node(entry.clone()).expect("it can be");
+    assert_eq!(joined.nodes.len(), 4);
+    assert_eq!(joined.initial_map_hash(), cluster.initial_map_hash());
+    let read = Cluster::from_parts(
+        (joined.id, joined.history),
+        joined.nodes.clone(),
+        joined.members.clone(),
+    );
+    assert_eq!(read.as_ref(), Ok(&joined));
+    // It moves, but it keeps the cores that replicas were placed on.
+    entry.clients.port = 9400;
+    let moved = joined.with_node(entry.clone()).expect("it can move");
+    assert_eq!(moved.node(NodeId(4)), Some(&entry));
+    entry.cores = 3;
+    let changed = ClusterError::CoresChanged {
+        node: NodeId(4),
+        known: 1,
+        asked: 3,
+    };
+    assert_eq!(moved.with_node(entry.clone()), Err(changed));
+    entry.node = NodeId(5);
+    let twice = moved.with_node(entry);
+    assert!(
+        matches!(twice, Err(ClusterError::EndpointTwice { .. })),
+        "{twice:?}"
+    );
+}
+
+#[test]
 fn every_replica_is_on_one_node_and_no_node_knows_of_one_that_is_none() {
     let cluster = new_cluster(&[1, 2, 3, 1]).place().expect("it can be");
     let all: usize = (1..=4)

@@ -228,7 +228,8 @@ impl PeerService for Driver {
                 let keeper = self.keeper.clone();
                 // Until it is written it is known all the same; a crash before that costs one more first time.
                 glommio::spawn_local(async move {
-                    let written = glommio::executor().spawn_blocking(move || keeper.write());
+                    let write = move || keeper.write_data_of(NodeId(node));
+                    let written = glommio::executor().spawn_blocking(write);
                     if let Err(error) = written.await {
                         log::warning!(
                             "what is known of another node cannot be written down",
