@@ -13,9 +13,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::node::cluster::HostPort;
 use crate::quantity::parse_duration;
 pub(crate) use operators::{
-    MemberAddArguments, MemberCommand, MemberListArguments, MemberPromoteArguments,
-    MemberRemoveArguments, MemberReplaceArguments, ShardCommand, ShardListArguments,
-    TransferLeaderArguments,
+    MemberAddArguments, MemberCommand, MemberListArguments, MemberNodeArguments,
+    MemberReplaceArguments, ShardCommand, ShardListArguments, TransferLeaderArguments,
 };
 pub(crate) use settings::SettingArguments;
 

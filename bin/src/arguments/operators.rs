@@ -68,9 +68,9 @@ pub(crate) enum MemberCommand {
     /// up. Asked for again after an interruption, it goes on with what is there.
     Replace(MemberReplaceArguments),
     /// Let the replicas of a node that only learn begin to vote
-    Promote(MemberPromoteArguments),
+    Promote(MemberNodeArguments),
     /// Take every replica of a node out of its shard, and have the node remove them
-    Remove(MemberRemoveArguments),
+    Remove(MemberNodeArguments),
 }
 
 #[derive(Debug, Args)]
@@ -118,20 +118,9 @@ pub(crate) struct MemberReplaceArguments {
     pub(crate) many: ManyShardsArguments,
 }
 
+/// A node of which every shard is changed.
 #[derive(Debug, Args)]
-pub(crate) struct MemberPromoteArguments {
-    /// The node
-    #[arg(long, value_name = "ID")]
-    pub(crate) node: u32,
-    /// Also where the next failure would end the service of a shard
-    #[arg(long)]
-    pub(crate) give_up_spare: bool,
-    #[command(flatten)]
-    pub(crate) many: ManyShardsArguments,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct MemberRemoveArguments {
+pub(crate) struct MemberNodeArguments {
     /// The node
     #[arg(long, value_name = "ID")]
     pub(crate) node: u32,

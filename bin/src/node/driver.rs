@@ -13,13 +13,15 @@ use glommio::net::UnixStream;
 use glommio::timer::Timer;
 use metastore_engine::{
     Account, ConnectionId, Core, CoreId, Effect, Effects, Input, LoadRoom, MemoryShare, MeshBatch,
-    RequestId as EngineRequestId, SliceKind, SnapshotFailed, SnapshotId, SnapshotTicket, Time,
+    RequestId as EngineRequestId, RequestKind, SliceKind, SnapshotFailed, SnapshotId,
+    SnapshotTicket, Time,
 };
 use metastore_net::server::{self, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
 use metastore_wal::device::{Completion, DeviceError, FileRef, Ring, Switch};
 
 mod admin;
+mod numbers;
 mod peers;
 mod reads;
 mod segments;
@@ -27,7 +29,6 @@ mod segments;
 use self::admin::Waiting;
 use self::peers::Peers;
 pub(crate) use self::peers::{PeerCounts, PeersSetup};
-use super::board::{Board, CoreNumbers, PUBLISH_INTERVAL};
 use super::clock::Clock;
 use super::disk_space::DiskWatch;
 use super::event::Event;
@@ -37,7 +38,7 @@ use super::lone_client::LoneClient;
 use super::memory::{CONNECTION_BYTES, CoreMemory};
 use super::outgoing::{MeshSender, Outgoing};
 use super::snapshot_writer::{JobEnd, SnapshotJob, SnapshotWork, SnapshotWriter};
-use super::wire::{self, CoreFacts, DriverCounts};
+use super::wire::{self, CoreFacts};
 use crate::log;
 
 /// A turn's last slice of background work begins within this time; a slice is sized for 500 us.
@@ -209,9 +210,8 @@ impl Driver {
             .borrow_mut()
             .finish_turn(self.clock.now(), &mut effects);
         let finished = self.clock.now();
-        let counts = self.counts();
         for effect in effects.queue.drain(..) {
-            self.carry_out(effect, &effects.arena, counts);
+            self.carry_out(effect, &effects.arena);
         }
         self.ring_result(self.ring.borrow_mut().submit());
         self.flush_mesh();
@@ -286,7 +286,7 @@ impl Driver {
             .set_node_short(room.load != LoadRoom::Ample);
     }
 
-    fn carry_out(self: &Rc<Self>, effect: Effect, arena: &[u8], counts: DriverCounts) {
+    fn carry_out(self: &Rc<Self>, effect: Effect, arena: &[u8]) {
         match effect {
             Effect::WriteLog {
                 ticket,
@@ -336,6 +336,8 @@ impl Driver {
                 reply,
             } => {
                 let subject = (RequestId(request.0), kind);
+                // Few ask for them, and answers are many.
+                let counts = (kind == RequestKind::Status).then(|| self.counts());
                 self.connections.reply(to_net(connection), |out| {
                     wire::append_reply(&self.facts, counts, subject, &reply, arena, out)
                 });
@@ -504,42 +506,6 @@ impl Driver {
                 self.peers.follow(&self.facts.places);
                 self.run_turn();
             }
-        }
-    }
-
-    // ---- What others see ----
-
-    /// Hangs up the core's numbers again and again.
-    pub(crate) async fn drive_board(self: Rc<Self>, board: Board) {
-        loop {
-            for (shard, homes) in self.core.borrow().homes() {
-                self.facts.places.note_homes(shard, homes);
-            }
-            let numbers = self.numbers();
-            board.publish(self.facts.hello.core_index, self.clock.now(), numbers);
-            Timer::new(PUBLISH_INTERVAL).await;
-        }
-    }
-
-    fn numbers(&self) -> CoreNumbers {
-        let status = self.core.borrow().status();
-        CoreNumbers {
-            status: wire::status_reply(&self.facts, self.counts(), &status),
-            is_serving: status.is_serving,
-            accepts_writes: status.accepts_writes,
-            stages: status.stages,
-            slices: status.slices,
-        }
-    }
-
-    fn counts(&self) -> DriverCounts {
-        DriverCounts {
-            connections: self.connections.count(),
-            connection_counts: self.connections.counts(),
-            ring_writes: self.ring.borrow().status().writes,
-            memory: self.memory.borrow().counts(),
-            peers: self.peers.counts(),
-            disk_free_bytes: self.disk.free_bytes(),
         }
     }
 

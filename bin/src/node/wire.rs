@@ -128,7 +128,7 @@ pub(crate) fn append_shard_map(facts: &CoreFacts, id: RequestId, out: &mut Vec<u
 /// Appends the frame of a reply, whose spans lie in `arena`.
 pub(crate) fn append_reply(
     facts: &CoreFacts,
-    counts: DriverCounts,
+    counts: Option<DriverCounts>,
     (id, kind): (RequestId, RequestKind),
     reply: &Reply,
     arena: &[u8],
@@ -169,6 +169,7 @@ pub(crate) fn append_reply(
         }
         Reply::Cancelled => net::append_cancelled(out, id),
         Reply::Status(status) => {
+            let counts = counts.expect("the driver counts for who asks for its status");
             let reply = status_reply(facts, counts, status);
             net::append_status(out, id, &reply);
         }
@@ -433,11 +434,11 @@ fn counters(status: &CoreStatus, counts: DriverCounts) -> Vec<Counter> {
         ("peer_appends_refused", counters.peer_appends_refused),
         ("peer_batches_sent", peers.links.sent),
         ("peer_batches_lost", peers.links.lost),
-        ("peer_batches_unsent", peers.unsent()),
+        ("peer_batches_unsent", peers.links.unsent()),
         ("peer_links_opened", peers.links.opened),
         ("peer_links_ended", peers.links.ended),
         ("peer_links_accepted", peers.incoming.opened),
-        ("peer_links_refused", peers.refused()),
+        ("peer_links_refused", peers.incoming.refused()),
         ("rewrites", counters.rewrites),
         ("disk_free_bytes", counts.disk_free_bytes),
     ]

@@ -8,8 +8,8 @@ use metastore_net::MemberPart;
 use super::drive::{Drive, Goal, Step};
 use super::replace::spare_voter;
 use super::report;
-use crate::arguments::MemberPromoteArguments;
-use crate::commands::operator::{NodeAnswer, Operator, OperatorError, ShardView};
+use crate::arguments::MemberNodeArguments;
+use crate::commands::operator::{Operator, ShardView};
 use crate::commands::{CommandError, Exit};
 
 /// Those who learn on a node vote.
@@ -18,7 +18,7 @@ struct Promote {
 }
 
 pub(super) fn run(
-    arguments: &MemberPromoteArguments,
+    arguments: &MemberNodeArguments,
     out: &mut dyn Write,
 ) -> Result<Exit, CommandError> {
     let many = &arguments.many;
@@ -29,10 +29,7 @@ pub(super) fn run(
         node: arguments.node,
     };
     operator.node(goal.node)?;
-    if let NodeAnswer::Silent(why) = survey.node(goal.node) {
-        let (node, why) = (goal.node, why.clone());
-        return Err(OperatorError::Silent { node, why }.into());
-    }
+    survey.expect_answer(goal.node)?;
     let spare = spare_voter(arguments.give_up_spare);
     let reports = Drive::new(&goal, spare, deadline).all(&operator, many.at_once);
     report::print(&reports, many.operator.format(), out)

@@ -8,7 +8,7 @@ use metastore_net::{MemberPart, SpareVoter};
 use super::drive::{Drive, Goal, Step};
 use super::replace::spare_voter;
 use super::{farewell, report};
-use crate::arguments::MemberRemoveArguments;
+use crate::arguments::MemberNodeArguments;
 use crate::commands::operator::{NodeAnswer, Operator, OperatorError, ShardView};
 use crate::commands::{CommandError, Exit};
 
@@ -19,7 +19,7 @@ struct Remove {
 
 /// Looks at all shards before the first is changed.
 pub(super) fn run(
-    arguments: &MemberRemoveArguments,
+    arguments: &MemberNodeArguments,
     out: &mut dyn Write,
 ) -> Result<Exit, CommandError> {
     let many = &arguments.many;

@@ -34,10 +34,7 @@ pub(super) fn run(
     }
     operator.node(goal.dead)?;
     operator.node(goal.with)?;
-    if let NodeAnswer::Silent(why) = survey.node(goal.with) {
-        let (node, why) = (goal.with, why.clone());
-        return Err(OperatorError::Silent { node, why }.into());
-    }
+    survey.expect_answer(goal.with)?;
     let is_alive = matches!(survey.node(goal.dead), NodeAnswer::Answers(_));
     if is_alive && !arguments.even_if_alive {
         let error = OperatorError::Alive {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use metastore_net::{AdminRequest, ReplicaHome, ReplicaRole, ReplicaStatus};
 
-use super::{AskFailed, Operator};
+use super::{AskFailed, Operator, OperatorError};
 
 /// A core of a node.
 pub(in crate::commands) fn home(node_id: u32, core_index: u16) -> ReplicaHome {
@@ -47,6 +47,20 @@ impl Survey {
     /// What a node says.
     pub(in crate::commands) fn node(&self, node: u32) -> &NodeAnswer {
         &self.nodes[&node]
+    }
+
+    /// Whether a node answers that must.
+    ///
+    /// # Errors
+    /// [`OperatorError::Silent`], with what is known of why.
+    pub(in crate::commands) fn expect_answer(&self, node: u32) -> Result<(), OperatorError> {
+        match self.node(node) {
+            NodeAnswer::Answers(_) => Ok(()),
+            NodeAnswer::Silent(why) => Err(OperatorError::Silent {
+                node,
+                why: why.clone(),
+            }),
+        }
     }
 
     /// Where each shard has replicas, whoever says to lead it first.

@@ -33,44 +33,6 @@ pub(crate) struct PeerCounts {
     pub(crate) incoming: IncomingCounts,
 }
 
-impl PeerCounts {
-    /// Batches that were dropped before they could be sent.
-    pub(crate) fn unsent(&self) -> u64 {
-        let links = &self.links;
-        links.dropped_full + links.dropped_unreachable + links.dropped_unsendable
-    }
-
-    /// Connections that were closed because of what they sent, or did not, or because there were too many.
-    pub(crate) fn refused(&self) -> u64 {
-        let IncomingCounts {
-            turned_away,
-            timed_out,
-            strangers,
-            damaged,
-            wrong_version,
-            wrong_cluster,
-            wrong_core,
-            full,
-            other_data,
-            bad_batches,
-            ..
-        } = self.incoming;
-        let refused = [
-            turned_away,
-            timed_out,
-            strangers,
-            damaged,
-            wrong_version,
-            wrong_cluster,
-            wrong_core,
-            full,
-            other_data,
-            bad_batches,
-        ];
-        refused.iter().sum()
-    }
-}
-
 /// The connections of a core to those of other nodes; a node alone has none.
 #[derive(Default)]
 pub(super) struct Peers {

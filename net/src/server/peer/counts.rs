@@ -38,6 +38,15 @@ pub struct IncomingCounts {
 }
 
 impl IncomingCounts {
+    /// Connections that were closed because of what they sent, or did not, or because there were too many.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        let too_many = self.turned_away + self.full;
+        let wrong = self.wrong_version + self.wrong_cluster + self.wrong_core + self.other_data;
+        let senseless = self.strangers + self.damaged + self.bad_batches;
+        too_many + wrong + senseless + self.timed_out
+    }
+
     pub(super) fn note_fault(&mut self, fault: &IncomingFault) {
         let count = match fault {
             IncomingFault::Batch(_) => &mut self.bad_batches,
@@ -78,4 +87,12 @@ pub struct LinkCounts {
     pub dropped_unreachable: u64,
     /// Batches dropped because nobody knows where their receiver is, or because no batch is like that.
     pub dropped_unsendable: u64,
+}
+
+impl LinkCounts {
+    /// Batches that were dropped before they could be sent.
+    #[must_use]
+    pub fn unsent(&self) -> u64 {
+        self.dropped_full + self.dropped_unreachable + self.dropped_unsendable
+    }
 }
