@@ -34,7 +34,7 @@ impl Core {
         self.replicas.iter().map(leader_of)
     }
 
-    /// Whether, after [`Input::Drain`], everything accepted is finished and the log has its mark.
+    /// Whether, after [`Input::Drain`](crate::Input::Drain), everything accepted is finished and the log has its mark.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.is_draining
