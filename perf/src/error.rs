@@ -54,6 +54,8 @@ pub(crate) enum PerfError {
     CoreAlone(#[from] CoreAloneError),
     #[error("{what} is measured with one node")]
     NotReplicated { what: &'static str },
+    #[error("{what} is measured with several nodes: --nodes 3")]
+    NeedsCluster { what: &'static str },
     #[error("the store could not be prepared: {failure}")]
     Preparation { failure: String },
     #[error(
@@ -65,6 +67,8 @@ pub(crate) enum PerfError {
     Data(#[from] io::Error),
     #[error("connections for the measurement cannot be made: {0}")]
     Connections(io::Error),
+    #[error("connections are cut by `ss`, of the package iproute2, which cannot be started: {0}")]
+    NoSs(io::Error),
     #[error("cannot write the report: {source}")]
     Output { source: io::Error },
     #[error("cannot write the report as JSON: {source}")]

@@ -5,7 +5,9 @@
 
 mod abuse;
 mod allocations;
+mod catch_up;
 mod data_files;
+mod failover;
 mod live_bytes;
 mod log_bytes;
 mod restart;
@@ -25,7 +27,7 @@ use crate::error::{PerfError, Verdict};
 use crate::figure::Figure;
 use crate::load::Pace;
 use crate::measurement::measure;
-use crate::node::{Launch, Node, end_stores_on_signals};
+use crate::node::{Launch, Member, Node, end_stores_on_signals};
 use crate::operation::RequestMaker;
 use crate::output::Output;
 use crate::pinning::Pinning;
@@ -91,6 +93,11 @@ pub(crate) fn run(measurement: &OwnMeasurement) -> Result<Verdict, PerfError> {
             what: measurement.name(),
         });
     }
+    if arguments.nodes == 1 && measurement.needs_cluster() {
+        return Err(PerfError::NeedsCluster {
+            what: measurement.name(),
+        });
+    }
     let mut output = Output::new(arguments.json.clone());
     end_stores_on_signals()?;
     let pinning = Pinning::choose();
@@ -148,6 +155,8 @@ impl<'a> Bench<'a> {
             OwnMeasurement::Snapshot(arguments) => snapshot::measure_snapshot(self, arguments),
             OwnMeasurement::Syscalls(_) => syscalls::measure_syscalls(self),
             OwnMeasurement::Restart(arguments) => restart::measure_restart(self, arguments),
+            OwnMeasurement::Failover(arguments) => failover::measure_failover(self, arguments),
+            OwnMeasurement::CatchUp(arguments) => catch_up::measure_catch_up(self, arguments),
         }
     }
 
@@ -226,6 +235,14 @@ impl<'a> Bench<'a> {
         started?;
         own.store = own.node.connect()?;
         Ok(())
+    }
+
+    /// Starts a node of a cluster again that was killed, and does not wait until it serves.
+    fn revive(&self, own: &mut OwnStore, member: &Member) -> Result<(), PerfError> {
+        self.pinning.free_client();
+        let revived = own.node.revive(member);
+        self.pinning.restrict_client();
+        Ok(revived?)
     }
 }
 

@@ -1,15 +1,19 @@
 //! A store of our own, for the time of the measurement: one node, or a cluster of them on this machine.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::kin::send_signal;
 use crate::owned_server::{EndBy, OwnedServer, end_servers_on_signals};
 use crate::ports::{free_ports, free_rows};
+use crate::process::{ProcessError, ProcessId};
 use crate::store::{Store, StoreError};
 
 /// How long a store may take until it serves: it fills its first segments and probes the disk before.
@@ -34,15 +38,30 @@ pub(crate) struct Launch {
 }
 
 /// How far above the ports for clients the nodes of a cluster listen for each other.
-const PEER_PORTS_ABOVE: u16 = 1_000;
+pub(crate) const PEER_PORTS_ABOVE: u16 = 1_000;
 
 /// A running store with data of its own, one core a node. Both end with this value, or when this process is told to end.
 #[derive(Debug)]
 pub(crate) struct Node {
     launch: Launch,
     port: u16,
+    /// Before the server, whose end removes the data.
+    revived: BTreeMap<SocketAddr, Revived>,
     server: OwnedServer,
 }
+
+/// A node of a cluster that runs, with the command line that brings it back.
+#[derive(Debug)]
+pub(crate) struct Member {
+    address: SocketAddr,
+    process: ProcessId,
+    /// The program's path first.
+    command_line: Vec<OsString>,
+}
+
+/// A node of a cluster that was killed and started again. It ends when its standard input does, so with this process.
+#[derive(Debug)]
+struct Revived(Child);
 
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +78,10 @@ pub(crate) enum NodeError {
     Ended { status: ExitStatus },
     #[error("the store does not serve after {START_TIMEOUT:?}: {last}")]
     NotServing { last: StoreError },
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("the node at {address} cannot be killed")]
+    Kill { address: SocketAddr },
 }
 
 impl Launch {
@@ -84,6 +107,7 @@ impl Launch {
         Ok(Node {
             launch: self,
             port,
+            revived: BTreeMap::new(),
             server,
         })
     }
@@ -170,8 +194,63 @@ impl Node {
             launch,
             port,
             server,
+            ..
         } = self;
         server.replace(|data| launch.spawn(*port, data))
+    }
+
+    /// The node of a cluster that listens at an address.
+    pub(crate) fn member(&self, address: SocketAddr) -> Result<Member, NodeError> {
+        let process = ProcessId::listening_at(address)?;
+        Ok(Member {
+            address,
+            process,
+            command_line: process.command_line()?,
+        })
+    }
+
+    /// Where the data of the node lies that listens at an address.
+    pub(crate) fn member_data(&self, address: SocketAddr) -> PathBuf {
+        self.data()
+            .join(format!("node-{}", address.port() - self.port + 1))
+    }
+
+    /// Kills a node of a cluster, as `kill -9` does. The others go on.
+    pub(crate) fn kill_member(&mut self, member: &Member) -> Result<(), NodeError> {
+        match self.revived.remove(&member.address) {
+            Some(revived) => drop(revived),
+            None if send_signal(member.process, "KILL") => {}
+            None => {
+                return Err(NodeError::Kill {
+                    address: member.address,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a node that was killed, as it was started before.
+    pub(crate) fn revive(&mut self, member: &Member) -> Result<(), NodeError> {
+        let (program, arguments) = member.command_line.split_first().expect("its program");
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|source| NodeError::Start {
+                program: program.into(),
+                source,
+            })?;
+        self.revived.insert(member.address, Revived(child));
+        Ok(())
+    }
+}
+
+impl Drop for Revived {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _killed = self.0.kill();
+        let _status = self.0.wait();
     }
 }
 

@@ -1,8 +1,10 @@
 //! What Linux tells of a process under `/proc`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,6 +68,24 @@ impl ProcessId {
             cpu,
             written_bytes: io.as_deref().and_then(written_bytes),
         })
+    }
+
+    /// What it was started as, the path of its program first.
+    pub(crate) fn command_line(self) -> Result<Vec<OsString>, ProcessError> {
+        let read = |name: &str| PathBuf::from(format!("/proc/{}/{name}", self.0));
+        let unreadable = |path: PathBuf| |source| ProcessError::Read { path, source };
+        let program = read("exe");
+        let program = fs::read_link(&program).map_err(unreadable(program))?;
+        let line = read("cmdline");
+        let line = fs::read(&line).map_err(unreadable(line))?;
+        // Each argument ends with a zero. The first is the name by which the program was called.
+        let arguments = line.split(|&byte| byte == 0).skip(1);
+        let mut words: Vec<OsString> = arguments
+            .map(|word| OsString::from_vec(word.to_vec()))
+            .collect();
+        words.pop();
+        words.insert(0, program.into());
+        Ok(words)
     }
 
     /// Memory that the process has at present.

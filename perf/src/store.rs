@@ -59,6 +59,8 @@ pub(crate) struct Store {
     addresses: Vec<SocketAddr>,
     /// Of a cluster.
     routes: Option<Routes>,
+    /// A core that is known not to run, and is left alone.
+    away: Option<SocketAddr>,
     /// Those that are observed.
     processes: Vec<ProcessId>,
     disk: Option<BlockDeviceFlushes>,
@@ -67,12 +69,22 @@ pub(crate) struct Store {
 impl Store {
     /// Connects to the store at an address and to all cores that it names.
     pub(crate) fn connect(address: &str) -> Result<Store, StoreError> {
+        Store::connect_to(address, None)
+    }
+
+    /// As [`Store::connect`], leaving one core alone that does not run.
+    pub(crate) fn connect_without(address: &str, away: SocketAddr) -> Result<Store, StoreError> {
+        Store::connect_to(address, Some(away))
+    }
+
+    fn connect_to(address: &str, away: Option<SocketAddr>) -> Result<Store, StoreError> {
         let mut first = connect(address)?;
         let map = first.shard_map()?;
         let mut store = Store {
             cores: Vec::new(),
             addresses: Vec::new(),
             routes: Routes::of(&map)?,
+            away,
             processes: Vec::new(),
             disk: None,
         };
@@ -87,7 +99,7 @@ impl Store {
 
     fn add_core(&mut self, name: &str) -> Result<(), StoreError> {
         let address = resolve(name)?;
-        if !self.addresses.contains(&address) {
+        if self.away != Some(address) && !self.addresses.contains(&address) {
             self.cores.push(connect(name)?);
             self.addresses.push(address);
         }

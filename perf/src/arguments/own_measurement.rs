@@ -35,6 +35,10 @@ pub(crate) enum OwnMeasurement {
     Syscalls(OwnStoreArguments),
     /// From the start of the process to serving, for each GiB of log.
     Restart(RestartArguments),
+    /// How long writes wait when the leader is killed, and when it hands over.
+    Failover(FailoverArguments),
+    /// What clients notice of a node that gets the whole state again, over connections that break.
+    CatchUp(CatchUpArguments),
 }
 
 impl OwnMeasurement {
@@ -50,6 +54,8 @@ impl OwnMeasurement {
             OwnMeasurement::Abuse(_) => "abuse",
             OwnMeasurement::Syscalls(_) => "syscalls",
             OwnMeasurement::Restart(_) => "restart",
+            OwnMeasurement::Failover(_) => "failover",
+            OwnMeasurement::CatchUp(_) => "catch-up",
         }
     }
 
@@ -59,13 +65,23 @@ impl OwnMeasurement {
             OwnMeasurement::LogBytes(_)
             | OwnMeasurement::UnderLoad(_)
             | OwnMeasurement::Snapshot(_)
-            | OwnMeasurement::Syscalls(_) => true,
+            | OwnMeasurement::Syscalls(_)
+            | OwnMeasurement::Failover(_)
+            | OwnMeasurement::CatchUp(_) => true,
             OwnMeasurement::Allocations(_)
             | OwnMeasurement::LiveBytes(_)
             | OwnMeasurement::Shards(_)
             | OwnMeasurement::Abuse(_)
             | OwnMeasurement::Restart(_) => false,
         }
+    }
+
+    /// Whether there is nothing to measure with one node.
+    pub(crate) fn needs_cluster(&self) -> bool {
+        matches!(
+            self,
+            OwnMeasurement::Failover(_) | OwnMeasurement::CatchUp(_)
+        )
     }
 
     /// How its stores are started.
@@ -81,6 +97,8 @@ impl OwnMeasurement {
             OwnMeasurement::Snapshot(arguments) => &arguments.store,
             OwnMeasurement::Abuse(arguments) => &arguments.store,
             OwnMeasurement::Restart(arguments) => &arguments.store,
+            OwnMeasurement::Failover(arguments) => &arguments.store,
+            OwnMeasurement::CatchUp(arguments) => &arguments.store,
         }
     }
 }
@@ -107,13 +125,10 @@ impl LogBytesArguments {
     /// Store arguments of the short form, which fills and releases its log in seconds. What the command line says is
     /// left as it is.
     pub(crate) fn small_log(&self) -> Vec<String> {
-        let small = [("--segment-bytes", "16MiB"), ("--wal-budget", "256MiB")];
-        let is_said = |name: &str| self.store.store_arguments.iter().any(|said| said == name);
-        small
-            .into_iter()
-            .filter(|(name, _)| self.store.effort.is_quick() && !is_said(name))
-            .flat_map(|(name, value)| [name.to_owned(), value.to_owned()])
-            .collect()
+        match self.store.effort.is_quick() {
+            true => self.store.small_log("256MiB"),
+            false => Vec::new(),
+        }
     }
 
     /// Whether it runs to the end of its time whatever was seen.
@@ -197,6 +212,69 @@ impl RestartArguments {
     }
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct FailoverArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// How many leaders are killed [default: 50; 6 with --quick].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(super) kills: Option<u32>,
+    /// How many leaders hand over [default: 20; 6 with --quick].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(super) transfers: Option<u32>,
+}
+
+impl FailoverArguments {
+    /// How many leaders are killed.
+    pub(crate) fn kills(&self) -> u32 {
+        let usual = if self.store.effort.is_quick() { 6 } else { 50 };
+        self.kills.unwrap_or(usual)
+    }
+
+    /// How many leaders hand over.
+    pub(crate) fn transfers(&self) -> u32 {
+        let usual = if self.store.effort.is_quick() { 6 } else { 20 };
+        self.transfers.unwrap_or(usual)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatchUpArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// How much state the node lacks, in MiB of keys and values [default: 2048; 128 with --quick].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 16))]
+    pub(super) state_mib: Option<u64>,
+    /// How often its connections are cut while snapshots arrive.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub(crate) cuts: u32,
+    /// The load, as a share of the capacity.
+    #[arg(long, value_name = "SHARE", default_value_t = LOAD_UNDER_SNAPSHOT, value_parser = parse_rate)]
+    pub(crate) load: f64,
+    /// Where the keys lie that clients ask for.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+impl CatchUpArguments {
+    /// How much state the node lacks.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        let usual_mib = if self.store.effort.is_quick() {
+            128
+        } else {
+            2_048
+        };
+        self.state_mib.unwrap_or(usual_mib) << 20
+    }
+
+    /// Store arguments by which the log is given up for snapshots before all of the state is loaded. What the command
+    /// line says is left as it is.
+    pub(crate) fn small_log(&self) -> Vec<String> {
+        let budget_bytes = (self.state_bytes() / 2).max(256 << 20);
+        self.store.small_log(&format!("{budget_bytes}B"))
+    }
+}
+
 /// How a measurement starts its stores.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OwnStoreArguments {
@@ -219,6 +297,18 @@ pub(crate) struct OwnStoreArguments {
     /// More arguments for `metastore dev`, such as `-- --flush dsync`.
     #[arg(last = true, value_name = "STORE_ARGUMENTS")]
     pub(crate) store_arguments: Vec<OsString>,
+}
+
+impl OwnStoreArguments {
+    /// Arguments for a log of small segments and this budget, but what the command line says is left as it is.
+    fn small_log(&self, budget: &str) -> Vec<String> {
+        let is_said = |name: &str| self.store_arguments.iter().any(|said| said == name);
+        [("--segment-bytes", "16MiB"), ("--wal-budget", budget)]
+            .into_iter()
+            .filter(|(name, _)| !is_said(name))
+            .flat_map(|(name, value)| [name.to_owned(), value.to_owned()])
+            .collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, Args)]
