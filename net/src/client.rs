@@ -15,7 +15,7 @@ use crate::range::RangeRequest;
 use crate::read::{Consistency, GetManyRequest, GetRequest};
 use crate::request::encode_cancel;
 use crate::response::Response;
-use crate::wire_error::{Happened, WireError};
+use crate::wire_error::{ErrorCode, Happened, WireError};
 use metastore_statemachine::{Command, NamespaceId, Revision, Structured};
 use pending::Pending;
 
@@ -57,6 +57,8 @@ pub struct ClientConnection {
     /// they arrived.
     inbound: Vec<u8>,
     pending: Pending,
+    /// The server has said that it did nothing of what it has not answered.
+    was_finished: bool,
 }
 
 /// A request that was not answered when the connection ended.
@@ -123,6 +125,7 @@ impl ClientConnection {
             outbound: Vec::new(),
             inbound: Vec::new(),
             pending: Pending::default(),
+            was_finished: false,
         }
     }
 
@@ -308,6 +311,7 @@ impl ClientConnection {
         if id == RequestId::CONNECTION {
             let response = Response::decode(header, frame.body).map_err(read)?;
             return Err(if let Response::Error(error) = response {
+                self.was_finished = error.code == ErrorCode::ShuttingDown;
                 ProtocolError::Refused(error)
             } else {
                 ProtocolError::UnknownId { id }
@@ -347,10 +351,14 @@ impl ClientConnection {
     pub fn on_closed(&mut self) -> impl Iterator<Item = Lost> + use<> {
         self.outbound.clear();
         self.inbound.clear();
-        self.pending.drain().map(|(id, kind)| Lost {
+        let was_finished = self.was_finished;
+        self.pending.drain().map(move |(id, kind)| Lost {
             id,
             kind,
-            happened: happened_when_lost(kind),
+            happened: match was_finished {
+                true => Happened::NotDone,
+                false => happened_when_lost(kind),
+            },
         })
     }
 }

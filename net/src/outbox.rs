@@ -3,7 +3,7 @@
 use crate::frame::{FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, RequestId, cut_frame};
 use crate::hello::ServerLimits;
 use crate::response::{append_error_of, append_refusal};
-use crate::wire_error::WireError;
+use crate::wire_error::{ErrorCode, WireError};
 
 /// A buffer that grew beyond this is given back once it is empty. What a busy connection keeps up to here is given back
 /// when it falls idle ([`Outbox::release`]).
@@ -316,6 +316,15 @@ impl Outbox {
             Phase::Greeting => self.phase = Phase::Closing,
             Phase::Open => self.phase = Phase::Draining,
             Phase::Draining | Phase::Closing => {}
+        }
+    }
+
+    /// What was under way is answered: nothing of what has not been answered was done, nor will it be. That is worth a
+    /// last word, because a client may have sent something meanwhile.
+    pub(crate) fn finish_drain(&mut self) {
+        if self.phase == Phase::Draining {
+            assert_eq!(self.in_flight, 0, "everything is answered before");
+            self.refuse(&WireError::new(ErrorCode::ShuttingDown));
         }
     }
 

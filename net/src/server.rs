@@ -25,6 +25,7 @@ pub use peer::{
     IncomingCounts, IncomingLinks, LinkCounts, LinkEnd, LinkWait, PeerLinks, PeerListener,
     PeerOptions, PeerService, Sent, serve_peers,
 };
+pub use readiness::{Bell, Readiness};
 pub use serve::serve;
 pub use socket::Listener;
 

@@ -295,7 +295,7 @@ pub(crate) const KEYS: [KeySpec; 57] = [
         "wal.poll_us",
         count(0, 10_000),
         "250",
-        "How many microseconds a core that has one client, which sends one request at a time, waits for the device before it goes to sleep; 0 for never. Whoever comes meanwhile waits as long.",
+        "How many microseconds a core that has nothing to do waits for its sockets and its log in place before it goes to sleep; 0 for never. Other cores of the node that have something for it wait as long, unless some had lately.",
     ),
     spec(
         Key::WalFlush,

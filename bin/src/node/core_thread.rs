@@ -1,5 +1,6 @@
 //! One core's thread, from its log to its last answer.
 
+use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use glommio::timer::Timer;
 use metastore_engine::{CoreBuilder, CoreConfig, LogHistory, MemoryPool, MemoryShare, ShardId};
-use metastore_net::server::{self, Listener, ServerOptions};
+use metastore_net::server::{self, Bell, Listener, Readiness, ServerOptions};
 use metastore_wal::device::{self, DirectorySource, Fault, FlushMethod, Ring, RingOptions};
 use metastore_wal::recovery::{self, Recovered, Standing};
 
@@ -36,7 +37,7 @@ pub(crate) struct CoreSetup {
     pub(crate) keeper: NodeKeeper,
     pub(crate) log_directory: PathBuf,
     pub(crate) flush_method: FlushMethod,
-    pub(crate) log_wait_max: Duration,
+    pub(crate) idle_wait_max: Duration,
     pub(crate) fault: Option<Fault>,
     pub(crate) memory: Arc<MemoryPool>,
     pub(crate) snapshot_bytes_per_second_max: u64,
@@ -83,14 +84,11 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
         None => Damages::Refuse,
     };
     let started = start(setup, mesh, damages).and_then(|(driver, wake, report)| {
-        let listener = Listener::new(listener);
-        let joined = peers.map_or(Ok(()), |peers| driver.join_peers(peers));
-        match listener.and_then(|listener| joined.map(|()| listener)) {
-            Ok(listener) => Ok((driver, wake, report, listener)),
-            Err(source) => Err(StartError::Listener { source }),
-        }
+        let sockets = Sockets::watch(&driver, listener, wake, peers);
+        let sockets = sockets.map_err(|source| StartError::Listener { source })?;
+        Ok((driver, report, sockets))
     });
-    let (driver, wake, report, listener) = match started {
+    let (driver, report, sockets) = match started {
         Ok(started) => started,
         Err(error) => {
             // When nobody listens any more the node is going down already.
@@ -98,8 +96,16 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
             return;
         }
     };
+    let Sockets {
+        readiness,
+        listener,
+        wake,
+    } = sockets;
     glommio::spawn_local(Rc::clone(&driver).drive_turns()).detach();
     glommio::spawn_local(Rc::clone(&driver).drive_log(wake)).detach();
+    glommio::spawn_local(Rc::clone(&driver).drive_submissions()).detach();
+    let idle = Rc::clone(&driver);
+    glommio::spawn_local(readiness.watch(move || idle.idle_wait())).detach();
     glommio::spawn_local(Rc::clone(&driver).drive_snapshots()).detach();
     for (from, receiver) in receivers {
         glommio::spawn_local(mesh::drive(Rc::clone(&driver), from, receiver)).detach();
@@ -124,6 +130,33 @@ pub(crate) async fn run(mut setup: CoreSetup, listener: TcpListener) {
     let _ = stopped.send(outcome);
 }
 
+/// What wakes a core from outside.
+struct Sockets {
+    readiness: Readiness,
+    listener: Listener,
+    /// Where the log's ring says that there is something to take.
+    wake: Bell,
+}
+
+impl Sockets {
+    fn watch(
+        driver: &Rc<Driver>,
+        listener: TcpListener,
+        wake: StdUnixStream,
+        peers: Option<PeersSetup>,
+    ) -> io::Result<Sockets> {
+        let readiness = Readiness::new()?;
+        if let Some(peers) = peers {
+            driver.join_peers(peers, &readiness)?;
+        }
+        Ok(Sockets {
+            listener: Listener::new(listener, readiness.clone())?,
+            wake: readiness.add_bell(wake)?,
+            readiness,
+        })
+    }
+}
+
 /// What becomes of damage that recovery finds at or below the watermark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damages {
@@ -133,7 +166,7 @@ enum Damages {
     PeersMayRepair,
 }
 
-type Started = (Rc<Driver>, glommio::net::UnixStream, CoreReport);
+type Started = (Rc<Driver>, StdUnixStream, CoreReport);
 
 /// Recovers the log and builds the driver. It blocks its thread: nobody is answered yet.
 fn start(
@@ -148,7 +181,7 @@ fn start(
         keeper,
         log_directory,
         flush_method,
-        log_wait_max,
+        idle_wait_max,
         fault,
         memory,
         snapshot_bytes_per_second_max,
@@ -221,9 +254,9 @@ fn start(
         disk,
         mesh,
         memory: MemoryShare::new(memory),
-        log_wait_max,
+        idle_wait_max,
     });
-    Ok((Rc::new(driver), server::adopt_stream(wake), report))
+    Ok((Rc::new(driver), wake, report))
 }
 
 fn describe_torn(log_directory: &Path, recovered: &Recovered) -> Option<String> {

@@ -9,14 +9,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use glommio::net::UnixStream;
 use glommio::timer::Timer;
 use metastore_engine::{
     Account, ConnectionId, Core, CoreId, Effect, Effects, Input, LoadRoom, MemoryShare, MeshBatch,
     RequestId as EngineRequestId, RequestKind, SliceKind, SnapshotFailed, SnapshotId,
     SnapshotTicket, Time,
 };
-use metastore_net::server::{self, Connections, Service};
+use metastore_net::server::{self, Bell, Connections, Service};
 use metastore_net::{HelloInfo, Request, RequestId};
 use metastore_wal::device::{Completion, DeviceError, FileRef, Ring, Switch};
 
@@ -34,7 +33,6 @@ use super::disk_space::DiskWatch;
 use super::event::Event;
 use super::halt::{halt, halt_for};
 use super::keeper::NodeKeeper;
-use super::lone_client::LoneClient;
 use super::memory::{CONNECTION_BYTES, CoreMemory};
 use super::outgoing::{MeshSender, Outgoing};
 use super::snapshot_writer::{JobEnd, SnapshotJob, SnapshotWork, SnapshotWriter};
@@ -43,6 +41,9 @@ use crate::log;
 
 /// A turn's last slice of background work begins within this time; a slice is sized for 500 us.
 const SLICES_BEGIN_WITHIN: Duration = Duration::from_micros(250);
+
+/// After so many turns without a message of another core of the node, none is expected.
+const QUIET_TURNS: u32 = 4;
 
 /// An alarm in the past must still let the other tasks run before it.
 const ALARM_MIN: Duration = Duration::from_micros(200);
@@ -62,8 +63,8 @@ pub(crate) struct DriverParts {
     pub(crate) disk: DiskWatch,
     pub(crate) mesh: Option<Box<dyn MeshSender>>,
     pub(crate) memory: MemoryShare,
-    /// How long the core waits in place for a lone client's write, zero for never.
-    pub(crate) log_wait_max: Duration,
+    /// How long the core waits in place when it has nothing to do, zero for never.
+    pub(crate) idle_wait_max: Duration,
 }
 
 /// One core's driver. Everything runs on the core's own thread; the cells are never borrowed across an await.
@@ -88,11 +89,13 @@ pub(crate) struct Driver {
     waiting: Waiting,
     keeper: NodeKeeper,
     memory: RefCell<CoreMemory>,
-    lone_client: LoneClient,
-    /// How long the core waits in place for a lone client's write.
-    log_wait_max: Duration,
+    /// How long the core waits in place when it has nothing to do.
+    idle_wait_max: Duration,
+    /// Turns since another core of the node has sent something.
+    turns_since_mesh: Cell<u32>,
     is_stopping: Cell<bool>,
     turn_wanted: Event,
+    submit_wanted: Event,
     /// The alarm is set to this; an earlier deadline sets it anew.
     alarm: Cell<Time>,
     alarm_moved: Event,
@@ -112,7 +115,7 @@ impl Driver {
             disk,
             mesh,
             memory,
-            log_wait_max,
+            idle_wait_max,
         } = parts;
         let cores = usize::from(facts.hello.core_count);
         let background_pause = Switch::default();
@@ -140,10 +143,11 @@ impl Driver {
             waiting: Waiting::default(),
             keeper,
             memory: RefCell::new(CoreMemory::new(memory)),
-            lone_client: LoneClient::default(),
-            log_wait_max,
+            idle_wait_max,
+            turns_since_mesh: Cell::new(0),
             is_stopping: Cell::new(false),
             turn_wanted: Event::default(),
+            submit_wanted: Event::default(),
             alarm: Cell::new(Time(u64::MAX)),
             alarm_moved: Event::default(),
         }
@@ -194,13 +198,30 @@ impl Driver {
                 self.step_completions();
             }
             self.run_turn();
-            if let Some(client) = self.lone_client.take_turn() {
-                self.wait_for_log(client);
-            }
+            self.turns_since_mesh
+                .set(self.turns_since_mesh.get().saturating_add(1));
             self.run_slices();
             // A turn may want the next one at once, and waiting for what has come already lets nobody else run.
             glommio::executor().yield_task_queue_now().await;
         }
+    }
+
+    /// How long the core may wait in place for its sockets and its log: nobody else has anything for it, and nothing is
+    /// left to do. Messages of other cores of the node wait as long, so that where some have come lately it does not.
+    pub(crate) fn idle_wait(&self) -> Duration {
+        let core = self.core.borrow();
+        let has_work = self.turn_wanted.is_set()
+            || self.submit_wanted.is_set()
+            || core.has_work()
+            || core.has_slice()
+            || !self.effects.borrow().queue.is_empty();
+        let is_with_others = self.facts.hello.core_count > 1;
+        if has_work || is_with_others && self.turns_since_mesh.get() < QUIET_TURNS {
+            return Duration::ZERO;
+        }
+        let deadline = core.next_deadline().unwrap_or(Time(u64::MAX));
+        let rest = deadline.nanos_since(self.clock.now());
+        self.idle_wait_max.min(Duration::from_nanos(rest))
     }
 
     /// Finishes the turn and carries out its effects.
@@ -213,9 +234,13 @@ impl Driver {
         for effect in effects.queue.drain(..) {
             self.carry_out(effect, &effects.arena);
         }
-        self.ring_result(self.ring.borrow_mut().submit());
+        if self.peers.flush() {
+            // Other nodes have the longer way, and can be on it while this core submits its own write.
+            self.submit_wanted.set();
+        } else {
+            self.submit_log();
+        }
         self.flush_mesh();
-        self.peers.flush();
         self.connections.flush();
         self.settle_memory(&effects);
         effects.clear();
@@ -371,45 +396,28 @@ impl Driver {
 
     // ---- The log ----
 
-    /// Takes completions of the ring. A byte on `wake` says that there is one.
-    pub(crate) async fn drive_log(self: Rc<Self>, mut wake: UnixStream) {
-        let mut signals = [0; 64];
+    fn submit_log(&self) {
+        self.ring_result(self.ring.borrow_mut().submit());
+    }
+
+    /// Submits what goes to the log, behind the tasks that send to other nodes.
+    pub(crate) async fn drive_submissions(self: Rc<Self>) {
         loop {
-            match futures_lite::AsyncReadExt::read(&mut wake, &mut signals).await {
-                // Without it nothing that becomes durable would ever be acknowledged.
-                Ok(0) => halt(&"the log's wake-up channel was closed"),
-                Ok(_) => {}
-                Err(error) => halt(&format!("the log's wake-up channel failed: {error}")),
-            }
-            self.step_completions();
-            self.run_turn();
+            self.submit_wanted.wait().await;
+            self.submit_log();
         }
     }
 
-    /// Waits here for the write of a client that is alone, for a time that nobody else would notice.
-    fn wait_for_log(self: &Rc<Self>, client: ConnectionId) {
-        let has_other_work = self.core.borrow().has_work() || self.core.borrow().has_slice();
-        let is_alone = || self.connections.in_flight_of(to_net(client)) == 1;
-        // With other nodes the client waits for them, too, and what they say must be heard.
-        let may_wait = !self.log_wait_max.is_zero() && !self.peers.has_joined();
-        if !may_wait || has_other_work || !is_alone() {
-            return;
-        }
-        let began = self.clock.now();
-        let mut completions = self.completions.take();
-        // A write that is not durable yet may have several steps behind it.
-        while completions.is_empty() && self.ring.borrow().status().in_flight > 0 {
-            let waited = Duration::from_nanos(self.clock.now().nanos_since(began));
-            let Some(rest) = self.log_wait_max.checked_sub(waited) else {
-                break;
-            };
-            let mut ring = self.ring.borrow_mut();
-            self.ring_result(ring.reap_within(rest, &mut completions));
-        }
-        if completions.is_empty() {
-            self.completions.replace(completions);
-        } else {
-            self.step_all(completions);
+    /// Takes completions of the ring. A byte on `wake` says that there is one.
+    pub(crate) async fn drive_log(self: Rc<Self>, mut wake: Bell) {
+        loop {
+            match wake.ring().await {
+                Ok(true) => {}
+                // Without it nothing that becomes durable would ever be acknowledged.
+                Ok(false) => halt(&"the log's wake-up channel was closed"),
+                Err(error) => halt(&format!("the log's wake-up channel failed: {error}")),
+            }
+            self.step_completions();
             self.run_turn();
         }
     }
@@ -513,7 +521,7 @@ impl Driver {
 
     /// Takes messages that another core sent.
     pub(crate) fn on_mesh(&self, from: CoreId, mut batch: MeshBatch) {
-        self.lone_client.on_other_work();
+        self.turns_since_mesh.set(0);
         self.step(Input::Mesh {
             from,
             batch: &mut batch,
@@ -561,7 +569,6 @@ impl Service for Driver {
             });
             return;
         };
-        self.lone_client.on_request(ConnectionId(connection.0));
         self.step(Input::Request {
             connection: ConnectionId(connection.0),
             request: EngineRequestId(id.0),

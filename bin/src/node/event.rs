@@ -21,6 +21,11 @@ impl Event {
         }
     }
 
+    /// Whether the flag is set.
+    pub(crate) fn is_set(&self) -> bool {
+        self.is_set.get()
+    }
+
     /// Waits for the flag and clears it. One task waits at a time.
     pub(crate) async fn wait(&self) {
         poll_fn(|context| {

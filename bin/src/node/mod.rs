@@ -17,7 +17,6 @@ mod keeper;
 mod layout;
 mod limits;
 mod log_files;
-mod lone_client;
 mod memory;
 mod mesh;
 pub(crate) mod node_file;
@@ -188,7 +187,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             keeper: data.keeper().clone(),
             log_directory: data.log_directory(core),
             flush_method: setups.flush_method,
-            log_wait_max: options.wal.wait_max,
+            idle_wait_max: options.wal.wait_max,
             fault: options.fault,
             memory: Arc::clone(&memory),
             server: limits.server,

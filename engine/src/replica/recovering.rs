@@ -541,6 +541,8 @@ pub(super) fn new_node(
         applied,
         max_size_per_msg: raft.message_bytes_max,
         max_inflight_msgs: raft.inflight_messages_max,
+        // The next append or heartbeat tells it. By itself it would wake every follower once more for each lone entry.
+        skip_bcast_commit: true,
         check_quorum: true,
         pre_vote: true,
         read_only_option: match is_planted(Mutant::LeaseWithoutClock) {

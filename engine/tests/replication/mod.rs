@@ -35,12 +35,14 @@ fn scripts_lead_to_what_they_say() {
 }
 
 #[test]
-fn a_put_is_on_every_node_once_it_is_answered_and_all_is_quiet() {
+fn a_put_is_on_every_node_once_it_is_answered_and_a_heartbeat_has_come() {
     let mut cluster = TestCluster::new(3, 1);
     cluster.elect(1);
     cluster.put(1, 1, "/a", "1");
     cluster.settle();
     assert_eq!(cluster.take_answers(1), [(1, done(1))]);
+    cluster.tick(1);
+    cluster.settle();
     let states: Vec<_> = (1..=3)
         .map(|node| {
             let status = cluster.status(node);

@@ -14,7 +14,7 @@ fn with_a_node_that_needs_a_snapshot() -> TestCluster {
     });
     cluster.elect(1);
     cluster.put(1, 1, "/before", "1");
-    cluster.settle();
+    settle_with_time(&mut cluster, 1);
     cluster.partition(&[3], &[1, 2]);
     for request in 0..100 {
         // Values that differ, so that they are not compressed away.
@@ -60,7 +60,7 @@ fn a_follower_that_lags_too_far_fetches_a_snapshot_and_goes_on_from_there() {
     assert_eq!(cluster.counters(3).snapshots_fetched, 1);
     assert_all_equal(&mut cluster);
     cluster.put(1, 20, "/after", "1");
-    cluster.settle();
+    settle_with_time(&mut cluster, 3);
     assert_all_equal(&mut cluster);
 }
 

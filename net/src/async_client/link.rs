@@ -159,6 +159,11 @@ impl Serving {
                 }
                 attempt = queue.recv(), if has_room => match attempt {
                     Some(attempt) => {
+                        // What is sent on a connection that has ended meanwhile may have happened, for all we know.
+                        if let Err(fault) = self.receive() {
+                            attempt.finish(Err(Failure::not_done(fault.clone())));
+                            return Err(fault);
+                        }
                         self.take(attempt);
                         self.take_queued(queue)?;
                     }

@@ -194,3 +194,25 @@ fn an_answer_that_cannot_be_read_leaves_its_request_lost() {
         .collect();
     assert_eq!(lost, [(put, Happened::Unknown)]);
 }
+
+#[test]
+fn a_server_that_shuts_down_did_nothing_of_what_it_has_not_answered() {
+    for (code, happened) in [
+        (ErrorCode::ShuttingDown, Happened::NotDone),
+        (ErrorCode::Deadline, Happened::Unknown),
+    ] {
+        let mut client = client();
+        let answered = client.put(NAMESPACE, b"a", b"");
+        let late = client.put(NAMESPACE, b"b", b"");
+        let mut bytes = Vec::new();
+        append_outcome(&mut bytes, answered, &sample_outcome());
+        append_refusal(&mut bytes, &WireError::new(code));
+        let mut ids = Vec::new();
+        let end = client.on_bytes(&bytes, |id, _| ids.push(id));
+        assert!(matches!(end, Err(ProtocolError::Refused(_))), "{end:?}");
+        assert_eq!(ids, [answered]);
+        let lost: Vec<_> = client.on_closed().collect();
+        let known: Vec<_> = lost.iter().map(|lost| (lost.id, lost.happened)).collect();
+        assert_eq!(known, [(late, happened)]);
+    }
+}

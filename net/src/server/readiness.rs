@@ -1,21 +1,24 @@
-//! Which sockets of a listener can be used: one epoll instance for all of them, edge by edge.
+//! Which sockets of a core can be used: one epoll instance for all of them, edge by edge.
 //!
 //! The executor's own streams ask its ring anew for every read, and the kernel interrupts the running core for each
-//! socket that became readable. Here sockets are registered once, a core that is busy looks once for whatever has come
-//! meanwhile, and only one that has nothing to do asks the ring to be woken.
+//! socket that became readable. Here sockets are registered once, and a core that is busy looks once for whatever has
+//! come meanwhile. One that has nothing to do first waits for its sockets in place, for as long as its service lets it:
+//! going to sleep in the executor and being woken costs ten system calls, and an answer is often near. Only then it asks
+//! the ring to be woken.
 
 use crate::server::descriptor::adopt_descriptor;
 use glommio::net::UnixStream;
 use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Token};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll as TaskPoll, Waker};
+use std::time::{Duration, Instant};
 
 use futures_io::AsyncRead;
 
@@ -25,10 +28,26 @@ const EVENTS_MAX: usize = 256;
 /// How long to wait between looks while there is no descriptor to wait with.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
+/// Looks in a row that must find nothing before a core is taken to have nothing to do: tasks that were woken run before
+/// the second, and those that they have woken before the third.
+const EMPTY_LOOKS: u32 = 3;
+
+/// Timers, messages of other threads and the ends of blocking work are seen when the executor asks its ring, which it does
+/// not while the core waits in place.
+const RING_INTERVAL: Duration = Duration::from_millis(2);
+
 /// The sockets of one core; clones are handles to the same.
 #[derive(Debug, Clone)]
-pub(super) struct Readiness {
+pub struct Readiness {
     shared: Rc<Shared>,
+}
+
+/// The receiving end of a pair whose other end says that something has happened.
+#[derive(Debug)]
+pub struct Bell {
+    socket: mio::net::UnixStream,
+    mark: Rc<Mark>,
+    readiness: Readiness,
 }
 
 #[derive(Debug)]
@@ -97,7 +116,11 @@ impl Mark {
 }
 
 impl Readiness {
-    pub(super) fn new() -> io::Result<Readiness> {
+    /// No sockets.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor or memory left.
+    pub fn new() -> io::Result<Readiness> {
         Ok(Readiness {
             shared: Rc::new(Shared {
                 poll: RefCell::new(Poll::new()?),
@@ -139,15 +162,62 @@ impl Readiness {
         self.shared.free.borrow_mut().push(mark.number);
     }
 
-    /// Wakes tasks whose sockets can be used, as long as the executor runs.
-    pub(super) async fn watch(self) {
+    /// From now on bytes that come on this socket are heard.
+    ///
+    /// # Errors
+    /// What the kernel says when it has no memory left.
+    pub fn add_bell(&self, socket: std::os::unix::net::UnixStream) -> io::Result<Bell> {
+        socket.set_nonblocking(true)?;
+        let mut socket = mio::net::UnixStream::from_std(socket);
+        let mark = self.add(&mut socket, Interest::READABLE)?;
+        Ok(Bell {
+            socket,
+            mark,
+            readiness: self.clone(),
+        })
+    }
+
+    /// Wakes tasks whose sockets can be used, as long as the executor runs. One task of a core does, in the queue in
+    /// which the others run.
+    ///
+    /// When nothing is to be done, `idle` says how long the core may wait for its sockets in place, where nothing else
+    /// wakes it. It must say zero when any task has still something to do.
+    pub async fn watch(self, idle: impl Fn() -> Duration) {
+        let mut empty_looks = 0;
+        let mut ring_asked = Instant::now();
         loop {
             if self.look() {
-                // Those that were woken come first.
-                glommio::executor().yield_now().await;
+                empty_looks = 0;
             } else {
-                self.wait().await;
+                empty_looks += 1;
             }
+            if empty_looks < EMPTY_LOOKS {
+                glommio::executor().yield_now().await;
+                continue;
+            }
+            empty_looks = 0;
+            let is_ring_due = ring_asked.elapsed() >= RING_INTERVAL;
+            if is_ring_due || !self.wait_in_place(idle()) {
+                self.wait().await;
+                ring_asked = Instant::now();
+            }
+        }
+    }
+
+    /// Waits until a socket changes, and says whether one has in time.
+    fn wait_in_place(&self, time: Duration) -> bool {
+        if time.is_zero() {
+            return false;
+        }
+        let poll = self.shared.poll.borrow();
+        let registry = poll.registry();
+        let epoll = registry.as_fd();
+        let mut wanted = [PollFd::new(&epoll, PollFlags::IN)];
+        let time = Timespec::try_from(time).expect("a core waits for less than a second");
+        match rustix::event::poll(&mut wanted, Some(&time)) {
+            Ok(ready) => ready > 0,
+            // The log's ring tells so of something that has ended.
+            Err(error) => error == rustix::io::Errno::INTR,
         }
     }
 
@@ -170,23 +240,60 @@ impl Readiness {
 
     /// Waits until a socket changes.
     async fn wait(&self) {
-        let Ok(mut bell) = self.bell() else {
+        let Ok(mut end) = self.ring_end() else {
             // There are no descriptors left; then a core has other sorrows than a look too many.
             glommio::timer::sleep(LOOK_INTERVAL).await;
             return;
         };
         // That it is no socket shows only when it is looked at, which is after the ring has said that it is readable.
         let mut nothing = [0];
-        let rung = poll_fn(|context| Pin::new(&mut bell).poll_read(context, &mut nothing)).await;
+        let rung = poll_fn(|context| Pin::new(&mut end).poll_read(context, &mut nothing)).await;
         assert!(rung.is_err(), "an epoll instance cannot be received from");
     }
 
     /// What the executor can wait for. It has no wait for descriptors of others, but a stream that is made over one
     /// asks the ring at once when it becomes readable. A stream closes its descriptor and asks only once, so that each
     /// wait needs its own.
-    fn bell(&self) -> io::Result<UnixStream> {
+    fn ring_end(&self) -> io::Result<UnixStream> {
         let poll = self.shared.poll.borrow();
         let descriptor = poll.registry().as_fd().try_clone_to_owned()?;
         Ok(adopt_descriptor(descriptor))
+    }
+}
+
+impl Bell {
+    /// Waits for bytes and takes those that are there. `false` when the other end is closed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn ring(&mut self) -> io::Result<bool> {
+        poll_fn(|context| self.poll_ring(context)).await
+    }
+
+    fn poll_ring(&mut self, context: &mut Context<'_>) -> TaskPoll<io::Result<bool>> {
+        let mut bytes = [0; 64];
+        if !self.mark.may_read(context) {
+            return TaskPoll::Pending;
+        }
+        match self.socket.read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.mark.on_empty();
+                self.mark.wake_later(context);
+                TaskPoll::Pending
+            }
+            Err(error) => TaskPoll::Ready(Err(error)),
+            Ok(taken) => {
+                if taken < bytes.len() {
+                    self.mark.on_short_read();
+                }
+                TaskPoll::Ready(Ok(taken > 0))
+            }
+        }
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.readiness.remove(&self.mark);
     }
 }

@@ -19,8 +19,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Accepts connections and runs them, until [`Connections::begin_drain`] or [`Connections::close_all`]. Then the
 /// listener is closed, while connections live on as these two say: [`Connections::count`] tells when all are gone.
 ///
-/// Everything is spawned into the task queue of the caller. The task that watches the sockets stays until the executor
-/// ends.
+/// Everything is spawned into the task queue of the caller, in which [`Readiness::watch`](crate::server::Readiness::watch)
+/// must run.
 pub async fn serve<S: Service>(
     listener: Listener,
     service: Rc<S>,
@@ -30,7 +30,6 @@ pub async fn serve<S: Service>(
     connections.set_buffer_bytes_max(options.buffer_bytes_max);
     let refusals = Refusals::default();
     glommio::spawn_local(sweep_until_closed(connections.clone(), options)).detach();
-    glommio::spawn_local(listener.readiness().clone().watch()).detach();
     let read_buffer = new_read_buffer();
     while connections.teardown() == Teardown::Serving {
         let Some(accepted) = accept(&listener, &connections).await else {

@@ -23,14 +23,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Brings a listening socket to the core that is to serve it.
+    /// Brings a listening socket to the core that is to serve it. Those of its connections are watched with its own.
     ///
     /// # Errors
     /// What the kernel says when it has no descriptor or memory left.
-    pub fn new(socket: std::net::TcpListener) -> io::Result<Listener> {
+    pub fn new(socket: std::net::TcpListener, readiness: Readiness) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
         let mut listener = TcpListener::from_std(socket);
-        let readiness = Readiness::new()?;
         let mark = readiness.add(&mut listener, Interest::READABLE)?;
         Ok(Listener {
             listener,

@@ -158,6 +158,7 @@ impl<S: Service> ConnectionTask<S> {
         if self.state == State::Serving && self.slot.outbox.borrow().is_closing() {
             self.slot.last_activity_ms.set(self.connections.now_ms());
             self.state = State::Closing;
+            self.slot.outbox.borrow_mut().finish_drain();
             // What has arrived will not be looked at, and others may need the memory.
             self.intake.discard();
             self.slot.frame_since_ms.set(None);

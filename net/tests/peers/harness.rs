@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
 use metastore_net::peer::{IncomingFault, LocalPeer, PeerCore, PeerLane};
 use metastore_net::server::{
-    IncomingLinks, LinkEnd, PeerLinks, PeerListener, PeerOptions, PeerService, Sent, bind,
-    serve_peers,
+    IncomingLinks, LinkEnd, PeerLinks, PeerListener, PeerOptions, PeerService, Readiness, Sent,
+    bind, serve_peers,
 };
 
 /// How long a test waits for what must happen.
@@ -243,7 +243,9 @@ async fn run(
     options: PeerOptions,
     calls: mpsc::Receiver<Call>,
 ) {
-    let listener = PeerListener::new(listener).unwrap();
+    let readiness = Readiness::new().unwrap();
+    glommio::spawn_local(readiness.clone().watch(|| Duration::ZERO)).detach();
+    let listener = PeerListener::new(listener, readiness).unwrap();
     let incoming = IncomingLinks::new();
     let told = Rc::new(Told {
         local,

@@ -21,7 +21,7 @@ pub(crate) enum DiskCache {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum FlushCheck {
-    /// The disk has flushed at least as often as the store says.
+    /// The disk has flushed at least as often as the busiest log of the store says.
     Confirmed,
     /// The disk has no volatile cache.
     NoVolatileCache,
@@ -29,7 +29,7 @@ pub(crate) enum FlushCheck {
     NotCounted,
     /// The disk is not observed.
     NotObserved,
-    /// The disk has flushed less often than the store says.
+    /// The disk has flushed less often than that.
     Contradicted,
 }
 
@@ -56,12 +56,16 @@ impl DiskCache {
 }
 
 impl FlushCheck {
-    /// Judges one count of durable writes.
+    /// Judges the count of durable writes. Those of one log come one after the other, and each needs a flush that began
+    /// behind it. The kernel may flush once for writes of several logs that wait at the same time, so that only the busiest
+    /// log says how many there must be at least.
     pub(crate) fn of(costs: &Costs, cache: Option<DiskCache>) -> FlushCheck {
         match (cache, costs.device_flushes) {
             (None, _) | (_, None) => FlushCheck::NotObserved,
             (Some(DiskCache::Absent), _) => FlushCheck::NoVolatileCache,
-            (Some(_), Some(flushes)) if flushes >= costs.durable_writes => FlushCheck::Confirmed,
+            (Some(_), Some(flushes)) if flushes >= costs.durable_writes_of_busiest_log => {
+                FlushCheck::Confirmed
+            }
             (Some(DiskCache::Bypassed), _) => FlushCheck::NotCounted,
             (Some(DiskCache::Volatile), _) => FlushCheck::Contradicted,
         }
@@ -85,9 +89,10 @@ mod tests {
 
     #[test]
     fn the_disk_is_asked_only_where_it_counts() {
-        let of = |durable_writes, device_flushes, cache| {
+        let of = |durable_writes_of_busiest_log: u64, device_flushes, cache| {
             let costs = Costs {
-                durable_writes,
+                durable_writes: 3 * durable_writes_of_busiest_log,
+                durable_writes_of_busiest_log,
                 device_flushes,
                 ..Costs::default()
             };

@@ -35,6 +35,8 @@ pub(crate) struct Costs {
     pub(crate) written_bytes_per_operation: Option<f64>,
     /// Durable writes of the logs of all cores, by the store's own count.
     pub(crate) durable_writes: u64,
+    /// Those of the log that has most of them.
+    pub(crate) durable_writes_of_busiest_log: u64,
     /// Writes of the logs' watermarks alone, by the store's own count; each is flushed too.
     pub(crate) mark_writes: u64,
     pub(crate) durable_writes_per_operation: f64,
@@ -179,6 +181,12 @@ impl Observation {
         };
         let grown = |count| sum(self, count).saturating_sub(sum(earlier, count));
         let durable_writes = grown(|status| status.log.durable_writes);
+        let of_log = |(now, then): (&StatusReply, &StatusReply)| {
+            now.log
+                .durable_writes
+                .saturating_sub(then.log.durable_writes)
+        };
+        let logs = self.statuses.iter().zip(&earlier.statuses).map(of_log);
         let each = |amount: f64| amount / operations.max(1) as f64;
         let process = self.process.zip(earlier.process);
         let used = process.map(|(now, then)| now.since(&then));
@@ -193,6 +201,7 @@ impl Observation {
                 .and_then(|used| used.written_bytes)
                 .map(|bytes| each(bytes as f64)),
             durable_writes,
+            durable_writes_of_busiest_log: logs.max().unwrap_or(0),
             mark_writes: grown(|status| status.log.marks),
             durable_writes_per_operation: each(durable_writes as f64),
             durable_writes_per_replica: (replicas > 1)
@@ -229,6 +238,7 @@ mod tests {
         let after = observation(60, 600, 1_200);
         let costs = after.costs_since(&before, 1_000);
         assert_eq!(costs.durable_writes, 100);
+        assert_eq!(costs.durable_writes_of_busiest_log, 50);
         assert_eq!(costs.mark_writes, 0);
         assert!((costs.durable_writes_per_operation - 0.1).abs() < 1e-9);
         assert!((costs.server_cpu_us_per_operation.unwrap() - 500.0).abs() < 1e-6);

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{Fixed, FsyncFlags, SubmitArgs, TimeoutFlags, Timespec};
+use io_uring::types::{Fixed, FsyncFlags, TimeoutFlags, Timespec};
 use io_uring::{IoUring, opcode};
 
 use crate::buffer::LogBuffer;
@@ -253,19 +253,6 @@ impl Queue {
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    /// Waits until a completion can be taken, or `at_most` has passed. Nothing may be queued.
-    pub(super) fn wait_at_most(&mut self, at_most: Duration) -> io::Result<()> {
-        assert!(!self.is_dirty, "what is queued is handed over first");
-        let timespec = Timespec::from(at_most);
-        let arguments = SubmitArgs::new().timespec(&timespec);
-        match self.ring.submitter().submit_with_args(1, &arguments) {
-            Ok(_) => Ok(()),
-            // The time is over, or a signal came: the byte will tell.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR)) => Ok(()),
-            Err(error) => Err(error),
         }
     }
 

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use super::error::{DeviceError, Errno};
 use super::fault::Fault;
@@ -234,28 +233,6 @@ impl Ring {
     /// The process must halt.
     pub fn reap(&mut self, out: &mut Vec<Completion>) -> Result<(), DeviceError> {
         self.checked(|ring| ring.advance(out))
-    }
-
-    /// Waits in place until something is over, but no longer than `at_most`, and goes on as [`Ring::reap`] does. The
-    /// byte of [`RingOptions::wake`] comes all the same.
-    ///
-    /// # Panics
-    /// When something was queued and not handed over with [`Ring::submit`].
-    ///
-    /// # Errors
-    /// The process must halt.
-    pub fn reap_within(
-        &mut self,
-        at_most: Duration,
-        out: &mut Vec<Completion>,
-    ) -> Result<(), DeviceError> {
-        self.checked(|ring| {
-            let entered = ring.queue.wait_at_most(at_most);
-            entered.map_err(|error| DeviceError::Enter {
-                errno: Errno::of(&error),
-            })?;
-            ring.advance(out)
-        })
     }
 
     /// Blocks until at least one write is durable: for tools and tests. At least one write is under way.

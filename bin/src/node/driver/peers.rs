@@ -9,7 +9,7 @@ use metastore_engine::{CoreId, Input, NodeId, PeerCore, PeerLane};
 use metastore_net::peer::{self as net, LocalPeer};
 use metastore_net::server::{
     IncomingCounts, IncomingLinks, LinkCounts, LinkEnd, PeerLinks, PeerListener, PeerOptions,
-    PeerService, Sent, serve_peers,
+    PeerService, Readiness, Sent, serve_peers,
 };
 
 use super::Driver;
@@ -99,11 +99,9 @@ impl Peers {
         }
     }
 
-    /// Lets what was sent leave.
-    pub(super) fn flush(&self) {
-        if let Some(joined) = self.joined.get() {
-            joined.links.flush();
-        }
+    /// Lets what was sent leave, and says whether there is any of it.
+    pub(super) fn flush(&self) -> bool {
+        self.joined.get().is_some_and(|joined| joined.links.flush())
     }
 
     pub(super) fn counts(&self) -> PeerCounts {
@@ -138,14 +136,18 @@ impl Driver {
     ///
     /// # Errors
     /// When the kernel has no descriptor or memory left.
-    pub(crate) fn join_peers(self: &Rc<Self>, setup: PeersSetup) -> io::Result<()> {
+    pub(crate) fn join_peers(
+        self: &Rc<Self>,
+        setup: PeersSetup,
+        readiness: &Readiness,
+    ) -> io::Result<()> {
         let PeersSetup {
             listener,
             local,
             seed,
         } = setup;
         let options = PeerOptions::default();
-        let listener = PeerListener::new(listener)?;
+        let listener = PeerListener::new(listener, readiness.clone())?;
         let incoming = IncomingLinks::new();
         let links = PeerLinks::new(&listener, Rc::clone(self), options, seed);
         let joined = Joined {
@@ -216,7 +218,6 @@ impl PeerService for Driver {
     }
 
     fn on_batch(&self, from: net::PeerCore, _lane: net::PeerLane, batch: &[u8]) {
-        self.lone_client.on_other_work();
         let from = wire::to_engine_core(from);
         self.step(Input::PeerMessages { from, batch });
     }

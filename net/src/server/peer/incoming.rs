@@ -34,8 +34,8 @@ impl PeerListener {
     ///
     /// # Errors
     /// What the kernel says when it has no descriptor or memory left.
-    pub fn new(socket: std::net::TcpListener) -> io::Result<PeerListener> {
-        let listener = Listener::new(socket)?;
+    pub fn new(socket: std::net::TcpListener, readiness: Readiness) -> io::Result<PeerListener> {
+        let listener = Listener::new(socket, readiness)?;
         Ok(PeerListener { listener })
     }
 
@@ -252,7 +252,6 @@ pub async fn serve_peers<S: PeerService>(
         .held
         .borrow_mut()
         .set_bytes_max(options.held_bytes_max);
-    glommio::spawn_local(listener.readiness().clone().watch()).detach();
     let read_buffer = new_read_buffer();
     while let Some(accepted) = accept(&listener.listener, &links).await {
         let Ok(stream) = accepted else {

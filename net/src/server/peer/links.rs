@@ -118,8 +118,7 @@ pub struct PeerLinks<S: PeerService> {
 }
 
 impl<S: PeerService> PeerLinks<S> {
-    /// No connections. Their sockets are watched together with those of `listener`, so that
-    /// [`serve_peers`](crate::server::serve_peers) must run. `seed` makes the waits of this core differ from those of
+    /// No connections. Their sockets are watched together with those of `listener`. `seed` makes the waits of this core differ from those of
     /// others.
     #[must_use]
     pub fn new(
@@ -220,12 +219,15 @@ impl<S: PeerService> PeerLinks<S> {
     }
 
     /// Lets every connection that got batches since the last flush send them: once a turn, so that a connection makes
-    /// one write of them.
-    pub fn flush(&self) {
-        for slot in self.dirty.borrow_mut().drain(..) {
+    /// one write of them. Says whether there are any.
+    pub fn flush(&self) -> bool {
+        let mut dirty = self.dirty.borrow_mut();
+        let has_some = !dirty.is_empty();
+        for slot in dirty.drain(..) {
             slot.is_dirty.set(false);
             slot.waker.wake();
         }
+        has_some
     }
 
     /// Whether a connection can be used.
