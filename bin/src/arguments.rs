@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and what is refused before anything is done.
 
 mod operators;
+mod recover;
 mod settings;
 
 use std::ffi::{OsStr, OsString};
@@ -15,6 +16,10 @@ use crate::quantity::parse_duration;
 pub(crate) use operators::{
     MemberAddArguments, MemberCommand, MemberListArguments, MemberNodeArguments,
     MemberReplaceArguments, ShardCommand, ShardListArguments, TransferLeaderArguments,
+};
+pub(crate) use recover::{
+    RecoverApplyArguments, RecoverArguments, RecoverPlanArguments, RecoverReportArguments,
+    RecoverStep,
 };
 pub(crate) use settings::SettingArguments;
 
@@ -98,6 +103,11 @@ pub(crate) enum Command {
     /// List the shards of a cluster that runs, and move their leaders
     #[command(subcommand)]
     Shard(ShardCommand),
+    /// Go on with the nodes that are left, after most voters of some shards were lost for good; writes may be lost
+    ///
+    /// All nodes that are left are stopped. On each of them `report` prints what it holds; `plan` chooses the best copy of each
+    /// shard and says what may be lost; `apply` does it, on each of them. Nothing but `apply --yes` changes anything.
+    Recover(RecoverArguments),
     /// Look at the log of a node that does not run
     #[command(subcommand)]
     Wal(WalCommand),

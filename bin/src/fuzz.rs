@@ -16,7 +16,7 @@ use crate::commands::txn::document::fuzz_document;
 use crate::config::{Configuration, FlagValue, KEYS, Sources, example};
 use crate::node::cluster_file::{fuzz_cluster_file, sample_text};
 use crate::node::cpus::parse_list;
-use crate::node::node_file::{NodeFile, clustered_sample, sample};
+use crate::node::node_file::{NodeFile, clustered_sample, recovering_sample, sample};
 use crate::node::snapshot_files::fuzz_name;
 use crate::quantity::{parse_duration, parse_size, show_duration_ms, show_size};
 
@@ -180,7 +180,11 @@ fn targets() -> Vec<Target> {
         Target::new(
             "program/node_file",
             fuzz_node_file,
-            bytes(&[&sample().to_text(), &clustered_sample().to_text()]),
+            bytes(&[
+                &sample().to_text(),
+                &clustered_sample().to_text(),
+                &recovering_sample().to_text(),
+            ]),
         )
         .with_words(WORDS)
         .holding(1 << 20),

@@ -3,21 +3,25 @@
 
 use metastore_wal::{CoreId, NodeId, ReplicaId};
 
-use crate::membership::{Member, Membership};
+use crate::membership::{ForcedMembers, Member, Membership};
 use crate::peer::PeerCore;
 pub use crate::peer::fuzz::{fuzz_peer_batch, mend_peer_batch, peer_batch_seeds};
 pub use crate::snapshot::fuzz::{fuzz_snapshot, mend_snapshot};
 
-/// A membership that can be read is written back as it was.
+/// A membership that can be read is written back as it was, and so are members that were set by force.
 pub fn fuzz_members(data: &[u8]) -> bool {
-    let Some(found) = Membership::decode(data) else {
-        return false;
-    };
-    assert_eq!(found.encode(), data);
-    true
+    let forced = ForcedMembers::decode(data).map(|forced| forced.encode());
+    let found = Membership::decode(data).map(|found| found.encode());
+    match forced.or(found) {
+        Some(encoded) => {
+            assert_eq!(encoded, data);
+            true
+        }
+        None => false,
+    }
 }
 
-/// Memberships of one voter, and of several.
+/// Memberships of one voter, of several, and of one that was set by force.
 #[must_use]
 pub fn members_seeds() -> Vec<Vec<u8>> {
     let member = |replica: u32| Member {
@@ -28,9 +32,17 @@ pub fn members_seeds() -> Vec<Vec<u8>> {
         },
     };
     let voters = [1, 2, 9].map(member);
-    [&voters[..1], &voters[..]]
-        .map(|voters| Membership::of_voters(voters).encode().to_vec())
-        .to_vec()
+    let forced = ForcedMembers {
+        epoch: 1,
+        recovery: 2,
+        newest: ReplicaId(9),
+        revisions_passed: 3,
+        voter: voters[0],
+    };
+    let groups = [&voters[..1], &voters[..]];
+    let groups = groups.map(|voters| Membership::of_voters(voters).encode());
+    let seeds = groups.into_iter().chain([forced.encode()]);
+    seeds.map(|seed| seed.to_vec()).collect()
 }
 
 #[cfg(test)]

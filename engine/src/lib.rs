@@ -20,6 +20,7 @@
 //! 5. Go on with 2 when something arrived or [`Core::next_deadline`] has passed.
 
 mod answers;
+mod copies;
 mod core;
 mod effect;
 mod fields;
@@ -40,6 +41,7 @@ mod span;
 mod stages;
 mod status;
 
+pub use crate::copies::{CopyFault, Force, Group, REVISIONS_PASSED, ShardCopy};
 pub use crate::core::{
     Core, CoreBuilder, CoreConfig, DiskSpace, LogHistory, SliceKind, SnapshotLoad,
     SnapshotLoadError, StartError,

@@ -1,6 +1,7 @@
 //! Who belongs to a shard's group, where each member lives, and who did once.
 
 mod change;
+mod forced;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use metastore_wal::{CoreId, NodeId, ReplicaId};
@@ -8,6 +9,7 @@ use raft::eraftpb::ConfState;
 
 pub use self::change::BadChange;
 pub(crate) use self::change::{Fate, MembershipChange, Step};
+pub(crate) use self::forced::ForcedMembers;
 use crate::peer::PeerCore;
 
 /// Every replica that there ever was is no newer than the newest member.

@@ -92,6 +92,9 @@ pub struct LocalPeer {
     pub data_id: u64,
     /// The epoch of the shard map that the node holds.
     pub map_epoch: u64,
-    /// The hash of the shard map with which the cluster was formatted.
+    /// The hash of the shard map with which the cluster was formatted, and of the recoveries since.
     pub initial_map_hash: u64,
+    /// How many times the cluster was recovered after most voters of a shard were lost. It stands in hellos and not in
+    /// answers, like the data id.
+    pub cluster_epoch: u32,
 }

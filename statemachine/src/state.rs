@@ -42,7 +42,7 @@ use crate::query::{RangeQuery, ReadError};
 ///
 /// Its methods, by kind:
 ///
-/// - driven by the log, deterministic: [`apply`](StateMachine::apply);
+/// - driven by the log, deterministic: [`apply`](StateMachine::apply), [`pass_revisions`](StateMachine::pass_revisions);
 /// - reads of the present and the past: [`get`](StateMachine::get), [`range`](StateMachine::range),
 ///   [`change`](StateMachine::change);
 /// - holding the past while reading on: [`pin`](StateMachine::pin), [`pin_at`](StateMachine::pin_at),

@@ -1,7 +1,8 @@
 //! What the kernel tells of this process.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Numbers under the names that every exporter has for them. What cannot be read is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -17,11 +18,10 @@ pub(super) struct ProcessNumbers {
 
 impl ProcessNumbers {
     /// Reads them; `uptime` is ours, the kernel's would need the time at which the machine was started.
-    pub(super) fn read(uptime: std::time::Duration) -> ProcessNumbers {
+    pub(super) fn read(uptime: Duration) -> ProcessNumbers {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let kib = |name| status_number(&status, name).map(|kib| kib << 10);
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        let started = SystemTime::now().checked_sub(uptime);
         ProcessNumbers {
             resident_bytes: kib("VmRSS:"),
             virtual_bytes: kib("VmSize:"),
@@ -31,11 +31,20 @@ impl ProcessNumbers {
                 .ok()
                 .map(|entries| entries.count() as u64),
             open_files_max: open_files_max(&limits),
-            start_seconds: started
-                .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-                .map(|since| since.as_secs_f64()),
+            start_seconds: start_seconds(uptime),
         }
     }
+}
+
+/// When the process began, as it was found out first: two clocks never agree to the last digit, and whoever counts how
+/// often this number changes counts starts.
+fn start_seconds(uptime: Duration) -> Option<f64> {
+    static FOUND: OnceLock<Option<f64>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let started = SystemTime::now().checked_sub(uptime)?;
+        let since = started.duration_since(UNIX_EPOCH).ok()?;
+        Some(since.as_secs_f64())
+    })
 }
 
 fn status_number(status: &str, name: &str) -> Option<u64> {
@@ -69,11 +78,19 @@ mod tests {
 
     #[test]
     fn the_kernel_tells_everything_of_this_process() {
-        let numbers = ProcessNumbers::read(std::time::Duration::from_secs(1));
+        let numbers = ProcessNumbers::read(Duration::from_secs(1));
         assert!(numbers.resident_bytes > Some(0) && numbers.virtual_bytes > numbers.resident_bytes);
         assert!(numbers.threads > Some(0) && numbers.cpu_seconds.is_some());
         assert!(numbers.open_files > Some(0) && numbers.open_files_max >= numbers.open_files);
         assert!(numbers.start_seconds > Some(1e9));
+    }
+
+    /// Prometheus takes every change for a start.
+    #[test]
+    fn a_process_begins_once() {
+        let first = ProcessNumbers::read(Duration::from_secs(5));
+        let second = ProcessNumbers::read(Duration::from_secs(9));
+        assert_eq!(first.start_seconds, second.start_seconds);
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub(crate) struct MemberAddArguments {
     /// Have it learn every shard, too
     #[arg(long)]
     pub(crate) learn: bool,
+    /// Only shards that have fewer members than this, as after a quorum was lost
+    #[arg(long, value_name = "N", requires = "learn")]
+    pub(crate) fewer_than: Option<usize>,
     #[command(flatten)]
     pub(crate) many: ManyShardsArguments,
 }

@@ -77,5 +77,6 @@ fn new_cluster(
         nodes: nodes.collect::<Result<_, NewClusterError>>()?,
         shards: arguments.shards,
         replicas: arguments.replicas,
+        recoveries: Vec::new(),
     })
 }

@@ -9,6 +9,7 @@ use super::Exit;
 use super::cluster::NewClusterError;
 use super::import_tree::TreeError;
 use super::operator::OperatorError;
+use super::recover::RecoverError;
 use super::snapshot::SnapshotFileError;
 use super::txn::TxnFileError;
 use super::wal::WalError;
@@ -48,6 +49,9 @@ pub(crate) enum CommandError {
     /// Nodes and shards are not as an operator wants them.
     #[error(transparent)]
     Operator(#[from] OperatorError),
+    /// A cluster is not recovered.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
 }
 
 impl CommandError {
@@ -63,6 +67,7 @@ impl CommandError {
             CommandError::Config(_) | CommandError::Cluster(_) => Exit::Usage,
             CommandError::Start(error) => exit_of_start(error),
             CommandError::Operator(error) => error.exit(),
+            CommandError::Recover(error) => error.exit(),
         }
     }
 

@@ -19,6 +19,7 @@ mod list;
 mod member;
 mod operator;
 mod put;
+mod recover;
 mod serve;
 mod shard;
 mod snapshot;
@@ -31,7 +32,7 @@ mod wal;
 
 use std::io::{self, BufWriter, Write};
 
-use crate::arguments::{Command, MemberCommand, ShardCommand};
+use crate::arguments::{Command, MemberCommand, RecoverArguments, RecoverStep, ShardCommand};
 pub(crate) use error::CommandError;
 pub(crate) use exit::Exit;
 
@@ -66,7 +67,8 @@ pub(crate) fn run(command: &Command) -> Exit {
         | CommandError::Config(_)
         | CommandError::Cluster(_)
         | CommandError::Start(_)
-        | CommandError::Operator(_) => error.exit(),
+        | CommandError::Operator(_)
+        | CommandError::Recover(_) => error.exit(),
     }
 }
 
@@ -80,6 +82,10 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
         | Command::Txn(_)
         | Command::Compact(_)
         | Command::Format(_)
+        | Command::Recover(RecoverArguments {
+            step: RecoverStep::Apply(_),
+            ..
+        })
         | Command::Member(
             MemberCommand::Add(_)
             | MemberCommand::Replace(_)
@@ -105,6 +111,7 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
         | Command::Status(_)
         | Command::Member(MemberCommand::List(_))
         | Command::Shard(ShardCommand::List(_))
+        | Command::Recover(_)
         | Command::Wal(_)
         | Command::Snapshot(_)
         | Command::ImportTree(_)
@@ -132,6 +139,7 @@ fn answer(command: &Command, out: &mut dyn Write) -> Result<Exit, CommandError> 
         Command::Status(arguments) => status::run(arguments, out),
         Command::Member(command) => member::run(command, out),
         Command::Shard(command) => shard::run(command, out),
+        Command::Recover(arguments) => recover::run(arguments, out),
         Command::Wal(command) => wal::run(command, out),
         Command::Snapshot(command) => snapshot::run(command, out),
         Command::ImportTree(arguments) => import_tree::run(arguments, out),

@@ -18,6 +18,8 @@ use super::node_file::{HistoryBounds, ReplicaPlace};
 
 /// Every node keeps connections to all others, from each of its cores to each of theirs.
 pub(crate) const NODES_MAX: usize = 256;
+/// Each recovery is a loss of data that somebody has accepted.
+pub(crate) const RECOVERIES_MAX: usize = 1_024;
 /// More cores than any machine has.
 pub(crate) const CORES_MAX: usize = 1_024;
 /// Each further voter makes every write slower, and seven survive the loss of three.
@@ -49,6 +51,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<ClusterNode>,
     /// The voters with which each shard begins, ascending by their ids.
     pub(crate) members: BTreeMap<ShardId, Vec<Member>>,
+    /// The numbers that were drawn each time it was recovered after most voters of a shard were lost, oldest first.
+    pub(crate) recoveries: Vec<u128>,
 }
 
 /// What a cluster is made of, before anybody has looked whether it can be.
@@ -62,6 +66,8 @@ pub(crate) struct NewCluster {
     pub(crate) shards: Option<usize>,
     /// Voters of each shard; [`REPLICAS_DEFAULT`] when `None`, or one a node where there are fewer nodes.
     pub(crate) replicas: Option<usize>,
+    /// None, but for nodes that join a cluster that was recovered.
+    pub(crate) recoveries: Vec<u128>,
 }
 
 impl NewCluster {
@@ -97,6 +103,7 @@ impl NewCluster {
             history: self.history,
             nodes: self.nodes,
             members,
+            recoveries: self.recoveries,
         })
     }
 }
@@ -123,7 +130,18 @@ impl Cluster {
             history,
             nodes,
             members,
+            recoveries: Vec::new(),
         })
+    }
+
+    /// The same cluster after these recoveries.
+    pub(crate) fn with_recoveries(self, recoveries: Vec<u128>) -> Cluster {
+        Cluster { recoveries, ..self }
+    }
+
+    /// How many times it was recovered.
+    pub(crate) fn epoch(&self) -> u32 {
+        u32::try_from(self.recoveries.len()).expect("recoveries are few")
     }
 
     /// The entry of a node.
@@ -190,6 +208,9 @@ impl Cluster {
     ///  +-------------------------------+---------------+---------------+
     ///  | node (u32)                    | core (u16)    | 0     | 0     |
     ///  +-------------------------------+---------------+---------------+
+    ///  | recovery (u128)                                               |   for each, oldest first: nodes that were
+    ///  |                                                               |   recovered apart from each other differ in
+    ///  +---------------------------------------------------------------+   what happened since
     /// ```
     ///
     /// All numbers are little-endian.
@@ -215,6 +236,9 @@ impl Cluster {
                 bytes.extend(member.home.core.0.to_le_bytes());
                 bytes.extend([0; 2]);
             }
+        }
+        for recovery in &self.recoveries {
+            bytes.extend(recovery.to_le_bytes());
         }
         bytes
     }

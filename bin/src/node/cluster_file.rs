@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::cluster::{
     CORES_MAX, Cluster, ClusterError, ClusterNode, HostPort, HostPortError, NewCluster,
-    REPLICAS_MAX,
+    RECOVERIES_MAX, REPLICAS_MAX,
 };
 use super::node_file::HistoryBounds;
 use crate::config::{Key, KeyRefusal, Value, line_at, read_value};
@@ -53,6 +53,20 @@ enum ClusterFileFault {
     ClusterId {
         /// What was written.
         found: String,
+    },
+    /// The number of a recovery is none.
+    #[error(
+        "recoveries has \"{found}\", it must be 32 hexadecimal digits, as `metastore recover` prints them"
+    )]
+    Recovery {
+        /// What was written.
+        found: String,
+    },
+    /// More recoveries than there can have been.
+    #[error("recoveries has {found} entries, {RECOVERIES_MAX} are allowed")]
+    Recoveries {
+        /// How many there are.
+        found: usize,
     },
     /// A number of the cluster is out of bounds.
     #[error("{key} is {found}, it must lie between 1 and {max}")]
@@ -103,6 +117,8 @@ struct Document {
     replicas: Option<i64>,
     #[serde(default)]
     history: HistoryEntry,
+    #[serde(default)]
+    recoveries: Vec<String>,
     #[serde(default)]
     node: Vec<NodeEntry>,
 }
@@ -163,18 +179,35 @@ fn parse(text: &str) -> Result<NewCluster, ClusterFileFault> {
         nodes: nodes.collect::<Result<_, _>>()?,
         shards: parse_count("shards", document.shards, SLOT_COUNT)?,
         replicas: parse_count("replicas", document.replicas, REPLICAS_MAX)?,
+        recoveries: parse_recoveries(&document.recoveries)?,
     })
 }
 
 fn parse_id(text: &str) -> Result<ClusterId, ClusterFileFault> {
+    let fault = || ClusterFileFault::ClusterId {
+        found: text.chars().take(64).collect(),
+    };
+    parse_digits(text).map(ClusterId).ok_or_else(fault)
+}
+
+fn parse_recoveries(texts: &[String]) -> Result<Vec<u128>, ClusterFileFault> {
+    if texts.len() > RECOVERIES_MAX {
+        return Err(ClusterFileFault::Recoveries { found: texts.len() });
+    }
+    let parse = |text: &String| {
+        let fault = || ClusterFileFault::Recovery {
+            found: text.chars().take(64).collect(),
+        };
+        parse_digits(text).ok_or_else(fault)
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// A number of 128 bits as 32 hexadecimal digits.
+pub(crate) fn parse_digits(text: &str) -> Option<u128> {
     // The parser of numbers takes a sign, and any length.
     let is_plain = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match u128::from_str_radix(text, 16) {
-        Ok(id) if is_plain => Ok(ClusterId(id)),
-        Ok(_) | Err(_) => Err(ClusterFileFault::ClusterId {
-            found: text.chars().take(64).collect(),
-        }),
-    }
+    u128::from_str_radix(text, 16).ok().filter(|_| is_plain)
 }
 
 fn parse_count(
@@ -266,6 +299,12 @@ pub(crate) fn to_text(cluster: &NewCluster) -> String {
         "\n# Voters of each shard, 1 to {REPLICAS_MAX}, at most one on a node. An odd number is best: of 4 not more may be lost than of 3.\nreplicas = {}\n",
         cluster.replicas()
     );
+    if !cluster.recoveries.is_empty() {
+        text += &format!(
+            "\n# Each time that the cluster was recovered without most of its voters.\n{}\n",
+            recoveries_line(&cluster.recoveries)
+        );
+    }
     text += &format!(
         "\n# How far back reads can go: whichever is reached first. All replicas of a shard must forget the same.\n[history]\nmax_revisions = {}\nmax_age = \"{}\"\nmax_bytes = \"{}\"\n",
         cluster.history.revisions_max,
@@ -281,6 +320,15 @@ pub(crate) fn to_text(cluster: &NewCluster) -> String {
     }
     text.truncate(text.trim_end().len());
     text + "\n"
+}
+
+/// The line that says how often a cluster was recovered.
+pub(crate) fn recoveries_line(recoveries: &[u128]) -> String {
+    let numbers: Vec<_> = recoveries
+        .iter()
+        .map(|number| format!("\"{number:032x}\""))
+        .collect();
+    format!("recoveries = [{}]", numbers.join(", "))
 }
 
 /// A text for fuzzers.
@@ -449,6 +497,19 @@ mod tests {
         }
         let no_nodes = TEXT.split_once("[[node]]").expect("there are nodes").0;
         assert!(refusal(no_nodes).contains("[[node]] entries is 0"));
+    }
+
+    #[test]
+    fn a_node_that_joins_is_told_of_recoveries() {
+        let mut new = new_cluster(&[1, 1]);
+        new.recoveries = vec![0xABCD, u128::MAX];
+        let text = to_text(&new);
+        let read = parse(&text).expect("it can be read");
+        assert_eq!(read.recoveries, new.recoveries);
+        let cluster = read.place().expect("it can be");
+        assert_eq!((cluster.recoveries.len(), cluster.epoch()), (2, 2));
+        let wrong = text.replacen("ffff", "fff", 1);
+        assert!(refusal(&wrong).contains("recoveries has \"fff"), "{wrong}");
     }
 
     #[test]

@@ -23,8 +23,13 @@ const OURS: [&str; 3] = [LOCK_NAME, "node.toml.new", "lost+found"];
 pub(crate) struct DataDirectory {
     path: PathBuf,
     keeper: NodeKeeper,
-    /// The lock is gone with the file, also when the process is killed.
-    _lock: File,
+    _lock: NodeLock,
+}
+
+/// The lock of a data directory. It is gone with the process, however that ends.
+#[derive(Debug)]
+pub(crate) struct NodeLock {
+    _file: File,
 }
 
 impl DataDirectory {
@@ -59,11 +64,14 @@ impl DataDirectory {
         if NodeFile::read(&path)?.is_none() {
             refuse_strange(&path, FILE_NAME, &OURS)?;
         }
-        let lock = lock(&path)?;
+        let lock = NodeLock::take(&path)?;
         // Read again under the lock: another process may have formatted it meanwhile.
         let node = match NodeFile::read(&path)? {
             Some(_) if options.format == FormatPolicy::Anew => {
                 return Err(StartError::AlreadyFormatted { path });
+            }
+            Some(node) if node.state == NodeState::Recovering => {
+                return Err(StartError::RecoveryUnfinished { path });
             }
             Some(node) => check(node, options)?,
             None => format(&path, options, Layout::choose(options, cpus)?)?,
@@ -121,22 +129,28 @@ pub(crate) fn log_directory(data: &Path, core: CoreId) -> PathBuf {
     data.join(format!("core-{}", core.0))
 }
 
-fn lock(directory: &Path) -> Result<File, StartError> {
-    let path = directory.join(LOCK_NAME);
-    let failed = |source| StartError::File {
-        path: path.clone(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::Locked { path }),
-        Err(TryLockError::Error(source)) => Err(StartError::File { path, source }),
+impl NodeLock {
+    /// Locks the data of a node.
+    ///
+    /// # Errors
+    /// When another process has it, or the file cannot be made.
+    pub(crate) fn take(directory: &Path) -> Result<NodeLock, StartError> {
+        let path = directory.join(LOCK_NAME);
+        let failed = |source| StartError::File {
+            path: path.clone(),
+            source,
+        };
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(NodeLock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(StartError::Locked { path }),
+            Err(TryLockError::Error(source)) => Err(StartError::File { path, source }),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::cluster::{ClusterError, HostPort};
 use super::cluster_file::ClusterFileError;
+use super::node_file::RECOVERY_PLAN_NAME;
 use super::snapshot_files::SnapshotFileError;
 
 /// Why a node cannot start.
@@ -55,6 +56,14 @@ pub(crate) enum StartError {
     /// There is a store already.
     #[error("{path} holds a store already, and nothing was changed", path = .path.display())]
     AlreadyFormatted {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The cluster is being recovered, and this node is in the middle of it.
+    #[error(
+        "a recovery of the cluster was begun in {path} and is not finished: run `metastore recover --unsafe-quorum apply --data {path} --plan {path}/{RECOVERY_PLAN_NAME} --yes`", path = .path.display()
+    )]
+    RecoveryUnfinished {
         /// The directory.
         path: PathBuf,
     },
@@ -380,6 +389,7 @@ impl StartError {
             | StartError::NotOurs { .. }
             | StartError::Unformatted { .. }
             | StartError::AlreadyFormatted { .. }
+            | StartError::RecoveryUnfinished { .. }
             | StartError::Admin { .. }
             | StartError::NodeFile { .. }
             | StartError::NodeFileFormat { .. }

@@ -331,6 +331,7 @@ pub(super) fn cluster(options: &NodeOptions, node: &NodeFile) -> Cluster {
         history: node.history,
         nodes: vec![alone],
         members: members.collect(),
+        recoveries: Vec::new(),
     }
 }
 

@@ -8,14 +8,14 @@ use metastore_wal::{FileNumber, LogOptions};
 use super::StartError;
 
 /// The marks and every segment of full length: the log may write into any of them that it finds fit to be used again.
-pub(super) struct LogFiles {
+pub(crate) struct LogFiles {
     directory: PathBuf,
     segments: Vec<FileNumber>,
 }
 
 impl LogFiles {
     /// Looks through a core's directory.
-    pub(super) fn find(directory: &Path, segment_bytes: u64) -> Result<LogFiles, StartError> {
+    pub(crate) fn find(directory: &Path, segment_bytes: u64) -> Result<LogFiles, StartError> {
         let failed = |source| StartError::File {
             path: directory.to_owned(),
             source,
@@ -46,8 +46,13 @@ impl LogFiles {
             .expect("the number of segments is limited")
     }
 
+    /// How many segments there are.
+    pub(crate) fn count(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Opens all of them for the ring.
-    pub(super) fn register(&self, ring: &mut Ring) -> Result<(), StartError> {
+    pub(crate) fn register(&self, ring: &mut Ring) -> Result<(), StartError> {
         ring.add_file(FileRef::Mark, device::open_marks(&self.directory)?)?;
         for &number in &self.segments {
             let path = device::segment_path(&self.directory, number);

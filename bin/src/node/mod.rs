@@ -52,14 +52,15 @@ use self::cluster::Cluster;
 use self::core_thread::{CoreReport, CoreSetup};
 pub(crate) use self::cpus::parse_list as parse_cpu_list;
 pub(crate) use self::data::{
-    DataDirectory, lock_path as data_lock_path, log_directory, make_durable_directory, random_u128,
-    refuse_strange,
+    DataDirectory, NodeLock, lock_path as data_lock_path, log_directory, make_durable_directory,
+    random_u128, refuse_strange,
 };
 use self::disk_space::DiskWatch;
 use self::driver::PeersSetup;
 pub(crate) use self::error::StartError;
 pub(crate) use self::limits::budget_bytes_beside;
 use self::limits::{NodeLimits, NodeSize};
+pub(crate) use self::log_files::LogFiles;
 use self::mesh::MeshEnds;
 use self::node_file::{NodeFile, NodeState};
 pub(crate) use self::options::{
@@ -432,7 +433,7 @@ impl Setups<'_> {
             configs: configs.collect::<Result<_, StartError>>()?,
             history: match node.state {
                 NodeState::Formatted => LogHistory::New,
-                NodeState::Serving => LogHistory::HasServed,
+                NodeState::Serving | NodeState::Recovering => LogHistory::HasServed,
             },
             flush_method,
             facts,
@@ -447,6 +448,7 @@ impl Setups<'_> {
                     map_epoch: shard_map.epoch(),
                     initial_map_hash: self.cluster.initial_map_hash(),
                     data_id: node.data_ids.get(&node.node).copied().unwrap_or(0),
+                    cluster_epoch: self.cluster.epoch(),
                 },
                 seed,
             },

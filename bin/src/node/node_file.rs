@@ -13,14 +13,19 @@ use metastore_wal::device::FlushMethod;
 use serde::{Deserialize, Serialize};
 
 use super::StartError;
-use super::cluster::{Cluster, ClusterError, ClusterNode, HostPort};
+use super::cluster::{Cluster, ClusterError, ClusterNode, HostPort, RECOVERIES_MAX};
+use super::cluster_file::parse_digits;
 
 /// Versions of the directory's layout that this program reads. A node that is alone has the first, so that programs that
-/// know nothing of clusters read it; a node of a cluster has the second.
+/// know nothing of clusters read it; a node of a cluster has the second, until that was recovered without its quorum: who
+/// knows nothing of that would talk to nodes that were left out.
 const FORMAT_ALONE: u32 = 2;
 const FORMAT_CLUSTERED: u32 = 3;
+const FORMAT_RECOVERED: u32 = 4;
 /// The file's name in the data directory.
 pub(crate) const FILE_NAME: &str = "node.toml";
+/// Beside it: the newest recovery of the cluster, begun or done.
+pub(crate) const RECOVERY_PLAN_NAME: &str = "recovery.json";
 
 /// What a data directory is.
 ///
@@ -87,6 +92,9 @@ pub(crate) enum NodeState {
     Formatted,
     /// It has served: every log must be there.
     Serving,
+    /// `metastore recover` was begun here and is not finished: some shards may have been made to go on with one copy, and
+    /// others not. Nothing may be served.
+    Recovering,
 }
 
 /// Where a replica lives.
@@ -122,6 +130,8 @@ struct Document {
     cluster_member: Vec<MemberEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     cluster_data: Vec<DataEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cluster_recovery: Vec<RecoveryEntry>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -154,6 +164,13 @@ struct NodeEntry {
 #[serde(deny_unknown_fields)]
 struct DataEntry {
     node: u32,
+    id: String,
+}
+
+/// The cluster was recovered without its quorum.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecoveryEntry {
     id: String,
 }
 
@@ -194,7 +211,7 @@ impl NodeFile {
                 path,
                 found,
                 oldest: FORMAT_ALONE,
-                newest: FORMAT_CLUSTERED,
+                newest: FORMAT_RECOVERED,
             }),
         }
     }
@@ -226,9 +243,10 @@ impl NodeFile {
     /// The text of the file.
     pub(crate) fn to_text(&self) -> String {
         let document = Document {
-            format: match self.cluster_plan {
+            format: match &self.cluster_plan {
                 None => FORMAT_ALONE,
-                Some(_) => FORMAT_CLUSTERED,
+                Some(plan) if plan.recoveries.is_empty() => FORMAT_CLUSTERED,
+                Some(_) => FORMAT_RECOVERED,
             },
             cluster: format!("{:032x}", self.cluster.0),
             node: self.node.0,
@@ -261,6 +279,7 @@ impl NodeFile {
                     id: format!("{id:016x}"),
                 })
                 .collect(),
+            cluster_recovery: self.recovery_entries(),
         };
         toml::to_string(&document).expect("plain data can be written as TOML")
     }
@@ -272,6 +291,14 @@ impl NodeFile {
             clients: node.clients.to_string(),
             peers: node.peers.to_string(),
             cores: node.cores,
+        });
+        entries.collect()
+    }
+
+    fn recovery_entries(&self) -> Vec<RecoveryEntry> {
+        let recoveries = self.cluster_plan.iter().flat_map(|plan| &plan.recoveries);
+        let entries = recoveries.map(|id| RecoveryEntry {
+            id: format!("{id:032x}"),
         });
         entries.collect()
     }
@@ -310,7 +337,7 @@ impl From<ClusterError> for Fault {
 
 fn parse(text: &str) -> Result<NodeFile, Fault> {
     let format = toml::from_str::<FormatOnly>(text)?.format;
-    if !(FORMAT_ALONE..=FORMAT_CLUSTERED).contains(&format) {
+    if !(FORMAT_ALONE..=FORMAT_RECOVERED).contains(&format) {
         return Err(Fault::Format(format));
     }
     let document: Document = toml::from_str(text)?;
@@ -338,7 +365,7 @@ fn parse(text: &str) -> Result<NodeFile, Fault> {
         history: document.history,
         replicas: parse_replicas(&document)?,
         cluster_plan: match format {
-            FORMAT_CLUSTERED => Some(parse_plan(&document, ClusterId(cluster))?),
+            FORMAT_CLUSTERED | FORMAT_RECOVERED => Some(parse_plan(&document, ClusterId(cluster))?),
             _ => None,
         },
         data_ids: parse_data_ids(&document)?,
@@ -409,7 +436,31 @@ fn parse_plan(document: &Document, id: ClusterId) -> Result<Cluster, Fault> {
                 },
             });
     }
-    Ok(Cluster::from_parts((id, document.history), nodes, members)?)
+    let recoveries = document.cluster_recovery.iter().map(|entry| {
+        parse_digits(&entry.id).ok_or_else(|| {
+            Fault::Cause(format!(
+                "cluster_recovery: id \"{}\" is not a hexadecimal number of 128 bits",
+                entry.id
+            ))
+        })
+    });
+    let recoveries = recoveries.collect::<Result<Vec<_>, Fault>>()?;
+    let is_recovered = document.format == FORMAT_RECOVERED;
+    if recoveries.len() > RECOVERIES_MAX || recoveries.is_empty() == is_recovered {
+        return Err(Fault::Cause(format!(
+            "format {} does not go with {} cluster_recovery entries",
+            document.format,
+            recoveries.len()
+        )));
+    }
+    if document.state == NodeState::Recovering && !is_recovered {
+        return Err(Fault::Cause(format!(
+            "the state \"recovering\" belongs to format {FORMAT_RECOVERED}, and this is format {}",
+            document.format
+        )));
+    }
+    let cluster = Cluster::from_parts((id, document.history), nodes, members)?;
+    Ok(cluster.with_recoveries(recoveries))
 }
 
 fn check_alone(node: &NodeFile, document: &Document) -> Result<(), Fault> {
@@ -419,10 +470,12 @@ fn check_alone(node: &NodeFile, document: &Document) -> Result<(), Fault> {
     }
     let is_clustered = !document.cluster_node.is_empty()
         || !document.cluster_member.is_empty()
-        || !document.cluster_data.is_empty();
+        || !document.cluster_data.is_empty()
+        || !document.cluster_recovery.is_empty()
+        || document.state == NodeState::Recovering;
     if is_clustered {
         return Err(Fault::Cause(format!(
-            "cluster_node, cluster_member and cluster_data belong to format {FORMAT_CLUSTERED}, and this is format {FORMAT_ALONE}"
+            "cluster_node, cluster_member and cluster_data belong to format {FORMAT_CLUSTERED}, cluster_recovery and the state \"recovering\" to format {FORMAT_RECOVERED}, and this is format {FORMAT_ALONE}"
         )));
     }
     Ok(())
@@ -536,6 +589,16 @@ pub(crate) fn clustered_sample() -> NodeFile {
         data_ids: BTreeMap::from([(NodeId(2), 0xDA7A), (NodeId(3), 7)]),
         ..sample()
     }
+}
+
+/// The same node while its cluster is recovered for the second time, for tests and fuzzers.
+#[cfg(test)]
+pub(crate) fn recovering_sample() -> NodeFile {
+    let mut file = clustered_sample();
+    let plan = file.cluster_plan.take();
+    file.cluster_plan = plan.map(|plan| plan.with_recoveries(vec![0xAB, 0xCD]));
+    file.state = NodeState::Recovering;
+    file
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ mod failover;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod load;
+mod losers;
+mod lost_quorum;
 mod members;
 mod nodes;
 mod replication;

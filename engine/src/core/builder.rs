@@ -134,7 +134,7 @@ enum Says {
 /// The first event tells the newest snapshots. Whoever drives it then loads each of
 /// [`snapshots_to_load`](CoreBuilder::snapshots_to_load), before it passes on the next event.
 pub struct CoreBuilder {
-    pub(super) config: CoreConfig,
+    pub(crate) config: CoreConfig,
     pub(super) recovering: BTreeMap<ReplicaId, RecoveringReplica>,
     /// Replicas that have records and no snapshot: what follows must say that they are gone.
     passing: BTreeSet<ReplicaId>,
@@ -364,6 +364,19 @@ impl CoreBuilder {
             self.passing.insert(replica);
         }
         self.recovering.get_mut(&replica)
+    }
+
+    /// The replicas that were replayed.
+    pub(crate) fn into_recovering(
+        self,
+    ) -> Result<BTreeMap<ReplicaId, RecoveringReplica>, StartError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if let Some(&replica) = self.passing.first() {
+            return Err(failed(replica)(ReplayError::NoSnapshot));
+        }
+        Ok(self.recovering)
     }
 
     /// The core as the log left it. Its first turn writes the cut of this recovery before anything is answered.

@@ -11,7 +11,7 @@ use metastore_wal::{
     SnapshotPoint, Term,
 };
 use raft::eraftpb::Entry;
-use raft::{Config, RawNode, ReadOnlyOption};
+use raft::{Config, RawNode, ReadOnlyOption, Storage};
 use thiserror::Error;
 
 use super::apply::apply_batch;
@@ -27,9 +27,10 @@ use super::snapshots::LastSnapshot;
 use super::state_checks::{Checked, StateChecks};
 use super::tail::EntryTail;
 use super::{Belonging, Changes, Committed, Replica, ShardClock, Watching};
+use crate::copies::{CopyFault, Group, ShardCopy};
 use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
-use crate::membership::{BadChange, Member, Membership, MembershipChange};
+use crate::membership::{BadChange, ForcedMembers, Member, Membership, MembershipChange};
 use crate::peer::{kind_and_data, to_raft_entry};
 use crate::settings::RaftSettings;
 use crate::status::Role;
@@ -122,6 +123,8 @@ pub(crate) struct RecoveringReplica {
     quarantine: Option<Quarantine>,
     /// What it has promised, where it needs to be repaired and can be.
     promised: Option<HardState>,
+    /// The newest entry that set its members by force, and the recovery that did.
+    forced: Option<(u64, u128)>,
 }
 
 impl RecoveringReplica {
@@ -148,6 +151,7 @@ impl RecoveringReplica {
             state_checks: StateChecks::default(),
             quarantine: None,
             promised: None,
+            forced: None,
         })
     }
 
@@ -205,6 +209,7 @@ impl RecoveringReplica {
             state_checks: StateChecks::default(),
             quarantine: None,
             promised: None,
+            forced: None,
         }
     }
 
@@ -399,8 +404,11 @@ impl RecoveringReplica {
             match kind {
                 EntryKind::ConfChange if is_planted(Mutant::ChangeForgottenByStart) => {}
                 EntryKind::ConfChange => {
-                    let after = MembershipChange::decode(data)
-                        .and_then(|change| self.tail.members().after(&change));
+                    if let Some(forced) = ForcedMembers::decode(data) {
+                        state.pass_revisions(forced.revisions_passed);
+                        self.forced = Some((index.0, forced.recovery));
+                    }
+                    let after = members_after(self.tail.members(), data);
                     let after = after.map_err(|cause| ReplayError::BadChange { index, cause })?;
                     self.tail.set_members(after);
                 }
@@ -436,6 +444,57 @@ impl RecoveringReplica {
             });
         }
         Ok(())
+    }
+
+    /// What it is worth where copies of its shard are compared.
+    ///
+    /// # Errors
+    /// Its records make no sense.
+    pub(crate) fn describe(&self) -> Result<ShardCopy, ReplayError> {
+        let tail = &self.tail;
+        let fault = if let Some(why) = self.quarantine {
+            Some(CopyFault::Quarantine(why))
+        } else if tail.members().is_unknown() {
+            Some(CopyFault::Joining)
+        } else if tail.members().home_of(self.id).is_none() {
+            Some(CopyFault::Removed)
+        } else {
+            self.check_end()?;
+            None
+        };
+        let last_term = tail.term(tail.last()).unwrap_or(0);
+        Ok(ShardCopy {
+            shard: self.shard,
+            replica: self.id,
+            term: Term(tail.hard_state().term),
+            last_term: Term(last_term),
+            last_index: LogIndex(tail.last()),
+            committed: LogIndex(self.applied),
+            newest: tail.members().newest(),
+            groups: self.groups(),
+            keys: self.state.as_ref().map_or(0, StateMachine::key_count),
+            forced_last: self
+                .forced
+                .and_then(|(index, recovery)| (index == tail.last()).then_some(recovery)),
+            fault,
+        })
+    }
+
+    /// Whom the newest entries that are known to be committed make its members, and whom each change behind them would.
+    fn groups(&self) -> Vec<Group> {
+        let mut members = self.tail.members().clone();
+        let mut groups = vec![Group::of(&members)];
+        for index in self.applied + 1..=self.tail.last() {
+            let change = self.tail.entry(index).map(kind_and_data);
+            // A change that cannot follow is one that raft would not make either.
+            if let Some((EntryKind::ConfChange, data)) = change
+                && let Ok(after) = members_after(&members, data)
+            {
+                groups.push(Group::of(&after));
+                members = after;
+            }
+        }
+        groups
     }
 
     /// The replica as it runs, a follower that knows what it has applied.
@@ -526,6 +585,14 @@ impl RecoveringReplica {
     }
 }
 
+/// The members after an entry that says what becomes of them.
+fn members_after(members: &Membership, data: &[u8]) -> Result<Membership, BadChange> {
+    match ForcedMembers::decode(data) {
+        Some(forced) => members.after_force(&forced),
+        None => MembershipChange::decode(data).and_then(|change| members.after(&change)),
+    }
+}
+
 /// raft over a log that is whole.
 pub(super) fn new_node(
     id: ReplicaId,
@@ -560,9 +627,11 @@ pub(super) fn new_node(
 
 #[cfg(test)]
 mod tests {
+    use metastore_statemachine::NamespaceId;
     use metastore_wal::{CoreId, NodeId};
 
     use super::*;
+    use crate::copies::{Force, REVISIONS_PASSED};
     use crate::peer::PeerCore;
 
     const HARD_STATE: HardState = HardState {
@@ -614,6 +683,84 @@ mod tests {
             let last = (first + count as u64 - 1).max(7);
             assert_eq!(replica.tail.last(), last);
         }
+    }
+
+    /// Three entries are known to be committed and two are not when the other voters are lost.
+    #[test]
+    fn a_copy_that_is_left_alone_goes_on_with_all_that_it_holds() {
+        let member = |replica: u64| Member {
+            replica: ReplicaId(replica),
+            home: PeerCore {
+                node: NodeId(u32::try_from(replica).expect("small")),
+                core: CoreId(0),
+            },
+        };
+        let snapshot = SnapshotPoint {
+            index: LogIndex(INITIAL_INDEX),
+            term: Term(INITIAL_TERM),
+            members: Membership::of_voters(&[member(1), member(2), member(3)]).encode(),
+        };
+        let (id, shard) = (ReplicaId(1), ShardId(0));
+        let begun = RecoveringReplica::new(id, shard, &snapshot, Parameters::default(), 1 << 20);
+        let mut replica = begun.expect("members are readable");
+        let hard_state = HardState {
+            term: Term(4),
+            vote: ReplicaId(2),
+            commit: LogIndex(4),
+        };
+        let taken = replica.on_append(hard_state, LogIndex(2), entries(5));
+        assert_eq!(taken, Ok(()));
+        let copy = replica.describe().expect("it is whole");
+        assert_eq!((copy.term, copy.last_term), (Term(4), Term(1)));
+        assert_eq!(
+            (copy.committed, copy.last_index),
+            (LogIndex(4), LogIndex(6))
+        );
+        assert_eq!((copy.groups.len(), copy.groups[0].voters.len()), (1, 3));
+        assert_eq!((copy.fault, copy.forced_last), (None, None));
+
+        let force = Force {
+            shard,
+            voter: member(1),
+            last_index: copy.last_index,
+            term: Term(copy.term.0 + 1),
+            newest: ReplicaId(3),
+            epoch: 1,
+            recovery: 77,
+        };
+        let part = force.to_part();
+        let PartBody::Append {
+            first_index,
+            entries,
+        } = part.body
+        else {
+            panic!("an entry is appended");
+        };
+        let written = entries.iter().map(|entry| EntryRef {
+            term: entry.term,
+            kind: entry.kind,
+            data: &entry.data,
+        });
+        let written: Vec<_> = written.collect();
+        let taken = replica.on_append(part.hard_state, first_index, written.into_iter());
+        assert_eq!(taken, Ok(()));
+        assert_eq!(replica.check_end(), Ok(()));
+        assert!(!replica.has_peers(), "the others are gone");
+        let copy = replica.describe().expect("it is whole");
+        assert_eq!(
+            (copy.committed, copy.last_index),
+            (LogIndex(7), LogIndex(7))
+        );
+        assert_eq!(
+            (copy.forced_last, copy.groups[0].voters.len()),
+            (Some(77), 1)
+        );
+        let state = replica.state.expect("it began empty");
+        assert_eq!(
+            state.revision(NamespaceId::DEFAULT).0,
+            REVISIONS_PASSED,
+            "nobody is given a revision that a lost change had"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ const SENDER: LocalPeer = LocalPeer {
     map_epoch: 9,
     initial_map_hash: 0x1112_1314_1516_1718,
     data_id: 0x3132_3334_3536_3738,
+    cluster_epoch: 0,
 };
 
 /// Whom it means.

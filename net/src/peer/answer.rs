@@ -34,6 +34,10 @@ pub enum RefusalCode {
     Full,
     /// 9: the sender's data was formatted anew under the id of a node that has other data.
     OtherData,
+    /// 10: the cluster was recovered without the sender.
+    LeftOut,
+    /// 11: the cluster was recovered without the receiver.
+    NotRecovered,
     /// One of a newer version.
     Other(u16),
 }
@@ -52,6 +56,8 @@ impl RefusalCode {
             RefusalCode::Lane => 7,
             RefusalCode::Full => 8,
             RefusalCode::OtherData => 9,
+            RefusalCode::LeftOut => 10,
+            RefusalCode::NotRecovered => 11,
             RefusalCode::Other(code) => code,
         }
     }
@@ -70,6 +76,8 @@ impl RefusalCode {
             7 => RefusalCode::Lane,
             8 => RefusalCode::Full,
             9 => RefusalCode::OtherData,
+            10 => RefusalCode::LeftOut,
+            11 => RefusalCode::NotRecovered,
             code => RefusalCode::Other(code),
         })
     }
@@ -83,11 +91,19 @@ impl fmt::Display for RefusalCode {
             RefusalCode::Cluster => "it is of another cluster",
             RefusalCode::Receiver => "it is not the core that was meant",
             RefusalCode::Sender => "it has the identity of this node",
-            RefusalCode::InitialMap => "its cluster was formatted with other shards",
+            RefusalCode::InitialMap => {
+                "its cluster was formatted with other shards, or recovered apart from this one"
+            }
             RefusalCode::Lane => "it does not know the lane",
             RefusalCode::Full => "it has too many connections",
             RefusalCode::OtherData => {
                 "this node was formatted anew under an id that has served: format it with an id that was never used, and have it take the place of the old one (metastore member replace)"
+            }
+            RefusalCode::LeftOut => {
+                "the cluster was recovered without this node, whose data must not be used again: format it with an id that was never used and the file of the cluster as it is now, and add it (metastore member add)"
+            }
+            RefusalCode::NotRecovered => {
+                "the cluster was recovered without it, or its part of the recovery has still to be done (metastore recover)"
             }
             RefusalCode::Other(code) => return write!(formatter, "reason {code}"),
         })
@@ -204,6 +220,7 @@ impl PeerAnswer {
                 map_epoch: u64_at(bytes, 40),
                 initial_map_hash: u64_at(bytes, 48),
                 data_id: 0,
+                cluster_epoch: 0,
             },
             versions: VersionRange {
                 min: u16_at(bytes, 30),
@@ -319,7 +336,7 @@ mod tests {
         for code in 1..=20 {
             let refusal = RefusalCode::of_code(code).unwrap();
             assert_eq!(refusal.code(), code);
-            assert_eq!(matches!(refusal, RefusalCode::Other(_)), code > 9);
+            assert_eq!(matches!(refusal, RefusalCode::Other(_)), code > 11);
         }
     }
 }

@@ -69,6 +69,17 @@ pub enum HelloFault {
         /// Of the sender's.
         found: u64,
     },
+    /// One of the two was left out when the cluster was recovered.
+    #[error(
+        "the sender is of epoch {found} of the cluster, this is epoch {expected}: {} was left out when the cluster was recovered",
+        if found < expected { "it" } else { "this node" }
+    )]
+    Epoch {
+        /// Of this node.
+        expected: u32,
+        /// Of the sender.
+        found: u32,
+    },
 }
 
 impl HelloFault {
@@ -84,6 +95,8 @@ impl HelloFault {
             HelloFault::Receiver { .. } => RefusalCode::Receiver,
             HelloFault::Sender { .. } => RefusalCode::Sender,
             HelloFault::InitialMap { .. } => RefusalCode::InitialMap,
+            HelloFault::Epoch { expected, found } if found < expected => RefusalCode::LeftOut,
+            HelloFault::Epoch { .. } => RefusalCode::NotRecovered,
         })
     }
 }

@@ -47,12 +47,13 @@ impl VersionRange {
 ///  48 | epoch of the sender's shard map (u64)                         |
 ///  56 | hash of the initial shard map (u64)                           |
 ///  64 | data id of the sender's node (u64)                            |
-///  72 | 0                             | crc32 of all before           |
+///  72 | epoch of the cluster (u32)    | crc32 of all before           |
 /// ```
 ///
 /// It keeps this form in all versions, so that ends without a common one can say so. The epoch is for people: maps of
 /// different age are no reason not to talk. Initial maps that differ are, because then the ends mean different replicas
-/// by the same numbers.
+/// by the same numbers. Epochs of the cluster that differ are, because one of the ends was left out when the cluster was
+/// recovered, and remembers a past that the other has given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerHello {
     /// What the sender speaks.
@@ -95,6 +96,7 @@ impl PeerHello {
         put(&mut bytes, 48, sender.map_epoch.to_le_bytes());
         put(&mut bytes, 56, sender.initial_map_hash.to_le_bytes());
         put(&mut bytes, 64, sender.data_id.to_le_bytes());
+        put(&mut bytes, 72, sender.cluster_epoch.to_le_bytes());
         mend_hello(&mut bytes);
         bytes
     }
@@ -124,7 +126,7 @@ impl PeerHello {
         if offered.choose_common(PEER_VERSIONS).is_none() {
             return Err(HelloFault::Version { offered });
         }
-        let reserved = [37, 38, 39, 72, 73, 74, 75];
+        let reserved = [37, 38, 39];
         if let Some(offset) = reserved.into_iter().find(|&offset| bytes[offset] != 0) {
             return Err(HelloFault::Reserved { offset });
         }
@@ -141,6 +143,7 @@ impl PeerHello {
                 map_epoch: u64_at(bytes, 48),
                 initial_map_hash: u64_at(bytes, 56),
                 data_id: u64_at(bytes, 64),
+                cluster_epoch: u32_at(bytes, 72),
             },
             receiver: PeerCore {
                 node: u32_at(bytes, 28),
@@ -175,6 +178,12 @@ impl PeerHello {
         if self.sender.core.node == local.core.node {
             return Err(HelloFault::Sender {
                 found: self.sender.core,
+            });
+        }
+        if self.sender.cluster_epoch != local.cluster_epoch {
+            return Err(HelloFault::Epoch {
+                expected: local.cluster_epoch,
+                found: self.sender.cluster_epoch,
             });
         }
         if self.sender.initial_map_hash != local.initial_map_hash {
@@ -233,7 +242,7 @@ mod tests {
         };
         assert_eq!(changed(36, 0), HelloFault::Lane { code: 0 });
         assert_eq!(changed(36, 4), HelloFault::Lane { code: 4 });
-        for offset in [37, 38, 39, 72, 73, 74, 75] {
+        for offset in [37, 38, 39] {
             assert_eq!(changed(offset, 1), HelloFault::Reserved { offset });
         }
         // From 257 on, and none at all.
@@ -262,6 +271,10 @@ mod tests {
         assert!(matches!(sender, HelloFault::Sender { .. }));
         let map = of(|hello| hello.sender.initial_map_hash = 5);
         assert!(matches!(map, HelloFault::InitialMap { found: 5, .. }));
+        // Whoever was left out of a recovery, or was in one that this end was left out of.
+        let epoch =
+            of(|hello| (hello.sender.cluster_epoch, hello.sender.initial_map_hash) = (1, 5));
+        assert!(matches!(epoch, HelloFault::Epoch { found: 1, .. }));
         let version = of(|hello| hello.versions = VersionRange { min: 2, max: 9 });
         assert!(matches!(version, HelloFault::Version { .. }));
         // A map of another age is none of these.

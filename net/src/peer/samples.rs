@@ -14,6 +14,7 @@ pub(crate) fn sender() -> LocalPeer {
         map_epoch: 9,
         initial_map_hash: 0x1112_1314_1516_1718,
         data_id: 0x3132_3334_3536_3738,
+        cluster_epoch: 0,
     }
 }
 
@@ -30,6 +31,13 @@ pub(crate) fn receiver() -> LocalPeer {
 
 pub(crate) fn sample_hello() -> PeerHello {
     PeerHello::new(sender(), receiver().core, PeerLane::Entries)
+}
+
+/// A hello of a cluster that was recovered twice.
+pub(crate) fn recovered_hello() -> PeerHello {
+    let mut hello = sample_hello();
+    hello.sender.cluster_epoch = 2;
+    hello
 }
 
 pub(crate) fn sample_answer() -> PeerAnswer {
@@ -53,6 +61,7 @@ fn golden() -> Vec<(&'static str, Vec<u8>)> {
         ("answer accepted", sample_answer().encode().to_vec()),
         ("answer refused", sample_refusal().encode().to_vec()),
         ("batch", batch),
+        ("hello recovered", recovered_hello().encode().to_vec()),
     ]
 }
 

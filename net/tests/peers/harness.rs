@@ -37,6 +37,7 @@ pub(crate) fn local_of(node: u32) -> LocalPeer {
         map_epoch: 1,
         initial_map_hash: 99,
         data_id: 500 + u64::from(node),
+        cluster_epoch: 3,
     }
 }
 

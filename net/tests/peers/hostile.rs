@@ -79,6 +79,18 @@ fn a_cluster_of_other_shards_is_refused() {
 }
 
 #[test]
+fn who_was_left_out_of_a_recovery_is_refused_and_who_was_in_a_later_one_too() {
+    for (found, code) in [(2, RefusalCode::LeftOut), (4, RefusalCode::NotRecovered)] {
+        assert_hello_refused(
+            |hello| hello.sender.cluster_epoch = found,
+            code,
+            HelloFault::Epoch { expected: 3, found },
+            |counts| counts.wrong_cluster,
+        );
+    }
+}
+
+#[test]
 fn who_means_another_node_is_refused() {
     assert_hello_refused(
         |hello| hello.receiver.node = 3,

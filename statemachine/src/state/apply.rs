@@ -103,6 +103,25 @@ impl StateMachine {
         Ok(())
     }
 
+    /// Passes over revisions in every namespace: changes that were lost had some of them, and neither may another change
+    /// get the same, nor a read at one of them see a state that never had it. What happened before is forgotten, as by a
+    /// compaction, so reads at older revisions are refused.
+    ///
+    /// # Panics
+    /// When revisions run out.
+    pub fn pass_revisions(&mut self, count: u64) {
+        // All that was ever written here may have been lost.
+        self.namespaces
+            .entry(NamespaceId::DEFAULT)
+            .or_insert_with(Namespace::new);
+        for namespace in self.namespaces.values_mut() {
+            let revision = namespace.revision.0.checked_add(count);
+            namespace.revision = Revision(revision.expect("revisions do not run out"));
+            namespace.oldest = namespace.revision;
+        }
+        self.hash.add(count);
+    }
+
     fn apply_command(&mut self, command: &Command<'_>, on_outcome: &mut impl FnMut(Outcome<'_>)) {
         let namespace = self
             .namespaces

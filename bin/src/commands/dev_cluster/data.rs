@@ -265,6 +265,7 @@ fn new_cluster(
         nodes: entries.collect::<Result<_, HostPortError>>()?,
         shards: options.shards,
         replicas: None,
+        recoveries: Vec::new(),
     })
 }
 

@@ -12,9 +12,10 @@ use crate::arguments::{Format, MemberAddArguments};
 use crate::commands::operator::{NodeAnswer, Operator, OperatorError, ShardView};
 use crate::commands::{CommandError, Exit, json, tell};
 
-/// A node learns every shard.
+/// A node learns every shard, or every one that has few members.
 struct Learn {
     node: u32,
+    fewer_than: Option<usize>,
 }
 
 /// What a node said when it was told.
@@ -70,7 +71,10 @@ pub(super) fn run(
     operator.know(entry);
     let survey = operator.survey();
     let silent = match survey.node(arguments.node) {
-        NodeAnswer::Answers(_) => None,
+        NodeAnswer::Answers(_) => {
+            tell_newcomer(&mut operator, arguments.node);
+            None
+        }
         NodeAnswer::Silent(why) => Some(why.clone()),
     };
     match (silent, arguments.learn) {
@@ -85,6 +89,7 @@ pub(super) fn run(
         (None, true) => {
             let goal = Learn {
                 node: arguments.node,
+                fewer_than: arguments.fewer_than,
             };
             let reports =
                 Drive::new(&goal, SpareVoter::Kept, deadline).all(&operator, many.at_once);
@@ -116,6 +121,21 @@ fn tell_all(operator: &mut Operator, entry: &OwnedNodeEntry) -> Vec<(u32, Told)>
     told.collect()
 }
 
+/// Tells the new node of those that joined before it: the file that it was formatted with does not name them, and whoever
+/// could tell it later may be lost by then.
+fn tell_newcomer(operator: &mut Operator, newcomer: u32) {
+    let nodes = operator.nodes().map(|node| node.entry.clone());
+    let others: Vec<_> = nodes.filter(|entry| entry.node_id != newcomer).collect();
+    for entry in others {
+        if let Err(failed) = operator.add_node(newcomer, &entry) {
+            tell(&format_args!(
+                "warning: node {newcomer} was not told of node {}: {failed}",
+                entry.node_id
+            ));
+        }
+    }
+}
+
 fn in_words(node: u32, told: &Told) -> String {
     match told {
         Told::Knows => format!("node {node} knows it"),
@@ -136,8 +156,11 @@ impl Goal for Learn {
     }
 
     fn next(&self, view: &ShardView) -> Step {
+        let members = view.reply.members.len();
+        let has_enough = self.fewer_than.is_some_and(|bound| members >= bound);
         match view.member_on(self.node) {
             Some(_) => Step::Done,
+            None if has_enough => Step::Done,
             None => Step::Settle(self.node),
         }
     }
@@ -153,10 +176,19 @@ mod tests {
 
     #[test]
     fn a_node_learns_what_it_does_not_have() {
-        let goal = Learn { node: 4 };
+        let goal = Learn {
+            node: 4,
+            fewer_than: None,
+        };
         let one = member(1, 1, MemberPart::Voter);
         assert_eq!(goal.next(&view(vec![one])), Step::Settle(4));
         let members = vec![one, member(4, 4, MemberPart::Voter)];
         assert_eq!(goal.next(&view(members)), Step::Done);
+        let few = |fewer_than| Learn {
+            fewer_than: Some(fewer_than),
+            node: 4,
+        };
+        assert_eq!(few(2).next(&view(vec![one])), Step::Settle(4));
+        assert_eq!(few(1).next(&view(vec![one])), Step::Done);
     }
 }

@@ -14,7 +14,7 @@ use metastore_wal::recovery::{
 use metastore_wal::{LogOptions, LogOptionsError, RecoveryError};
 
 use super::Data;
-use crate::node::node_file::NodeState;
+use crate::node::node_file::{NodeFile, NodeState};
 use crate::node::snapshot_files::{Replay, SnapshotFileError};
 
 /// Everything that is known of a core's log.
@@ -40,7 +40,7 @@ pub(super) enum Verdict {
 
 /// Why a core would not start, other than damage at a place.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// A file or directory cannot be opened or read.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -118,14 +118,14 @@ impl Judgement {
         core: CoreId,
         on_item: &mut dyn FnMut(SurveyItem<'_>),
     ) -> Result<(), Refusal> {
-        let config = core_config(data, core)?;
+        let config = core_config(&data.node, core)?;
         let directory = crate::node::log_directory(&data.path, core);
         if data.node.state == NodeState::Formatted && !directory.exists() {
             // Formatting was interrupted here, and a start goes on with it.
             return Ok(());
         }
         let mut source = DirectorySource::open(&directory)?;
-        if !source.has_marks() && data.node.state == NodeState::Serving {
+        if !source.has_marks() && data.node.state != NodeState::Formatted {
             let path = mark_path(&directory);
             return Err(Refusal::MarksMissing { path });
         }
@@ -162,7 +162,7 @@ impl Judgement {
         self.replicas.clone_from(&recovered.replicas);
         let history = match data.node.state {
             NodeState::Formatted => LogHistory::New,
-            NodeState::Serving => LogHistory::HasServed,
+            NodeState::Serving | NodeState::Recovering => LogHistory::HasServed,
         };
         // The core is dropped before it could ask for anything to be written.
         builder.build(Time(0), recovered, buffers, history)?;
@@ -171,8 +171,10 @@ impl Judgement {
 }
 
 /// The core as `node.toml` describes it. What a start takes from elsewhere, such as its address, decides nothing here.
-fn core_config(data: &Data, core: CoreId) -> Result<CoreConfig, Refusal> {
-    let node = &data.node;
+pub(in crate::commands) fn core_config(
+    node: &NodeFile,
+    core: CoreId,
+) -> Result<CoreConfig, Refusal> {
     let identity = Identity {
         cluster: node.cluster,
         node: node.node,

@@ -14,6 +14,8 @@ use super::{CommandError, Exit};
 use crate::arguments::WalCommand;
 use crate::node::node_file::{FILE_NAME, NodeFile};
 use crate::node::{StartError, data_lock_path};
+pub(crate) use judgement::Refusal;
+pub(in crate::commands) use judgement::core_config;
 
 /// Why a log cannot be looked at.
 #[derive(Debug, thiserror::Error)]

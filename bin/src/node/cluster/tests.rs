@@ -32,6 +32,7 @@ pub(crate) fn new_cluster(cores: &[usize]) -> NewCluster {
         nodes: nodes(cores),
         shards: None,
         replicas: None,
+        recoveries: Vec::new(),
     }
 }
 
@@ -254,6 +255,13 @@ fn the_golden_map_is_hashed_as_ever() {
 fn the_hash_tells_beginnings_apart_and_not_addresses() {
     let cluster = new_cluster(&[2, 2, 2]).place().expect("it can be");
     let hash = cluster.initial_map_hash();
+    let recovered = |id| cluster.clone().with_recoveries(vec![id]).initial_map_hash();
+    assert_ne!(recovered(1), hash);
+    assert_ne!(
+        recovered(1),
+        recovered(2),
+        "recovered apart from each other"
+    );
     let mut moved = cluster.clone();
     moved.nodes[0].clients.host = "elsewhere".to_owned();
     assert_eq!(moved.initial_map_hash(), hash);

@@ -227,13 +227,26 @@ impl PeerService for Driver {
     }
 
     fn on_unreachable(&self, peer: net::PeerCore, lane: net::PeerLane, end: &LinkEnd) {
-        log::info!(
-            "a connection to another node has ended",
-            core = self.facts.hello.core_index,
-            peer = log::text(&peer),
-            lane = log::text(&format_args!("{lane:?}")),
-            why = log::text(end),
-        );
+        if let LinkEnd::Fault(net::OutgoingFault::Refused {
+            code: net::RefusalCode::LeftOut,
+            ..
+        }) = end
+        {
+            log::error!(
+                "another node does not hear this one any more",
+                core = self.facts.hello.core_index,
+                peer = log::text(&peer),
+                why = log::text(end),
+            );
+        } else {
+            log::info!(
+                "a connection to another node has ended",
+                core = self.facts.hello.core_index,
+                peer = log::text(&peer),
+                lane = log::text(&format_args!("{lane:?}")),
+                why = log::text(end),
+            );
+        }
         let peer = wire::to_engine_core(peer);
         self.step(Input::PeerUnreachable { peer });
         self.turn_wanted.set();

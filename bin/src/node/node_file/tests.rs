@@ -164,6 +164,45 @@ fn a_node_that_contradicts_its_cluster_is_refused_with_what_is_wrong() {
     }
 }
 
+/// Who knows nothing of recoveries must not read it: it would talk to nodes that were left out.
+#[test]
+fn a_node_of_a_cluster_that_was_recovered_has_a_format_of_its_own() {
+    let mut file = recovering_sample();
+    for state in [NodeState::Serving, NodeState::Recovering] {
+        file.state = state;
+        let text = file.to_text();
+        assert!(text.starts_with("format = 4\n"), "{text}");
+        let entry = "[[cluster_recovery]]\nid = \"000000000000000000000000000000cd\"\n";
+        assert!(text.contains(entry), "{text}");
+        let read = NodeFile::parse(PathBuf::from("F"), &text);
+        assert_eq!(read.expect("it can be read"), file);
+    }
+    let text = file.to_text();
+    let never = clustered_sample().to_text();
+    for (wrong, expected) in [
+        (
+            text.replacen("format = 4", "format = 3", 1),
+            "format 3 does not go with 2 cluster_recovery entries",
+        ),
+        (
+            never.replacen("format = 3", "format = 4", 1),
+            "format 4 does not go with 0 cluster_recovery entries",
+        ),
+        (
+            never.replacen("\"formatted\"", "\"recovering\"", 1),
+            "the state \"recovering\" belongs to format 4",
+        ),
+        (
+            text.replacen("00000cd\"", "00000cx\"", 1),
+            "is not a hexadecimal number of 128 bits",
+        ),
+    ] {
+        let found = NodeFile::parse(PathBuf::from("F"), &wrong);
+        let found = found.expect_err("it is refused").to_string();
+        assert!(found.contains(expected), "{found:?}, not {expected:?}");
+    }
+}
+
 #[test]
 fn a_replica_that_was_removed_is_missed_by_nobody() {
     let mut file = clustered_sample();

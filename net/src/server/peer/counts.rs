@@ -25,7 +25,7 @@ pub struct IncomingCounts {
     pub damaged: u64,
     /// Refused: no common version.
     pub wrong_version: u64,
-    /// Refused: of another cluster, or of one that was formatted with other shards.
+    /// Refused: of another cluster, or of one that was formatted with other shards or recovered another time.
     pub wrong_cluster: u64,
     /// Refused: meant for another core, or from this very node.
     pub wrong_core: u64,
@@ -55,9 +55,11 @@ impl IncomingCounts {
                 HelloFault::Checksum { .. } | HelloFault::Reserved { .. } | HelloFault::Lane { .. },
             ) => &mut self.damaged,
             IncomingFault::Hello(HelloFault::Version { .. }) => &mut self.wrong_version,
-            IncomingFault::Hello(HelloFault::Cluster { .. } | HelloFault::InitialMap { .. }) => {
-                &mut self.wrong_cluster
-            }
+            IncomingFault::Hello(
+                HelloFault::Cluster { .. }
+                | HelloFault::InitialMap { .. }
+                | HelloFault::Epoch { .. },
+            ) => &mut self.wrong_cluster,
             IncomingFault::Hello(HelloFault::Receiver { .. } | HelloFault::Sender { .. }) => {
                 &mut self.wrong_core
             }

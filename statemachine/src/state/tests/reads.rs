@@ -75,6 +75,31 @@ fn the_past_is_read_at_its_revisions() {
 }
 
 #[test]
+fn revisions_that_are_passed_over_are_neither_given_nor_read() {
+    let mut shard = Shard::new();
+    shard.put(b"k", b"1");
+    shard.put(b"k", b"2");
+    let before = shard.machine.state_hash();
+    shard.machine.pass_revisions(1000);
+    assert_ne!(shard.machine.state_hash(), before);
+    assert_eq!(shard.machine.revision(NAMESPACE), Revision(1002));
+    let oldest = Revision(1002);
+    // The one before it, and one that a lost change may have had.
+    for at in [1, 2, 3, 1001] {
+        let read = shard.value_at(b"k", at);
+        assert_eq!(read, Err(ReadError::Compacted { oldest }), "{at}");
+    }
+    assert_eq!(shard.value_at(b"k", 1002), Ok(Some(b"2".to_vec())));
+    shard.put(b"k", b"3");
+    assert_eq!(shard.value_at(b"k", 1003), Ok(Some(b"3".to_vec())));
+    assert_eq!(shard.value_at(b"k", 1002), Ok(Some(b"2".to_vec())));
+    // Also where nothing was ever written, or all of it is lost.
+    let mut empty = Shard::new();
+    empty.machine.pass_revisions(1000);
+    assert_eq!(empty.machine.revision(NamespaceId::DEFAULT), Revision(1000));
+}
+
+#[test]
 fn an_unknown_namespace_is_empty_at_revision_zero() {
     let shard = Shard::new();
     assert_eq!(shard.value_at(b"k", 0), Ok(None));
