@@ -14,8 +14,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::node::cluster::HostPort;
 use crate::quantity::parse_duration;
 pub(crate) use operators::{
-    MemberAddArguments, MemberCommand, MemberListArguments, MemberNodeArguments,
-    MemberReplaceArguments, ShardCommand, ShardListArguments, TransferLeaderArguments,
+    MemberAddArguments, MemberCommand, MemberForgetArguments, MemberListArguments,
+    MemberNodeArguments, MemberReplaceArguments, ShardCommand, ShardListArguments,
+    TransferLeaderArguments,
 };
 pub(crate) use recover::{
     RecoverApplyArguments, RecoverArguments, RecoverPlanArguments, RecoverReportArguments,

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use metastore_net::blocking::{Client, ClientError};
-use metastore_net::{AdminRequest, ErrorCode, NodeEntry, ReplicaHome, SpareVoter};
+use metastore_net::{AdminRequest, ErrorCode, NodeEntry, NodeStanding, ReplicaHome, SpareVoter};
 use metastore_statemachine::NamespaceId;
 
 use harness::{Store, TestDirectory, free_ports, refused, stderr, stdout};
@@ -97,7 +97,10 @@ fn a_node_that_is_alone_refuses_members_elsewhere_and_lives_on() {
             cores: 1,
             clients: "127.0.0.1:1",
             peers: "127.0.0.1:2",
+            data_id: 0,
+            standing: NodeStanding::Member,
         }),
+        AdminRequest::ForgetNode { node_id: 9 },
     ] {
         let refused = client.admin(&request);
         assert!(

@@ -79,6 +79,7 @@ fn a_range_shows_one_revision_while_everything_changes() {
             ..subtree.query
         },
         chunk_bytes: 4_096,
+        ..subtree
     };
     let mut found = Vec::new();
     let mut revisions = Vec::new();

@@ -1,6 +1,6 @@
 //! What clients ask of the core, and what it answers.
 
-use metastore_statemachine::{Command, GetQuery, NamespaceId, RangeQuery, Revision};
+use metastore_statemachine::{Command, GetQuery, NamespaceId, RangeQuery, Revision, ShardList};
 use metastore_wal::ShardId;
 use thiserror::Error;
 
@@ -43,11 +43,18 @@ pub enum Request<'a> {
     Range {
         /// What to read.
         query: RangeQuery<'a>,
+        /// Of which shards.
+        shards: ShardList<'a>,
         /// Bytes of rows in one chunk; the core bounds it.
         chunk_bytes: usize,
     },
     /// How many rows a range has. Its limit, direction and projection say nothing here.
-    Count(RangeQuery<'a>),
+    Count {
+        /// What to count.
+        query: RangeQuery<'a>,
+        /// In which shards.
+        shards: ShardList<'a>,
+    },
     /// Ends the range or count that this connection opened with that request, unless it is complete already.
     Cancel(RequestId),
     /// What this core reports about itself.
@@ -85,7 +92,7 @@ impl Request<'_> {
             Request::Get(_) => RequestKind::Get,
             Request::GetMany { .. } => RequestKind::GetMany,
             Request::Range { .. } => RequestKind::Range,
-            Request::Count(_) => RequestKind::Count,
+            Request::Count { .. } => RequestKind::Count,
             Request::Cancel(_) => RequestKind::Cancel,
             Request::Status => RequestKind::Status,
         }

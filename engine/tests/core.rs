@@ -15,7 +15,8 @@ use metastore_engine::{
     WaitingWork,
 };
 use metastore_statemachine::{
-    Command, Direction, GetQuery, NamespaceId, OutcomeCode, Projection, RangeQuery, Revision, Scope,
+    Command, Direction, GetQuery, NamespaceId, OutcomeCode, Projection, RangeQuery, Revision,
+    Scope, ShardList,
 };
 
 const NAMESPACE: NamespaceId = NamespaceId::DEFAULT;
@@ -56,6 +57,7 @@ fn subtree(prefix: &[u8]) -> Request<'_> {
     };
     Request::Range {
         query,
+        shards: ShardList::ALL,
         chunk_bytes: 4096,
     }
 }

@@ -37,6 +37,20 @@ pub struct NodeEntry<'a> {
     pub clients: &'a str,
     /// Where other nodes reach core 0, likewise.
     pub peers: &'a str,
+    /// Which data it has, a number that was drawn when it was formatted; 0 where that is not known.
+    pub data_id: u64,
+    /// Whether it is still one of the cluster's.
+    pub standing: NodeStanding,
+}
+
+/// Whether a node is one of its cluster's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum NodeStanding {
+    /// It is.
+    #[default]
+    Member,
+    /// It was taken off the list. Its id is never used again.
+    Gone,
 }
 
 /// A node of the cluster, of one's own.
@@ -50,6 +64,10 @@ pub struct OwnedNodeEntry {
     pub clients: String,
     /// Where other nodes reach core 0.
     pub peers: String,
+    /// Which data it has, 0 where that is not known.
+    pub data_id: u64,
+    /// Whether it is still one of the cluster's.
+    pub standing: NodeStanding,
 }
 
 impl OwnedNodeEntry {
@@ -61,6 +79,8 @@ impl OwnedNodeEntry {
             cores: self.cores,
             clients: &self.clients,
             peers: &self.peers,
+            data_id: self.data_id,
+            standing: self.standing,
         }
     }
 }
@@ -72,6 +92,8 @@ impl From<NodeEntry<'_>> for OwnedNodeEntry {
             cores: entry.cores,
             clients: entry.clients.to_owned(),
             peers: entry.peers.to_owned(),
+            data_id: entry.data_id,
+            standing: entry.standing,
         }
     }
 }
@@ -137,6 +159,11 @@ pub enum AdminRequest<'a> {
     /// A node is one of the cluster from now on, and is to be found there. Its replicas come later. Asking twice does no
     /// harm; asked again with other addresses it has moved.
     AddNode(NodeEntry<'a>),
+    /// A node of which nothing is left is taken off the list for ever. Asking twice does no harm.
+    ForgetNode {
+        /// Its id.
+        node_id: u32,
+    },
 }
 
 impl<'a> AdminRequest<'a> {
@@ -144,7 +171,7 @@ impl<'a> AdminRequest<'a> {
     #[must_use]
     pub fn shard(&self) -> u32 {
         match *self {
-            AdminRequest::Nodes | AdminRequest::AddNode(_) => 0,
+            AdminRequest::Nodes | AdminRequest::AddNode(_) | AdminRequest::ForgetNode { .. } => 0,
             AdminRequest::Members { shard }
             | AdminRequest::CreateReplica { shard, .. }
             | AdminRequest::AddLearner { shard, .. }
@@ -207,6 +234,10 @@ impl<'a> AdminRequest<'a> {
                 fields.action = messages::AdminAction::AddNode;
                 fields.node = Some(build_node(builder, entry));
             }
+            AdminRequest::ForgetNode { node_id } => {
+                fields.action = messages::AdminAction::ForgetNode;
+                fields.node_id = node_id;
+            }
         }
         fields
     }
@@ -251,6 +282,9 @@ impl<'a> AdminRequest<'a> {
                 })?;
                 AdminRequest::AddNode(node_from_wire(&node))
             }
+            messages::AdminAction::ForgetNode => AdminRequest::ForgetNode {
+                node_id: table.node_id(),
+            },
             messages::AdminAction(found) => {
                 return Err(BodyError::FieldValue {
                     field: "action",
@@ -272,6 +306,8 @@ fn build_node<'b>(
         cores: entry.cores,
         clients,
         peers,
+        data_id: entry.data_id,
+        is_gone: entry.standing == NodeStanding::Gone,
     };
     messages::Node::create(builder, &fields)
 }
@@ -282,6 +318,11 @@ fn node_from_wire<'a>(node: &messages::Node<'a>) -> NodeEntry<'a> {
         cores: node.cores(),
         clients: node.clients(),
         peers: node.peers(),
+        data_id: node.data_id(),
+        standing: match node.is_gone() {
+            true => NodeStanding::Gone,
+            false => NodeStanding::Member,
+        },
     }
 }
 

@@ -37,6 +37,11 @@
 //! shard, which with the default namespace means one directory; keys of several are refused with `CrossShard`, by name.
 //! [`Client::txn`] is for a transaction that is known beforehand and needs one round trip.
 //!
+//! # Who is asked
+//!
+//! Writes go to whoever leads. So do reads, unless [`read_from`](ClientSettings::read_from) says [`ReadFrom::Any`]: then
+//! all replicas of a shard are asked in turn. A node that gives no sign of life is left out for a while.
+//!
 //! # When something fails
 //!
 //! Every operation has a deadline, five seconds unless it or the settings say otherwise. It travels with the request, and
@@ -61,14 +66,17 @@
 //!
 //! # What it does not do
 //!
-//! It keeps no cache, opens no session, watches nothing and holds no locks. It does not read from a replica that may
-//! lag behind.
+//! It keeps no cache, opens no session, watches nothing and holds no locks. No read is answered with less than what was
+//! acknowledged before it was asked, by whichever replica.
 
 mod backoff;
 mod batch;
 mod call;
 mod decide;
+mod deletion;
 mod error;
+mod journey;
+mod lane;
 mod link;
 mod placement;
 mod range;
@@ -77,6 +85,7 @@ mod settings;
 mod shared;
 mod streams;
 mod structured;
+mod suspects;
 mod transaction;
 mod wire;
 mod write;
@@ -89,7 +98,7 @@ pub use batch::{Batch, BatchAnswer, BatchOperation};
 pub use error::{Error, Fault};
 pub use range::{Range, RangeAnswer, RangeStream};
 pub use read::{Get, GetMany};
-pub use settings::{ClientSettings, RetryUnknown};
+pub use settings::{ClientSettings, ReadFrom, RetryUnknown};
 pub use structured::{CommitDone, CompactDone, DeletedRange, StructuredWrite, TxnAnswer};
 pub use transaction::{Committed, Entry, Transaction, TransactionOptions, TransactionRange};
 pub use write::{Counted, Deleted, Write, Written};

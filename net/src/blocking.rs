@@ -220,7 +220,29 @@ impl Client {
         namespace: NamespaceId,
         range: KeyRange<'_>,
     ) -> Result<OwnedOutcome, ClientError> {
-        self.structured(namespace, &Structured::DeleteRange(range))
+        self.delete_range_in(namespace, range, &[])
+    }
+
+    /// The same in these shards only, whose ids ascend; in all for none. Where several nodes lead shards, each is asked
+    /// for its own.
+    ///
+    /// # Errors
+    /// As [`Client::delete_range`].
+    pub fn delete_range_in(
+        &mut self,
+        namespace: NamespaceId,
+        range: KeyRange<'_>,
+        shards: &[u32],
+    ) -> Result<OwnedOutcome, ClientError> {
+        let value = range.encode_delete(shards);
+        let structured = Structured::DeleteRange(range);
+        let key = structured.first_named().unwrap_or(b"\0");
+        self.command(&Command::structured(
+            structured.kind(),
+            namespace,
+            key,
+            &value,
+        ))
     }
 
     /// Refuses reads below a revision from now on, in the shard that `key` belongs to.

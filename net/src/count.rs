@@ -13,7 +13,7 @@ use crate::body_error::BodyError;
 use crate::generated::layout::CountBase;
 use crate::range::{RangeRequest, ShardRevision, append_shard_revision, take_shard_revision};
 use crate::request::RequestLimits;
-use metastore_statemachine::RangeQuery;
+use metastore_statemachine::{RangeQuery, ShardList};
 
 const _: () = assert!(size_of::<CountBase>() == 16);
 
@@ -22,6 +22,8 @@ const _: () = assert!(size_of::<CountBase>() == 16);
 pub struct CountRequest<'a> {
     /// What to count.
     pub query: RangeQuery<'a>,
+    /// In which shards.
+    pub shards: ShardList<'a>,
 }
 
 impl<'a> CountRequest<'a> {
@@ -29,6 +31,7 @@ impl<'a> CountRequest<'a> {
         let range = RangeRequest {
             query: self.query,
             chunk_bytes: 0,
+            shards: self.shards,
         };
         range.encode_into(out);
     }
@@ -37,14 +40,14 @@ impl<'a> CountRequest<'a> {
         body: &'a [u8],
         limits: &RequestLimits,
     ) -> Result<CountRequest<'a>, BodyError> {
-        let RangeRequest { query, .. } = RangeRequest::decode(body, limits)?;
+        let RangeRequest { query, shards, .. } = RangeRequest::decode(body, limits)?;
         if query.limit != 0 {
             return Err(BodyError::FieldValue {
                 field: "limit",
                 found: query.limit,
             });
         }
-        Ok(CountRequest { query })
+        Ok(CountRequest { query, shards })
     }
 }
 

@@ -38,13 +38,14 @@ mod samples;
 pub mod server;
 mod server_connection;
 mod shard_map;
+mod share;
 mod status;
 mod table;
 mod wire_error;
 
 pub use admin::{
-    AdminReply, AdminRequest, MemberPart, NodeEntry, OwnedNodeEntry, ReplicaHome, ShardMember,
-    SpareVoter,
+    AdminReply, AdminRequest, MemberPart, NodeEntry, NodeStanding, OwnedNodeEntry, ReplicaHome,
+    ShardMember, SpareVoter,
 };
 pub use batch::{BatchReply, BatchReplyWriter, BatchRequest, BatchResult, CheckedCommand};
 pub use body_error::{BodyError, TableFault};
@@ -68,5 +69,6 @@ pub use response::{
 };
 pub use server_connection::{Intake, ServerConnection};
 pub use shard_map::{ShardMapReply, ShardPlace, SlotRange};
+pub use share::{NodeShare, share_out};
 pub use status::{Counter, LogStatus, ReplicaRole, ReplicaStatus, StageStatus, StatusReply};
 pub use wire_error::{ErrorCode, Happened, WireError};

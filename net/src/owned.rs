@@ -22,6 +22,14 @@ pub struct OwnedRow {
     pub lease: u64,
 }
 
+impl OwnedRow {
+    /// Whether it stands for all keys that begin alike: no key has version 0.
+    #[must_use]
+    pub fn is_common_prefix(&self) -> bool {
+        self.version == 0
+    }
+}
+
 impl From<Row<'_>> for OwnedRow {
     fn from(row: Row<'_>) -> OwnedRow {
         OwnedRow {

@@ -20,7 +20,7 @@ use crate::read::{revision_from_wire, revision_to_wire, take_row};
 use crate::request::RequestLimits;
 use crate::table::{TableBudget, append_root, read_root};
 use metastore_statemachine::{
-    Direction, NamespaceId, Projection, RangeQuery, Revision, Row, Scope,
+    Direction, NamespaceId, Projection, RangeQuery, Revision, Row, Scope, ShardList,
 };
 
 const _: () = assert!(size_of::<ChunkBase>() == 8);
@@ -33,6 +33,8 @@ pub struct RangeRequest<'a> {
     pub query: RangeQuery<'a>,
     /// About how many bytes of rows one chunk shall have; 0 leaves it to the server, which may give less than asked.
     pub chunk_bytes: u32,
+    /// Of which shards.
+    pub shards: ShardList<'a>,
 }
 
 impl<'a> RangeRequest<'a> {
@@ -52,6 +54,7 @@ impl<'a> RangeRequest<'a> {
                 limit: 0,
             },
             chunk_bytes: 0,
+            shards: ShardList::ALL,
         }
     }
 
@@ -65,6 +68,8 @@ impl<'a> RangeRequest<'a> {
             let prefix = Some(builder.create_vector(query.prefix));
             let start = Some(builder.create_vector(query.start));
             let end = Some(builder.create_vector(query.end));
+            let named: Vec<u32> = self.shards.named().collect();
+            let shards = (!named.is_empty()).then(|| builder.create_vector(&named));
             messages::RangeRequest::create(
                 builder,
                 &messages::RangeRequestArgs {
@@ -80,6 +85,7 @@ impl<'a> RangeRequest<'a> {
                     limit: query.limit,
                     chunk_bytes: self.chunk_bytes,
                     delimiter: query.delimiter,
+                    shards,
                 },
             )
         });
@@ -125,8 +131,19 @@ impl<'a> RangeRequest<'a> {
         Ok(RangeRequest {
             query,
             chunk_bytes: table.chunk_bytes(),
+            shards: shard_list(table.shards())?,
         })
     }
+}
+
+fn shard_list<'a>(
+    shards: Option<flatbuffers::Vector<'a, u32>>,
+) -> Result<ShardList<'a>, BodyError> {
+    let bytes = shards.map_or(&[][..], |vector| vector.bytes());
+    ShardList::new(bytes).ok_or(BodyError::FieldValue {
+        field: "shards",
+        found: (bytes.len() / size_of::<u32>()) as u64,
+    })
 }
 
 /// A bound may be one byte longer than a key: the first key behind a key of the greatest length.

@@ -3,8 +3,8 @@
 use crate::*;
 use metastore_statemachine::{
     Command, Commit, Compare, Detail, Direction, Existence, GetQuery, KeyRange, NamespaceId,
-    Operation, Outcome, OutcomeCode, Projection, RangeQuery, Revision, Row, Scope, ShardRevisions,
-    Structured, Txn,
+    Operation, Outcome, OutcomeCode, Projection, RangeQuery, Revision, Row, Scope, ShardList,
+    ShardRevisions, Structured, Txn,
 };
 
 /// A frame with the name that it has in the golden file.
@@ -158,6 +158,7 @@ pub(crate) fn sample_shard_map() -> ShardMapReply {
         node_id: 1,
         core_index: shard as u16,
         address: format!("127.0.0.1:{}", 7400 + shard),
+        follower_nodes: (0..shard).collect(),
         followers: (0..shard)
             .map(|follower| format!("127.0.0.2:{}", 7400 + follower))
             .collect(),
@@ -206,7 +207,10 @@ pub(crate) fn sample_admin_requests() -> Vec<AdminRequest<'static>> {
             cores: 2,
             clients: "db4:7400",
             peers: "db4:7500",
+            data_id: 0x4142_4344_4546_4748,
+            standing: NodeStanding::Member,
         }),
+        AdminRequest::ForgetNode { node_id: 4 },
     ]
 }
 
@@ -239,6 +243,8 @@ pub(crate) fn sample_admin_reply() -> AdminReply {
             cores: 2,
             clients: "db4:7400".to_owned(),
             peers: "db4:7500".to_owned(),
+            data_id: 0x4142_4344_4546_4748,
+            standing: NodeStanding::Gone,
         }],
     }
 }
@@ -258,6 +264,7 @@ pub(crate) fn sample_range() -> RangeRequest<'static> {
             limit: 100,
         },
         chunk_bytes: 65536,
+        shards: ShardList::ALL,
     }
 }
 
@@ -267,6 +274,7 @@ pub(crate) fn sample_count() -> CountRequest<'static> {
             delimiter: Some(b'/'),
             ..RangeRequest::subtree(NAMESPACE, b"/jobs/").query
         },
+        shards: ShardList::ALL,
     }
 }
 
@@ -356,6 +364,14 @@ pub(crate) fn requests() -> Vec<Sample> {
             client.range(&RangeRequest {
                 query: sample_count().query,
                 chunk_bytes: 0,
+                shards: ShardList::ALL,
+            });
+        }),
+        sample("range-shards", &|client| {
+            let shards = [7_u32.to_le_bytes(), 300_u32.to_le_bytes()].concat();
+            client.range(&RangeRequest {
+                shards: ShardList::new(&shards).expect("they ascend"),
+                ..sample_range()
             });
         }),
         sample("admin", &|client| {

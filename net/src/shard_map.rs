@@ -28,6 +28,8 @@ pub struct ShardPlace {
     pub address: String,
     /// Where the cores listen that hold its other replicas.
     pub followers: Vec<String>,
+    /// The nodes of those, in the same order; none where they are not told.
+    pub follower_nodes: Vec<u32>,
 }
 
 /// The answer to `shard_map`.
@@ -59,6 +61,8 @@ impl ShardMapReply {
                         followers.map(|one| builder.create_string(one)).collect();
                     builder.create_vector(&followers)
                 });
+                let nodes = &place.follower_nodes;
+                let follower_nodes = (!nodes.is_empty()).then(|| builder.create_vector(nodes));
                 let arguments = messages::ShardArgs {
                     shard: place.shard,
                     slots,
@@ -66,6 +70,7 @@ impl ShardMapReply {
                     core_index: place.core_index,
                     address,
                     followers,
+                    follower_nodes,
                 };
                 shards.push(messages::Shard::create(builder, &arguments));
             }
@@ -109,5 +114,8 @@ fn place_from_wire(shard: &messages::Shard<'_>) -> ShardPlace {
         followers: shard.followers().map_or(Vec::new(), |followers| {
             followers.iter().map(str::to_owned).collect()
         }),
+        follower_nodes: shard
+            .follower_nodes()
+            .map_or(Vec::new(), |nodes| nodes.iter().collect()),
     }
 }

@@ -149,6 +149,7 @@ impl Member {
                 core_index: 0,
                 address: places.addresses[leader].to_string(),
                 followers: others.map(|(_, address)| address.to_string()).collect(),
+                follower_nodes: Vec::new(),
             }
         };
         ShardMapReply {

@@ -354,6 +354,7 @@ fn shard_map(place: &Place) -> ShardMapReply {
             core_index: 0,
             address: place.address.to_string(),
             followers: Vec::new(),
+            follower_nodes: Vec::new(),
         }],
     }
 }

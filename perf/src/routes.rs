@@ -170,6 +170,7 @@ mod tests {
             core_index: 0,
             address: address(&leader),
             followers: followers.iter().map(address).collect(),
+            follower_nodes: Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ mod answered;
 use std::collections::BTreeMap;
 
 use metastore_engine::{ConnectionId, Input, Reply, Request, RequestId};
-use metastore_statemachine::{Command, GetQuery};
+use metastore_statemachine::{Command, GetQuery, ShardList};
 
 use self::answered::{Answered, Fault};
 use crate::operation::{Change, NAMESPACE, Operation};
@@ -264,10 +264,14 @@ impl Pending {
                 let range = self.operation.range().expect("it reads a range");
                 deliver(Request::Range {
                     query: range.query(),
+                    shards: ShardList::ALL,
                     chunk_bytes: range.chunk_bytes,
                 });
             }
-            Operation::Count(range) => deliver(Request::Count(range.query())),
+            Operation::Count(range) => deliver(Request::Count {
+                query: range.query(),
+                shards: ShardList::ALL,
+            }),
             Operation::Status => deliver(Request::Status),
         }
     }

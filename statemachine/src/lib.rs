@@ -23,6 +23,7 @@ mod outcome;
 mod query;
 mod routing;
 mod row;
+mod shard_list;
 mod snapshot;
 mod state;
 mod structured;
@@ -41,6 +42,7 @@ pub use outcome::{OUTCOME_BASE_BYTES, Outcome, OutcomeCode, OutcomeError};
 pub use query::{Direction, GetQuery, Projection, RangeQuery, ReadError, Scope};
 pub use routing::{NamespaceRule, Namespaces, SLOT_COUNT, Slot, slot_of};
 pub use row::{ROW_BASE_BYTES, Row, RowError};
+pub use shard_list::ShardList;
 pub use snapshot::{ImportError, ImportFault, SectionTag};
 pub use state::{
     ApplyError, Change, ChangePosition, ExportLimits, ExportProgress, MemoryUse, Parameters, Pin,

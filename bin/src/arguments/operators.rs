@@ -71,6 +71,19 @@ pub(crate) enum MemberCommand {
     Promote(MemberNodeArguments),
     /// Take every replica of a node out of its shard, and have the node remove them
     Remove(MemberNodeArguments),
+    /// Take a node that does not run, and of which nothing is left, off the list
+    ///
+    /// Another node may have its addresses then. Its id stays used: who comes back under it is not heard.
+    Forget(MemberForgetArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MemberForgetArguments {
+    /// The node
+    #[arg(long, value_name = "ID")]
+    pub(crate) node: u32,
+    #[command(flatten)]
+    pub(crate) operator: OperatorArguments,
 }
 
 #[derive(Debug, Args)]

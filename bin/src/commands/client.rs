@@ -9,7 +9,7 @@ use metastore_net::{ClientOptions, ErrorCode, Happened};
 use crate::arguments::ClientArguments;
 
 /// How long to wait before a shard that cannot answer now is asked again.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// Connects as the arguments say: to the first of the addresses that answers.
 pub(super) fn connect(arguments: &ClientArguments) -> Result<Client, ClientError> {
@@ -67,7 +67,7 @@ pub(super) fn ask<T>(
 }
 
 /// Where to ask again what was not done, empty for anywhere; `None` where asking again is of no use.
-fn find_again(error: &ClientError) -> Option<&str> {
+pub(super) fn find_again(error: &ClientError) -> Option<&str> {
     let ClientError::Server(error) = error else {
         return None;
     };

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
+use metastore_net::ShardRevision;
 use metastore_net::blocking::OwnedDetail;
 use metastore_statemachine::{KeyRange, NamespaceId, OutcomeCode};
 use serde_json::json;
 
 use super::text::Escaped;
-use super::{CommandError, Exit, client, json, tell};
+use super::{CommandError, Exit, client, json, spread, tell};
 use crate::arguments::{DeleteArguments, Format};
 
 /// Prints the revision of the removal, or how many keys were removed.
@@ -51,16 +52,25 @@ fn delete_range(
     } else {
         KeyRange::subtree(prefix)
     };
-    let outcome = client::ask(&arguments.client, |client| {
-        client.delete_range(NamespaceId::DEFAULT, range)
-    })?;
-    let deleted = outcome.number.unwrap_or(0);
+    // Where several nodes lead the shards none of them can delete all of it.
+    let apart = spread::shards_apart(&arguments.client, range.prefix, range.scope)?;
+    let parts = apart.map_or_else(
+        || vec![Vec::new()],
+        |shards| shards.into_iter().map(|shard| vec![shard]).collect(),
+    );
+    let mut deleted = 0;
+    let mut places: Vec<ShardRevision> = Vec::new();
+    for shards in parts {
+        let outcome = client::ask(&arguments.client, |client| {
+            client.delete_range_in(NamespaceId::DEFAULT, range, &shards)
+        })?;
+        deleted += outcome.number.unwrap_or(0);
+        if let Some(OwnedDetail::ShardRevisions(revisions)) = outcome.detail {
+            places.extend(revisions);
+        }
+    }
     if arguments.client.format() == Format::Json {
-        let shards = match &outcome.detail {
-            Some(OwnedDetail::ShardRevisions(revisions)) => revisions.as_slice(),
-            _ => &[],
-        };
-        let revisions: Vec<_> = shards
+        let revisions: Vec<_> = places
             .iter()
             .map(|place| json!({ "shard": place.shard, "revision": place.revision.0 }))
             .collect();

@@ -2,24 +2,34 @@
 
 use std::io::{self, Write};
 
-use metastore_net::blocking::{Client, ClientError};
-use metastore_net::{RangeRequest, Response, ShardRevision};
+use metastore_net::{RangeRequest, ShardRevision};
 use metastore_statemachine::{Direction, NamespaceId, Projection, Revision, Row, Scope};
 use serde_json::{Value, json};
 
+use super::spread::Rows;
 use super::text::Escaped;
-use super::{CommandError, Exit, client, json};
+use super::{CommandError, Exit, json};
 use crate::arguments::{Format, ListArguments, bytes_of};
 
 /// Prints one key a line, a tab and its value, or a common prefix alone; in JSON one row or prefix a line and at the end
 /// the revisions they were read at.
 pub(super) fn run(arguments: &ListArguments, out: &mut dyn Write) -> Result<Exit, CommandError> {
-    let mut client = client::connect(&arguments.client)?;
     let format = arguments.client.format();
-    let print = |row: &Row<'_>| print_row(arguments, format, row, out);
-    let revisions = stream(&mut client, &request_of(arguments), print)?;
+    let mut rows = Rows::open(&arguments.client, &request_of(arguments))?;
+    // Whoever has closed the pipe waits for nothing: the first row that cannot be printed is the last.
+    while let Some(row) = rows.next()? {
+        let row = Row {
+            key: &row.key,
+            value: &row.value,
+            create_revision: row.create_revision,
+            mod_revision: row.mod_revision,
+            version: row.version,
+            lease: row.lease,
+        };
+        print_row(arguments, format, &row, out).map_err(CommandError::Output)?;
+    }
     if format == Format::Json {
-        let revisions = self::revisions(&revisions);
+        let revisions = self::revisions(&rows.revisions());
         json::print(out, &json!({ "revisions": revisions }))?;
     }
     Ok(Exit::Done)
@@ -29,35 +39,6 @@ pub(super) fn run(arguments: &ListArguments, out: &mut dyn Write) -> Result<Exit
 pub(super) fn revisions(revisions: &[ShardRevision]) -> Value {
     let read = |read: &ShardRevision| json!({ "shard": read.shard, "revision": read.revision.0 });
     revisions.iter().map(read).collect()
-}
-
-/// Reads a range and stops at the first row that cannot be printed: who has closed the pipe waits for nothing.
-fn stream(
-    client: &mut Client,
-    range: &RangeRequest<'_>,
-    mut print: impl FnMut(&Row<'_>) -> io::Result<()>,
-) -> Result<Vec<ShardRevision>, CommandError> {
-    let mut revisions = Vec::new();
-    let mut printed = Ok(());
-    let mut refused = None;
-    client.submit(|connection| connection.range(range));
-    while client.pending_count() > 0 {
-        client.next_responses(|_, response| {
-            if let Response::Range(chunk) = response {
-                if printed.is_ok() {
-                    printed = chunk.rows().try_for_each(|row| print(&row));
-                }
-                revisions.extend(chunk.revisions());
-            } else if let Response::Error(error) = response {
-                refused = Some(error);
-            }
-        })?;
-        std::mem::replace(&mut printed, Ok(())).map_err(CommandError::Output)?;
-    }
-    match refused {
-        Some(error) => Err(ClientError::Server(error).into()),
-        None => Ok(revisions),
-    }
 }
 
 fn request_of(arguments: &ListArguments) -> RangeRequest<'_> {

@@ -23,6 +23,7 @@ mod recover;
 mod serve;
 mod shard;
 mod snapshot;
+mod spread;
 mod status;
 mod status_json;
 mod table;
@@ -90,7 +91,8 @@ fn exit_without_output(command: &Command, error: &CommandError) -> Exit {
             MemberCommand::Add(_)
             | MemberCommand::Replace(_)
             | MemberCommand::Promote(_)
-            | MemberCommand::Remove(_),
+            | MemberCommand::Remove(_)
+            | MemberCommand::Forget(_),
         )
         | Command::Shard(ShardCommand::TransferLeader(_)) => Exit::OutcomeUnknown,
         Command::ImportTree(arguments) if !arguments.verify_only => Exit::OutcomeUnknown,

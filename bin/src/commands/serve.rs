@@ -165,7 +165,13 @@ fn serve(options: &NodeOptions, format: LogFormat, greeting: Greeting) -> Exit {
 fn report(summary: &NodeSummary, options: &NodeOptions) {
     let admin = options.admin.map(|address| address.ip());
     let listen = summary.cores.first().map(|(address, _)| address.ip());
-    for (key, address) in [("listen.address", listen), ("admin.listen", admin)] {
+    let peers = summary.peers.map(|address| address.ip());
+    let keys = [
+        ("listen.address", listen),
+        ("peers.address", peers),
+        ("admin.listen", admin),
+    ];
+    for (key, address) in keys {
         if let Some(address) = address.filter(|address| !address.is_loopback()) {
             log::warning!(
                 "others can connect: nothing is encrypted and nobody is asked who they are",

@@ -244,6 +244,7 @@ mod tests {
             core_index: 0,
             address: "127.0.0.1:7400".to_owned(),
             followers: Vec::new(),
+            follower_nodes: Vec::new(),
         };
         NodeStatus {
             hello: HelloReply {

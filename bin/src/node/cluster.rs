@@ -20,6 +20,8 @@ use super::node_file::{HistoryBounds, ReplicaPlace};
 pub(crate) const NODES_MAX: usize = 256;
 /// Each recovery is a loss of data that somebody has accepted.
 pub(crate) const RECOVERIES_MAX: usize = 1_024;
+/// Nodes that ever were, those that are gone included: their ids are remembered.
+const NODES_EVER_MAX: usize = 4_096;
 /// More cores than any machine has.
 pub(crate) const CORES_MAX: usize = 1_024;
 /// Each further voter makes every write slower, and seven survive the loss of three.
@@ -49,6 +51,8 @@ pub(crate) struct Cluster {
     pub(crate) history: HistoryBounds,
     /// Ascending by their ids.
     pub(crate) nodes: Vec<ClusterNode>,
+    /// Those of the nodes that were taken off the list. Others may have their addresses, and none their ids.
+    pub(crate) gone: BTreeSet<NodeId>,
     /// The voters with which each shard begins, ascending by their ids.
     pub(crate) members: BTreeMap<ShardId, Vec<Member>>,
     /// The numbers that were drawn each time it was recovered after most voters of a shard were lost, oldest first.
@@ -87,7 +91,7 @@ impl NewCluster {
     /// The first thing that cannot be.
     pub(crate) fn place(mut self) -> Result<Cluster, ClusterError> {
         self.nodes.sort_by_key(|node| node.node);
-        check_nodes(&self.nodes)?;
+        check_nodes(&self.nodes, &BTreeSet::new())?;
         let (shards, replicas) = (self.shards(), self.replicas());
         check_count("shards", shards, SLOT_COUNT)?;
         check_count("replicas", replicas, REPLICAS_MAX)?;
@@ -102,6 +106,7 @@ impl NewCluster {
             id: self.id,
             history: self.history,
             nodes: self.nodes,
+            gone: BTreeSet::new(),
             members,
             recoveries: self.recoveries,
         })
@@ -115,11 +120,11 @@ impl Cluster {
     /// The first thing that cannot be.
     pub(crate) fn from_parts(
         (id, history): (ClusterId, HistoryBounds),
-        mut nodes: Vec<ClusterNode>,
+        (mut nodes, gone): (Vec<ClusterNode>, BTreeSet<NodeId>),
         mut members: BTreeMap<ShardId, Vec<Member>>,
     ) -> Result<Cluster, ClusterError> {
         nodes.sort_by_key(|node| node.node);
-        check_nodes(&nodes)?;
+        check_nodes(&nodes, &gone)?;
         check_count("shards", members.len(), SLOT_COUNT)?;
         for voters in members.values_mut() {
             voters.sort_unstable();
@@ -129,6 +134,7 @@ impl Cluster {
             id,
             history,
             nodes,
+            gone,
             members,
             recoveries: Vec::new(),
         })
@@ -144,7 +150,13 @@ impl Cluster {
         u32::try_from(self.recoveries.len()).expect("recoveries are few")
     }
 
-    /// The entry of a node.
+    /// The nodes that were not taken off the list.
+    pub(crate) fn living(&self) -> impl Iterator<Item = &ClusterNode> {
+        let mut nodes = self.nodes.iter();
+        std::iter::from_fn(move || nodes.find(|entry| !self.gone.contains(&entry.node)))
+    }
+
+    /// The entry of a node, also of one that is gone.
     pub(crate) fn node(&self, node: NodeId) -> Option<&ClusterNode> {
         let at = self.nodes.binary_search_by_key(&node, |entry| entry.node);
         at.ok().map(|at| &self.nodes[at])
@@ -155,6 +167,9 @@ impl Cluster {
     /// # Errors
     /// What cannot be, such as an address that another node has.
     pub(crate) fn with_node(&self, entry: ClusterNode) -> Result<Cluster, ClusterError> {
+        if self.gone.contains(&entry.node) {
+            return Err(ClusterError::Gone { node: entry.node });
+        }
         if let Some(known) = self.node(entry.node)
             && known.cores != entry.cores
         {
@@ -168,7 +183,20 @@ impl Cluster {
         changed.nodes.retain(|known| known.node != entry.node);
         changed.nodes.push(entry);
         changed.nodes.sort_by_key(|entry| entry.node);
-        check_nodes(&changed.nodes)?;
+        check_nodes(&changed.nodes, &changed.gone)?;
+        Ok(changed)
+    }
+
+    /// The same cluster without a node. Its id stays used.
+    ///
+    /// # Errors
+    /// [`ClusterError::NodeUnknown`].
+    pub(crate) fn without_node(&self, node: NodeId) -> Result<Cluster, ClusterError> {
+        if self.node(node).is_none() {
+            return Err(ClusterError::NodeUnknown { node });
+        }
+        let mut changed = self.clone();
+        changed.gone.insert(node);
         Ok(changed)
     }
 
@@ -258,9 +286,16 @@ fn check_count(key: &'static str, actual: usize, max: usize) -> Result<(), Clust
     }
 }
 
-/// Checks nodes that are in the order of their ids.
-fn check_nodes(nodes: &[ClusterNode]) -> Result<(), ClusterError> {
-    check_count("the number of [[node]] entries", nodes.len(), NODES_MAX)?;
+/// Checks nodes that are in the order of their ids. Those that are `gone` have no addresses any more.
+fn check_nodes(nodes: &[ClusterNode], gone: &BTreeSet<NodeId>) -> Result<(), ClusterError> {
+    let is_gone = |entry: &&ClusterNode| gone.contains(&entry.node);
+    let living = nodes.len() - nodes.iter().filter(is_gone).count();
+    check_count("the number of [[node]] entries", living, NODES_MAX)?;
+    check_count(
+        "the number of nodes that ever were",
+        nodes.len(),
+        NODES_EVER_MAX,
+    )?;
     if nodes[0].node == NodeId(0) {
         return Err(ClusterError::NodeZero);
     }
@@ -277,6 +312,9 @@ fn check_nodes(nodes: &[ClusterNode]) -> Result<(), ClusterError> {
                 actual: entry.cores,
                 max: CORES_MAX,
             });
+        }
+        if is_gone(&entry) {
+            continue;
         }
         for (key, first) in [("clients", &entry.clients), ("peers", &entry.peers)] {
             for core in 0..entry.cores {

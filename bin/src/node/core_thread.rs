@@ -220,7 +220,7 @@ fn start(
     let report = CoreReport {
         warnings: describe_torn(&log_directory, &recovered)
             .into_iter()
-            .chain(describe_damages(&recovered))
+            .chain(describe_damages(&log_directory, &recovered))
             .collect(),
     };
     let buffers = log_options.new_buffers();
@@ -271,10 +271,20 @@ fn describe_torn(log_directory: &Path, recovered: &Recovered) -> Option<String> 
     })
 }
 
-/// Replicas that take no part until another node has repaired them.
-fn describe_damages(recovered: &Recovered) -> impl Iterator<Item = String> {
-    let replicas = recovered.replicas.iter();
-    replicas.filter_map(|known| {
+/// What is damaged, and which replicas take no part for it until another node has repaired them.
+fn describe_damages(log_directory: &Path, recovered: &Recovered) -> Vec<String> {
+    let findings = recovered.findings.iter().map(|damage| {
+        let place = match damage.file {
+            Some(file) => device::segment_path(log_directory, file),
+            None => log_directory.to_owned(),
+        };
+        format!(
+            "{}: what was durable at offset {} is damaged or lost; metastore wal verify says what",
+            place.display(),
+            damage.offset,
+        )
+    });
+    let replicas = recovered.replicas.iter().filter_map(|known| {
         let (replica, shard) = (known.replica, known.shard);
         let what = match known.standing {
             Standing::Whole => return None,
@@ -284,5 +294,6 @@ fn describe_damages(recovered: &Recovered) -> impl Iterator<Item = String> {
         Some(format!(
             "replica {replica} of shard {shard} has lost a part of its log: {what}"
         ))
-    })
+    });
+    findings.chain(replicas).collect()
 }

@@ -28,6 +28,7 @@ mod segments;
 use self::admin::Waiting;
 use self::peers::Peers;
 pub(crate) use self::peers::{PeerCounts, PeersSetup};
+use super::blocking::BlockingRoom;
 use super::clock::Clock;
 use super::disk_space::DiskWatch;
 use super::event::Event;
@@ -88,6 +89,8 @@ pub(crate) struct Driver {
     peers: Peers,
     waiting: Waiting,
     keeper: NodeKeeper,
+    /// Who may have one of the threads that block, beside segments.
+    blocking: Rc<BlockingRoom>,
     memory: RefCell<CoreMemory>,
     /// How long the core waits in place when it has nothing to do.
     idle_wait_max: Duration,
@@ -142,6 +145,7 @@ impl Driver {
             peers: Peers::default(),
             waiting: Waiting::default(),
             keeper,
+            blocking: Rc::default(),
             memory: RefCell::new(CoreMemory::new(memory)),
             idle_wait_max,
             turns_since_mesh: Cell::new(0),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use metastore_engine::{NodeId, ReplicaId};
 
 use super::StartError;
-use super::cluster::{Cluster, ClusterNode};
+use super::cluster::{Cluster, ClusterError, ClusterNode};
 use super::node_file::{NodeFile, NodeState};
 
 /// The file of a node; clones are handles to the same. Everything here blocks.
@@ -33,6 +33,19 @@ pub(super) enum Known {
     New,
     /// Nobody has said yet that there is such a node.
     Stranger,
+    /// It was taken off the list.
+    Gone,
+}
+
+/// What became of what another node says of a node's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It is known, or there is no such node.
+    NothingNew,
+    /// It was written down: from now on the node is refused with any other.
+    Learned,
+    /// Something else is known.
+    Contradicts,
 }
 
 impl NodeKeeper {
@@ -71,11 +84,38 @@ impl NodeKeeper {
     /// # Errors
     /// [`StartError::Cluster`] for what cannot be, and what the file system says.
     pub(super) fn add_node(&self, entry: ClusterNode) -> Result<(), StartError> {
+        self.change_plan(|plan| plan.with_node(entry))
+    }
+
+    /// A node is none of the cluster's any more, which is durable. Its id stays used.
+    ///
+    /// # Errors
+    /// [`StartError::Cluster`] for a node that nobody knows, and what the file system says.
+    pub(super) fn forget_node(&self, node: NodeId) -> Result<(), StartError> {
+        self.change_plan(|plan| plan.without_node(node))
+    }
+
+    /// Takes over which data a node has, as others say, where nothing is known of it here. What is learned is durable.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn hear_of_data(&self, node: NodeId, data_id: u64) -> Result<Heard, StartError> {
+        match self.knows_data(node, data_id) {
+            Known::Same | Known::Stranger | Known::Gone => Ok(Heard::NothingNew),
+            Known::Other => Ok(Heard::Contradicts),
+            Known::New => self.write_data_of(node).map(|()| Heard::Learned),
+        }
+    }
+
+    fn change_plan(
+        &self,
+        change: impl FnOnce(&Cluster) -> Result<Cluster, ClusterError>,
+    ) -> Result<(), StartError> {
         let alone = self.0.directory.clone();
         self.try_change(|node| {
             let plan = node.cluster_plan.as_mut();
             let plan = plan.ok_or(StartError::Alone { path: alone })?;
-            *plan = plan.with_node(entry)?;
+            *plan = change(plan)?;
             Ok(())
         })
     }
@@ -83,6 +123,10 @@ impl NodeKeeper {
     /// Whether a node has the data that it had when it was first heard of, which is now if it never was.
     pub(super) fn knows_data(&self, node: NodeId, data_id: u64) -> Known {
         let mut file = self.0.node.lock().expect("a panic ends the process");
+        let plan = file.cluster_plan.as_ref();
+        if plan.is_some_and(|plan| plan.gone.contains(&node)) {
+            return Known::Gone;
+        }
         let is_listed = |plan: &Cluster| plan.node(node).is_some();
         match file.data_ids.get(&node) {
             Some(&known) if known == data_id => Known::Same,
@@ -185,6 +229,34 @@ mod tests {
         assert_eq!(keeper.knows_data(first, 6), Known::Other);
         assert_eq!(keeper.knows_data(second, 0xDA7A), Known::Same);
         assert_eq!(keeper.knows_data(fourth.node, 6), Known::New);
+        // Others say which data a node has before it comes itself.
+        assert_eq!(
+            keeper
+                .hear_of_data(fourth.node, 7)
+                .expect("it can be written"),
+            Heard::Contradicts,
+            "it was asked for with 6 a moment ago"
+        );
+        let mut fifth = fourth.clone();
+        fifth.node = NodeId(5);
+        fifth.clients.port += 100;
+        fifth.peers.port += 100;
+        let heard = |id| {
+            keeper
+                .hear_of_data(fifth.node, id)
+                .expect("it can be written")
+        };
+        assert_eq!(heard(8), Heard::NothingNew, "nobody knows it");
+        keeper.add_node(fifth.clone()).expect("it can be written");
+        assert_eq!(heard(8), Heard::Learned);
+        assert_eq!(heard(8), Heard::NothingNew);
+        let keeper = read();
+        assert_eq!(keeper.knows_data(fifth.node, 9), Known::Other);
+        // Who is gone stays gone.
+        keeper.forget_node(fifth.node).expect("it can be written");
+        let keeper = read();
+        assert_eq!(keeper.knows_data(fifth.node, 8), Known::Gone);
+        assert!(keeper.add_node(fifth).is_err());
         // Where it cannot be written the next contact is the first again.
         let gone = directory.path().join("gone");
         let nowhere = NodeKeeper::new(gone.clone(), clustered_sample());

@@ -1,5 +1,6 @@
 //! What a store shall look like, and whether that can work: decided before anything is written.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use metastore_engine::{ClusterId, CoreId, Identity, Member, NodeId, PeerCore, SLOT_COUNT};
@@ -330,6 +331,7 @@ pub(super) fn cluster(options: &NodeOptions, node: &NodeFile) -> Cluster {
         id: node.cluster,
         history: node.history,
         nodes: vec![alone],
+        gone: BTreeSet::new(),
         members: members.collect(),
         recoveries: Vec::new(),
     }

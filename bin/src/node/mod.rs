@@ -1,6 +1,7 @@
 //! A node: its data directory, its cores and their life from start to stop.
 
 mod acquaintance;
+mod blocking;
 mod board;
 mod clock;
 pub(crate) mod cluster;
@@ -46,6 +47,7 @@ use metastore_net::server::{BindError, bind};
 use metastore_wal::device::{FlushMethod, probe_io_uring};
 
 use self::acquaintance::Acquaintance;
+use self::blocking::BLOCKING_THREADS;
 pub(crate) use self::board::{Board, CoreNumbers, Phase};
 use self::clock::Clock;
 use self::cluster::Cluster;
@@ -79,9 +81,6 @@ const PORT_RELEASE_LIMIT: Duration = Duration::from_secs(2);
 const PORT_POLL: Duration = Duration::from_millis(20);
 /// Bytes of glommio's own registered memory for each core: the log has a ring of its own, so this stays unused.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
-/// Threads of a core for what may block: segments that are prepared, snapshots that are written, and what is read of
-/// either for other nodes, which share them.
-const BLOCKING_THREADS: usize = 4;
 /// After this a busy core looks for events even where none has come that would have made it. An executor that finds this
 /// time over before it ran anything goes to sleep over its tasks (see `pulse`), so that it must be longer than a machine
 /// usually keeps a thread waiting.
@@ -111,6 +110,8 @@ pub(crate) struct NodeSummary {
     pub(crate) shards: usize,
     /// Each core's address and processor.
     pub(crate) cores: Vec<(SocketAddr, usize)>,
+    /// Where core 0 listens for other nodes; `None` for a node alone.
+    pub(crate) peers: Option<SocketAddr>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -139,7 +140,8 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
     }
     let addresses = layout::addresses(options, &node)?;
     let listeners = listen_all(&addresses)?;
-    let mut peer_listeners = listen_all(&layout::peer_addresses(options, &node)?)?.into_iter();
+    let peer_addresses = layout::peer_addresses(options, &node)?;
+    let mut peer_listeners = listen_all(&peer_addresses)?.into_iter();
     let setups = Setups {
         options,
         node: &node,
@@ -237,6 +239,7 @@ pub(crate) fn start(options: &NodeOptions) -> Result<ReadyNode, StartError> {
             .enumerate()
             .map(|(index, &address)| (address, cpus[index % cpus.len()]))
             .collect(),
+        peers: peer_addresses.first().copied(),
         warnings,
     };
     Ok(ReadyNode(RunningNode {
@@ -377,7 +380,7 @@ impl Setups<'_> {
             .map_err(|error| self.bad_node_file(error.to_string()))?;
         let members = &self.cluster.members;
         let homes_of = |shard| members[&shard].iter().map(|member| member.home).collect();
-        let places = Places::new(&shard_map, homes_of, self.cluster.nodes.clone());
+        let places = Places::new(&shard_map, homes_of, self.cluster.living().cloned());
         let hello = HelloInfo {
             cluster_id: node.cluster.0,
             node_id: node.node.0,

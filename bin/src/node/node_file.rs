@@ -157,6 +157,9 @@ struct NodeEntry {
     clients: String,
     peers: String,
     cores: usize,
+    /// It was taken off the list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
 }
 
 /// Which data a node had when it was first heard of: drawn when it was formatted.
@@ -285,12 +288,15 @@ impl NodeFile {
     }
 
     fn node_entries(&self) -> Vec<NodeEntry> {
-        let nodes = self.cluster_plan.iter().flat_map(|plan| &plan.nodes);
+        let plan = self.cluster_plan.as_ref();
+        let gone = plan.map(|plan| plan.gone.clone()).unwrap_or_default();
+        let nodes = plan.into_iter().flat_map(|plan| &plan.nodes);
         let entries = nodes.map(|node| NodeEntry {
             id: node.node.0,
             clients: node.clients.to_string(),
             peers: node.peers.to_string(),
             cores: node.cores,
+            gone: gone.contains(&node.node),
         });
         entries.collect()
     }
@@ -423,6 +429,8 @@ fn parse_plan(document: &Document, id: ClusterId) -> Result<Cluster, Fault> {
     };
     let nodes = document.cluster_node.iter().map(parse_node);
     let nodes = nodes.collect::<Result<Vec<_>, Fault>>()?;
+    let gone = document.cluster_node.iter().filter(|entry| entry.gone);
+    let gone = gone.map(|entry| NodeId(entry.id)).collect();
     let mut members: BTreeMap<ShardId, Vec<Member>> = BTreeMap::new();
     for entry in &document.cluster_member {
         members
@@ -459,7 +467,7 @@ fn parse_plan(document: &Document, id: ClusterId) -> Result<Cluster, Fault> {
             document.format
         )));
     }
-    let cluster = Cluster::from_parts((id, document.history), nodes, members)?;
+    let cluster = Cluster::from_parts((id, document.history), (nodes, gone), members)?;
     Ok(cluster.with_recoveries(recoveries))
 }
 

@@ -52,6 +52,12 @@ struct PlaceNow {
     leader: PeerCore,
 }
 
+impl PlaceNow {
+    fn is_on(&self, node: NodeId) -> bool {
+        self.homes.iter().any(|home| home.node == node)
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("a panic ends the process")
 }
@@ -115,6 +121,20 @@ impl Places {
         }
     }
 
+    /// A node is none of the cluster's any more.
+    pub(crate) fn remove_node(&self, node: NodeId) {
+        if lock(&self.0.nodes).remove(&node).is_some() {
+            self.0.moves.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Whether a replica of some shard lives on a node, as far as it is known here.
+    pub(crate) fn lives_on(&self, node: NodeId) -> Option<ShardId> {
+        let mut places = self.0.shards.iter();
+        let found = places.find(|place| lock(&place.now).is_on(node));
+        found.map(|place| place.shard)
+    }
+
     /// The name of a node was resolved.
     pub(crate) fn set_address(&self, node: NodeId, address: IpAddr) {
         if let Some(known) = lock(&self.0.nodes).get_mut(&node)
@@ -155,6 +175,46 @@ impl Places {
         }
     }
 
+    /// Whether some shard has no replica on a node.
+    pub(crate) fn lacks_any(&self, node: NodeId) -> bool {
+        let mut places = self.0.shards.iter();
+        places.any(|place| !lock(&place.now).is_on(node))
+    }
+
+    /// Takes over where shards are that have no replica on the node `here`, from what `told` says, a node that has.
+    pub(crate) fn learn(&self, here: NodeId, told: NodeId, map: &ShardMapReply) {
+        for of_shard in &map.shards {
+            let Some(place) = self.place(ShardId(of_shard.shard)) else {
+                continue;
+            };
+            let leader = PeerCore {
+                node: NodeId(of_shard.node_id),
+                core: CoreId(of_shard.core_index),
+            };
+            let followers = of_shard.followers.iter().zip(&of_shard.follower_nodes);
+            let followers =
+                followers.filter_map(|(address, &node)| self.core_at(NodeId(node), address));
+            let homes: Vec<PeerCore> = std::iter::once(leader).chain(followers).collect();
+            // Who has no replica itself has it from others, and may be the one that is wrong.
+            let knows = homes.iter().any(|home| home.node == told);
+            let mut now = lock(&place.now);
+            if knows && !now.is_on(here) && homes.iter().all(|home| home.node != here) {
+                *now = PlaceNow { homes, leader };
+            }
+        }
+    }
+
+    /// The core of a node that clients reach at an address.
+    fn core_at(&self, node: NodeId, address: &str) -> Option<PeerCore> {
+        let cores = lock(&self.0.nodes).get(&node)?.entry.cores;
+        let cores = (0..cores).filter_map(|core| u16::try_from(core).ok());
+        let mut cores = cores.map(|core| PeerCore {
+            node,
+            core: CoreId(core),
+        });
+        cores.find(|&core| self.address(core).as_deref() == Some(address))
+    }
+
     /// The core of this node where the replica of a shard lives, or would; `None` where there is no such shard.
     pub(crate) fn core_here(&self, shard: ShardId) -> Option<CoreId> {
         self.place(shard).map(|place| place.core_here)
@@ -180,8 +240,7 @@ impl Places {
     pub(crate) fn hint(&self, shard: ShardId, known: Option<PeerCore>, asked: NodeId) -> String {
         let elsewhere = |place: &Place| {
             let now = lock(&place.now);
-            let is_here = now.homes.iter().any(|home| home.node == asked);
-            (!is_here).then_some(now.leader)
+            (!now.is_on(asked)).then_some(now.leader)
         };
         let leader = known.or_else(|| self.place(shard).and_then(elsewhere));
         let address = leader.and_then(|leader| self.address(leader));
@@ -194,6 +253,7 @@ impl Places {
             let PlaceNow { homes, leader } = lock(&place.now).clone();
             let address = |core| self.address(core).unwrap_or_default();
             let followers = homes.iter().filter(|&&home| home != leader);
+            let follower_nodes = followers.clone().map(|home| home.node.0).collect();
             ShardPlace {
                 shard: place.shard.0,
                 slots: place.slots.clone(),
@@ -201,6 +261,7 @@ impl Places {
                 core_index: leader.core.0,
                 address: address(leader),
                 followers: followers.map(|&home| address(home)).collect(),
+                follower_nodes,
             }
         });
         ShardMapReply {
@@ -283,6 +344,30 @@ mod tests {
         assert_eq!(map.shards[0].followers, ["n1:7400"]);
         assert_eq!(map.shards[1].address, "n2:7400");
         assert_eq!(map.shards[1].slots[0].last, 16_383);
+    }
+
+    #[test]
+    fn what_others_say_of_shards_that_are_not_here_is_believed() {
+        let places = places();
+        assert!(places.lacks_any(NodeId(1)) && !places.lacks_any(NodeId(2)));
+        let others = self::places();
+        others.note_homes(ShardId(1), vec![home(2, 0), home(3, 1)]);
+        others.note_leader(ShardId(1), home(3, 1));
+        others.note_leader(ShardId(0), home(2, 1));
+        let told = others.shard_map();
+        // Node 1 has no replica of shard 1, and knows better of shard 0.
+        places.learn(NodeId(1), NodeId(3), &told);
+        assert_eq!(places.hint(ShardId(1), None, NodeId(1)), "n3:7401");
+        let now = lock(&places.0.shards[1].now).clone();
+        assert_eq!(now.homes, [home(3, 1), home(2, 0)]);
+        assert_eq!(places.shard_map().shards[0].node_id, 1);
+        // Who has none either is not believed.
+        others.note_leader(ShardId(1), home(2, 0));
+        places.learn(NodeId(1), NodeId(1), &others.shard_map());
+        assert_eq!(places.hint(ShardId(1), None, NodeId(1)), "n3:7401");
+        // A node where a replica comes to live is told by its own cores.
+        places.learn(NodeId(3), NodeId(2), &others.shard_map());
+        assert_eq!(places.shard_map().shards[1].node_id, 3);
     }
 
     #[test]

@@ -100,12 +100,16 @@ pub(crate) fn to_engine<'a>(request: &Request<'a>) -> Option<EngineRequest<'a>> 
         },
         Request::Range(range) => EngineRequest::Range {
             query: range.query,
+            shards: range.shards,
             chunk_bytes: match range.chunk_bytes {
                 0 => CHUNK_BYTES_DEFAULT,
                 asked => asked as usize,
             },
         },
-        Request::Count(count) => EngineRequest::Count(count.query),
+        Request::Count(count) => EngineRequest::Count {
+            query: count.query,
+            shards: count.shards,
+        },
         Request::Cancel { range } => EngineRequest::Cancel(EngineRequestId(range.0)),
         Request::Status => EngineRequest::Status,
         Request::ShardMap | Request::Admin(_) => return None,

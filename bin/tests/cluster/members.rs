@@ -4,11 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use metastore_net::blocking::Client as PlainClient;
+use metastore_net::{AdminRequest, NodeStanding, OwnedNodeEntry};
 use serde_json::Value;
 
 use crate::harness::{metastore, stderr, stdout};
 use crate::load::Writers;
-use crate::nodes::{NEWCOMER, Nodes};
+use crate::nodes::{NEWCOMER, Nodes, PATIENCE};
 
 /// How long writes may stand still while a leader hands over, on a machine that is busy with other tests.
 const GAP_MAX: Duration = Duration::from_secs(1);
@@ -24,13 +26,13 @@ fn command(nodes: &Nodes, noun: &str, words: &[&str]) -> Command {
     command
 }
 
-fn run(nodes: &Nodes, noun: &str, words: &[&str]) -> Output {
+pub(crate) fn run(nodes: &Nodes, noun: &str, words: &[&str]) -> Output {
     let output = command(nodes, noun, words).output();
     output.expect("the program can be started")
 }
 
 /// The same, which must do what it is asked for.
-fn done(nodes: &Nodes, noun: &str, words: &[&str]) -> String {
+pub(crate) fn done(nodes: &Nodes, noun: &str, words: &[&str]) -> String {
     let output = run(nodes, noun, words);
     assert!(
         output.status.success(),
@@ -50,7 +52,7 @@ fn refused(nodes: &Nodes, noun: &str, words: &[&str], code: i32, why: &str) {
 }
 
 /// Makes the newcomer known.
-fn add(nodes: &Nodes, more: &[&str]) -> String {
+pub(crate) fn add(nodes: &Nodes, more: &[&str]) -> String {
     let node = NEWCOMER.to_string();
     let (clients, peers) = (nodes.address(NEWCOMER), nodes.peer_address(NEWCOMER));
     let cores = nodes.cores().to_string();
@@ -92,7 +94,7 @@ fn all_vote(on: [u64; 3]) -> Vec<(u64, String)> {
 }
 
 /// Some of everything, before anything happens.
-async fn fill(nodes: &Nodes) {
+pub(crate) async fn fill(nodes: &Nodes) {
     let client = nodes.client_of(&[1, 2]).await;
     for directory in 0..24 {
         let key = format!("/d{directory}/old");
@@ -213,6 +215,97 @@ async fn a_node_learns_votes_goes_and_comes_back() {
     let alone = ["remove", "--node", "1", "--give-up-spare"];
     done(&nodes, "member", &alone);
     client.put("/d0/k", "y").await.expect("two of two");
+}
+
+/// What a node tells of all nodes: their ids, their data, and whether they are gone.
+fn told(nodes: &Nodes, node: u16) -> Option<Vec<(u32, u64, bool)>> {
+    let mut client = PlainClient::connect(nodes.address(node), PATIENCE).ok()?;
+    let told = client.admin(&AdminRequest::Nodes).ok()?.nodes;
+    let entry = |entry: OwnedNodeEntry| {
+        let is_gone = entry.standing == NodeStanding::Gone;
+        (entry.node_id, entry.data_id, is_gone)
+    };
+    let mut told: Vec<_> = told.into_iter().map(entry).collect();
+    told.sort_unstable();
+    Some(told)
+}
+
+#[tokio::test]
+async fn nodes_tell_each_other_which_data_a_node_has_that_they_never_met() {
+    let mut nodes = Nodes::start("cluster-data", 1, 3, &[]);
+    nodes.join();
+    nodes.kill(2);
+    nodes.await_leaders();
+    add(&nodes, &[]);
+    let own = told(&nodes, NEWCOMER).expect("it answers")[3];
+    assert_ne!(own.1, 0);
+    for node in [1, 3] {
+        assert_eq!(told(&nodes, node).expect("it answers")[3], own);
+    }
+    // Who was away hears of it, data included, although nothing has gone between the two.
+    nodes.launch(2);
+    nodes.await_some(|nodes| (told(nodes, 2)?.get(3) == Some(&own)).then_some(()));
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_is_forgotten_and_its_addresses_are_used_again() {
+    let mut nodes = Nodes::start("cluster-forget", 1, 3, &[]);
+    fill(&nodes).await;
+    nodes.join();
+    add(&nodes, &[]);
+    let forget = |node| ["forget", "--node", node];
+    refused(&nodes, "member", &forget("9"), 2, "there is no node 9");
+    refused(&nodes, "member", &forget("3"), 1, "node 3 answers at");
+    nodes.kill(3);
+    nodes.await_leaders();
+    let why = "node 3 has members of shards 0, 1 and 2";
+    refused(&nodes, "member", &forget("3"), 1, why);
+    done(&nodes, "member", &["replace", "--dead", "3", "--with", "4"]);
+    // One that is away hears of it later.
+    nodes.stop(2);
+    nodes.await_some(|nodes| {
+        (0..3)
+            .all(|shard| nodes.leader(shard).is_some())
+            .then_some(())
+    });
+    let text = done(&nodes, "member", &forget("3"));
+    assert!(text.contains("node 1 has it off its list"), "{text}");
+    assert!(text.contains("node 2 was not told"), "{text}");
+    assert!(text.contains("node 4 has it off its list"), "{text}");
+    nodes.launch(2);
+    let is_gone = |nodes: &Nodes, node| {
+        let told = told(nodes, node)?;
+        let entry = told.iter().find(|(id, ..)| *id == 3)?;
+        entry.2.then_some(())
+    };
+    nodes.await_some(|nodes| is_gone(nodes, 2));
+    let ids = |nodes: &Nodes| {
+        let rows = listed(nodes, "member").into_iter();
+        rows.map(|row| row["node"].as_u64()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&nodes), [Some(1), Some(2), Some(4)]);
+    // It comes back and is not heard, and its id is not given again.
+    nodes.launch(3);
+    nodes.await_some(|nodes| (nodes.counter(1, "peer_links_refused") > 0).then_some(()));
+    nodes.kill(3);
+    let (clients, peers) = (nodes.address(3), nodes.peer_address(3));
+    let again = |id| {
+        let words = [
+            "add",
+            "--node",
+            id,
+            "--clients",
+            &clients,
+            "--peers",
+            &peers,
+        ];
+        run(&nodes, "member", &[&words[..], &["--cores", "1"]].concat())
+    };
+    let told_so = stderr(&again("3"));
+    assert!(told_so.contains("its id is never used again"), "{told_so}");
+    let another = again("5");
+    assert!(another.status.success(), "{}", stderr(&another));
+    assert_eq!(ids(&nodes).len(), 4);
 }
 
 #[tokio::test]

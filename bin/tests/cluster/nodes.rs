@@ -1,5 +1,6 @@
 //! The nodes of a cluster, each a process.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ pub(crate) const NEWCOMER: u16 = 4;
 pub(crate) struct Nodes {
     directory: TestDirectory,
     cores: u16,
+    /// How many nodes it begins with.
+    founders: u16,
     port: u16,
     arguments: Vec<String>,
     running: [Option<Store>; NEWCOMER as usize],
@@ -27,15 +30,25 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// Formats three nodes and starts them with these flags.
     pub(crate) fn start(name: &str, cores: u16, shards: usize, arguments: &[&str]) -> Nodes {
+        Nodes::found(name, 3, cores, shards, arguments)
+    }
+
+    /// Four nodes, of which three have a replica of each shard.
+    pub(crate) fn start_four(name: &str, cores: u16, shards: usize) -> Nodes {
+        Nodes::found(name, NEWCOMER, cores, shards, &[])
+    }
+
+    fn found(name: &str, founders: u16, cores: u16, shards: usize, arguments: &[&str]) -> Nodes {
         let mut nodes = Nodes {
             directory: TestDirectory::new(name),
             cores,
+            founders,
             port: free_ports(2 * NEWCOMER * cores),
             arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
             running: [None, None, None, None],
         };
         nodes.format(shards);
-        for node in 1..=3 {
+        for node in 1..=founders {
             nodes.launch(node);
         }
         nodes.await_leaders();
@@ -44,7 +57,8 @@ impl Nodes {
 
     fn format(&self, shards: usize) {
         let mut text = format!("cluster = \"{:032x}\"\nshards = {shards}\n", 0xC0FFEE);
-        for node in 1..=3 {
+        text += "replicas = 3\n";
+        for node in 1..=self.founders {
             let (clients, peers) = (self.client_port(node), self.peer_port(node));
             let cores = self.cores;
             text += &format!(
@@ -52,7 +66,7 @@ impl Nodes {
             );
         }
         fs::write(self.file(), text).expect("it can be written");
-        for node in 1..=3 {
+        for node in 1..=self.founders {
             self.format_node(node, &[]);
         }
     }
@@ -69,6 +83,13 @@ impl Nodes {
 
     /// Formats the node that may join, and starts it. The others do not know of it yet.
     pub(crate) fn join(&mut self) {
+        self.format_newcomer();
+        self.launch(NEWCOMER);
+        self.await_some(|nodes| nodes.replicas(NEWCOMER));
+    }
+
+    /// Formats the node that may join, and does not start it.
+    pub(crate) fn format_newcomer(&self) {
         let clients = self.address(NEWCOMER);
         let (peers, cores) = (self.peer_address(NEWCOMER), self.cores.to_string());
         let joins = [
@@ -80,8 +101,6 @@ impl Nodes {
             &cores,
         ];
         self.format_node(NEWCOMER, &joins);
-        self.launch(NEWCOMER);
-        self.await_some(|nodes| nodes.replicas(NEWCOMER));
     }
 
     fn format_node(&self, node: u16, joins: &[&str]) {
@@ -114,7 +133,8 @@ impl Nodes {
         self.cores
     }
 
-    fn data(&self, node: u16) -> std::path::PathBuf {
+    /// Where a node has its data.
+    pub(crate) fn data(&self, node: u16) -> std::path::PathBuf {
         self.directory.path().join(format!("node-{node}"))
     }
 
@@ -146,6 +166,12 @@ impl Nodes {
     /// Kills a node as `kill -9` does.
     pub(crate) fn kill(&mut self, node: u16) {
         self.take(node).kill();
+    }
+
+    /// Sends a signal by name to a node.
+    pub(crate) fn signal(&self, node: u16, name: &str) {
+        let store = self.running[usize::from(node) - 1].as_ref();
+        store.expect("it runs").signal(name);
     }
 
     /// Has a node stop, and waits until it has.
@@ -208,9 +234,13 @@ impl Nodes {
 
     /// Waits until somebody leads each shard.
     pub(crate) fn await_leaders(&self) {
-        let shards: Vec<u32> = self.await_some(|nodes| {
-            let replicas = (1..=3).find_map(|node| nodes.replicas(node))?;
-            Some(replicas.iter().map(|replica| replica.shard).collect())
+        let shards: BTreeSet<u32> = self.await_some(|nodes| {
+            // Any of three has a replica of each shard; of more, two that are left have.
+            let answers = (1..=nodes.founders).filter_map(|node| nodes.replicas(node));
+            let answers: Vec<_> = answers.collect();
+            let is_enough = answers.len() > usize::from(nodes.founders > 3);
+            let shards = answers.iter().flatten().map(|replica| replica.shard);
+            is_enough.then(|| shards.collect())
         });
         for shard in shards {
             self.await_some(|nodes| nodes.leader(shard));

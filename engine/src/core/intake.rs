@@ -1,11 +1,11 @@
 //! What clients and other cores ask of a core: each request finds its shard, here or on another core.
 
-use metastore_statemachine::{Command, CommandKind, GetQuery, RangeQuery};
+use metastore_statemachine::{Command, CommandKind, GetQuery, RangeQuery, ShardList};
 use metastore_wal::{CoreId, ShardId};
 
 use super::Core;
 use super::admission::{Lane, lane_of};
-use super::ranges::{Asker, PartRequest};
+use super::ranges::{Asker, Merges, PartRequest};
 use crate::effect::Effects;
 use crate::ids::{ConnectionId, RequestId, Time};
 use crate::mesh::{MeshBatch, MeshMessage, RangePartKey, RangePlan, ReadOp, ReplyTo, Token};
@@ -58,7 +58,7 @@ impl Core {
             Request::Get(_)
             | Request::GetMany { .. }
             | Request::Range { .. }
-            | Request::Count(_) => true,
+            | Request::Count { .. } => true,
             Request::Command { .. }
             | Request::Batch { .. }
             | Request::Cancel(_)
@@ -102,13 +102,17 @@ impl Core {
                 };
                 self.route_read(now, op, keys, reply_to, deadline, out);
             }
-            Request::Range { query, chunk_bytes } => {
+            Request::Range {
+                query,
+                shards,
+                chunk_bytes,
+            } => {
                 let plan = |_| RangePlan::new(&query, chunk_bytes);
-                self.on_range(now, (asker, deadline), &query, plan, out);
+                self.on_range(now, (asker, deadline), (&query, shards), plan, out);
             }
-            Request::Count(query) => {
+            Request::Count { query, shards } => {
                 let plan = |shards| RangePlan::of_count(&query, shards);
-                self.on_range(now, (asker, deadline), &query, plan, out);
+                self.on_range(now, (asker, deadline), (&query, shards), plan, out);
             }
             Request::Cancel(range) => {
                 self.merges.cancel(out, self.id(), from.0, range);
@@ -320,11 +324,12 @@ impl Core {
         &mut self,
         now: Time,
         (asker, deadline): (Asker, Time),
-        query: &RangeQuery<'_>,
+        (query, among): (&RangeQuery<'_>, ShardList<'_>),
         plan: impl FnOnce(usize) -> RangePlan,
         out: &mut Effects,
     ) {
-        let Some(shards) = self.shards_of_range(query.namespace, query.prefix, query.scope) else {
+        let shards = self.shards_of_range(query.namespace, query.prefix, query.scope, among);
+        let Some(shards) = shards else {
             asker.refuse(out, RequestError::UnknownNamespace(query.namespace));
             return;
         };
@@ -343,6 +348,10 @@ impl Core {
             return;
         }
         let plan = plan(shards.len());
+        if shards.is_empty() {
+            Merges::answer_empty(out, asker, &plan);
+            return;
+        }
         let home = self.id();
         let asked = (asker, deadline);
         let parts = self.merges.open(now, home, asked, &plan, &shards);

@@ -1,6 +1,6 @@
 //! Where the keys of a request are.
 
-use metastore_statemachine::{Command, Named, NamespaceId, Scope, Structured, slot_of};
+use metastore_statemachine::{Command, Named, NamespaceId, Scope, ShardList, Structured, slot_of};
 use metastore_wal::{CoreId, ShardId};
 
 use super::{Core, Route};
@@ -16,14 +16,16 @@ impl Core {
         Some(self.routes[usize::from(slot.0)])
     }
 
+    /// The shards that a range touches, of those that are meant, and the cores where they live.
     pub(super) fn shards_of_range(
         &self,
         namespace: NamespaceId,
         prefix: &[u8],
         scope: Scope,
+        among: ShardList<'_>,
     ) -> Option<Vec<(ShardId, CoreId)>> {
         let rule = self.config.namespaces.rule(namespace)?;
-        Some(match rule.shared_routing_part(prefix, scope) {
+        let mut shards = match rule.shared_routing_part(prefix, scope) {
             Some(routing_part) => {
                 let route = self.routes[usize::from(slot_of(namespace, routing_part).0)];
                 vec![(route.shard, route.core)]
@@ -35,7 +37,9 @@ impl Core {
                     .map(|location| (location.shard, location.core))
                     .collect()
             }
-        })
+        };
+        shards.retain(|(shard, _)| among.has(shard.0));
+        Some(shards)
     }
 
     /// The replica of a shard that lives here, if one does.
@@ -73,7 +77,12 @@ impl Core {
                     strangers.push(key.to_vec());
                 }
                 Named::Range(range) => {
-                    let shards = self.shards_of_range(command.namespace, range.prefix, range.scope);
+                    let shards = self.shards_of_range(
+                        command.namespace,
+                        range.prefix,
+                        range.scope,
+                        ShardList::ALL,
+                    );
                     let only_there =
                         shards.is_some_and(|shards| shards.iter().all(|&(of, _)| of == shard));
                     if !only_there {

@@ -168,6 +168,27 @@ impl Merges {
             .collect()
     }
 
+    /// Answers a range of which no shard is meant: it has no rows.
+    pub(crate) fn answer_empty(out: &mut Effects, asker: Asker, plan: &RangePlan) {
+        let revisions = Vec::new();
+        let reply = match plan.output {
+            PartOutput::Rows => {
+                let rows = Span::since(&out.arena, out.arena.len());
+                let end = ChunkEnd::Last(revisions);
+                Reply::Chunk {
+                    count: 0,
+                    rows,
+                    end,
+                }
+            }
+            PartOutput::Count | PartOutput::CountAndPrefixes => Reply::Count {
+                count: 0,
+                revisions,
+            },
+        };
+        asker.reply(out, reply);
+    }
+
     /// Takes a chunk of a part. One that belongs to a range which is over is dropped.
     pub(crate) fn on_chunk(
         &mut self,

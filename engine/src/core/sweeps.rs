@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use metastore_statemachine::{
     Command, CommandKind, Detail, KeyRange, NamespaceId, Outcome, OutcomeCode, Revision, Scope,
-    ShardRevision, ShardRevisions, Structured,
+    ShardList, ShardRevision, ShardRevisions, Structured,
 };
 use metastore_wal::ShardId;
 
@@ -176,7 +176,8 @@ impl Core {
         let Some(Structured::DeleteRange(range)) = structured else {
             unreachable!("only ranges to delete come here");
         };
-        let shards = self.shards_of_range(command.namespace, range.prefix, range.scope);
+        let among = ShardList::of_delete(command);
+        let shards = self.shards_of_range(command.namespace, range.prefix, range.scope, among);
         let Some(shards) = shards else {
             let error = RequestError::UnknownNamespace(command.namespace);
             self.refuse(out, reply_to, error);
@@ -213,6 +214,9 @@ impl Core {
         self.sweeps.sweeps.insert(id, sweep);
         for part in 0..parts {
             self.send_slice(now, (id, part), out);
+        }
+        if parts == 0 {
+            self.finish_sweep(id, out);
         }
     }
 

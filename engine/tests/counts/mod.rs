@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use metastore_engine::{ConnectionId, Input, Request, RequestError, RequestId};
-use metastore_statemachine::{Command, Direction, RangeQuery, Revision};
+use metastore_statemachine::{Command, Direction, RangeQuery, Revision, ShardList};
 
 use crate::harness::{Answer, TestNode, config};
 use crate::{NAMESPACE, subtree};
@@ -40,8 +40,17 @@ fn query(prefix: &[u8], delimiter: Option<u8>) -> RangeQuery<'_> {
 
 /// Reads a range to its end and returns its keys.
 fn keys(node: &mut TestNode, query: RangeQuery<'_>) -> Vec<String> {
-    let chunk_bytes = 4096;
-    node.request(1, 1, Request::Range { query, chunk_bytes });
+    keys_among(node, query, ShardList::ALL)
+}
+
+/// The same in some shards only.
+fn keys_among(node: &mut TestNode, query: RangeQuery<'_>, shards: ShardList<'_>) -> Vec<String> {
+    let range = Request::Range {
+        query,
+        shards,
+        chunk_bytes: 4096,
+    };
+    node.request(1, 1, range);
     let mut keys = Vec::new();
     for _ in 0..100 {
         node.settle();
@@ -64,7 +73,11 @@ fn keys(node: &mut TestNode, query: RangeQuery<'_>) -> Vec<String> {
 }
 
 fn count(node: &mut TestNode, query: RangeQuery<'_>) -> u64 {
-    node.request(1, 2, Request::Count(query));
+    count_among(node, query, ShardList::ALL)
+}
+
+fn count_among(node: &mut TestNode, query: RangeQuery<'_>, shards: ShardList<'_>) -> u64 {
+    node.request(1, 2, Request::Count { query, shards });
     node.settle();
     match node.take_answers()[..] {
         [(2, Answer::Count(count))] => count,
@@ -114,10 +127,40 @@ fn a_count_says_how_many_rows_a_range_has() {
 }
 
 #[test]
+fn only_shards_that_are_named_are_read() {
+    let mut node = tree();
+    let all = query(b"/", None);
+    let whole: BTreeSet<String> = keys(&mut node, all).into_iter().collect();
+    let mut found = BTreeSet::new();
+    for named in [&[0][..], &[1, 4], &[2, 3, 99], &[98, 99]] {
+        let bytes: Vec<u8> = named.iter().flat_map(|id: &u32| id.to_le_bytes()).collect();
+        let shards = ShardList::new(&bytes).expect("they ascend");
+        let part = keys_among(&mut node, all, shards);
+        assert_eq!(
+            count_among(&mut node, all, shards),
+            part.len() as u64,
+            "{named:?}"
+        );
+        assert_eq!(part.is_empty(), named == [98, 99], "{named:?}");
+        for key in part {
+            assert!(found.insert(key), "no key is in two shards");
+        }
+    }
+    assert_eq!(found, whole);
+}
+
+#[test]
 fn a_count_stands_at_one_position_of_each_shard() {
     let mut node = tree();
     node.holds_slices = true;
-    node.request(0, 1, Request::Count(query(b"/", None)));
+    node.request(
+        0,
+        1,
+        Request::Count {
+            query: query(b"/", None),
+            shards: ShardList::ALL,
+        },
+    );
     node.settle();
     for directory in 0..DIRECTORIES {
         let key = format!("/plain{directory:02}");
@@ -137,8 +180,23 @@ fn a_count_stands_at_one_position_of_each_shard() {
 fn a_count_that_is_late_cancelled_or_senseless_is_refused() {
     let mut node = tree();
     node.holds_slices = true;
-    node.request_within(0, 1, 200, Request::Count(query(b"/", None)));
-    node.request(0, 2, Request::Count(query(b"/", Some(b'/'))));
+    node.request_within(
+        0,
+        1,
+        200,
+        Request::Count {
+            query: query(b"/", None),
+            shards: ShardList::ALL,
+        },
+    );
+    node.request(
+        0,
+        2,
+        Request::Count {
+            query: query(b"/", Some(b'/')),
+            shards: ShardList::ALL,
+        },
+    );
     node.settle();
     node.pass_ms(250);
     node.settle();
@@ -166,7 +224,14 @@ fn a_count_that_is_late_cancelled_or_senseless_is_refused() {
         at: Some(Revision(1)),
         ..query(b"/", None)
     };
-    node.request(0, 4, Request::Count(at));
+    node.request(
+        0,
+        4,
+        Request::Count {
+            query: at,
+            shards: ShardList::ALL,
+        },
+    );
     node.settle();
     let answers = node.take_answers();
     assert!(

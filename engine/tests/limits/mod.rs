@@ -3,7 +3,7 @@
 use metastore_engine::{
     Account, ConnectionId, Input, LoadRoom, MemoryRoom, Request, RequestError, RequestId,
 };
-use metastore_statemachine::{Command, OutcomeCode};
+use metastore_statemachine::{Command, OutcomeCode, ShardList};
 
 use crate::harness::{Answer, TestNode, config};
 use crate::{NAMESPACE, get, subtree};
@@ -197,7 +197,15 @@ fn the_chunk_of_a_range_has_an_account_while_slices_fill_it() {
     };
     node.holds_slices = true;
     let chunk_bytes = 256 << 10;
-    node.request(0, 1, Request::Range { query, chunk_bytes });
+    node.request(
+        0,
+        1,
+        Request::Range {
+            query,
+            shards: ShardList::ALL,
+            chunk_bytes,
+        },
+    );
     node.turn();
     assert_eq!(node.cores[0].core.memory().get(Account::Replies), 0);
     let now = node.now;
@@ -221,7 +229,15 @@ fn a_range_that_nobody_reads_holds_little_however_many_shards_it_has() {
         unreachable!("a subtree is asked for with a range");
     };
     let chunk_bytes = 256 << 10;
-    node.request(0, 1, Request::Range { query, chunk_bytes });
+    node.request(
+        0,
+        1,
+        Request::Range {
+            query,
+            shards: ShardList::ALL,
+            chunk_bytes,
+        },
+    );
     node.settle();
     let mut rows = 0;
     loop {

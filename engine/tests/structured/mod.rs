@@ -2,8 +2,8 @@
 
 use metastore_engine::{ConnectionId, Happened, Input, LogHistory, RequestError};
 use metastore_statemachine::{
-    Command, Commit, Compare, Existence, GetQuery, KeyRange, Operation, OutcomeCode, Revision,
-    Structured, Txn,
+    Command, CommandKind, Commit, Compare, Existence, GetQuery, KeyRange, Operation, OutcomeCode,
+    Revision, Structured, Txn,
 };
 
 use crate::harness::{Answer, TestNode, config, start};
@@ -196,6 +196,41 @@ fn a_range_is_deleted_in_every_shard_that_has_keys_of_it() {
         panic!("{answers:?}");
     };
     assert!(place.ends_with(&format!(":{revision}")), "{place}");
+}
+
+#[test]
+fn a_range_is_deleted_in_the_shards_that_are_named_and_in_no_other() {
+    let mut node = node(2, 4);
+    let count = fill(&mut node);
+    let range = KeyRange::subtree(b"/all/");
+    let mut deleted = Vec::new();
+    for (request, shards) in [
+        (1, &[0, 3][..]),
+        (2, &[1, 2]),
+        (3, &[0, 1, 2, 3]),
+        (4, &[9]),
+    ] {
+        let value = range.encode_delete(shards);
+        let kind = CommandKind::DeleteRange;
+        let command = Command::structured(kind, NAMESPACE, b"k", &value);
+        node.command(1, request, &command);
+        node.settle();
+        let answers = node.take_answers();
+        let [(_, Answer::Detailed(OutcomeCode::Done, _, Some(number), places))] =
+            answers.as_slice()
+        else {
+            panic!("{answers:?}");
+        };
+        deleted.push(*number);
+        let expected = shards.iter().filter(|&&shard| shard < 4).count();
+        assert_eq!(places.split_whitespace().count(), expected, "{places}");
+    }
+    assert!(deleted[0] > 0 && deleted[1] > 0, "{deleted:?}");
+    assert_eq!(deleted[2..], [0, 0]);
+    assert_eq!(
+        deleted.iter().sum::<i64>(),
+        i64::try_from(count).expect("few")
+    );
 }
 
 #[test]

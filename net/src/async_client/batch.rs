@@ -2,7 +2,8 @@
 
 use crate::async_client::Client;
 use crate::async_client::call::{Call, Effect, answer_of};
-use crate::async_client::error::{Error, Fault};
+use crate::async_client::decide::{Verdict, decide};
+use crate::async_client::error::{Error, Failure, Fault};
 use crate::async_client::placement::Route;
 use crate::async_client::settings::RetryUnknown;
 use crate::async_client::shared::{Shared, failed};
@@ -10,7 +11,7 @@ use crate::async_client::write::{check_outcome, plain_command};
 use crate::body::length_u32;
 use crate::frame::FrameKind;
 use crate::owned::OwnedOutcome;
-use crate::wire_error::Happened;
+use crate::wire_error::{Happened, WireError};
 use metastore_statemachine::{Command, CommandKind};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -126,8 +127,7 @@ impl<'c> Batch<'c> {
                 parts.push(Part::new(*route));
             }
             let part = parts.last_mut().expect("one was pushed");
-            part.positions.push(position);
-            part.commands.extend_from_slice(bytes);
+            part.push(position, bytes);
         }
         by_shard.into_values().collect()
     }
@@ -140,6 +140,8 @@ struct Part {
     /// Where its commands stand in the whole batch.
     positions: Vec<usize>,
     commands: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
 }
 
 impl Part {
@@ -148,9 +150,32 @@ impl Part {
             route,
             positions: Vec::new(),
             commands: Vec::new(),
+            ends: Vec::new(),
         }
     }
 
+    fn push(&mut self, position: usize, command: &[u8]) {
+        self.positions.push(position);
+        self.commands.extend_from_slice(command);
+        self.ends.push(self.commands.len());
+    }
+
+    /// The frame of all commands but so many.
+    fn call(&self, skipped: usize, effect: Effect) -> Call {
+        let start = skipped.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let count = self.positions.len() - skipped;
+        let mut body = length_u32(count).to_le_bytes().to_vec();
+        body.extend_from_slice(&self.commands[start..]);
+        Call {
+            kind: FrameKind::Batch,
+            body,
+            effect,
+            route: self.route,
+        }
+    }
+
+    /// Sends the commands, and those at the end again that certainly were not carried out and may be. One before a
+    /// command that was carried out is not sent again: they would change places.
     async fn run(
         self,
         shared: &Arc<Shared>,
@@ -158,34 +183,65 @@ impl Part {
         deadline: Instant,
         answers: &mut Vec<(usize, Result<OwnedOutcome, Error>)>,
     ) -> Result<(), ()> {
-        let mut body = length_u32(self.positions.len()).to_le_bytes().to_vec();
-        body.extend_from_slice(&self.commands);
-        let call = Call {
-            kind: FrameKind::Batch,
-            body,
-            effect,
-            route: self.route,
-        };
-        let answered = match shared.call(call, deadline).await {
-            Ok(answered) => answered,
-            Err(error) => {
-                answers.extend(self.positions.iter().map(|at| (*at, Err(error.clone()))));
-                return Err(());
-            }
-        };
-        let items = answer_of!(answered.answer, Batch);
-        for (position, item) in self.positions.into_iter().zip(items) {
-            let outcome = match item {
-                Ok(outcome) => check_outcome(outcome, answered.before.clone()),
-                Err(error) if error.happened == Happened::Unknown => {
-                    let cause = Box::new(Fault::Server(error));
-                    Err(Error::OutcomeUnknown { cause })
+        let mut journey = shared.journey();
+        let mut answered_count = 0;
+        while answered_count < self.positions.len() {
+            let left = &self.positions[answered_count..];
+            let call = self.call(answered_count, effect);
+            let answered = match shared.call_on(&mut journey, call, deadline).await {
+                Ok(answered) => answered,
+                Err(error) => {
+                    answers.extend(left.iter().map(|at| (*at, Err(error.clone()))));
+                    return Err(());
                 }
-                Err(error) => Err(failed(Fault::Server(error))),
             };
-            answers.push((position, outcome));
+            let items = answer_of!(answered.answer, Batch);
+            let is_decided = |item: &Result<_, WireError>| match item {
+                Ok(_) => true,
+                Err(error) => !may_pass(effect, error),
+            };
+            let decided = items
+                .iter()
+                .rposition(is_decided)
+                .map_or(0, |last| last + 1);
+            let undone = items.get(decided).cloned();
+            let mut outcomes = left.iter().zip(items).map(|(position, item)| {
+                let outcome = item_outcome(item, answered.before.clone());
+                (*position, outcome)
+            });
+            answers.extend(outcomes.by_ref().take(decided));
+            answered_count += decided;
+            let Some(Err(error)) = undone else {
+                return Ok(());
+            };
+            let failure = Failure::server(error);
+            let after = shared.after_failure(&mut journey, effect, failure, deadline);
+            if after.await.is_err() {
+                answers.extend(outcomes);
+                return Ok(());
+            }
         }
         Ok(())
+    }
+}
+
+/// Whether a command was not carried out, and may be if it is sent again.
+fn may_pass(effect: Effect, error: &WireError) -> bool {
+    let failure = Failure::server(error.clone());
+    error.happened == Happened::NotDone && matches!(decide(effect, &failure), Verdict::Again(_))
+}
+
+fn item_outcome(
+    item: Result<OwnedOutcome, WireError>,
+    before: Option<Fault>,
+) -> Result<OwnedOutcome, Error> {
+    match item {
+        Ok(outcome) => check_outcome(outcome, before),
+        Err(error) if error.happened == Happened::Unknown => {
+            let cause = Box::new(Fault::Server(error));
+            Err(Error::OutcomeUnknown { cause })
+        }
+        Err(error) => Err(failed(Fault::Server(error))),
     }
 }
 

@@ -16,12 +16,32 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// A request with its body encoded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) kind: FrameKind,
     pub(super) body: Vec<u8>,
     pub(super) effect: Effect,
     pub(super) route: Route,
+}
+
+impl Call {
+    /// A question that any core answers, without a body.
+    pub(super) fn question(kind: FrameKind) -> Call {
+        Call {
+            kind,
+            body: Vec::new(),
+            effect: Effect::Read,
+            route: Route::Any,
+        }
+    }
+
+    pub(super) fn ping() -> Call {
+        Call::question(FrameKind::Ping)
+    }
+
+    pub(super) fn shard_map() -> Call {
+        Call::question(FrameKind::ShardMap)
+    }
 }
 
 /// What doing a request twice would mean.

@@ -1,6 +1,6 @@
 //! Which core leads which keys, as the store last said.
 
-use crate::shard_map::ShardMapReply;
+use crate::shard_map::{ShardMapReply, ShardPlace};
 use metastore_statemachine::{NamespaceId, Namespaces, SLOT_COUNT, Scope, Slot, slot_of};
 
 /// Where a request is best sent.
@@ -38,8 +38,9 @@ pub(super) struct Placement {
     epoch: u64,
     /// Per slot the index of its shard, or [`NOWHERE`].
     slots: Vec<u16>,
-    /// Per shard its id and the address that leads it.
-    shards: Vec<(u32, String)>,
+    /// Per shard its id and who has a replica of it.
+    shards: Vec<(u32, Vec<String>)>,
+    map: ShardMapReply,
     /// Everybody who holds a replica, each once: those that lead first, in the order of the shards.
     addresses: Vec<String>,
 }
@@ -51,12 +52,17 @@ impl Placement {
     /// else.
     pub(super) fn new(map: &ShardMapReply) -> Placement {
         let mut slots = vec![NOWHERE; SLOT_COUNT];
-        let shards: Vec<(u32, String)> = map
-            .shards
-            .iter()
-            .take(usize::from(NOWHERE))
-            .map(|place| (place.shard, place.address.clone()))
-            .collect();
+        let replicas = |place: &ShardPlace| {
+            let mut replicas = vec![place.address.clone()];
+            for follower in &place.followers {
+                if !follower.is_empty() && !replicas.contains(follower) {
+                    replicas.push(follower.clone());
+                }
+            }
+            (place.shard, replicas)
+        };
+        let shards = map.shards.iter().take(usize::from(NOWHERE));
+        let shards = shards.map(replicas).collect();
         let leaders = map.shards.iter().map(|place| &place.address);
         let followers = map.shards.iter().flat_map(|place| &place.followers);
         let mut addresses: Vec<String> = Vec::new();
@@ -80,8 +86,36 @@ impl Placement {
             epoch: map.epoch,
             slots,
             shards,
+            map: map.clone(),
             addresses,
         }
+    }
+
+    /// Whether there are several nodes, so that one of them may not have all shards.
+    pub(super) fn is_spread(&self) -> bool {
+        let mut nodes = self.map.shards.iter().flat_map(|place| {
+            let followers = place.follower_nodes.iter().copied();
+            std::iter::once(place.node_id).chain(followers)
+        });
+        let first = nodes.next();
+        nodes.any(|node| Some(node) != first)
+    }
+
+    /// The map as the store told it.
+    pub(super) fn map(&self) -> &ShardMapReply {
+        &self.map
+    }
+
+    /// Every shard that has slots, with one of them.
+    pub(super) fn shards(&self) -> Vec<(u32, Slot)> {
+        let mut shards = Vec::with_capacity(self.shards.len());
+        for (index, (shard, _)) in (0..NOWHERE).zip(&self.shards) {
+            let slot = self.slots.iter().position(|owner| *owner == index);
+            if let Some(slot) = slot.and_then(|slot| u16::try_from(slot).ok()) {
+                shards.push((*shard, Slot(slot)));
+            }
+        }
+        shards
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -90,9 +124,23 @@ impl Placement {
 
     /// The shard that owns a slot and the address that leads it.
     pub(super) fn leader(&self, slot: Slot) -> Option<(u32, &str)> {
+        let (shard, replicas) = self.shard_of(slot)?;
+        let leader = replicas.first()?;
+        (!leader.is_empty()).then_some((*shard, leader))
+    }
+
+    /// Who has a replica of the shard that owns a slot: who leads first, if that is known.
+    pub(super) fn replicas(&self, slot: Slot) -> &[String] {
+        let replicas = self.shard_of(slot).map(|(_, replicas)| replicas.as_slice());
+        match replicas.unwrap_or_default() {
+            [leader, followers @ ..] if leader.is_empty() => followers,
+            replicas => replicas,
+        }
+    }
+
+    fn shard_of(&self, slot: Slot) -> Option<&(u32, Vec<String>)> {
         let index = *self.slots.get(usize::from(slot.0))?;
-        let (shard, address) = self.shards.get(usize::from(index))?;
-        (!address.is_empty()).then_some((*shard, address))
+        self.shards.get(usize::from(index))
     }
 
     pub(super) fn shard_count(&self) -> usize {
@@ -108,7 +156,7 @@ impl Placement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard_map::{ShardPlace, SlotRange};
+    use crate::shard_map::SlotRange;
 
     fn place(shard: u32, first: u16, last: u16, address: &str) -> ShardPlace {
         ShardPlace {
@@ -118,6 +166,7 @@ mod tests {
             core_index: 0,
             address: address.to_owned(),
             followers: vec!["b:2".to_owned(), "f:9".to_owned()],
+            follower_nodes: Vec::new(),
         }
     }
 
@@ -141,6 +190,8 @@ mod tests {
         assert_eq!(placement.leader(Slot(1)), Some((11, "a:1")));
         assert_eq!(placement.leader(Slot(8191)), Some((3, "a:1")));
         assert_eq!(placement.leader(Slot(16383)), Some((9, "b:2")));
+        assert_eq!(placement.replicas(Slot(0)), ["a:1", "b:2", "f:9"]);
+        assert_eq!(placement.replicas(Slot(16383)), ["b:2", "f:9"]);
         assert_eq!(placement.addresses(), ["a:1", "b:2", "f:9"]);
         assert_eq!(placement.epoch(), 7);
     }

@@ -3,21 +3,20 @@
 use crate::async_client::Client;
 use crate::async_client::call::{Call, Effect, answer_of};
 use crate::async_client::error::{Error, Failure, Fault};
-use crate::async_client::link::deadline_ms;
+use crate::async_client::journey::Journey;
+use crate::async_client::lane::Lane;
 use crate::async_client::placement::Route;
-use crate::async_client::shared::{Journey, Shared, failed};
-use crate::async_client::wire::Wire;
+use crate::async_client::shared::{Shared, failed};
 use crate::count::{CountReply, CountRequest};
-use crate::frame::{FRAME_HEADER_BYTES, FrameKind};
+use crate::frame::FrameKind;
 use crate::owned::OwnedRow;
 use crate::range::{RangeRequest, ShardRevision};
-use crate::response::Response;
-use metastore_statemachine::{Direction, Projection, RangeQuery, Revision, Scope};
-use std::collections::VecDeque;
+use crate::share::NodeShare;
+use metastore_statemachine::{Direction, Projection, RangeQuery, Revision, Scope, ShardList};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// A range to be read. Made by [`Client::range`].
 #[derive(Debug, Clone)]
@@ -127,15 +126,15 @@ impl<'a> Range<'a> {
     pub async fn collect(self) -> Result<RangeAnswer, Error> {
         let deadline = Instant::now() + self.deadline;
         let shared = &self.client.shared;
-        let mut journey = Journey::new(shared.settings());
+        let mut journey = shared.journey();
         loop {
             let mut stream = self.open(deadline).await?;
             let failure = match stream.gather(deadline).await? {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            journey = shared
-                .after_failure(journey, Effect::Read, failure, deadline)
+            shared
+                .after_failure(&mut journey, Effect::Read, failure, deadline)
                 .await?;
         }
     }
@@ -149,16 +148,63 @@ impl<'a> Range<'a> {
             limit: 0,
             ..self.request.query
         };
-        let mut body = Vec::new();
-        CountRequest { query }.encode_into(&mut body);
-        let call = Call {
-            kind: FrameKind::Count,
-            body,
-            effect: Effect::Read,
-            route: self.route(),
+        let shared = &self.client.shared;
+        let deadline = Instant::now() + self.deadline;
+        let shards = match (self.route(), query.at) {
+            (Route::Any, None) => shared.shards_apart(),
+            (Route::Any, Some(_)) | (Route::Slot(_), _) => None,
         };
-        let answered = self.client.run(call, self.deadline).await?;
-        Ok(answer_of!(answered.answer, Count))
+        let Some(shards) = shards else {
+            let call = count_call(query, ShardList::ALL, self.route());
+            let answered = shared.call(call, deadline).await?;
+            return Ok(answer_of!(answered.answer, Count));
+        };
+        if query.delimiter.is_some() {
+            // Several shards may have the same common prefix.
+            return self.keys_only().count_rows(deadline).await;
+        }
+        let calls = shards.into_iter().map(|(shard, slot)| {
+            let named = shard.to_le_bytes();
+            let named = ShardList::new(&named).expect("one id");
+            (shard, count_call(query, named, Route::Slot(slot)))
+        });
+        let mut reply = CountReply {
+            count: 0,
+            revisions: Vec::new(),
+        };
+        for answered in shared.call_all(calls.collect(), deadline).await {
+            let (_, answered) = answered;
+            let part = answer_of!(answered?.answer, Count);
+            reply.count += part.count;
+            reply.revisions.extend(part.revisions);
+        }
+        reply.revisions.sort_unstable_by_key(|place| place.shard);
+        Ok(reply)
+    }
+
+    /// Counts rows as they come, without keeping them.
+    async fn count_rows(self, deadline: Instant) -> Result<CountReply, Error> {
+        let range = self.limit(0);
+        let shared = &range.client.shared;
+        let mut journey = shared.journey();
+        loop {
+            let mut stream = range.open(deadline).await?;
+            let mut count = 0;
+            let failure = loop {
+                match stream.pull(Wait::WhileAlive, deadline).await {
+                    Ok(Some(_)) => count += 1,
+                    Ok(None) => {
+                        stream.settle_revisions();
+                        let revisions = stream.revisions;
+                        return Ok(CountReply { count, revisions });
+                    }
+                    Err(failure) => break failure,
+                }
+            };
+            shared
+                .after_failure(&mut journey, Effect::Read, failure, deadline)
+                .await?;
+        }
     }
 
     fn route(&self) -> Route {
@@ -169,35 +215,72 @@ impl<'a> Range<'a> {
 
     async fn open(&self, deadline: Instant) -> Result<RangeStream, Error> {
         let shared = &self.client.shared;
-        let route = self.route();
-        let mut body = Vec::new();
-        self.request.encode_into(&mut body);
         let Some(permit) = shared.streams.permit(deadline).await else {
             return Err(Error::Deadline { last: None });
         };
-        let mut stream = RangeStream {
+        let mut journey = shared.journey();
+        let lanes = loop {
+            let Some(shares) = self.shares(&mut journey) else {
+                return Err(Error::Unreachable { last: None });
+            };
+            let failure = match self.open_lanes(shares, &mut journey, deadline).await {
+                Ok(lanes) => break lanes,
+                Err(failure) => failure,
+            };
+            shared
+                .after_failure(&mut journey, Effect::Read, failure, deadline)
+                .await?;
+        };
+        let query = &self.request.query;
+        Ok(RangeStream {
             shared: Arc::clone(shared),
             _permit: permit,
-            wire: None,
-            address: String::new(),
-            rows: VecDeque::new(),
+            lanes,
+            direction: query.direction,
+            rows_left: (query.limit > 0).then_some(query.limit),
             revisions: Vec::new(),
             patience: self.deadline,
             broken: None,
-        };
-        let mut journey = Journey::new(shared.settings());
-        loop {
-            let Some(address) = shared.choose_address(route, &mut journey) else {
-                return Err(Error::Unreachable { last: None });
-            };
-            let Err(failure) = stream.begin(address, &body, deadline).await else {
-                return Ok(stream);
-            };
-            stream.wire = None;
-            journey = shared
-                .after_failure(journey, Effect::Read, failure, deadline)
-                .await?;
+        })
+    }
+
+    /// Who is asked, and for which shards, all where none are named; `None` when there is nobody.
+    fn shares(&self, journey: &mut Journey) -> Option<Vec<NodeShare>> {
+        let shared = &self.client.shared;
+        let route = self.route();
+        let is_of_one_shard = matches!(route, Route::Slot(_)) || self.request.query.at.is_some();
+        if !is_of_one_shard && let Some(shares) = shared.share_out(journey) {
+            return Some(shares);
         }
+        let address = shared.choose_address(route, Effect::Read, journey)?;
+        Some(vec![NodeShare {
+            address,
+            shards: Vec::new(),
+        }])
+    }
+
+    async fn open_lanes(
+        &self,
+        shares: Vec<NodeShare>,
+        journey: &mut Journey,
+        deadline: Instant,
+    ) -> Result<Vec<Lane>, Failure> {
+        let shared = &self.client.shared;
+        let mut lanes = Vec::with_capacity(shares.len());
+        for NodeShare { address, shards } in shares {
+            let named: Vec<u8> = shards.iter().flat_map(|id| id.to_le_bytes()).collect();
+            let request = RangeRequest {
+                shards: ShardList::new(&named).expect("a share ascends"),
+                ..self.request
+            };
+            let mut body = Vec::new();
+            request.encode_into(&mut body);
+            let means = (&shared.streams, &*shared.dialing);
+            let opened = Lane::open(address.clone(), &body, means, deadline);
+            let lane = shared.while_alive(&address, opened, deadline).await;
+            lanes.push(lane.inspect_err(|_| journey.note_asked(&address))?);
+        }
+        Ok(lanes)
     }
 }
 
@@ -209,14 +292,24 @@ impl<'a> Range<'a> {
 pub struct RangeStream {
     shared: Arc<Shared>,
     _permit: OwnedSemaphorePermit,
-    /// There until the last chunk has come.
-    wire: Option<Wire>,
-    address: String,
-    rows: VecDeque<OwnedRow>,
+    /// What each node that is asked has sent; one where it has all of the range.
+    lanes: Vec<Lane>,
+    direction: Direction,
+    /// Of a limited range: how many rows are still wanted.
+    rows_left: Option<u64>,
     revisions: Vec<ShardRevision>,
     patience: Duration,
     /// Why nothing more comes, although the range has not ended.
     broken: Option<Fault>,
+}
+
+/// How rows are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Until the deadline: what has been read is of use.
+    Patiently,
+    /// While there are signs of life: it can be read again elsewhere.
+    WhileAlive,
 }
 
 impl RangeStream {
@@ -225,20 +318,24 @@ impl RangeStream {
     /// # Errors
     /// [`Error::Interrupted`]: the rows before are right, but there may have been more. Nothing but it comes from then on.
     pub async fn next(&mut self) -> Result<Option<OwnedRow>, Error> {
-        if let Some(row) = self.rows.pop_front() {
-            return Ok(Some(row));
+        let interrupted = |fault: &Fault| Error::Interrupted {
+            cause: Box::new(fault.clone()),
+        };
+        if let Some(fault) = &self.broken {
+            return Err(interrupted(fault));
         }
-        if self.broken.is_none() {
-            let deadline = Instant::now() + self.patience;
-            if let Err(failure) = self.advance(deadline).await {
-                self.broken = Some(failure.fault);
+        let deadline = Instant::now() + self.patience;
+        match self.pull(Wait::Patiently, deadline).await {
+            Ok(None) => {
+                self.settle_revisions();
+                Ok(None)
             }
-        }
-        match &self.broken {
-            Some(fault) => Err(Error::Interrupted {
-                cause: Box::new(fault.clone()),
-            }),
-            None => Ok(self.rows.pop_front()),
+            Ok(row) => Ok(row),
+            Err(Failure { fault, .. }) => {
+                let error = interrupted(&fault);
+                self.broken = Some(fault);
+                Err(error)
+            }
         }
     }
 
@@ -247,55 +344,67 @@ impl RangeStream {
         &self.revisions
     }
 
-    /// Sends the request and waits for the first rows.
-    async fn begin(
-        &mut self,
-        address: String,
-        body: &[u8],
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        let streams = &self.shared.streams;
-        let taken = streams.take(&address, &self.shared.dialing, deadline);
-        let mut wire = taken.await?;
-        let frame_bytes_max = wire.server.limits.frame_bytes as usize;
-        if FRAME_HEADER_BYTES + body.len() > frame_bytes_max {
-            return Err(Failure::not_done(Fault::TooLarge {
-                limit: frame_bytes_max,
-                actual: FRAME_HEADER_BYTES + body.len(),
-            }));
+    /// The next row in the order asked for, once every part shows its own.
+    async fn pull(&mut self, wait: Wait, deadline: Instant) -> Result<Option<OwnedRow>, Failure> {
+        if self.rows_left == Some(0) {
+            return Ok(None);
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        wire.connection.set_deadline_ms(deadline_ms(left));
-        wire.connection.encoded(FrameKind::Range, body);
-        self.wire = Some(wire);
-        self.address = address;
-        self.advance(deadline).await
-    }
-
-    /// Waits until there are rows or the range has ended.
-    async fn advance(&mut self, deadline: Instant) -> Result<(), Failure> {
-        while self.rows.is_empty() {
-            let Some(wire) = &mut self.wire else {
-                return Ok(());
-            };
-            let step = step(wire, &mut self.rows, &mut self.revisions);
-            let ended = match timeout_at(deadline, step).await {
-                Ok(ended) => ended,
-                Err(_) => Err(Failure::not_done(Fault::Late)),
-            };
-            match ended {
-                Ok(Progress::More) => {}
-                Ok(Progress::Complete) => {
-                    let wire = self.wire.take().expect("it was there");
-                    self.shared.streams.give_back(&self.address, wire);
-                }
-                Err(failure) => {
-                    self.wire = None;
-                    return Err(failure);
+        for lane in &mut self.lanes {
+            if !lane.rows.is_empty() {
+                continue;
+            }
+            let address = lane.address.clone();
+            let advanced = lane.advance(&self.shared.streams, deadline);
+            match wait {
+                Wait::Patiently => advanced.await?,
+                Wait::WhileAlive => {
+                    let alive = self.shared.while_alive(&address, advanced, deadline);
+                    alive.await?;
                 }
             }
         }
-        Ok(())
+        let Some(chosen) = self.choose_lane() else {
+            return Ok(None);
+        };
+        let row = self.lanes[chosen].rows.pop_front();
+        let row = row.expect("the chosen lane has a row");
+        if row.is_common_prefix() {
+            // Others have it too, and all of them show it.
+            for lane in &mut self.lanes {
+                if lane.rows.front().is_some_and(|other| other.key == row.key) {
+                    lane.rows.pop_front();
+                }
+            }
+        }
+        if let Some(left) = &mut self.rows_left {
+            *left -= 1;
+        }
+        Ok(Some(row))
+    }
+
+    /// The lane with the next row.
+    fn choose_lane(&self) -> Option<usize> {
+        let mut chosen: Option<(usize, &[u8])> = None;
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let Some(row) = lane.rows.front() else {
+                continue;
+            };
+            let comes_first = chosen.is_none_or(|(_, key)| match self.direction {
+                Direction::Forward => row.key.as_slice() < key,
+                Direction::Reverse => row.key.as_slice() > key,
+            });
+            if comes_first {
+                chosen = Some((index, &row.key));
+            }
+        }
+        chosen.map(|(index, _)| index)
+    }
+
+    /// At which revisions everything was read, once all has come.
+    fn settle_revisions(&mut self) {
+        let lanes = self.lanes.iter_mut();
+        self.revisions = lanes.flat_map(|lane| lane.revisions.drain(..)).collect();
+        self.revisions.sort_unstable_by_key(|place| place.shard);
     }
 
     /// All rows that are left. The inner error is one after which the range may be read again from its beginning.
@@ -304,79 +413,42 @@ impl RangeStream {
         let mut answer = RangeAnswer::default();
         let mut bytes = 0;
         loop {
-            while let Some(row) = self.rows.pop_front() {
-                bytes += size_of::<OwnedRow>() + row.key.len() + row.value.len();
-                if bytes > limit {
-                    return Err(Error::TooLarge {
-                        what: "the range",
-                        limit,
-                        actual: bytes,
-                    });
-                }
-                answer.rows.push(row);
-            }
-            match self.advance(deadline).await {
-                Ok(()) if self.rows.is_empty() => break,
-                Ok(()) => {}
+            let row = match self.pull(Wait::WhileAlive, deadline).await {
+                Ok(Some(row)) => row,
+                Ok(None) => break,
                 // A place lost in between is found again from the beginning.
                 Err(failure) if is_place_lost(&failure.fault) => {
                     return Ok(Err(Failure::not_done(Fault::Closed)));
                 }
                 Err(failure) => return Ok(Err(failure)),
+            };
+            bytes += size_of::<OwnedRow>() + row.key.len() + row.value.len();
+            if bytes > limit {
+                return Err(Error::TooLarge {
+                    what: "the range",
+                    limit,
+                    actual: bytes,
+                });
             }
+            answer.rows.push(row);
         }
+        self.settle_revisions();
         answer.revisions.append(&mut self.revisions);
         Ok(Ok(answer))
     }
 }
 
+fn count_call(query: RangeQuery<'_>, shards: ShardList<'_>, route: Route) -> Call {
+    let mut body = Vec::new();
+    CountRequest { query, shards }.encode_into(&mut body);
+    Call {
+        kind: FrameKind::Count,
+        body,
+        effect: Effect::Read,
+        route,
+    }
+}
+
 fn is_place_lost(fault: &Fault) -> bool {
     matches!(failed(fault.clone()), Error::Server(error) if error.code == crate::wire_error::ErrorCode::PinLost)
-}
-
-/// How far a range has come.
-enum Progress {
-    More,
-    Complete,
-}
-
-/// Waits for the socket once, and takes what it has.
-async fn step(
-    wire: &mut Wire,
-    rows: &mut VecDeque<OwnedRow>,
-    revisions: &mut Vec<ShardRevision>,
-) -> Result<Progress, Failure> {
-    wire.send().map_err(Failure::not_done)?;
-    let waited = if wire.has_outbound() {
-        wire.stream.writable().await
-    } else {
-        wire.stream.readable().await
-    };
-    waited.map_err(|error| Failure::not_done(error.into()))?;
-    let mut ended = None;
-    let received = wire.receive(|_, response| match response {
-        Response::Range(chunk) => {
-            rows.extend(chunk.rows().map(OwnedRow::from));
-            if chunk.is_last {
-                revisions.extend(chunk.revisions());
-                ended = Some(Ok(Progress::Complete));
-            }
-        }
-        Response::Error(error) => ended = Some(Err(Failure::not_done(Fault::Server(error)))),
-        Response::Hello(_)
-        | Response::Pong
-        | Response::Get(_)
-        | Response::GetMany(_)
-        | Response::Command(_)
-        | Response::Batch(_)
-        | Response::Count(_)
-        | Response::Cancelled
-        | Response::Status(_)
-        | Response::ShardMap(_)
-        | Response::Admin(_) => {
-            unreachable!("the connection matches the kind of each answer to its request")
-        }
-    });
-    received.map_err(Failure::not_done)?;
-    ended.unwrap_or(Ok(Progress::More))
 }

@@ -3,7 +3,6 @@
 use crate::async_client::Client;
 use crate::async_client::call::{Answer, Call, Effect, answer_of};
 use crate::async_client::error::Error;
-use crate::async_client::placement::Route;
 use crate::async_client::{Operation, boxed};
 use crate::frame::FrameKind;
 use crate::owned::{GetAnswer, GetManyAnswer};
@@ -118,12 +117,7 @@ impl IntoFuture for GetMany<'_> {
 
 /// Asks any core something without a body.
 pub(super) async fn ask(client: &Client, kind: FrameKind) -> Result<Answer, Error> {
-    let call = Call {
-        kind,
-        body: Vec::new(),
-        effect: Effect::Read,
-        route: Route::Any,
-    };
+    let call = Call::question(kind);
     let deadline = Instant::now() + client.shared.settings().deadline;
     Ok(client.shared.call(call, deadline).await?.answer)
 }

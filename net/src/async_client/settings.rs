@@ -24,6 +24,11 @@ pub struct ClientSettings {
     pub backoff_max: Duration,
     /// What to do with a write whose outcome is not known, unless the write says otherwise.
     pub retry_unknown: RetryUnknown,
+    /// Who is asked for reads.
+    pub read_from: ReadFrom,
+    /// When a read has waited so long for an address, that is asked for a sign of life; when none comes for as long again,
+    /// the read goes elsewhere.
+    pub read_patience: Duration,
     /// Requests that may wait for one connection; then operations wait before they queue.
     pub queue_requests_max: usize,
     /// Requests without an answer on one connection, if the server allows as many.
@@ -45,6 +50,17 @@ pub struct ClientSettings {
     /// The namespaces whose keys this client can place by itself. Operations on others go to any core, which takes one
     /// more hop inside the store.
     pub namespaces: Namespaces,
+}
+
+/// Who is asked for reads. Every replica answers with all that was acknowledged before it was asked; one that does not
+/// lead asks the leader how far that is, which costs a round trip between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadFrom {
+    /// Who leads: the fastest answer.
+    #[default]
+    Leader,
+    /// All replicas in turn, so that the work is spread over the nodes.
+    Any,
 }
 
 /// What to do with a write that was sent and not answered.
@@ -69,6 +85,8 @@ impl Default for ClientSettings {
             backoff_min: Duration::from_millis(5),
             backoff_max: Duration::from_millis(500),
             retry_unknown: RetryUnknown::No,
+            read_from: ReadFrom::Leader,
+            read_patience: Duration::from_millis(250),
             queue_requests_max: 1024,
             in_flight_max: 1024,
             request_bytes_max: 64 * 1024 * 1024,
@@ -92,6 +110,7 @@ impl ClientSettings {
             ("connect_timeout", self.connect_timeout),
             ("keepalive", self.keepalive),
             ("backoff_min", self.backoff_min),
+            ("read_patience", self.read_patience),
         ];
         if let Some((name, _)) = durations.iter().find(|(_, value)| value.is_zero()) {
             return Some((name, POSITIVE));

@@ -1,28 +1,41 @@
 //! What all copies of a client share: the map, the connections, and the way an operation is tried until it is decided.
 
-use crate::async_client::backoff::Backoff;
 use crate::async_client::call::{
     Answer, Answered, Attempt, Call, CallResult, Claim, Effect, answer_of,
 };
 use crate::async_client::decide::{Again, Verdict, decide};
 use crate::async_client::error::{Error, Failure, Fault};
+use crate::async_client::journey::Journey;
 use crate::async_client::link::Link;
 use crate::async_client::placement::{Placement, Route};
 use crate::async_client::settings::ClientSettings;
 use crate::async_client::streams::Streams;
+use crate::async_client::suspects::Suspects;
 use crate::async_client::wire::Dialing;
-use crate::frame::FrameKind;
+use crate::share::{NodeShare, share_out};
 use crate::wire_error::Happened;
+use metastore_statemachine::Slot;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// How long asking for a new map may take: the operation that wants it has better things to do, and any core takes its
 /// request.
 const MAP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often everybody is asked for the map at a time; within one round each has at least twice the patience of reads.
+const MAP_ROUNDS_MAX: usize = 16;
+
+/// Calls of one operation that are under way at a time.
+const CALLS_AT_ONCE: usize = 16;
+
+/// The longest pause before somebody who was named is asked, in first pauses.
+const HINT_BACKOFF_MAX: u32 = 8;
 
 /// The map is asked for no more often than this: a store that keeps saying "stale" must not be asked in a loop.
 const MAP_AGE_MIN: Duration = Duration::from_millis(50);
@@ -36,54 +49,15 @@ pub(super) struct Shared {
     /// Held while the map is asked for; inside, when it last was.
     refreshing: tokio::sync::Mutex<Option<Instant>>,
     links: Mutex<BTreeMap<String, Link>>,
+    suspects: Suspects,
     pub(super) streams: Streams,
     /// A permit for each byte of a request that some operation holds.
     request_bytes: Semaphore,
-    /// Spreads what any core may take.
-    turn: AtomicUsize,
 }
 
 /// A lock of nothing but memory, which no panic leaves half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How far an operation has come.
-pub(super) struct Journey {
-    backoff: Backoff,
-    /// Attempts that found nobody; they lead to the next address.
-    misses: usize,
-    hint: Option<String>,
-    last: Option<Fault>,
-    /// An earlier attempt that may have been applied.
-    unknown: Option<Fault>,
-}
-
-impl Journey {
-    pub(super) fn new(settings: &ClientSettings) -> Journey {
-        Journey {
-            backoff: Backoff::new(settings.backoff_min, settings.backoff_max),
-            misses: 0,
-            hint: None,
-            last: None,
-            unknown: None,
-        }
-    }
-
-    /// The operation ends without an answer: what is known of it.
-    fn end(self, failed: Error) -> Error {
-        match self.unknown {
-            Some(cause) => Error::OutcomeUnknown {
-                cause: Box::new(cause),
-            },
-            None => failed,
-        }
-    }
-
-    fn late(mut self) -> Error {
-        let last = self.last.take().map(Box::new);
-        self.end(Error::Deadline { last })
-    }
 }
 
 impl Shared {
@@ -96,7 +70,7 @@ impl Shared {
             map: Mutex::new(None),
             refreshing: tokio::sync::Mutex::new(None),
             links: Mutex::new(BTreeMap::new()),
-            turn: AtomicUsize::new(0),
+            suspects: Suspects::default(),
         }
     }
 
@@ -106,8 +80,26 @@ impl Shared {
 
     // An operation.
 
+    /// An operation sets out.
+    pub(super) fn journey(&self) -> Journey {
+        // At random: who counts may ask one address for all gets and another for all ranges.
+        let turn = RandomState::new().hash_one(0) as usize;
+        Journey::new(self.settings(), turn)
+    }
+
     /// Tries a call until it is decided or the deadline has passed.
     pub(super) async fn call(self: &Arc<Self>, call: Call, deadline: Instant) -> CallResult {
+        let mut journey = self.journey();
+        self.call_on(&mut journey, call, deadline).await
+    }
+
+    /// The same on a journey that goes on from where it is.
+    pub(super) async fn call_on(
+        self: &Arc<Self>,
+        journey: &mut Journey,
+        call: Call,
+        deadline: Instant,
+    ) -> CallResult {
         let bytes = call.body.len();
         if bytes > self.settings().request_bytes_max {
             return Err(Error::TooLarge {
@@ -123,20 +115,24 @@ impl Shared {
         };
         let _room = room.expect("the semaphore is never closed");
         let call = Arc::new(call);
-        let mut journey = Journey::new(self.settings());
         loop {
-            let Some(address) = self.choose_address(call.route, &mut journey) else {
+            let chosen = self.choose_address(call.route, call.effect, journey);
+            let Some(address) = chosen else {
                 return Err(journey.end(Error::Unreachable { last: None }));
             };
-            let failure = match self.attempt(&address, &call, deadline).await {
+            let attempt = self.attempt(&address, &call, deadline);
+            let result = match call.effect {
+                Effect::Read => self.while_alive(&address, attempt, deadline).await,
+                Effect::Write(_) | Effect::WriteOnce => attempt.await,
+            };
+            let failure = match result {
                 Ok(answer) => {
-                    let before = journey.unknown;
+                    let before = journey.unknown.clone();
                     return Ok(Answered { answer, before });
                 }
                 Err(failure) => failure,
             };
-            journey = self
-                .after_failure(journey, call.effect, failure, deadline)
+            self.after_failure(journey, call.effect, failure, deadline)
                 .await?;
         }
     }
@@ -144,11 +140,11 @@ impl Shared {
     /// What follows a failed attempt: the journey goes on after a pause, or ends.
     pub(super) async fn after_failure(
         self: &Arc<Self>,
-        mut journey: Journey,
+        journey: &mut Journey,
         effect: Effect,
         failure: Failure,
         deadline: Instant,
-    ) -> Result<Journey, Error> {
+    ) -> Result<(), Error> {
         let verdict = decide(effect, &failure);
         let Failure { fault, happened } = failure;
         let again = match verdict {
@@ -173,20 +169,26 @@ impl Shared {
         match again {
             Again::Later { pause_min } => pause = pause.max(pause_min),
             Again::ElsewhereLed { hint } => {
+                journey.note_in_vain();
                 if hint.is_empty() {
                     self.refresh_map(asked_at, deadline).await;
                 } else {
-                    // Whoever was named is asked at once; the map is mended beside it, for those who come later.
+                    // Whoever is named first is asked at once; the map is mended beside it, for those who come later.
+                    // Two that name each other have still to learn who leads: who is sent on again waits.
                     let shared = Arc::clone(self);
                     let refresh_until = asked_at + MAP_TIMEOUT;
                     tokio::spawn(async move { shared.refresh_map(asked_at, refresh_until).await });
                     journey.hint = Some(hint);
-                    pause = Duration::ZERO;
+                    if journey.hints == 0 {
+                        pause = Duration::ZERO;
+                    }
+                    // A lead that is handed over is found within a few round trips.
+                    pause = pause.min(self.settings().backoff_min * HINT_BACKOFF_MAX);
+                    journey.hints += 1;
                 }
             }
             Again::Elsewhere => {
-                journey.misses += 1;
-                if journey.misses < self.addresses().len() {
+                if journey.note_in_vain() < self.addresses().len() {
                     // Somebody has not been asked yet.
                     pause = Duration::ZERO;
                 } else {
@@ -200,7 +202,31 @@ impl Shared {
             return Err(journey.late());
         }
         sleep_until(resume_at).await;
-        Ok(journey)
+        Ok(())
+    }
+
+    /// Tries calls side by side, a few at a time; each answer comes with its call's number.
+    pub(super) async fn call_all(
+        self: &Arc<Self>,
+        calls: Vec<(u32, Call)>,
+        deadline: Instant,
+    ) -> Vec<(u32, CallResult)> {
+        let mut waiting = calls.into_iter();
+        let mut running = JoinSet::new();
+        let mut answers = Vec::new();
+        loop {
+            while running.len() < CALLS_AT_ONCE {
+                let Some((number, call)) = waiting.next() else {
+                    break;
+                };
+                let shared = Arc::clone(self);
+                running.spawn(async move { (number, shared.call(call, deadline).await) });
+            }
+            match running.join_next().await {
+                Some(answered) => answers.push(answered.expect("a call does not panic")),
+                None => return answers,
+            }
+        }
     }
 
     /// One sending to one address.
@@ -237,31 +263,78 @@ impl Shared {
         }
     }
 
+    /// Waits for what an address has been asked, for as long as there are signs of life: a read goes elsewhere before
+    /// its time is up. Where there is nobody else it waits on.
+    pub(super) async fn while_alive<T>(
+        &self,
+        address: &str,
+        asked: impl Future<Output = Result<T, Failure>>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
+        if self.addresses().len() <= 1 {
+            return asked.await;
+        }
+        let patience = self.settings().read_patience;
+        let mut asked = pin!(asked);
+        loop {
+            tokio::select! {
+                result = &mut asked => {
+                    if result.is_ok() {
+                        self.suspects.clear(address);
+                    }
+                    return result;
+                }
+                () = tokio::time::sleep(patience) => {}
+            }
+            let ping = Arc::new(Call::ping());
+            let until = deadline.min(Instant::now() + patience);
+            tokio::select! {
+                biased;
+                result = &mut asked => return result,
+                life = self.attempt(address, &ping, until) => match life {
+                    Err(_) if until < deadline => {
+                        self.suspects.note(address);
+                        let silence = patience * 2;
+                        return Err(Failure::not_done(Fault::Silent { silence }));
+                    }
+                    Ok(_) | Err(_) => {}
+                },
+            }
+        }
+    }
+
+    // Shards.
+
+    /// Which nodes a range over all shards is read from; `None` where any one will do, because there is but one, or
+    /// because nobody knows.
+    pub(super) fn share_out(&self, journey: &mut Journey) -> Option<Vec<NodeShare>> {
+        let placement = self.placement().filter(|map| map.is_spread())?;
+        let is_avoided = |address: &str| journey.has_tried(address) || self.suspects.has(address);
+        let shares = share_out(placement.map(), journey.turn(), is_avoided);
+        (!shares.is_empty()).then_some(shares)
+    }
+
+    /// Every shard and one of its slots, where several nodes lead them; `None` where one core takes what is for all.
+    pub(super) fn shards_apart(&self) -> Option<Vec<(u32, Slot)>> {
+        let placement = self.placement().filter(|map| map.is_spread())?;
+        Some(placement.shards())
+    }
+
     // Addresses.
 
     /// Where to send the next attempt; `None` when no address is known.
-    pub(super) fn choose_address(&self, route: Route, journey: &mut Journey) -> Option<String> {
-        if let Some(hint) = journey.hint.take() {
-            return Some(hint);
-        }
-        let addresses = self.addresses();
-        let leader = self.leader(route);
-        let first = leader.and_then(|leader| addresses.iter().position(|one| *one == leader));
-        let first = first.unwrap_or_else(|| match route {
-            // All attempts of one operation count on from the same place.
-            Route::Any if journey.misses == 0 => self.turn.fetch_add(1, Ordering::Relaxed),
-            Route::Any | Route::Slot(_) => self.turn.load(Ordering::Relaxed),
-        });
-        let index = first.wrapping_add(journey.misses) % addresses.len().max(1);
-        addresses.into_iter().nth(index)
-    }
-
-    fn leader(&self, route: Route) -> Option<String> {
-        let Route::Slot(slot) = route else {
-            return None;
-        };
-        let map = self.placement()?;
-        map.leader(slot).map(|(_, address)| address.to_owned())
+    pub(super) fn choose_address(
+        &self,
+        route: Route,
+        effect: Effect,
+        journey: &mut Journey,
+    ) -> Option<String> {
+        let placement = self.placement();
+        let asked = (route, effect);
+        let read_from = self.settings().read_from;
+        let all = self.addresses();
+        let candidates = journey.candidates(asked, read_from, placement.as_deref(), all);
+        journey.choose(candidates, &self.suspects)
     }
 
     /// Everybody who can be asked: the cores of the map, then the seeds.
@@ -316,22 +389,33 @@ impl Shared {
         *refreshed_at = Some(Instant::now());
     }
 
-    /// Asks everybody in turn for the map.
+    /// Asks everybody in turn for the map, and who was silent again while there is time.
     pub(super) async fn ask_for_map(&self, deadline: Instant) -> Result<(), Option<Fault>> {
-        let call = Arc::new(Call {
-            kind: FrameKind::ShardMap,
-            body: Vec::new(),
-            effect: Effect::Read,
-            route: Route::Any,
-        });
+        let call = Arc::new(Call::shard_map());
+        let mut journey = self.journey();
         let mut last = None;
-        for address in self.addresses() {
-            match self.attempt(&address, &call, deadline).await {
-                Ok(answer) => {
-                    self.take_map(Placement::new(&answer_of!(answer, ShardMap)));
-                    return Ok(());
+        for _ in 0..MAP_ROUNDS_MAX {
+            let mut is_anybody_silent = false;
+            for _ in 0..self.addresses().len() {
+                let chosen = self.choose_address(Route::Any, Effect::Read, &mut journey);
+                let Some(address) = chosen else {
+                    return Err(last);
+                };
+                let attempt = self.attempt(&address, &call, deadline);
+                match self.while_alive(&address, attempt, deadline).await {
+                    Ok(answer) => {
+                        self.take_map(Placement::new(&answer_of!(answer, ShardMap)));
+                        return Ok(());
+                    }
+                    Err(Failure { fault, .. }) => {
+                        is_anybody_silent |= matches!(fault, Fault::Silent { .. });
+                        last = Some(fault);
+                    }
                 }
-                Err(failure) => last = Some(failure.fault),
+                journey.note_in_vain();
+            }
+            if !is_anybody_silent || Instant::now() >= deadline {
+                break;
             }
         }
         Err(last)
@@ -351,6 +435,7 @@ impl Shared {
         }
         let addresses = self.addresses();
         lock(&self.links).retain(|address, _| addresses.contains(address));
+        self.suspects.retain(&addresses);
         self.streams.retain(&addresses);
     }
 }

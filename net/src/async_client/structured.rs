@@ -2,6 +2,7 @@
 
 use crate::async_client::Client;
 use crate::async_client::call::{Answered, Call, Effect, answer_of};
+use crate::async_client::deletion::delete_parts;
 use crate::async_client::error::{Error, Fault};
 use crate::async_client::placement::Route;
 use crate::async_client::settings::RetryUnknown;
@@ -10,10 +11,14 @@ use crate::async_client::{Operation, boxed};
 use crate::frame::FrameKind;
 use crate::owned::{OwnedDetail, OwnedOutcome, OwnedTxnResult};
 use metastore_statemachine::{
-    Branch, Commit, KeyRange, OutcomeCode, Revision, Scope, ShardRevision, Structured, Txn,
+    Branch, CommandKind, Commit, KeyRange, OutcomeCode, Revision, Scope, ShardRevision, Structured,
+    Txn,
 };
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What a transaction came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,14 +141,7 @@ impl<'c, T> StructuredWrite<'c, T> {
         let mut body = Vec::new();
         command.encode_into(&mut body);
         let namespaces = &client.shared.settings().namespaces;
-        let route = match &self.structured {
-            Structured::DeleteRange(range) => {
-                Route::of_range(namespaces, client.namespace, range.prefix, range.scope)
-            }
-            Structured::Txn(_) | Structured::Commit(_) | Structured::Compact(_) => {
-                Route::of_key(namespaces, client.namespace, self.key)
-            }
-        };
+        let route = Route::of_key(namespaces, client.namespace, self.key);
         let call = Call {
             kind: FrameKind::Command,
             body,
@@ -222,30 +220,40 @@ impl IntoFuture for StructuredWrite<'_, DeletedRange> {
     type IntoFuture = Operation<DeletedRange>;
 
     fn into_future(self) -> Operation<DeletedRange> {
-        let answered = self.start();
-        boxed(async move {
-            let outcome = outcome_of(answered.await?)?;
-            let count = outcome.number.and_then(|count| u64::try_from(count).ok());
-            let Some(count) = count else {
-                return Err(unreadable("the answer lacks the count of keys"));
-            };
-            let revisions = match outcome.detail {
-                Some(OwnedDetail::ShardRevisions(revisions)) => revisions,
-                Some(
-                    OwnedDetail::Txn(_)
-                    | OwnedDetail::ResumeAfter(_)
-                    | OwnedDetail::ConflictKey(_)
-                    | OwnedDetail::ConflictPrefix(_)
-                    | OwnedDetail::FailedStep(_),
-                )
-                | None => Vec::new(),
-            };
-            Ok(DeletedRange {
-                count,
-                revisions,
-                revision: outcome.revision,
-            })
-        })
+        let Structured::DeleteRange(range) = &self.structured else {
+            unreachable!("only ranges to delete are answered so");
+        };
+        let client = self.client;
+        let namespace = client.namespace;
+        let namespaces = &client.shared.settings().namespaces;
+        let route = Route::of_range(namespaces, namespace, range.prefix, range.scope);
+        // One call for each shard where they are led from several nodes; else one for all.
+        let apart = match route {
+            Route::Any => client.shared.shards_apart(),
+            Route::Slot(_) => None,
+        };
+        let call_of = |shards: &[u32], route| {
+            let value = range.encode_delete(shards);
+            let command = plain_command(CommandKind::DeleteRange, namespace, self.key, &value);
+            let mut body = Vec::new();
+            command.encode_into(&mut body);
+            Call {
+                kind: FrameKind::Command,
+                body,
+                effect: Effect::Write(self.retry_unknown),
+                route,
+            }
+        };
+        let calls: BTreeMap<u32, Call> = match apart {
+            Some(shards) => shards
+                .into_iter()
+                .map(|(shard, slot)| (shard, call_of(&[shard], Route::Slot(slot))))
+                .collect(),
+            None => BTreeMap::from([(0, call_of(&[], route))]),
+        };
+        let shared = Arc::clone(&client.shared);
+        let deadline = Instant::now() + self.deadline;
+        boxed(async move { delete_parts(shared, calls, deadline).await })
     }
 }
 

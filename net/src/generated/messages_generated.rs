@@ -461,10 +461,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for Role {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ADMIN_ACTION: u8 = 1;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ADMIN_ACTION: u8 = 9;
+pub const ENUM_MAX_ADMIN_ACTION: u8 = 10;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ADMIN_ACTION: [AdminAction; 9] = [
+pub const ENUM_VALUES_ADMIN_ACTION: [AdminAction; 10] = [
   AdminAction::Members,
   AdminAction::CreateReplica,
   AdminAction::AddLearner,
@@ -474,6 +474,7 @@ pub const ENUM_VALUES_ADMIN_ACTION: [AdminAction; 9] = [
   AdminAction::RemovedReplica,
   AdminAction::Nodes,
   AdminAction::AddNode,
+  AdminAction::ForgetNode,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -490,9 +491,10 @@ impl AdminAction {
   pub const RemovedReplica: Self = Self(7);
   pub const Nodes: Self = Self(8);
   pub const AddNode: Self = Self(9);
+  pub const ForgetNode: Self = Self(10);
 
   pub const ENUM_MIN: u8 = 1;
-  pub const ENUM_MAX: u8 = 9;
+  pub const ENUM_MAX: u8 = 10;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Members,
     Self::CreateReplica,
@@ -503,6 +505,7 @@ impl AdminAction {
     Self::RemovedReplica,
     Self::Nodes,
     Self::AddNode,
+    Self::ForgetNode,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -516,6 +519,7 @@ impl AdminAction {
       Self::RemovedReplica => Some("RemovedReplica"),
       Self::Nodes => Some("Nodes"),
       Self::AddNode => Some("AddNode"),
+      Self::ForgetNode => Some("ForgetNode"),
       _ => None,
     }
   }
@@ -1509,6 +1513,7 @@ impl<'a> RangeRequest<'a> {
   pub const VT_LIMIT: ::flatbuffers::VOffsetT = 22;
   pub const VT_CHUNK_BYTES: ::flatbuffers::VOffsetT = 24;
   pub const VT_DELIMITER: ::flatbuffers::VOffsetT = 26;
+  pub const VT_SHARDS: ::flatbuffers::VOffsetT = 28;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1522,6 +1527,7 @@ impl<'a> RangeRequest<'a> {
     let mut builder = RangeRequestBuilder::new(_fbb);
     builder.add_limit(args.limit);
     builder.add_at_revision(args.at_revision);
+    if let Some(x) = args.shards { builder.add_shards(x); }
     builder.add_chunk_bytes(args.chunk_bytes);
     if let Some(x) = args.end { builder.add_end(x); }
     if let Some(x) = args.start { builder.add_start(x); }
@@ -1621,6 +1627,14 @@ impl<'a> RangeRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u8>(RangeRequest::VT_DELIMITER, None)}
   }
+  /// Only these shards, ascending; all of the range where it is absent or empty.
+  #[inline]
+  pub fn shards(&self) -> Option<::flatbuffers::Vector<'a, u32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(RangeRequest::VT_SHARDS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for RangeRequest<'_> {
@@ -1641,6 +1655,7 @@ impl ::flatbuffers::Verifiable for RangeRequest<'_> {
      .visit_field::<u64>("limit", Self::VT_LIMIT, false)?
      .visit_field::<u32>("chunk_bytes", Self::VT_CHUNK_BYTES, false)?
      .visit_field::<u8>("delimiter", Self::VT_DELIMITER, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("shards", Self::VT_SHARDS, false)?
      .finish();
     Ok(())
   }
@@ -1658,6 +1673,7 @@ pub struct RangeRequestArgs<'a> {
     pub limit: u64,
     pub chunk_bytes: u32,
     pub delimiter: Option<u8>,
+    pub shards: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
 }
 impl<'a> Default for RangeRequestArgs<'a> {
   #[inline]
@@ -1675,6 +1691,7 @@ impl<'a> Default for RangeRequestArgs<'a> {
       limit: 0,
       chunk_bytes: 0,
       delimiter: None,
+      shards: None,
     }
   }
 }
@@ -1733,6 +1750,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RangeRequestBuilder<'a, 'b, A
     self.fbb_.push_slot_always::<u8>(RangeRequest::VT_DELIMITER, delimiter);
   }
   #[inline]
+  pub fn add_shards(&mut self, shards: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RangeRequest::VT_SHARDS, shards);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RangeRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     RangeRequestBuilder {
@@ -1762,6 +1783,7 @@ impl ::core::fmt::Debug for RangeRequest<'_> {
       ds.field("limit", &self.limit());
       ds.field("chunk_bytes", &self.chunk_bytes());
       ds.field("delimiter", &self.delimiter());
+      ds.field("shards", &self.shards());
       ds.finish()
   }
 }
@@ -3333,6 +3355,7 @@ impl<'a> Shard<'a> {
   pub const VT_CORE_INDEX: ::flatbuffers::VOffsetT = 10;
   pub const VT_ADDRESS: ::flatbuffers::VOffsetT = 12;
   pub const VT_FOLLOWERS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_FOLLOWER_NODES: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3344,6 +3367,7 @@ impl<'a> Shard<'a> {
     args: &'args ShardArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Shard<'bldr>> {
     let mut builder = ShardBuilder::new(_fbb);
+    if let Some(x) = args.follower_nodes { builder.add_follower_nodes(x); }
     if let Some(x) = args.followers { builder.add_followers(x); }
     if let Some(x) = args.address { builder.add_address(x); }
     builder.add_node_id(args.node_id);
@@ -3397,6 +3421,14 @@ impl<'a> Shard<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>(Shard::VT_FOLLOWERS, None)}
   }
+  /// The nodes of those, in the same order.
+  #[inline]
+  pub fn follower_nodes(&self) -> Option<::flatbuffers::Vector<'a, u32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(Shard::VT_FOLLOWER_NODES, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Shard<'_> {
@@ -3411,6 +3443,7 @@ impl ::flatbuffers::Verifiable for Shard<'_> {
      .visit_field::<u16>("core_index", Self::VT_CORE_INDEX, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("address", Self::VT_ADDRESS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<&'_ str>>>>("followers", Self::VT_FOLLOWERS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("follower_nodes", Self::VT_FOLLOWER_NODES, false)?
      .finish();
     Ok(())
   }
@@ -3422,6 +3455,7 @@ pub struct ShardArgs<'a> {
     pub core_index: u16,
     pub address: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub followers: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>,
+    pub follower_nodes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
 }
 impl<'a> Default for ShardArgs<'a> {
   #[inline]
@@ -3433,6 +3467,7 @@ impl<'a> Default for ShardArgs<'a> {
       core_index: 0,
       address: None, // required field
       followers: None,
+      follower_nodes: None,
     }
   }
 }
@@ -3467,6 +3502,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ShardBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Shard::VT_FOLLOWERS, followers);
   }
   #[inline]
+  pub fn add_follower_nodes(&mut self, follower_nodes: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Shard::VT_FOLLOWER_NODES, follower_nodes);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ShardBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ShardBuilder {
@@ -3491,6 +3530,7 @@ impl ::core::fmt::Debug for Shard<'_> {
       ds.field("core_index", &self.core_index());
       ds.field("address", &self.address());
       ds.field("followers", &self.followers());
+      ds.field("follower_nodes", &self.follower_nodes());
       ds.finish()
   }
 }
@@ -3645,6 +3685,8 @@ impl<'a> Node<'a> {
   pub const VT_CORES: ::flatbuffers::VOffsetT = 6;
   pub const VT_CLIENTS: ::flatbuffers::VOffsetT = 8;
   pub const VT_PEERS: ::flatbuffers::VOffsetT = 10;
+  pub const VT_DATA_ID: ::flatbuffers::VOffsetT = 12;
+  pub const VT_IS_GONE: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3656,10 +3698,12 @@ impl<'a> Node<'a> {
     args: &'args NodeArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Node<'bldr>> {
     let mut builder = NodeBuilder::new(_fbb);
+    builder.add_data_id(args.data_id);
     if let Some(x) = args.peers { builder.add_peers(x); }
     if let Some(x) = args.clients { builder.add_clients(x); }
     builder.add_node_id(args.node_id);
     builder.add_cores(args.cores);
+    builder.add_is_gone(args.is_gone);
     builder.finish()
   }
 
@@ -3692,6 +3736,22 @@ impl<'a> Node<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Node::VT_PEERS, None).unwrap()}
   }
+  /// Which data it has: drawn when it was formatted, 0 where that is not known.
+  #[inline]
+  pub fn data_id(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Node::VT_DATA_ID, Some(0)).unwrap()}
+  }
+  /// It was taken off the list: its id is never used again, and its addresses may be.
+  #[inline]
+  pub fn is_gone(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Node::VT_IS_GONE, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Node<'_> {
@@ -3704,6 +3764,8 @@ impl ::flatbuffers::Verifiable for Node<'_> {
      .visit_field::<u16>("cores", Self::VT_CORES, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("clients", Self::VT_CLIENTS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("peers", Self::VT_PEERS, true)?
+     .visit_field::<u64>("data_id", Self::VT_DATA_ID, false)?
+     .visit_field::<bool>("is_gone", Self::VT_IS_GONE, false)?
      .finish();
     Ok(())
   }
@@ -3713,6 +3775,8 @@ pub struct NodeArgs<'a> {
     pub cores: u16,
     pub clients: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub peers: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub data_id: u64,
+    pub is_gone: bool,
 }
 impl<'a> Default for NodeArgs<'a> {
   #[inline]
@@ -3722,6 +3786,8 @@ impl<'a> Default for NodeArgs<'a> {
       cores: 0,
       clients: None, // required field
       peers: None, // required field
+      data_id: 0,
+      is_gone: false,
     }
   }
 }
@@ -3748,6 +3814,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NodeBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Node::VT_PEERS, peers);
   }
   #[inline]
+  pub fn add_data_id(&mut self, data_id: u64) {
+    self.fbb_.push_slot::<u64>(Node::VT_DATA_ID, data_id, 0);
+  }
+  #[inline]
+  pub fn add_is_gone(&mut self, is_gone: bool) {
+    self.fbb_.push_slot::<bool>(Node::VT_IS_GONE, is_gone, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NodeBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     NodeBuilder {
@@ -3771,6 +3845,8 @@ impl ::core::fmt::Debug for Node<'_> {
       ds.field("cores", &self.cores());
       ds.field("clients", &self.clients());
       ds.field("peers", &self.peers());
+      ds.field("data_id", &self.data_id());
+      ds.field("is_gone", &self.is_gone());
       ds.finish()
   }
 }

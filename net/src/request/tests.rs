@@ -6,7 +6,7 @@ use crate::samples::{self, NAMESPACE, sample_count, sample_get, sample_range};
 use crate::wire_error::ErrorCode;
 use metastore_statemachine::{
     Command, CommandError, Direction, GetQuery, NamespaceId, Projection, RangeQuery, Revision,
-    Scope,
+    Scope, ShardList,
 };
 use proptest::prelude::*;
 
@@ -310,7 +310,9 @@ proptest! {
         is_keys_only in any::<bool>(),
         limit in any::<u64>(),
         chunk_bytes in any::<u32>(),
+        shards in prop::collection::btree_set(any::<u32>(), 0..5),
     ) {
+        let shards: Vec<u8> = shards.iter().flat_map(|id| id.to_le_bytes()).collect();
         let range = RangeRequest {
             query: RangeQuery {
                 namespace: NAMESPACE,
@@ -325,6 +327,7 @@ proptest! {
                 limit,
             },
             chunk_bytes,
+            shards: ShardList::new(&shards).expect("they ascend"),
         };
         let body = body_of(|client| { client.range(&range); });
         let Request::Range(decoded) = decode(&body).unwrap() else { panic!("another kind") };

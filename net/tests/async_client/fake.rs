@@ -9,7 +9,7 @@ use metastore_net::{
 use metastore_statemachine::{Command, CommandKind, Outcome, OutcomeCode, Revision, Row};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,6 +33,8 @@ pub(crate) enum Trouble {
     WrongId,
     /// It is not carried out, and answered with this.
     Refuse(WireError),
+    /// Of a batch, the commands from this one on are not carried out, and answered with this.
+    RefuseFrom(usize, WireError),
     /// It is carried out, and answered with this.
     CarryOutAndSay(WireError),
     /// It is carried out and answered after a while.
@@ -61,6 +63,8 @@ pub(crate) struct State {
     pub(crate) map_requests: AtomicUsize,
     pub(crate) connections: AtomicUsize,
     pub(crate) live: AtomicUsize,
+    /// Nothing is answered any more, as by a process that stands still.
+    pub(crate) is_still: AtomicBool,
     /// Which cluster it says that it belongs to.
     pub(crate) cluster: AtomicUsize,
     limits: ConnectionLimits,
@@ -111,6 +115,7 @@ impl Fake {
             map_requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
+            is_still: AtomicBool::new(false),
             cluster: AtomicUsize::new(77),
             limits,
         });
@@ -176,6 +181,7 @@ pub(crate) fn map(epoch: u64, addresses: &[&str]) -> ShardMapReply {
         core_index: u16::try_from(shard).unwrap(),
         address: (*address).to_owned(),
         followers: Vec::new(),
+        follower_nodes: Vec::new(),
     };
     ShardMapReply {
         epoch,
@@ -200,6 +206,9 @@ async fn serve(mut stream: TcpStream, state: &State) {
         let Ok(count @ 1..) = stream.read(&mut bytes).await else {
             return;
         };
+        if state.is_still.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         let mut acts = Vec::new();
         let hello = || hello(state);
         let mut intake = connection.on_bytes(&bytes[..count], &outbox, hello, |id, _, request| {
@@ -296,6 +305,23 @@ fn on_request(state: &State, id: RequestId, request: &Request<'_>, acts: &mut Ve
         Trouble::Refuse(error) => {
             let mut answer = Vec::new();
             append_error(&mut answer, request.kind(), id, &error);
+            acts.push(Act::Send(answer));
+        }
+        Trouble::RefuseFrom(first, error) => {
+            let Request::Batch(batch) = request else {
+                panic!("only batches are refused in part");
+            };
+            let mut answer = Vec::new();
+            let mut store = state.store.lock().unwrap();
+            append_batch(&mut answer, id, |writer| {
+                for (index, command) in batch.commands().enumerate() {
+                    if index < first {
+                        writer.outcome(&store.apply(&command.command));
+                    } else {
+                        writer.error(&error);
+                    }
+                }
+            });
             acts.push(Act::Send(answer));
         }
         Trouble::CarryOutAndSay(error) => {

@@ -70,6 +70,36 @@ async fn a_write_is_repeated_when_the_caller_says_so() {
 }
 
 #[tokio::test]
+async fn commands_at_the_end_of_a_batch_that_were_not_done_are_sent_again() {
+    let (fake, client) = start().await;
+    let not_leader = WireError::new(ErrorCode::NotLeader);
+    fake.trouble([
+        Trouble::RefuseFrom(3, not_leader.clone()),
+        Trouble::RefuseFrom(0, not_leader),
+        Trouble::Serve,
+    ]);
+    let mut batch = client.batch();
+    for _ in 0..8 {
+        batch.add("/n", 1);
+    }
+    let answers = batch.await;
+    let values = answers.iter().map(|answer| answer.as_ref().unwrap().number);
+    assert!(values.eq((1..=8).map(Some)), "{answers:?}");
+    assert_eq!((fake.requests(), fake.applied()), (3, 8));
+    // What will not pass is not sent again, and nothing before what was done.
+    fake.trouble([Trouble::RefuseFrom(2, WireError::new(ErrorCode::ReadOnly))]);
+    let mut batch = client.batch();
+    for _ in 0..3 {
+        batch.add("/n", 1);
+    }
+    let answers = batch.await;
+    assert_eq!(answers[1].as_ref().unwrap().number, Some(10));
+    let refused = answers[2].as_ref().unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::ReadOnly));
+    assert_eq!(fake.requests(), 4);
+}
+
+#[tokio::test]
 async fn a_write_that_names_its_revision_is_repeated_and_applied_once() {
     let (fake, client) = start().await;
     let first = client.put("/k", "1").await.unwrap().revision;

@@ -1,10 +1,11 @@
 //! Which core is asked.
 
-use crate::fake::{Fake, Trouble};
-use metastore_net::async_client::{Client, ClientSettings, Error};
+use crate::fake::{self, Fake, Trouble};
+use metastore_net::async_client::{Client, ClientSettings, Error, ReadFrom};
 use metastore_net::{ErrorCode, WireError};
 use metastore_statemachine::{NamespaceId, NamespaceRule, SLOT_COUNT, slot_of};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// A directory whose keys belong to the first or the second half of the slots.
 fn directory_in_half(half: usize) -> String {
@@ -104,6 +105,110 @@ async fn a_read_is_tried_at_another_core_when_its_own_is_gone() {
     assert!(first.requests() >= 1);
 }
 
+/// Three replicas of one shard, the first of which leads, and a client that is told of the first.
+async fn three_replicas(read_from: ReadFrom) -> ([Fake; 3], Client) {
+    let leader = Fake::start().await;
+    let followers = [
+        Fake::start_beside(&leader).await,
+        Fake::start_beside(&leader).await,
+    ];
+    let mut map = fake::map(1, &[&leader.address]);
+    map.shards[0].followers = followers.iter().map(|one| one.address.clone()).collect();
+    let [second, third] = followers;
+    let replicas = [leader, second, third];
+    for replica in &replicas {
+        *replica.state.map.lock().unwrap() = map.clone();
+    }
+    let settings = ClientSettings {
+        read_from,
+        ..ClientSettings::default()
+    };
+    let client = Client::connect([&replicas[0].address], settings).await;
+    (replicas, client.unwrap())
+}
+
+#[tokio::test]
+async fn reads_are_spread_when_asked_and_writes_are_not() {
+    let (replicas, client) = three_replicas(ReadFrom::Any).await;
+    for _ in 0..10 {
+        client.put("/d/k", "x").await.unwrap();
+    }
+    assert_eq!(replicas[0].requests(), 10);
+    for _ in 0..150 {
+        client.get("/d/k").await.unwrap();
+        client.range("/d/").children().collect().await.unwrap();
+    }
+    // Chance keeps within five standard deviations of a third.
+    for (replica, before) in replicas.iter().zip([10, 0, 0]) {
+        let reads = replica.requests() - before;
+        assert!((60..=140).contains(&reads), "{reads} reads");
+    }
+    let (replicas, client) = three_replicas(ReadFrom::Leader).await;
+    for _ in 0..10 {
+        client.get("/d/k").await.unwrap();
+    }
+    assert_eq!(replicas[0].requests(), 10);
+}
+
+#[tokio::test]
+async fn reads_go_elsewhere_when_a_node_falls_silent_and_it_is_left_out() {
+    for read_from in [ReadFrom::Leader, ReadFrom::Any] {
+        let (replicas, client) = three_replicas(read_from).await;
+        client.put("/d/k", "x").await.unwrap();
+        // Every connection to it, and none of them ends.
+        replicas[0].state.is_still.store(true, Ordering::SeqCst);
+        let began = Instant::now();
+        for _ in 0..30 {
+            let read = client.get("/d/k").await.unwrap();
+            assert_eq!(read.row.unwrap().value, b"x");
+            let rows = client.range("/d/").collect().await.unwrap().rows;
+            assert_eq!(rows.len(), 1);
+        }
+        // Each time that somebody finds out costs twice the patience; nobody else waits.
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_waited_for_while_there_are_signs_of_life() {
+    let (replicas, client) = three_replicas(ReadFrom::Leader).await;
+    // A connection of its own answers nothing meanwhile; the one for requests does.
+    replicas[0].trouble([Trouble::Slow(Duration::from_millis(900))]);
+    let rows = client.range("/d/").children().collect().await.unwrap().rows;
+    assert!(rows.is_empty());
+    assert_eq!(replicas[1].requests() + replicas[2].requests(), 0);
+}
+
+#[tokio::test]
+async fn two_that_name_each_other_are_not_asked_in_a_loop() {
+    let (first, second, client) = two_cores().await;
+    for (one, other) in [(&first, &second), (&second, &first)] {
+        let not_leader = WireError {
+            hint: other.address.clone(),
+            ..WireError::new(ErrorCode::NotLeader)
+        };
+        one.trouble(std::iter::repeat_n(Trouble::Refuse(not_leader), 1_000_000));
+    }
+    let deadline = Duration::from_millis(300);
+    let error = client.put("/k", "v").deadline(deadline).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error}");
+    let asked = first.requests() + second.requests();
+    assert!((3..=16).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
+async fn a_seed_that_is_silent_holds_nobody_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = silent.local_addr().map(|at| (silent, at.to_string()));
+    let (_listener, silent) = silent.unwrap();
+    let fake = Fake::start().await;
+    let began = Instant::now();
+    let client = Client::connect([&silent, &fake.address], ClientSettings::default()).await;
+    client.unwrap().put("/k", "v").await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{began:?}");
+}
+
 #[tokio::test]
 async fn a_store_that_keeps_saying_stale_is_not_asked_for_its_map_in_a_loop() {
     let fake = Fake::start().await;
@@ -112,7 +217,7 @@ async fn a_store_that_keeps_saying_stale_is_not_asked_for_its_map_in_a_loop() {
         .unwrap();
     let stale = Trouble::Refuse(WireError::new(ErrorCode::StaleMap));
     fake.trouble(std::iter::repeat_n(stale, 1_000_000));
-    let deadline = std::time::Duration::from_millis(300);
+    let deadline = Duration::from_millis(300);
     let error = client.put("/k", "v").deadline(deadline).await.unwrap_err();
     assert!(matches!(error, Error::Deadline { .. }), "{error}");
     let asked = fake.state.map_requests.load(Ordering::SeqCst);

@@ -176,6 +176,7 @@ mod tests {
             core_index: 0,
             address: at(port).to_string(),
             followers: vec![at(7_003).to_string()],
+            follower_nodes: Vec::new(),
         };
         let map = ShardMapReply {
             epoch: 1,

@@ -162,6 +162,7 @@ fn requests_follow_the_leaders_of_their_keys() {
         core_index: 0,
         address: format!("127.0.0.1:{}", 7_001 + shard),
         followers: Vec::new(),
+        follower_nodes: Vec::new(),
     };
     let map = ShardMapReply {
         epoch: 1,

@@ -6,6 +6,7 @@ use metastore_net::{
 };
 use metastore_statemachine::{
     Command, Direction, GetQuery, NamespaceId, OutcomeCode, Projection, RangeQuery, Scope,
+    ShardList,
 };
 
 use super::{CallId, FoundRow, Page, Reply, Request, RowsPart, TalkError};
@@ -104,6 +105,7 @@ fn range_of<'a>(page: &Page<'a>) -> RangeRequest<'a> {
             ..RangeRequest::subtree(NamespaceId::DEFAULT, &[]).query
         },
         chunk_bytes: 0,
+        shards: ShardList::ALL,
     }
 }
 

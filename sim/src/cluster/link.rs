@@ -11,7 +11,7 @@ use metastore_net::{
     CountRequest, GetRequest, HelloInfo, HelloRequest, Outbox, RangeRequest, Request,
     ServerConnection,
 };
-use metastore_statemachine::{Command, GetQuery};
+use metastore_statemachine::{Command, GetQuery, ShardList};
 
 use super::clients::Asked;
 use super::shape::shard_of;
@@ -188,9 +188,11 @@ impl ClientEnd {
             Operation::Range(range) => connection.range(&RangeRequest {
                 query: range.query(),
                 chunk_bytes: u32::try_from(range.chunk_bytes).expect("a small chunk"),
+                shards: ShardList::ALL,
             }),
             Operation::Count(range) => connection.count(&CountRequest {
                 query: range.query(),
+                shards: ShardList::ALL,
             }),
             Operation::Audit | Operation::Status => {
                 unreachable!("clients of a cluster do not ask for it")

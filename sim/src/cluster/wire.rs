@@ -30,9 +30,13 @@ pub(super) fn to_core<'a>(request: &Request<'a>) -> CoreRequest<'a> {
         },
         Request::Range(range) => CoreRequest::Range {
             query: range.query,
+            shards: range.shards,
             chunk_bytes: range.chunk_bytes as usize,
         },
-        Request::Count(count) => CoreRequest::Count(count.query),
+        Request::Count(count) => CoreRequest::Count {
+            query: count.query,
+            shards: count.shards,
+        },
         Request::Cancel { .. }
         | Request::Status
         | Request::ShardMap

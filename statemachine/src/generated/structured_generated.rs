@@ -567,6 +567,7 @@ impl<'a> ::flatbuffers::Follow<'a> for DeleteRange<'a> {
 
 impl<'a> DeleteRange<'a> {
   pub const VT_RANGE: ::flatbuffers::VOffsetT = 4;
+  pub const VT_SHARDS: ::flatbuffers::VOffsetT = 6;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -578,6 +579,7 @@ impl<'a> DeleteRange<'a> {
     args: &'args DeleteRangeArgs<'args>
   ) -> ::flatbuffers::WIPOffset<DeleteRange<'bldr>> {
     let mut builder = DeleteRangeBuilder::new(_fbb);
+    if let Some(x) = args.shards { builder.add_shards(x); }
     if let Some(x) = args.range { builder.add_range(x); }
     builder.finish()
   }
@@ -590,6 +592,15 @@ impl<'a> DeleteRange<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<KeyRange>>(DeleteRange::VT_RANGE, None).unwrap()}
   }
+  /// Only these shards, ascending; all of the range where it is absent or empty. For whoever splits the range, who leaves
+  /// it out of what the log keeps.
+  #[inline]
+  pub fn shards(&self) -> Option<::flatbuffers::Vector<'a, u32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(DeleteRange::VT_SHARDS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for DeleteRange<'_> {
@@ -599,18 +610,21 @@ impl ::flatbuffers::Verifiable for DeleteRange<'_> {
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<KeyRange>>("range", Self::VT_RANGE, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("shards", Self::VT_SHARDS, false)?
      .finish();
     Ok(())
   }
 }
 pub struct DeleteRangeArgs<'a> {
     pub range: Option<::flatbuffers::WIPOffset<KeyRange<'a>>>,
+    pub shards: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
 }
 impl<'a> Default for DeleteRangeArgs<'a> {
   #[inline]
   fn default() -> Self {
     DeleteRangeArgs {
       range: None, // required field
+      shards: None,
     }
   }
 }
@@ -623,6 +637,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DeleteRangeBuilder<'a, 'b, A>
   #[inline]
   pub fn add_range(&mut self, range: ::flatbuffers::WIPOffset<KeyRange<'b >>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<KeyRange>>(DeleteRange::VT_RANGE, range);
+  }
+  #[inline]
+  pub fn add_shards(&mut self, shards: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DeleteRange::VT_SHARDS, shards);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DeleteRangeBuilder<'a, 'b, A> {
@@ -644,6 +662,7 @@ impl ::core::fmt::Debug for DeleteRange<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("DeleteRange");
       ds.field("range", &self.range());
+      ds.field("shards", &self.shards());
       ds.finish()
   }
 }

@@ -10,6 +10,7 @@ use crate::command::{Command, CommandError, CommandKind, CommandLimits};
 use crate::generated::tables;
 use crate::ids::{NamespaceId, Revision};
 use crate::query::{Direction, Projection, Scope};
+use crate::shard_list::ShardList;
 
 /// Most tables of one value. It keeps what is decoded in proportion to what came in: without it a short value could
 /// name one table very often.
@@ -45,6 +46,22 @@ impl<'a> Structured<'a> {
     }
 }
 
+impl<'a> ShardList<'a> {
+    /// In which shards a `delete_range` deletes; it has been checked before.
+    #[must_use]
+    pub fn of_delete(command: &Command<'a>) -> ShardList<'a> {
+        assert_eq!(command.kind, CommandKind::DeleteRange);
+        let table = root::<tables::DeleteRange<'a>>(command.value);
+        let table = table.expect("the edge checked the command");
+        shard_list(&table).expect("the edge checked the command")
+    }
+}
+
+fn shard_list<'a>(table: &tables::DeleteRange<'a>) -> Option<ShardList<'a>> {
+    let shards = table.shards();
+    ShardList::new(shards.map_or(&[][..], |vector| vector.bytes()))
+}
+
 fn decode<'a>(
     command: &Command<'a>,
     limits: Option<&CommandLimits>,
@@ -57,6 +74,7 @@ fn decode<'a>(
     let structured = match command.kind {
         CommandKind::DeleteRange => {
             let table = root::<tables::DeleteRange<'a>>(value)?;
+            shard_list(&table).ok_or(StructureFault::ShardOrder)?;
             Structured::DeleteRange(rules.range(table.range())?)
         }
         CommandKind::Txn => Structured::Txn(rules.txn(root::<tables::Txn<'a>>(value)?, 1)?),

@@ -17,12 +17,7 @@ impl Structured<'_> {
         }
         let mut builder = FlatBufferBuilder::with_capacity(256);
         match self {
-            Structured::DeleteRange(range) => {
-                let range = Some(put_range(&mut builder, range));
-                let arguments = tables::DeleteRangeArgs { range };
-                let root = tables::DeleteRange::create(&mut builder, &arguments);
-                builder.finish_minimal(root);
-            }
+            Structured::DeleteRange(range) => put_delete_range(&mut builder, range, &[]),
             Structured::Txn(txn) => {
                 let root = put_txn(&mut builder, txn);
                 builder.finish_minimal(root);
@@ -35,6 +30,24 @@ impl Structured<'_> {
         }
         builder.finished_data().to_vec()
     }
+}
+
+impl KeyRange<'_> {
+    /// The value of a `delete_range` that deletes in these shards only, whose ids ascend; in all of the range for none.
+    #[must_use]
+    pub fn encode_delete(&self, shards: &[u32]) -> Vec<u8> {
+        let mut builder = FlatBufferBuilder::with_capacity(256);
+        put_delete_range(&mut builder, self, shards);
+        builder.finished_data().to_vec()
+    }
+}
+
+fn put_delete_range(builder: &mut FlatBufferBuilder<'_>, range: &KeyRange<'_>, shards: &[u32]) {
+    let range = Some(put_range(builder, range));
+    let shards = (!shards.is_empty()).then(|| builder.create_vector(shards));
+    let arguments = tables::DeleteRangeArgs { range, shards };
+    let root = tables::DeleteRange::create(builder, &arguments);
+    builder.finish_minimal(root);
 }
 
 fn put_txn<'b>(builder: &mut FlatBufferBuilder<'b>, txn: &Txn<'_>) -> WIPOffset<tables::Txn<'b>> {

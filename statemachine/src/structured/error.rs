@@ -35,6 +35,9 @@ pub enum StructureFault {
     /// Transactions within transactions within transactions.
     #[error("transactions nest more than {TXN_DEPTH_MAX} deep")]
     TooDeep,
+    /// Shards are named each once, in order.
+    #[error("the shards do not ascend")]
+    ShardOrder,
     /// Only commands on single keys are steps of a transaction.
     #[error("{kind:?} cannot be a step of a transaction")]
     StepKind {

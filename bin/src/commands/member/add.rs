@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Instant;
 
-use metastore_net::{OwnedNodeEntry, SpareVoter};
+use metastore_net::{NodeStanding, OwnedNodeEntry, SpareVoter};
 use serde_json::json;
 
 use super::drive::{Drive, Goal, Step};
@@ -40,6 +40,8 @@ pub(super) fn run(
         cores: arguments.cores,
         clients: arguments.clients.to_string(),
         peers: arguments.peers.to_string(),
+        data_id: operator.data_at(arguments.node, &arguments.clients.to_string()),
+        standing: NodeStanding::Member,
     };
     let told = tell_all(&mut operator, &entry);
     if !told.iter().any(|(_, told)| matches!(told, Told::Knows)) {

@@ -3,6 +3,7 @@
 mod add;
 mod drive;
 mod farewell;
+mod forget;
 mod list;
 mod promote;
 mod remove;
@@ -21,5 +22,6 @@ pub(super) fn run(command: &MemberCommand, out: &mut dyn Write) -> Result<Exit, 
         MemberCommand::Replace(arguments) => replace::run(arguments, out),
         MemberCommand::Promote(arguments) => promote::run(arguments, out),
         MemberCommand::Remove(arguments) => remove::run(arguments, out),
+        MemberCommand::Forget(arguments) => forget::run(arguments, out),
     }
 }

@@ -140,6 +140,25 @@ pub(crate) enum OperatorError {
         /// Where.
         address: String,
     },
+    /// A node that runs is to be forgotten.
+    #[error("node {node} answers at {address}: stop it first; nothing was changed")]
+    StillRuns {
+        /// Which.
+        node: u32,
+        /// Where.
+        address: String,
+    },
+    /// A node that still has members is to be forgotten.
+    #[error(
+        "node {node} has members of shards {}; nothing was changed; `metastore member remove` or `replace` takes them away",
+        numbers(.shards)
+    )]
+    NotEmpty {
+        /// Which.
+        node: u32,
+        /// Of which shards.
+        shards: Vec<u32>,
+    },
     /// A node is to replace itself.
     #[error("node {node} cannot take its own place: --dead and --with name the same node")]
     ItsOwnPlace {
@@ -210,6 +229,8 @@ impl OperatorError {
             | OperatorError::ShardUnknown { .. }
             | OperatorError::ItsOwnPlace { .. } => Exit::Usage,
             OperatorError::Alive { .. }
+            | OperatorError::StillRuns { .. }
+            | OperatorError::NotEmpty { .. }
             | OperatorError::NoSpare { .. }
             | OperatorError::CannotLead { .. }
             | OperatorError::NotKnown { .. } => Exit::Negative,

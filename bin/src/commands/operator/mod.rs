@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use metastore_engine::CoreId;
 use metastore_net::blocking::{Client, ClientError, ConnectOptions};
 use metastore_net::{
-    AdminReply, AdminRequest, OwnedNodeEntry, ReplicaHome, ShardMapReply, ShardPlace,
+    AdminReply, AdminRequest, NodeStanding, OwnedNodeEntry, ReplicaHome, ShardMapReply, ShardPlace,
 };
 
 pub(super) use self::crew::in_parallel;
@@ -44,8 +44,11 @@ pub(super) struct OperatedNode {
 }
 
 impl OperatedNode {
-    /// What a node says of a node; `None` where nobody could connect to what it says.
+    /// What a node says of a node; `None` where nobody could connect to what it says, or where it is gone.
     fn new(entry: OwnedNodeEntry) -> Option<OperatedNode> {
+        if entry.standing == NodeStanding::Gone {
+            return None;
+        }
         let clients: HostPort = entry.clients.parse().ok()?;
         Some(OperatedNode { entry, clients })
     }
@@ -310,6 +313,30 @@ impl Operator {
         self.ask(home(told, 0), |client| client.admin(&request))
     }
 
+    /// Has a node forget a node.
+    ///
+    /// # Errors
+    /// Where it failed, and why.
+    pub(super) fn forget_node(&mut self, told: u32, node_id: u32) -> Result<AdminReply, AskFailed> {
+        let request = AdminRequest::ForgetNode { node_id };
+        self.ask(home(told, 0), |client| client.admin(&request))
+    }
+
+    /// Which data a node has that nobody else knows yet, as it says itself; 0 where it does not answer there.
+    pub(super) fn data_at(&self, node_id: u32, clients: &str) -> u64 {
+        let options = ConnectOptions {
+            timeout: ANSWER_WAIT,
+            client_name: concat!("metastore ", env!("CARGO_PKG_VERSION")),
+            cluster_id: Some(self.cluster),
+            ..ConnectOptions::default()
+        };
+        let told = Client::connect_with(clients, &options)
+            .and_then(|mut client| client.admin(&AdminRequest::Nodes));
+        let nodes = told.map(|reply| reply.nodes).unwrap_or_default();
+        let own = nodes.iter().find(|entry| entry.node_id == node_id);
+        own.map_or(0, |entry| entry.data_id)
+    }
+
     /// From now on it is known here.
     pub(super) fn know(&mut self, entry: OwnedNodeEntry) {
         if let Some(node) = OperatedNode::new(entry) {
@@ -328,6 +355,8 @@ mod tests {
             cores,
             clients: format!("n{node_id}:7400"),
             peers: format!("n{node_id}:7500"),
+            data_id: 0,
+            standing: NodeStanding::Member,
         }
     }
 

@@ -162,6 +162,7 @@ mod tests {
                 core_index: 0,
                 address: String::new(),
                 followers: Vec::new(),
+                follower_nodes: Vec::new(),
             },
             view: Some(view(members)),
             address: Some("n1:7400".to_owned()),

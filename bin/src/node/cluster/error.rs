@@ -18,6 +18,18 @@ pub(crate) enum ClusterError {
         /// What was asked for.
         asked: usize,
     },
+    /// A node was taken off the list.
+    #[error("node {node} was taken off the list of nodes, and its id is never used again")]
+    Gone {
+        /// Which.
+        node: NodeId,
+    },
+    /// Nobody knows a node.
+    #[error("there is no node {node}")]
+    NodeUnknown {
+        /// Which.
+        node: NodeId,
+    },
     /// Too few or too many of something.
     #[error("{key} is {actual}, it must lie between 1 and {max}")]
     Count {

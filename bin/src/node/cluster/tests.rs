@@ -80,7 +80,7 @@ fn a_node_more_is_one_that_the_file_of_a_node_can_hold() {
     assert_eq!(joined.initial_map_hash(), cluster.initial_map_hash());
     let read = Cluster::from_parts(
         (joined.id, joined.history),
-        joined.nodes.clone(),
+        (joined.nodes.clone(), BTreeSet::new()),
         joined.members.clone(),
     );
     assert_eq!(read.as_ref(), Ok(&joined));
@@ -211,7 +211,7 @@ fn members_that_cannot_be_are_refused() {
         change(&mut members);
         let error = Cluster::from_parts(
             (cluster.id, cluster.history),
-            cluster.nodes.clone(),
+            (cluster.nodes.clone(), BTreeSet::new()),
             members,
         );
         let found = error.expect_err(expected).to_string();
@@ -219,10 +219,37 @@ fn members_that_cannot_be_are_refused() {
     }
     let again = Cluster::from_parts(
         (cluster.id, cluster.history),
-        cluster.nodes.clone(),
+        (cluster.nodes.clone(), BTreeSet::new()),
         cluster.members.clone(),
     );
     assert_eq!(again, Ok(cluster));
+}
+
+#[test]
+fn the_addresses_of_a_node_that_is_gone_are_free_and_its_id_is_not() {
+    let cluster = new_cluster(&[1, 1, 1]).place().expect("it can be");
+    let mut newcomer = cluster.nodes[2].clone();
+    newcomer.node = NodeId(9);
+    assert!(cluster.with_node(newcomer.clone()).is_err());
+    let without = cluster.without_node(NodeId(3)).expect("it is known");
+    assert_eq!(without.living().count(), 2);
+    assert!(without.node(NodeId(3)).is_some(), "it began with it");
+    assert_eq!(without.initial_map_hash(), cluster.initial_map_hash());
+    let with = without.with_node(newcomer).expect("the addresses are free");
+    let read = Cluster::from_parts(
+        (with.id, with.history),
+        (with.nodes.clone(), with.gone.clone()),
+        with.members.clone(),
+    );
+    assert_eq!(read.as_ref(), Ok(&with));
+    assert_eq!(
+        with.with_node(cluster.nodes[2].clone()),
+        Err(ClusterError::Gone { node: NodeId(3) })
+    );
+    assert_eq!(
+        with.without_node(NodeId(7)),
+        Err(ClusterError::NodeUnknown { node: NodeId(7) })
+    );
 }
 
 fn at(members: &mut BTreeMap<ShardId, Vec<Member>>, shard: u32, place: usize) -> &mut Member {

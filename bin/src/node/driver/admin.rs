@@ -38,8 +38,21 @@ pub(super) struct Waiting {
     last_ticket: Cell<u64>,
     changes: RefCell<BTreeMap<ChangeTicket, (Asker, ShardId)>>,
     creations: RefCell<BTreeMap<ReplicaId, Vec<Asker>>>,
-    /// Nodes that are to be known from now on: they are written down first.
-    nodes: RefCell<Vec<(Asker, ClusterNode)>>,
+    /// Nodes that are to be known from now on, or not any more: that is written down first.
+    nodes: RefCell<Vec<(Asker, NodeChange)>>,
+}
+
+/// A change of the list of nodes.
+#[derive(Debug, Clone)]
+enum NodeChange {
+    Add {
+        node: ClusterNode,
+        /// Which data it has, if whoever asks knows.
+        data_id: Option<u64>,
+    },
+    Forget {
+        node: NodeId,
+    },
 }
 
 impl Waiting {
@@ -109,15 +122,23 @@ impl Driver {
                 self.answer(asker, &AdminReply::default());
             }
             AdminRequest::Nodes => {
-                self.answer(asker, &wire::nodes_reply(&self.facts.places.nodes()));
+                let node = self.keeper.node();
+                self.answer(asker, &wire::nodes_reply(&self.facts.places.nodes(), &node));
             }
             AdminRequest::AddNode(entry) => match wire::to_cluster_node(&entry) {
                 Ok(node) => {
-                    self.waiting.nodes.borrow_mut().push((asker, node));
-                    self.turn_wanted.set();
+                    let data_id = (entry.data_id != 0).then_some(entry.data_id);
+                    self.change_nodes(asker, NodeChange::Add { node, data_id });
                 }
                 Err(error) => self.refuse(asker, &error),
             },
+            AdminRequest::ForgetNode { node_id } => {
+                let node = NodeId(node_id);
+                match self.check_forgotten(node) {
+                    Ok(()) => self.change_nodes(asker, NodeChange::Forget { node }),
+                    Err(error) => self.refuse(asker, &error),
+                }
+            }
             AdminRequest::AddLearner { .. }
             | AdminRequest::RemoveLearner { .. }
             | AdminRequest::ChangeVoters { .. } => unreachable!("these are changes of members"),
@@ -237,21 +258,51 @@ impl Driver {
         }
     }
 
-    /// Begins to write down the nodes that operators have named.
-    pub(super) fn add_nodes(self: &Rc<Self>) {
-        for (asker, node) in self.waiting.nodes.take() {
-            glommio::spawn_local(Rc::clone(self).add_node(asker, node)).detach();
+    fn change_nodes(&self, asker: Asker, change: NodeChange) {
+        self.waiting.nodes.borrow_mut().push((asker, change));
+        self.turn_wanted.set();
+    }
+
+    /// Whether a node may be taken off the list, as far as it is known here: whoever asks has asked the leaders.
+    fn check_forgotten(&self, node: NodeId) -> Result<(), WireError> {
+        let refused = WireError::new(ErrorCode::BadRequest);
+        if node.0 == self.facts.hello.node_id {
+            let why = format!("this is node {node}: stop it, then have the others forget it");
+            return Err(refused.with_message(why));
+        }
+        match self.facts.places.lives_on(node) {
+            None => Ok(()),
+            Some(shard) => {
+                let why = format!("shard {shard} has a replica on node {node}");
+                Err(refused.with_message(why))
+            }
         }
     }
 
-    async fn add_node(self: Rc<Self>, asker: Asker, node: ClusterNode) {
-        let (keeper, entry) = (self.keeper.clone(), node.clone());
-        let added = glommio::executor()
-            .spawn_blocking(move || keeper.add_node(entry))
-            .await;
-        match added {
+    /// Begins to write down the nodes that operators have named.
+    pub(super) fn add_nodes(self: &Rc<Self>) {
+        for (asker, change) in self.waiting.nodes.take() {
+            glommio::spawn_local(Rc::clone(self).write_nodes(asker, change)).detach();
+        }
+    }
+
+    async fn write_nodes(self: Rc<Self>, asker: Asker, change: NodeChange) {
+        let (keeper, asked) = (self.keeper.clone(), change.clone());
+        let written = self.blocking.change_file(move || match asked {
+            NodeChange::Add { node, data_id } => {
+                let id = node.node;
+                keeper.add_node(node)?;
+                // Who is known with other data is refused when it comes, and says so then.
+                data_id.map_or(Ok(()), |data_id| keeper.hear_of_data(id, data_id).map(drop))
+            }
+            NodeChange::Forget { node } => keeper.forget_node(node),
+        });
+        match written.await {
             Ok(()) => {
-                self.facts.places.set_node(node);
+                match change {
+                    NodeChange::Add { node, .. } => self.facts.places.set_node(node),
+                    NodeChange::Forget { node } => self.facts.places.remove_node(node),
+                }
                 self.answer(asker, &AdminReply::default());
             }
             Err(error) => {
@@ -271,9 +322,8 @@ impl Driver {
         let mut is_told = false;
         loop {
             let keeper = self.keeper.clone();
-            let unlisted = glommio::executor()
-                .spawn_blocking(move || keeper.unlist(replica))
-                .await;
+            let unlisted = move || keeper.unlist(replica);
+            let unlisted = self.blocking.change_file(unlisted).await;
             let Err(error) = unlisted else {
                 break;
             };

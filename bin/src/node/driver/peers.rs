@@ -189,12 +189,11 @@ impl PeerService for Driver {
         match self.keeper.knows_data(NodeId(node), data_id) {
             Known::Same => true,
             Known::New => {
-                let keeper = self.keeper.clone();
+                let (keeper, blocking) = (self.keeper.clone(), Rc::clone(&self.blocking));
                 // Until it is written it is known all the same; a crash before that costs one more first time.
                 glommio::spawn_local(async move {
                     let write = move || keeper.write_data_of(NodeId(node));
-                    let written = glommio::executor().spawn_blocking(write);
-                    if let Err(error) = written.await {
+                    if let Err(error) = blocking.change_file(write).await {
                         log::warning!(
                             "what is known of another node cannot be written down",
                             node = u64::from(node),
@@ -207,6 +206,13 @@ impl PeerService for Driver {
             }
             // A newcomer of which this node has still to be told; then it is remembered.
             Known::Stranger => true,
+            Known::Gone => {
+                log::error!(
+                    "a node that was taken off the list is not heard: format it with an id that was never used",
+                    node = u64::from(node),
+                );
+                false
+            }
             Known::Other => {
                 log::error!(
                     "a node was formatted anew under its old id and is not heard: format it with an id that was never used, then have it take the place of the old one with metastore member replace",

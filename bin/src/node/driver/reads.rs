@@ -62,9 +62,8 @@ impl Driver {
         offset: u64,
         bytes: usize,
     ) -> Result<LogBuffer, DeviceError> {
-        let read = glommio::executor()
-            .spawn_blocking(move || device::read_in_background(&path, offset, bytes))
-            .await;
+        let read = move || device::read_in_background(&path, offset, bytes);
+        let read = self.blocking.read(read).await;
         if let Err(error) = &read {
             log::warning!(
                 "what another node needs cannot be read",

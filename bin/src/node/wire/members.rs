@@ -5,12 +5,13 @@ use metastore_engine::{
     MembersChange, NodeId, PeerCore, ReplicaId, ReplicaStatus, ShardId, Spare,
 };
 use metastore_net::{
-    self as net, AdminReply, AdminRequest, ErrorCode, NodeEntry, OwnedNodeEntry, ReplicaHome,
-    ShardMember, SpareVoter, WireError,
+    self as net, AdminReply, AdminRequest, ErrorCode, NodeEntry, NodeStanding, OwnedNodeEntry,
+    ReplicaHome, ShardMember, SpareVoter, WireError,
 };
 
 use super::{CoreFacts, not_leader};
 use crate::node::cluster::{ClusterNode, HostPort};
+use crate::node::node_file::NodeFile;
 use crate::node::places::KnownNode;
 
 /// The change of members that an operator asks for, if it is one.
@@ -44,7 +45,8 @@ pub(crate) fn members_change(request: &AdminRequest) -> Option<MembersChange> {
         | AdminRequest::TransferLeader { .. }
         | AdminRequest::RemovedReplica { .. }
         | AdminRequest::Nodes
-        | AdminRequest::AddNode(_) => return None,
+        | AdminRequest::AddNode(_)
+        | AdminRequest::ForgetNode { .. } => return None,
     })
 }
 
@@ -80,16 +82,26 @@ pub(crate) fn members_reply(here: Option<&ReplicaStatus>, members: &[MemberStatu
     }
 }
 
-/// All nodes that this one knows.
-pub(crate) fn nodes_reply(nodes: &[KnownNode]) -> AdminReply {
-    let nodes = nodes.iter().map(|known| OwnedNodeEntry {
-        node_id: known.entry.node.0,
-        cores: u16::try_from(known.entry.cores).expect("cores are bounded"),
-        clients: known.entry.clients.to_string(),
-        peers: known.entry.peers.to_string(),
-    });
+/// All nodes that this one knows, those included that are gone; places say where they are now.
+pub(crate) fn nodes_reply(places: &[KnownNode], node: &NodeFile) -> AdminReply {
+    let entry_of = |entry: &ClusterNode, standing| OwnedNodeEntry {
+        node_id: entry.node.0,
+        cores: u16::try_from(entry.cores).expect("cores are bounded"),
+        clients: entry.clients.to_string(),
+        peers: entry.peers.to_string(),
+        data_id: node.data_ids.get(&entry.node).copied().unwrap_or(0),
+        standing,
+    };
+    let mut nodes: Vec<_> = places
+        .iter()
+        .map(|known| entry_of(&known.entry, NodeStanding::Member))
+        .collect();
+    if let Some(plan) = &node.cluster_plan {
+        let gone = plan.gone.iter().filter_map(|&gone| plan.node(gone));
+        nodes.extend(gone.map(|entry| entry_of(entry, NodeStanding::Gone)));
+    }
     AdminReply {
-        nodes: nodes.collect(),
+        nodes,
         ..AdminReply::default()
     }
 }

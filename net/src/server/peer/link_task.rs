@@ -192,12 +192,16 @@ impl Connection<'_> {
                         counts.writes += 1;
                         counts.sent += completed;
                     });
+                    self.slot.stalled_since.set(None);
                     self.deadline = None;
                 }
                 Poll::Ready(Err(error)) => return Err(broken(&error)),
                 Poll::Pending => {
-                    let until = Instant::now() + self.options.unsent_timeout;
-                    self.deadline.get_or_insert(until);
+                    let now = Instant::now();
+                    let since = self.slot.stalled_since.get().unwrap_or(now);
+                    self.slot.stalled_since.set(Some(since));
+                    self.deadline
+                        .get_or_insert(now + self.options.unsent_timeout);
                     return Ok(());
                 }
             }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use crate::peer::{BatchQueue, PeerCore, PeerLane, Queued};
 use crate::server::peer::counts::LinkCounts;
@@ -58,6 +59,8 @@ pub(super) struct LinkSlot {
     pub(super) queue: RefCell<BatchQueue>,
     pub(super) phase: Cell<Phase>,
     pub(super) waker: TaskWaker,
+    /// Since when the other end has taken nothing of what waits.
+    pub(super) stalled_since: Cell<Option<Instant>>,
     /// Whether it stands in the list of connections to wake at the next flush.
     is_dirty: Cell<bool>,
 }
@@ -79,6 +82,7 @@ impl LinkBooks {
     /// A connection has ended, or could not be made: what waits for it is lost.
     pub(super) fn on_end(&self, slot: &LinkSlot) {
         let was_open = slot.phase.replace(Phase::Waiting) == Phase::Open;
+        slot.stalled_since.set(None);
         let lost = slot.queue.borrow_mut().clear() as u64;
         self.note(|counts| {
             counts.ended += u64::from(was_open);
@@ -95,6 +99,9 @@ impl LinkBooks {
         mixed ^ (mixed >> 31)
     }
 }
+
+/// Who has taken nothing for so long may never take anything: nobody waits for it who has something better to do.
+const STALLED_AFTER: Duration = Duration::from_millis(500);
 
 /// A connection; its task ends with it.
 #[derive(Debug)]
@@ -163,6 +170,7 @@ impl<S: PeerService> PeerLinks<S> {
             queue: RefCell::new(BatchQueue::new(queued_bytes_max)),
             phase: Cell::new(Phase::Idle),
             waker: TaskWaker::default(),
+            stalled_since: Cell::new(None),
             is_dirty: Cell::new(false),
         });
         let task = LinkTask {
@@ -239,12 +247,17 @@ impl<S: PeerService> PeerLinks<S> {
             .is_some_and(|links| links[place_of(lane)].slot.phase.get() == Phase::Open)
     }
 
-    /// Bytes that wait to be sent, on all connections that can be used. Who stops waits until there are none.
+    /// Bytes that wait to be sent, on all connections that can be used and whose other ends take some. Who stops waits
+    /// until there are none.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         let peers = self.peers.borrow();
         let slots = peers.values().flatten().map(|link| &link.slot);
-        let open = slots.filter(|slot| slot.phase.get() == Phase::Open);
+        let is_stalled = |slot: &LinkSlot| {
+            let since = slot.stalled_since.get();
+            since.is_some_and(|since| since.elapsed() >= STALLED_AFTER)
+        };
+        let open = slots.filter(|slot| slot.phase.get() == Phase::Open && !is_stalled(slot));
         open.map(|slot| slot.queue.borrow().unsent().len()).sum()
     }
 
