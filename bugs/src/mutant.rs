@@ -45,6 +45,8 @@ bank! {
     ErrorTakenAsSuccess: "error-taken-as-success", "B03";
     /// A snapshot's index is not that of the state in it.
     SnapshotLabelledBehindState: "snapshot-labelled-behind-state", "B04";
+    /// The index of a leader's snapshot passes over what was applied ahead and is in its state.
+    SnapshotLabelledAsHandedOut: "snapshot-labelled-as-handed-out", "B04";
     /// The file of a snapshot gets its name before its content is durable.
     SnapshotNamedBeforeFlush: "snapshot-named-before-flush", "B05";
     /// The log is told of a snapshot, and given up, before the snapshot's file has its name.

@@ -50,6 +50,9 @@ pub struct RaftSettings {
     pub uncommitted_bytes_max: u64,
     /// Bytes of committed entries that are handed over in one step.
     pub committed_bytes_per_ready_max: u64,
+    /// Entries that a leader applies at most before they are durable in its own log, once a quorum of the others has
+    /// them; `None` to wait for its own log.
+    pub apply_ahead_entries_max: Option<u64>,
     /// Bytes of applied entries that stay in memory for followers that are a little behind.
     pub tail_bytes_max: usize,
 }
@@ -66,6 +69,7 @@ impl Default for RaftSettings {
             message_bytes_max: 1 << 20,
             uncommitted_bytes_max: 64 << 20,
             committed_bytes_per_ready_max: 8 << 20,
+            apply_ahead_entries_max: None,
             tail_bytes_max: 1 << 20,
         }
     }
@@ -260,6 +264,12 @@ impl Settings {
                 raft.uncommitted_bytes_max,
                 8 << 20,
                 1 << 30,
+            ),
+            (
+                "raft.apply_ahead",
+                raft.apply_ahead_entries_max.unwrap_or(1),
+                1,
+                1_000_000,
             ),
             ("admission.target", self.admission.target_ms, 5, 10_000),
             ("admission.interval", self.admission.interval_ms, 10, 10_000),

@@ -37,6 +37,7 @@ pub(crate) enum Key {
     RaftMaxSizePerMsg,
     RaftMaxUncommittedSize,
     RaftMaxCommittedSizePerReady,
+    RaftApplyAhead,
     SnapshotLogBytes,
     SnapshotCount,
     SnapshotInterval,
@@ -178,7 +179,7 @@ impl KeySpec {
 }
 
 /// Every key, in the order of [`Key`], which is that of the example.
-pub(crate) const KEYS: [KeySpec; 57] = [
+pub(crate) const KEYS: [KeySpec; 58] = [
     spec(
         Key::Data,
         "data",
@@ -391,6 +392,14 @@ pub(crate) const KEYS: [KeySpec; 57] = [
         "8MiB",
         "Bytes of committed entries that are applied in one step.",
     ),
+    spec(
+        Key::RaftApplyAhead,
+        "raft.apply_ahead",
+        count(1, 1_000_000),
+        "off",
+        "How many entries of a shard its leader may apply and answer that a quorum of other nodes has on disk and its own disk has not yet. off: an answer waits for the leader's own disk, too.",
+    )
+    .or_off(),
     spec(
         Key::SnapshotLogBytes,
         "snapshot.log_bytes",

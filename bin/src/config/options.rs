@@ -176,6 +176,7 @@ impl Configuration {
                 message_bytes_max: self.number(Key::RaftMaxSizePerMsg),
                 uncommitted_bytes_max: self.number(Key::RaftMaxUncommittedSize),
                 committed_bytes_per_ready_max: self.number(Key::RaftMaxCommittedSizePerReady),
+                apply_ahead_entries_max: self.optional_number(Key::RaftApplyAhead),
                 ..RaftSettings::default()
             },
             admission: AdmissionSettings {

@@ -339,6 +339,19 @@ fn ticks_are_measured_unless_that_is_turned_off() {
 }
 
 #[test]
+fn a_leader_applies_so_many_entries_ahead_as_it_is_told() {
+    let ahead = |text| {
+        let configuration = load(text, &[]).expect("it is allowed");
+        let options = configuration.node_options(Oversubscription::Refuse);
+        options.settings.raft.apply_ahead_entries_max
+    };
+    assert_eq!(ahead("[raft]\napply_ahead = 77\n"), Some(77));
+    assert_eq!(ahead("[raft]\napply_ahead = \"off\"\n"), None);
+    let usual = metastore_engine::Settings::default().raft;
+    assert_eq!(ahead(""), usual.apply_ahead_entries_max);
+}
+
+#[test]
 fn another_file_sets_a_key_by_the_same_rules() {
     let read = |key, text: &str| {
         let table: toml::Table = text.parse().expect("this is TOML");

@@ -478,7 +478,7 @@ impl Core {
         for replica in dirty {
             let (target, mut turn) = self.turn_of(replica, now, out);
             let applied = target.apply_committed(&mut turn);
-            let wants_turn = target.wants_turn(log_is_free);
+            let wants_turn = target.wants_turn(turn.settings, log_is_free);
             structured += applied.structured;
             self.applied.commands += applied.commands;
             self.applied.committed_at = self.applied.committed_at.or(applied.committed_at);

@@ -373,8 +373,8 @@ impl Core {
 
     /// Whether the snapshot that a replica would take now is being fetched for it.
     fn is_fetching_its_next(&self, replica: usize) -> bool {
-        let applied = self.replicas[replica].applied();
-        self.transfers.fetches(replica, applied)
+        let state_index = self.replicas[replica].state_index();
+        self.transfers.fetches(replica, state_index)
     }
 
     fn begin_snapshot(&mut self, now: Time, replica: usize) {
@@ -412,7 +412,7 @@ impl Core {
         };
         match step {
             Step::Writing => self.drive_writing(out),
-            Step::Recording(position) if position <= self.log.durable_position() => {
+            Step::Recording(position) if self.may_complete(position) => {
                 self.complete_snapshot(position)
             }
             Step::GivingUp if in_flight == 0 => self.remove_failed(now, out),
@@ -468,6 +468,17 @@ impl Core {
                 ExportOutput::Nothing | ExportOutput::Complete => return,
             }
         }
+    }
+
+    /// Whether the log names the snapshot durably. What was applied ahead is durable with it, and raft must have heard of
+    /// that before its log begins behind it.
+    fn may_complete(&self, position: Position) -> bool {
+        let taking = self.snapshots.taking.as_ref();
+        let is_known = taking.is_some_and(|taking| {
+            let replica = &self.replicas[taking.replica];
+            replica.is_known_as_applied(taking.begun.id.index)
+        });
+        position <= self.log.durable_position() && is_known
     }
 
     /// The log names the snapshot, durably: what it covers is not needed any more.

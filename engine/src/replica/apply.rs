@@ -1,7 +1,7 @@
 //! From committed entries and confirmed reads to answers.
 
 use metastore_statemachine::{Batch, Codec, GetQuery, Outcome, ReadError, StateMachine};
-use metastore_wal::EntryKind;
+use metastore_wal::{EntryKind, LogIndex};
 use raft::eraftpb::Entry;
 
 use super::quarantine::Quarantine;
@@ -34,7 +34,16 @@ impl Applied {
         self.commands += commands;
         self.committed_at.get_or_insert(committed_at);
     }
+
+    /// Whether this turn goes on applying: its answers have room, and it has time.
+    fn leaves_room(&self, turn: &Turn<'_>) -> bool {
+        !turn.out.is_full() && self.structured < STRUCTURED_PER_TURN_MAX
+    }
 }
+
+/// Nothing more is applied: the replica takes no part any more, or the process ends.
+#[derive(Debug)]
+struct Ended;
 
 /// What an entry that cannot be applied stops.
 #[derive(Debug)]
@@ -48,38 +57,84 @@ enum Stopped {
 impl Replica {
     /// Applies what is committed, in order, and answers everybody who waited for it.
     pub(crate) fn apply_committed(&mut self, turn: &mut Turn<'_>) -> Applied {
-        let Committed { entries, at } = std::mem::take(&mut self.committed);
         let mut applied = Applied::default();
+        let went_on = self
+            .apply_handed_out(turn, &mut applied)
+            .and_then(|()| self.apply_ahead(turn, &mut applied));
+        if went_on.is_ok() {
+            self.answer_reads(turn);
+        }
+        applied
+    }
+
+    /// Applies what raft has handed out. Entries for which this turn's answers have no room, or this turn no time, wait
+    /// for the next turn.
+    fn apply_handed_out(
+        &mut self,
+        turn: &mut Turn<'_>,
+        applied: &mut Applied,
+    ) -> Result<(), Ended> {
+        let Committed { entries, at } = std::mem::take(&mut self.committed);
         let mut last_index = None;
         let mut entries = entries.into_iter();
-        let structured_before = self.state.structured_count();
-        // Entries for which this turn's answers have no room, or this turn no time, wait for the next turn.
-        while !turn.out.is_full()
-            && applied.structured < STRUCTURED_PER_TURN_MAX
+        while applied.leaves_room(turn)
             && let Some(entry) = entries.next()
         {
-            match self.apply_entry(turn, &entry, at, &mut applied) {
-                Ok(()) => {}
-                Err(Stopped::Process(reason)) => {
-                    turn.out.queue.push(Effect::Halt(reason));
-                    return applied;
-                }
-                Err(Stopped::Replica(why)) => {
-                    self.enter_quarantine(turn, why);
-                    return applied;
-                }
+            // What was applied ahead is passed over.
+            if entry.index > self.state_index.0 {
+                self.apply_next(turn, &entry, at, applied)?;
             }
             last_index = Some(entry.index);
-            applied.structured = self.state.structured_count() - structured_before;
         }
-        let entries: Vec<Entry> = entries.collect();
-        self.committed = Committed { entries, at };
+        self.committed = Committed {
+            entries: entries.collect(),
+            at,
+        };
         if let Some(index) = last_index {
             self.node.advance_apply_to(index);
             self.node.mut_store().release_applied(index);
         }
-        self.answer_reads(turn);
-        applied
+        Ok(())
+    }
+
+    /// Applies what may be applied ahead, behind everything that raft has handed out.
+    fn apply_ahead(&mut self, turn: &mut Turn<'_>, applied: &mut Applied) -> Result<(), Ended> {
+        while self.committed.entries.is_empty()
+            && applied.leaves_room(turn)
+            && let Some(entry) = self.next_ahead(&turn.settings.raft).cloned()
+        {
+            self.apply_next(turn, &entry, turn.now, applied)?;
+        }
+        Ok(())
+    }
+
+    fn apply_next(
+        &mut self,
+        turn: &mut Turn<'_>,
+        entry: &Entry,
+        committed_at: Time,
+        applied: &mut Applied,
+    ) -> Result<(), Ended> {
+        assert_eq!(
+            entry.index,
+            self.state_index.next().0,
+            "entries are applied in order, each once"
+        );
+        let structured_before = self.state.structured_count();
+        match self.apply_entry(turn, entry, committed_at, applied) {
+            Ok(()) => {}
+            Err(Stopped::Process(reason)) => {
+                turn.out.queue.push(Effect::Halt(reason));
+                return Err(Ended);
+            }
+            Err(Stopped::Replica(why)) => {
+                self.enter_quarantine(turn, why);
+                return Err(Ended);
+            }
+        }
+        self.state_index = LogIndex(entry.index);
+        applied.structured += self.state.structured_count() - structured_before;
+        Ok(())
     }
 
     fn apply_entry(
@@ -179,7 +234,7 @@ impl Replica {
     /// Answers confirmed reads until there are none, or the turn's answers have grown so large that the next turn
     /// must go on.
     fn answer_reads(&mut self, turn: &mut Turn<'_>) {
-        let applied = self.node.raft.raft_log.applied();
+        let applied = self.state_index.0;
         while !turn.out.is_full()
             && let Some((index, mut round)) = self.reads.take_answerable(applied)
         {

@@ -156,33 +156,60 @@ pub(super) struct ProposedBatch {
     pub(super) durable_at: Option<Time>,
 }
 
-/// The entries that were proposed and are not applied yet, in the order of their indexes.
+/// A batch on its way to the own log, answered or not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WrittenBatch {
+    index: u64,
+    bytes: usize,
+    pub(super) commands: u64,
+    pub(super) opened_at: Time,
+    pub(super) proposed_at: Time,
+}
+
+impl ProposedBatch {
+    fn to_written(&self) -> WrittenBatch {
+        WrittenBatch {
+            index: self.index,
+            bytes: self.bytes,
+            commands: self.pending.len() as u64,
+            opened_at: self.opened_at,
+            proposed_at: self.proposed_at,
+        }
+    }
+}
+
+/// The entries that were proposed and are not applied yet, in the order of their indexes, and before them those that were
+/// applied ahead and are not durable here: nobody waits for their answers, and they fill the log's queue all the same.
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
+    ahead: VecDeque<WrittenBatch>,
     queue: VecDeque<ProposedBatch>,
     bytes: usize,
     commands: usize,
 }
 
 impl Proposals {
+    /// Whether nobody waits for an answer.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Bytes of all of them: what the shard's limit on uncommitted bytes counts.
+    /// Bytes of all of them, those that were applied ahead too: what the shard's limit on uncommitted bytes counts.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// What they hold in memory beside their entries, which are the tail's.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.commands * size_of::<PendingCommand>()
+        self.commands * size_of::<PendingCommand>() + self.ahead.len() * size_of::<WrittenBatch>()
     }
 
     /// How long the oldest of them waits that is not durable here.
     pub(super) fn oldest_wait_ns(&self, now: Time) -> u64 {
-        let waiting = self.queue.iter().find(|batch| batch.durable_at.is_none());
-        waiting.map_or(0, |batch| now.nanos_since(batch.opened_at))
+        let ahead = self.ahead.front().map(|batch| batch.opened_at);
+        let waiting = || self.queue.iter().find(|batch| batch.durable_at.is_none());
+        let opened_at = ahead.or_else(|| waiting().map(|batch| batch.opened_at));
+        opened_at.map_or(0, |opened_at| now.nanos_since(opened_at))
     }
 
     pub(super) fn push(&mut self, batch: ProposedBatch) {
@@ -191,20 +218,30 @@ impl Proposals {
         self.queue.push_back(batch);
     }
 
-    /// Notes that everything up to `index` is durable here.
+    /// Notes that everything up to `index` is durable here. Says what became so.
     pub(super) fn on_durable(
         &mut self,
         index: u64,
         now: Time,
-    ) -> impl Iterator<Item = &ProposedBatch> {
-        self.queue
+    ) -> impl Iterator<Item = WrittenBatch> {
+        let Proposals {
+            ahead,
+            queue,
+            bytes,
+            ..
+        } = self;
+        let applied = ahead.partition_point(|batch| batch.index <= index);
+        let applied_bytes = ahead.range(..applied).map(|batch| batch.bytes);
+        *bytes -= applied_bytes.sum::<usize>();
+        let waiting = queue
             .iter_mut()
             .take_while(move |batch| batch.index <= index)
             .filter(|batch| batch.durable_at.is_none())
             .map(move |batch| {
                 batch.durable_at = Some(now);
-                &*batch
-            })
+                batch.to_written()
+            });
+        ahead.drain(..applied).chain(waiting)
     }
 
     /// Takes the proposal that the committed entry (index, term) answers, when it is ours. Proposals that lost their
@@ -220,9 +257,14 @@ impl Proposals {
                 return None;
             }
             let batch = self.queue.pop_front().expect("it has a front");
-            self.bytes -= batch.bytes;
             self.commands -= batch.pending.len();
-            if batch.index == index && batch.term == term {
+            let is_answered = batch.index == index && batch.term == term;
+            if is_answered && batch.durable_at.is_none() {
+                self.ahead.push_back(batch.to_written());
+            } else {
+                self.bytes -= batch.bytes;
+            }
+            if is_answered {
                 return Some(batch);
             }
             on_lost(batch);
@@ -232,6 +274,9 @@ impl Proposals {
 
     /// Takes the proposals from `index` on.
     pub(super) fn take_from(&mut self, index: u64) -> Vec<ProposedBatch> {
+        let kept = self.ahead.partition_point(|batch| batch.index < index);
+        let ahead_bytes = self.ahead.drain(kept..).map(|batch| batch.bytes);
+        self.bytes -= ahead_bytes.sum::<usize>();
         let kept = self.queue.partition_point(|batch| batch.index < index);
         let taken: Vec<ProposedBatch> = self.queue.drain(kept..).collect();
         for batch in &taken {

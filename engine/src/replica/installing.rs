@@ -278,7 +278,7 @@ impl Replica {
         self.parts.fail_all(turn.answers);
         // An export of the old state has nothing to go on with.
         self.exporting = None;
-        self.state = *installing.state;
+        (self.state, self.state_index) = (*installing.state, index);
         self.state_checks.forget();
         self.replaced_snapshot = installing.replaces;
         self.node.advance_apply_to(index.0);

@@ -1,5 +1,6 @@
 //! One raft group's replica on this core: consensus, the state machine, and everybody who waits for either.
 
+mod ahead;
 mod appends;
 mod apply;
 mod catch_up;
@@ -144,6 +145,8 @@ pub(crate) struct Replica {
     shard: ShardId,
     node: RawNode<EntryTail>,
     state: StateMachine,
+    /// The last entry that the state holds; raft knows of no later one that is applied, and perhaps not of this one.
+    state_index: LogIndex,
     logger: slog::Logger,
     election_seed: u64,
     boot: BootNonce,
@@ -260,13 +263,14 @@ impl Replica {
 
     /// Whether it could go on at once: what it applied has made room for the open batch, or a turn ended before every
     /// read was answered.
-    pub(crate) fn wants_turn(&mut self, log_is_free: bool) -> bool {
+    pub(crate) fn wants_turn(&mut self, settings: &Settings, log_is_free: bool) -> bool {
         let batch_may_go = self.may_propose(log_is_free);
         self.take_wants_turn()
             || self.is_serving() && batch_may_go
             || self.is_useful() && self.reads.wants_round()
             || !self.committed.entries.is_empty()
-            || self.reads.has_answerable(self.node.raft.raft_log.applied())
+            || self.next_ahead(&settings.raft).is_some()
+            || self.reads.has_answerable(self.state_index.0)
     }
 
     fn persisted(&mut self, ready_number: u64) {
@@ -298,11 +302,6 @@ impl Replica {
     /// Its term.
     pub(crate) fn term(&self) -> Term {
         Term(self.node.raft.term)
-    }
-
-    /// The last entry that it has applied.
-    pub(crate) fn applied(&self) -> LogIndex {
-        LogIndex(self.node.raft.raft_log.applied())
     }
 
     /// Whether nobody waits for it.
@@ -533,7 +532,7 @@ impl Replica {
             leader: self.leader(),
             term: Term(raft.term),
             committed: LogIndex(raft.raft_log.committed),
-            applied: LogIndex(raft.raft_log.applied()),
+            applied: self.state_index,
             last: LogIndex(raft.raft_log.last_index()),
             keys: self.state.key_count(),
             revision: self.state.revision(NamespaceId::DEFAULT),

@@ -75,6 +75,10 @@ impl Replica {
         let last_before = self.node.store().last();
         let first = entries.first().map(|entry| entry.index);
         let first_index = LogIndex(first.unwrap_or(last_before + 1));
+        assert!(
+            first_index > self.state_index,
+            "what was applied is committed and never replaced"
+        );
         if first_index.0 <= last_before {
             self.fail_replaced(turn, first_index);
         }
@@ -187,7 +191,7 @@ impl Replica {
             return false;
         };
         for batch in self.proposals.on_durable(newest.last_index, times.ended) {
-            let commands = batch.pending.len() as u64;
+            let commands = batch.commands;
             let queued = times.started.nanos_since(batch.opened_at);
             // A command always waits for the write that is under way when it comes; only more than that is a queue.
             admission.on_written(queued.saturating_sub(times.previous_ns), commands);

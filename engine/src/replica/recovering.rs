@@ -529,6 +529,7 @@ impl RecoveringReplica {
                 stamped_at: now,
             },
             state,
+            state_index: LogIndex(self.applied),
             logger,
             election_seed: config.seed,
             boot: config.boot,

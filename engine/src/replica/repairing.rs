@@ -199,7 +199,7 @@ impl Replica {
         (self.ready_last, self.ready_persisted) = (0, 0);
         self.outbox = Outbox::default();
         self.committed = Committed::default();
-        self.state = installed.state;
+        (self.state, self.state_index) = (installed.state, index);
         self.state_checks.forget();
         self.forget_strangers();
         self.take_members_as_of(index.0);
@@ -297,8 +297,7 @@ impl Replica {
     /// Whether a snapshot is waited for that goes further than the newest, and what is applied does.
     pub(super) fn is_repair_snapshot_due(&self) -> bool {
         let (snapshot_index, _) = self.node.store().snapshot();
-        let applied = self.node.raft.raft_log.applied();
         self.repair_wants
-            .is_some_and(|wanted| snapshot_index < wanted.0 && wanted.0 <= applied)
+            .is_some_and(|wanted| snapshot_index < wanted.0 && wanted <= self.state_index)
     }
 }

@@ -109,13 +109,13 @@ impl Replica {
     pub(crate) fn uncovered_entries(&self) -> u64 {
         let (snapshot_index, _) = self.node.store().snapshot();
         // While a snapshot of another replica is being installed it is ahead of what is applied.
-        let applied = self.node.raft.raft_log.applied();
-        applied.saturating_sub(snapshot_index)
+        self.state_index.0.saturating_sub(snapshot_index)
     }
 
     /// Begins to export the state as it is applied now.
     ///
-    /// What it covers is durable in the log and committed: raft hands out nothing else to be applied.
+    /// What it covers is committed, and stands in the log before anything that says so: its record, which comes later,
+    /// is durable only when all of it is.
     pub(crate) fn begin_snapshot(
         &mut self,
         now: Time,
@@ -124,10 +124,13 @@ impl Replica {
     ) -> BegunSnapshot {
         assert!(self.exporting.is_none(), "one snapshot at a time");
         let raft_log = &self.node.raft.raft_log;
-        let index = raft_log.applied();
+        let index = match is_planted(Mutant::SnapshotLabelledAsHandedOut) {
+            true => raft_log.applied(),
+            false => self.state_index.0,
+        };
         assert!(
-            index <= raft_log.persisted && index <= raft_log.committed,
-            "only what is durable and committed was applied"
+            index <= raft_log.committed,
+            "only what is committed was applied"
         );
         let index = if is_planted(Mutant::SnapshotLabelledBehindState) {
             let (snapshot_index, _) = self.node.store().snapshot();

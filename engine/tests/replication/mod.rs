@@ -1,5 +1,6 @@
 //! Groups of several voters: what their replicas say to each other, and when.
 
+mod ahead;
 pub(crate) mod cluster;
 mod hand_over;
 mod members;

@@ -245,8 +245,8 @@ impl Replication {
     pub fn log_of(&self, shard: ShardId) -> Result<ShardLog, ClusterViolation> {
         let known = &self.shards[&shard];
         let everybody = known.members.everybody().into_iter();
-        let replicas = everybody.filter_map(|id| self.replicas.get(&id));
-        let furthest = replicas.max_by_key(|replica| replica.applied);
+        let replicas: Vec<&Replica> = everybody.filter_map(|id| self.replicas.get(&id)).collect();
+        let furthest = replicas.iter().max_by_key(|replica| replica.applied);
         let Some(furthest) = furthest else {
             return Ok(ShardLog::default());
         };
@@ -256,8 +256,16 @@ impl Replication {
         // last entry, and each one before that by the entry behind it.
         for index in (2..=furthest.applied.0).rev().map(LogIndex) {
             let own = || furthest.written.get(&index);
+            // A leader may have applied what only others have written. No later leader writes anything else where an entry
+            // is committed, so that it is the newest of all that stand there.
+            let of_others = || {
+                let written = replicas
+                    .iter()
+                    .filter_map(|other| other.written.get(&index));
+                written.max_by_key(|entry| entry.term)
+            };
             let mark = known.committed.get(&index).or_else(own);
-            let term = mark.map(|mark| mark.term);
+            let term = mark.or_else(of_others).map(|mark| mark.term);
             let term = term.or_else(|| known.covered.get(&index).copied());
             let term = term.or_else(|| behind.and_then(|behind| behind.before));
             let entry = term.and_then(|term| known.entries.get(&(index, term)));

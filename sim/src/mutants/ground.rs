@@ -44,6 +44,7 @@ impl Ground {
             | Mutant::CommitBelowSnapshot
             | Mutant::RevisionOfNewestRow => Ground::Nodes,
             Mutant::ReplacedSuffixSurvives
+            | Mutant::SnapshotLabelledAsHandedOut
             | Mutant::CommitOfTornRecord
             | Mutant::ProbeTakenForMatch
             | Mutant::AppendNotAnchored

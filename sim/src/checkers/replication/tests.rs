@@ -214,6 +214,24 @@ fn batch_of_one() -> (EntrySeen, Vec<u8>) {
     (entry, command)
 }
 
+/// The leader's own record has not left, and one follower still has what an older leader sent.
+#[test]
+fn what_a_leader_has_applied_and_others_have_written_is_in_the_log_of_the_shard() {
+    let (newest, command) = batch_of_one();
+    let newest = EntrySeen {
+        term: Term(2),
+        ..newest
+    };
+    let mut checker = three_voters();
+    let wrote = |replica, entry| append(replica, hard_state(2, 0, 0), 2, &[entry]);
+    checker.on_written(&wrote(2, newest)).unwrap();
+    checker.on_written(&wrote(3, entry(1, b"old"))).unwrap();
+    checker
+        .on_status(&status(1, Role::Leader, 2, 2, 7))
+        .unwrap();
+    assert_eq!(checker.log_of(SHARD).unwrap().0, [command]);
+}
+
 #[test]
 fn acknowledged_means_durable_on_a_quorum() {
     let (entry, command) = batch_of_one();
