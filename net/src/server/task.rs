@@ -122,12 +122,13 @@ impl<S: Service> ConnectionTask<S> {
         if self.slot.is_cut.get() {
             return Err(Over);
         }
+        self.begin_closing();
         let sent = self.poll_send(context)?;
         if self.slot.outbox.borrow().is_overfull() {
             self.connections.note(|counts| counts.unread += 1);
             return Err(Over);
         }
-        self.advance_state(context)?;
+        self.shut_down_when_sent(context)?;
         match self.state {
             State::Serving => {}
             State::Closing => return Ok(Round::Wait),
@@ -153,19 +154,25 @@ impl<S: Service> ConnectionTask<S> {
         })
     }
 
-    /// Stops serving when the outbox says so, and shuts our side down when all is sent.
-    fn advance_state(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
-        if self.state == State::Serving && self.slot.outbox.borrow().is_closing() {
-            self.slot.last_activity_ms.set(self.connections.now_ms());
-            self.state = State::Closing;
-            self.slot.outbox.borrow_mut().finish_drain();
-            // What has arrived will not be looked at, and others may need the memory.
-            self.intake.discard();
-            self.slot.frame_since_ms.set(None);
-            self.connections.book(&self.slot, 0);
+    /// Stops serving when the outbox says so.
+    fn begin_closing(&mut self) {
+        let mut outbox = self.slot.outbox.borrow_mut();
+        if self.state != State::Serving || !outbox.is_closing() {
+            return;
         }
-        let outbox = self.slot.outbox.borrow();
-        if self.state == State::Closing && outbox.unsent().is_empty() {
+        outbox.finish_drain();
+        drop(outbox);
+        self.slot.last_activity_ms.set(self.connections.now_ms());
+        self.state = State::Closing;
+        // What has arrived will not be looked at, and others may need the memory.
+        self.intake.discard();
+        self.slot.frame_since_ms.set(None);
+        self.connections.book(&self.slot, 0);
+    }
+
+    /// Shuts our side down when the last of it is sent.
+    fn shut_down_when_sent(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
+        if self.state == State::Closing && self.slot.outbox.borrow().unsent().is_empty() {
             let _shut_down = Pin::new(&mut self.stream).poll_close(context)?;
             self.state = State::Lingering;
         }
