@@ -9,7 +9,8 @@
 //!   metastore-sim (bug-bank) ──plant(mutant)──> this thread ──is_planted──> wal, statemachine, engine, net, driver
 //! ```
 //!
-//! One bug is planted at a time, in one thread: tests that run side by side do not see each other's.
+//! One bug is planted at a time, in one thread: tests that run side by side do not see each other's. A server that was
+//! built with the feature begins each thread with the bug that `METASTORE_MUTANT` names, for harnesses of real processes.
 //!
 //! What this crate does not do: it holds no bug. Each is in the code that it breaks, as the smallest change that brings
 //! it back. Which of them is looked for where, and by whom it is found, is up to the simulator.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::sync::LazyLock;
 
 use crate::mutant::Mutant;
 
@@ -9,8 +10,17 @@ use crate::mutant::Mutant;
 #[used]
 static MARK: [u8; 35] = *b"metastore: bugs can be planted here";
 
+/// Names the bug that every thread of a process begins with. For servers, which plant nothing themselves.
+const VARIABLE: &str = "METASTORE_MUTANT";
+
+static OF_PROCESS: LazyLock<Option<Mutant>> = LazyLock::new(|| {
+    let name = std::env::var(VARIABLE).ok()?;
+    let mutant = name.parse();
+    Some(mutant.unwrap_or_else(|error| panic!("{VARIABLE}: {error}")))
+});
+
 thread_local! {
-    static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    static PLANTED: Cell<Option<Mutant>> = Cell::new(*OF_PROCESS);
 }
 
 /// While it lives, a bug is planted in this thread.

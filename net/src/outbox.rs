@@ -321,7 +321,7 @@ impl Outbox {
 
     /// What was under way is answered: nothing of what has not been answered was done, nor will it be. That is worth a
     /// last word, because a client may have sent something meanwhile.
-    pub(crate) fn finish_drain(&mut self) {
+    pub fn finish_drain(&mut self) {
         if self.phase == Phase::Draining {
             assert_eq!(self.in_flight, 0, "everything is answered before");
             self.refuse(&WireError::new(ErrorCode::ShuttingDown));

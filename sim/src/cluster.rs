@@ -38,9 +38,10 @@ use metastore_engine::{
 };
 use metastore_wal::LogOptions;
 
+pub use self::answers::{Meaning, meaning_of};
 use self::asking::ClientEvent;
 use self::clients::Client;
-pub use self::clients::ClusterTally;
+pub use self::clients::{Asked, ClusterTally, Part, learn};
 use self::event_log::EventLog;
 use self::host::Host;
 use self::link::ServerEnd;

@@ -20,10 +20,10 @@
 //! Where to begin with a single node: [`world`] is one seeded run, [`power_loss`] many of them; [`bench`](mod@bench) is what single stories
 //! are told with; the feature `bug-bank` adds `mutants`, which plants bugs to prove that the checkers find them;
 //! [`log_reuse`] drives the log alone. The binary `crash-test` kills real servers and judges them by the same
-//! [`oracle::History`].
+//! [`oracle::History`]; `fault-test` breaks clusters of them and judges them as [`cluster::world`] is judged.
 //!
 //! What this crate does not do: it opens no file and no socket, reads no clock, starts no thread and draws nothing
-//! from the system's randomness; only the binary `crash-test` does, and `metastore-sim` keeps a clock for who waits for it. It does not look inside the core: what it checks,
+//! from the system's randomness; only the binaries `crash-test` and `fault-test` do, and `metastore-sim` keeps a clock for who waits for it. It does not look inside the core: what it checks,
 //! it checks from outside.
 
 pub mod bench;

@@ -60,6 +60,8 @@ pub(super) struct DiskHealth {
 impl DiskHealth {
     /// A write leaves.
     pub(super) fn on_submitted(&mut self, now: Time) {
+        // A process may be stopped before its first tick.
+        self.judged_at.get_or_insert(now);
         self.in_flight.push(now);
     }
 
@@ -186,6 +188,20 @@ mod tests {
         }
         assert!((MS..3 * MS).contains(&health.usual_ns), "{health:?}");
         health
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_before_its_first_tick_does_not_blame_the_disk() {
+        let mut health = DiskHealth::default();
+        health.on_submitted(at_ms(0));
+        let judged = health.judge(at_ms(13_366));
+        assert!(judged < Health::Hung, "{judged:?}");
+        // From then on it is awake, and the disk is to blame.
+        for now in (13_400..22_000).step_by(100) {
+            health.judge(at_ms(now));
+        }
+        let judged = health.judge(at_ms(22_400));
+        assert!(matches!(judged, Health::Dead { .. }), "{judged:?}");
     }
 
     #[test]

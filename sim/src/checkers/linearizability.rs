@@ -20,7 +20,8 @@
 //! It refuses nothing that is right: with a log because a store that did what its log says can be explained by it. What
 //! it accepts although it should not: a commit or a read in the past that is refused for the sake of a compaction too
 //! early, while that compaction was on its way. Revisions may skip. A search without a log that grows beyond
-//! [`SEARCH_STEPS_MAX`] is given up and said to be [`Verdict::Undecided`].
+//! [`SEARCH_STEPS_MAX`], or in which too many may have taken a revision or only looked at it, is given up and said to be
+//! [`Verdict::Undecided`].
 //!
 //! The idea of the witness is that of version orders as in Elle (Kingsbury and Alvaro, 2020), and of etcd's robustness
 //! tests, which replay the log; the search is that of Wing and Gong (1993).
@@ -41,6 +42,9 @@ pub use self::refusal::NotLinearizable;
 use self::replay::explain;
 pub use self::search::SEARCH_STEPS_MAX;
 use self::search::{Search, Searched};
+
+/// Choices of who took which revision, of those who may as well have only looked at it, that are tried without a log.
+const CHOICES_MAX: usize = 64;
 
 /// What is known of a history that is not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,16 +116,25 @@ impl ShardHistory {
 
     /// What clients saw alone.
     fn check_alone(&self, prepared: &[Prepared<'_>]) -> Result<Verdict, NotLinearizable> {
-        let claims = Claims::alone(prepared)?;
+        let certain = Claims::alone(prepared)?;
+        let candidates = certain.candidates(prepared);
         if prepared.iter().all(|operation| !operation.is_unknown()) {
-            explain(self.shard, prepared, &claims)?;
+            explain(self.shard, prepared, &certain.with_first(&candidates))?;
             return Ok(Verdict::Linearizable);
         }
-        match Search::new(self.shard, prepared, &claims)?.run() {
-            Searched::Explained => Ok(Verdict::Linearizable),
-            Searched::Unexplained(why) => Err(why),
-            Searched::GaveUp => Ok(Verdict::Undecided),
+        let mut refusal = None;
+        for (number, claims) in certain.with_each(&candidates).enumerate() {
+            if number == CHOICES_MAX {
+                return Ok(Verdict::Undecided);
+            }
+            let search = Search::new(self.shard, prepared, &claims);
+            match search.map(Search::run) {
+                Ok(Searched::Explained) => return Ok(Verdict::Linearizable),
+                Ok(Searched::GaveUp) => return Ok(Verdict::Undecided),
+                Ok(Searched::Unexplained(why)) | Err(why) => refusal = refusal.or(Some(why)),
+            }
         }
+        Err(refusal.expect("there is one choice at least"))
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use metastore_engine::{LogIndex, ReplicaId, ShardId, Term};
 use metastore_wal::SealKey;
 use metastore_wal::format::{Entries, RecordBody, RecordHeader, SubHeader, SubHeaderKind};
-use metastore_wal::recovery::ReplayEvent;
+use metastore_wal::recovery::{RecoveredReplica, ReplayEvent};
 use metastore_wal::{EntryKind, HardState, RecordSequence};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -287,21 +287,26 @@ pub fn apply(view: &mut LogView, part: &PartSeen) {
 
 /// Adds an event of a recovery.
 pub fn apply_event(view: &mut LogView, event: &ReplayEvent<'_>) {
+    for part in parts_of_event(event) {
+        apply(view, &part);
+    }
+}
+
+/// What an event of a recovery says, part by part.
+#[must_use]
+pub fn parts_of_event(event: &ReplayEvent<'_>) -> Vec<PartSeen> {
     let (replica, shard, hard_state, body) = match event {
-        ReplayEvent::Snapshots { .. } => return,
+        ReplayEvent::Snapshots { .. } => return Vec::new(),
         ReplayEvent::Checkpoint { replicas, .. } => {
-            for known in *replicas {
-                let part = PartSeen {
-                    replica: known.replica,
-                    shard: known.shard,
-                    hard_state: known.hard_state,
-                    body: PartBodySeen::Checkpoint {
-                        covered: known.snapshot.index,
-                    },
-                };
-                apply(view, &part);
-            }
-            return;
+            let part = |known: &RecoveredReplica| PartSeen {
+                replica: known.replica,
+                shard: known.shard,
+                hard_state: known.hard_state,
+                body: PartBodySeen::Checkpoint {
+                    covered: known.snapshot.index,
+                },
+            };
+            return replicas.iter().map(part).collect();
         }
         ReplayEvent::Append {
             replica,
@@ -346,11 +351,10 @@ pub fn apply_event(view: &mut LogView, event: &ReplayEvent<'_>) {
             (*replica, *shard, HardState::default(), body)
         }
     };
-    let part = PartSeen {
+    vec![PartSeen {
         replica,
         shard,
         hard_state,
         body,
-    };
-    apply(view, &part);
+    }]
 }

@@ -238,6 +238,11 @@ impl Replication {
         Ok(())
     }
 
+    /// A replica of which nothing but its log is left had applied up to here.
+    pub fn on_applied(&mut self, replica: ReplicaId, applied: LogIndex) {
+        self.replicas.entry(replica).or_default().applied = applied;
+    }
+
     /// The commands of a shard that somebody has applied, in their order.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::oracle::{FoundRow, Moment};
 
 /// What an answer means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub enum Meaning {
     /// It is done: what each shard saw of it.
     Ended(Vec<Part>),
     /// It certainly was not done: try again.
@@ -32,8 +32,11 @@ enum Item {
     Error(WireError),
 }
 
-/// What a response says. An error names what no server may answer.
-pub(super) fn meaning_of(
+/// What a response says.
+///
+/// # Errors
+/// It names what no server may answer.
+pub fn meaning_of(
     asked: &mut Asked,
     response: &Response<'_>,
     map: &ShardMap,

@@ -6,7 +6,7 @@ use metastore_engine::{ConnectionId, Input, PeerCore, Time};
 use metastore_net::{RequestId, Response};
 
 use super::answers::{Meaning, meaning_of};
-use super::clients::{Asked, Client, Part};
+use super::clients::{Asked, Client, Part, learn};
 use super::link::{ClientEnd, ServerEnd};
 use super::{Cluster, Event};
 use crate::checkers::linearizability::{End, Operation as Seen};
@@ -126,7 +126,9 @@ impl<E> Cluster<E> {
         let Client { links, asked, .. } = &mut self.clients[client];
         let asked = asked.as_mut().expect("it asks");
         let link = links.get_mut(&place).expect("it is connected");
-        let (connection, request) = (link.id, link.send(asked, timeout_ns));
+        let timeout_ms = u32::try_from(timeout_ns / 1_000_000).unwrap_or(u32::MAX);
+        let request = asked.send(&mut link.connection, timeout_ms);
+        let connection = link.id;
         let bytes = link.take_outbound();
         asked.sent = sent;
         asked.under_way = Some((connection, request));
@@ -371,8 +373,7 @@ impl<E> Cluster<E> {
             return;
         }
         let asked = asked_of(&self.clients[client]);
-        let ends = asked.commands.iter().map(|_| Some(End::Unknown));
-        let parts = asked.command_parts(&self.shard_map, ends);
+        let parts = asked.unknown_parts(&self.shard_map);
         self.tally.unknown += 1;
         self.end(client, parts);
     }
@@ -390,7 +391,7 @@ impl<E> Cluster<E> {
             );
         }
         for part in parts {
-            self.clients[client].learn(&part);
+            learn(&mut self.clients[client].known, &part);
             let operation = Seen {
                 sent: asked.sent,
                 action: part.action,

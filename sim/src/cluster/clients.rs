@@ -44,14 +44,15 @@ pub struct ClusterTally {
 
 /// What a client is waiting for.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) operation: Operation,
+pub struct Asked {
+    /// What it asked for.
+    pub operation: Operation,
     /// The shard that it is about, `None` when there are several.
-    pub(super) shard: Option<ShardId>,
+    pub shard: Option<ShardId>,
     /// Its commands as they are sent.
     pub(super) commands: Vec<Vec<u8>>,
-    /// The rows of a range so far.
-    pub(super) rows: Vec<OwnedRow>,
+    /// The rows of a range so far. Whoever asks again begins without any.
+    pub rows: Vec<OwnedRow>,
     /// How often it was tried.
     pub(super) tries: u32,
     /// Names the present try, so that what was meant for an earlier one is told apart.
@@ -76,14 +77,19 @@ pub(super) struct Client {
 
 /// What one shard saw of an operation, and how it ended there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) shard: ShardId,
-    pub(super) action: Action,
-    pub(super) end: End,
+pub struct Part {
+    /// The shard.
+    pub shard: ShardId,
+    /// What it was asked for.
+    pub action: Action,
+    /// How it ended.
+    pub end: End,
 }
 
 impl Asked {
-    pub(super) fn new(operation: Operation, map: &ShardMap, now: Time) -> Asked {
+    /// What a client begins to ask for at `now`.
+    #[must_use]
+    pub fn new(operation: Operation, map: &ShardMap, now: Time) -> Asked {
         let commands: Vec<Vec<u8>> = operation.changes().iter().map(Change::encoded).collect();
         let shard = match &operation {
             Operation::Mutate(_) | Operation::Compound(_) | Operation::Batch(_) => {
@@ -115,8 +121,16 @@ impl Asked {
     }
 
     /// Whether it may change anything.
-    pub(super) fn is_mutation(&self) -> bool {
+    #[must_use]
+    pub fn is_mutation(&self) -> bool {
         !self.commands.is_empty()
+    }
+
+    /// What is known of its commands when nobody will ever say what became of them.
+    #[must_use]
+    pub fn unknown_parts(&self, map: &ShardMap) -> Vec<Part> {
+        let ends = self.commands.iter().map(|_| Some(End::Unknown));
+        self.command_parts(map, ends)
     }
 
     /// Each of its commands, as a part of its own.
@@ -160,41 +174,39 @@ impl Client {
         self.links.retain(|_, link| link.id != id);
         self.links.len() < before
     }
+}
 
-    /// Remembers the revisions that an answer told.
-    pub(super) fn learn(&mut self, part: &Part) {
-        match (&part.action, &part.end) {
-            (Action::Mutate(mutation), End::Outcome { outcome, .. }) => {
-                if matches!(outcome.code, OutcomeCode::Done | OutcomeCode::Conflict) {
-                    self.known.insert(mutation.key.clone(), outcome.revision);
-                }
+/// Remembers the revisions that an answer told.
+pub fn learn(known: &mut Known, part: &Part) {
+    match (&part.action, &part.end) {
+        (Action::Mutate(mutation), End::Outcome { outcome, .. }) => {
+            if matches!(outcome.code, OutcomeCode::Done | OutcomeCode::Conflict) {
+                known.insert(mutation.key.clone(), outcome.revision);
             }
-            (Action::Read { keys, at: None }, End::Rows { revision, rows, .. }) => {
-                for (key, row) in keys.iter().zip(rows) {
-                    let of_key = row.as_ref().map_or(Revision(0), |row| row.mod_revision);
-                    self.known.insert(key.clone(), of_key);
-                }
-                let directory = directory_of(&keys[0]).to_vec();
-                self.known.insert(directory, *revision);
-            }
-            (Action::Range { range, .. }, End::Listed { revision, rows, .. })
-                if range.at.is_none() =>
-            {
-                for row in rows.iter().filter(|row| row.version > 0) {
-                    self.known.insert(row.key.clone(), row.mod_revision);
-                    let directory = directory_of(&row.key).to_vec();
-                    self.known.insert(directory, *revision);
-                }
-            }
-            (
-                Action::Mutate(_)
-                | Action::Compound(_)
-                | Action::Read { .. }
-                | Action::Range { .. }
-                | Action::Count(_),
-                _,
-            ) => {}
         }
+        (Action::Read { keys, at: None }, End::Rows { revision, rows, .. }) => {
+            for (key, row) in keys.iter().zip(rows) {
+                let of_key = row.as_ref().map_or(Revision(0), |row| row.mod_revision);
+                known.insert(key.clone(), of_key);
+            }
+            let directory = directory_of(&keys[0]).to_vec();
+            known.insert(directory, *revision);
+        }
+        (Action::Range { range, .. }, End::Listed { revision, rows, .. }) if range.at.is_none() => {
+            for row in rows.iter().filter(|row| row.version > 0) {
+                known.insert(row.key.clone(), row.mod_revision);
+                let directory = directory_of(&row.key).to_vec();
+                known.insert(directory, *revision);
+            }
+        }
+        (
+            Action::Mutate(_)
+            | Action::Compound(_)
+            | Action::Read { .. }
+            | Action::Range { .. }
+            | Action::Count(_),
+            _,
+        ) => {}
     }
 }
 

@@ -157,20 +157,22 @@ impl ClientEnd {
     }
 }
 
-impl ClientEnd {
-    /// Sends what a client asks for.
-    pub(super) fn send(&mut self, asked: &Asked, timeout_ns: u64) -> metastore_net::RequestId {
-        let connection = &mut self.connection;
-        let timeout_ms = u32::try_from(timeout_ns / 1_000_000).unwrap_or(u32::MAX);
+impl Asked {
+    /// Puts it into what a connection sends next, to be answered within so many milliseconds.
+    pub fn send(
+        &self,
+        connection: &mut ClientConnection,
+        timeout_ms: u32,
+    ) -> metastore_net::RequestId {
         connection.set_deadline_ms(timeout_ms.max(1));
         let consistency = Consistency::Linearizable;
-        match &asked.operation {
+        match &self.operation {
             Operation::Mutate(_) | Operation::Compound(_) => {
-                connection.command(&decoded(&asked.commands[0]))
+                connection.command(&decoded(&self.commands[0]))
             }
             Operation::Batch(_) => {
                 let commands: Vec<Command<'_>> =
-                    asked.commands.iter().map(|bytes| decoded(bytes)).collect();
+                    self.commands.iter().map(|bytes| decoded(bytes)).collect();
                 connection.batch(&commands)
             }
             Operation::Get { key, at } => connection.get(&GetRequest {

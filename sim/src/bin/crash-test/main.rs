@@ -11,11 +11,14 @@ mod full_disk;
 mod load;
 mod promise;
 mod report;
+#[path = "../shared/room.rs"]
 mod room;
 mod rounds;
 mod server;
 mod siege;
+#[path = "../shared/small_disk.rs"]
 mod small_disk;
+#[path = "../shared/stopwatch.rs"]
 mod stopwatch;
 mod store;
 
@@ -61,11 +64,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.inside {
         let directory = &arguments.directory;
-        room::end_with_outside(small_disk::image_path(directory));
+        room::end_with_outside(vec![small_disk::image_path(directory)]);
         let disk = SmallDisk::mount(directory).map_err(|error| error.to_string());
         return run(arguments, disk);
     }
-    match room::run_inside() {
+    match room::run_inside(|_| ()) {
         Ok(code) => {
             // Inside it was busy. What is in the way of removing it says so the next time it is used.
             let _kept = std::fs::remove_dir(small_disk::mount_path(&arguments.directory));

@@ -83,7 +83,7 @@ impl<'a> Prepared<'a> {
 }
 
 impl Claims {
-    /// The answered changes, told by their answers alone.
+    /// The changes that are told by their answers alone, for certain.
     pub(super) fn alone(prepared: &[Prepared<'_>]) -> Result<Claims, NotLinearizable> {
         let mut claims = Claims::default();
         for (number, operation) in prepared.iter().enumerate() {
@@ -91,13 +91,50 @@ impl Claims {
                 claims.claim(revision, (number, operation))?;
             }
         }
-        // What may have changed nothing has changed something if nothing else did.
+        Ok(claims)
+    }
+
+    /// Those that may have taken a revision which nobody took for certain: what may have changed nothing has changed
+    /// something if nothing else did.
+    pub(super) fn candidates(&self, prepared: &[Prepared<'_>]) -> BTreeMap<Revision, Vec<usize>> {
+        let mut candidates: BTreeMap<Revision, Vec<usize>> = BTreeMap::new();
         for (number, operation) in prepared.iter().enumerate() {
-            if let Standing::ChangeOr(revision @ Revision(1..), _) = operation.standing {
-                claims.by_revision.entry(revision).or_insert(number);
+            if let Standing::ChangeOr(revision @ Revision(1..), _) = operation.standing
+                && !self.by_revision.contains_key(&revision)
+            {
+                candidates.entry(revision).or_default().push(number);
             }
         }
-        Ok(claims)
+        candidates
+    }
+
+    /// With the first candidate for each revision.
+    pub(super) fn with_first(mut self, candidates: &BTreeMap<Revision, Vec<usize>>) -> Claims {
+        let firsts = candidates
+            .iter()
+            .map(|(&revision, some)| (revision, some[0]));
+        self.by_revision.extend(firsts);
+        self
+    }
+
+    /// With every choice among the candidates in turn, that of none at all included: then something of unknown outcome
+    /// took the revision. The first ones come first.
+    pub(super) fn with_each(
+        &self,
+        candidates: &BTreeMap<Revision, Vec<usize>>,
+    ) -> impl Iterator<Item = Claims> {
+        let counts = candidates.values().map(|some| some.len() + 1);
+        let choices: usize = counts.fold(1, usize::saturating_mul);
+        (0..choices).map(move |mut choice| {
+            let mut claims = self.clone();
+            for (&revision, some) in candidates {
+                let chosen = some.get(choice % (some.len() + 1));
+                choice /= some.len() + 1;
+                let chosen = chosen.map(|&number| (revision, number));
+                claims.by_revision.extend(chosen);
+            }
+            claims
+        })
     }
 
     /// The answered changes, each of which must stand in the log at the revision of its answer.

@@ -168,3 +168,18 @@ fn thousands_of_operations_are_checked_in_a_moment() {
     }
     assert_good(operations);
 }
+
+#[test]
+fn a_maximum_that_changed_nothing_is_not_taken_for_a_lost_change_that_was_seen_before() {
+    let maximum = mutation(CommandKind::MaxI64, &1_i64.to_le_bytes());
+    let unchanged = OwnedOutcome {
+        number: Some(5),
+        ..outcome(OutcomeCode::Done, 1)
+    };
+    let history = vec![
+        unknown(1, add(5)),
+        read((2, 3), 1, count(5, 1, 1, 1)),
+        answered((10, 11), Action::Mutate(maximum), unchanged),
+    ];
+    assert_good(history);
+}

@@ -107,6 +107,19 @@ impl SmallDisk {
         self.at.join("store")
     }
 
+    /// Where it is mounted.
+    #[allow(dead_code, reason = "each program uses a part of it")]
+    pub(crate) fn mounted_at(&self) -> &Path {
+        &self.at
+    }
+
+    /// Takes it away before the room is: nobody may use it any more.
+    #[allow(dead_code, reason = "each program uses a part of it")]
+    pub(crate) fn unmount(&mut self) -> Result<(), DiskError> {
+        self.free()?;
+        run("umount", [self.at.as_path()])
+    }
+
     fn foreign(&self) -> PathBuf {
         self.at.join("foreign")
     }

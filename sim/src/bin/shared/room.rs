@@ -40,8 +40,9 @@ pub(crate) enum NoRoom {
     Refused(String),
 }
 
-/// Runs this program inside, with the arguments it was given, and says how it ended.
-pub(crate) fn run_inside() -> Result<ExitCode, NoRoom> {
+/// Runs this program inside, with the arguments it was given, and says how it ended. What `on_begun` makes, which is told
+/// the process that holds the room, is dropped when the room is gone.
+pub(crate) fn run_inside<T>(on_begun: impl FnOnce(u32) -> T) -> Result<ExitCode, NoRoom> {
     let effective_user = fs::metadata("/proc/self").map(|facts| facts.uid());
     if effective_user.is_ok_and(|user| user != 0) {
         return Err(NoRoom::NotRoot);
@@ -60,8 +61,9 @@ pub(crate) fn run_inside() -> Result<ExitCode, NoRoom> {
         .map_err(NoRoom::Tool)?;
     // Waiting would close it, and end the process inside.
     let held = inside.stdin.take();
+    let beside = on_begun(inside.id());
     let status = inside.wait().map_err(NoRoom::Tool)?;
-    drop(held);
+    drop((held, beside));
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
@@ -73,18 +75,20 @@ fn unshare(program: &OsStr) -> Command {
     command
 }
 
-/// Ends this process, and with it the room, as soon as nobody outside waits for it. `image` is what would be left behind
+/// Ends this process, and with it the room, as soon as nobody outside waits for it. `images` are what would be left behind
 /// if that came while a disk is being made.
 #[expect(
     clippy::disallowed_methods,
     reason = "real processes are watched in real time, and this thread touches nothing that is decided by the seed"
 )]
-pub(crate) fn end_with_outside(image: PathBuf) {
+pub(crate) fn end_with_outside(images: Vec<PathBuf>) {
     std::thread::spawn(move || {
         let mut nothing = [0; 1];
         // Nobody writes to it: it is over, however reading ends.
         let _ended = io::stdin().read(&mut nothing);
-        let _gone_already = fs::remove_file(image);
+        for image in images {
+            let _gone_already = fs::remove_file(image);
+        }
         std::process::exit(1);
     });
 }
