@@ -30,7 +30,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::thread;
 
-use crate::arguments::{CompareArguments, ComparedWorkload, PeerName};
+use crate::arguments::{CompareArguments, PeerName};
 use crate::error::{PerfError, Verdict};
 use crate::node::end_stores_on_signals;
 use crate::output::Output;
@@ -48,12 +48,6 @@ use tree::TreeMetadata;
 
 /// Starts the systems, measures them in turns, and reports.
 pub(crate) fn run(arguments: &CompareArguments) -> Result<Verdict, PerfError> {
-    if arguments.nodes > 1 {
-        let mut workloads = arguments.workloads().into_iter();
-        if !workloads.all(ComparedWorkload::is_replicated) {
-            return Err(PerfError::NotReplicated { what: "w12" });
-        }
-    }
     let mut output = Output::new(arguments.json.clone());
     let peers: Vec<System> = arguments.peers().into_iter().map(system_of).collect();
     let wanted = sections(arguments, &peers);

@@ -101,13 +101,6 @@ pub(crate) enum ComparedWorkload {
     W12,
 }
 
-impl ComparedWorkload {
-    /// Whether its requests find the leaders of a cluster: a tree's go to one node.
-    pub(crate) fn is_replicated(self) -> bool {
-        self != ComparedWorkload::W12
-    }
-}
-
 /// A system to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PeerName {
@@ -128,8 +121,7 @@ impl CompareArguments {
     /// What is measured, each once, in the order of the workloads.
     pub(crate) fn workloads(&self) -> Vec<ComparedWorkload> {
         let is_wanted = |workload: &&ComparedWorkload| {
-            self.workloads.contains(workload)
-                || (self.workloads.is_empty() && (self.nodes == 1 || workload.is_replicated()))
+            self.workloads.is_empty() || self.workloads.contains(workload)
         };
         let all = ComparedWorkload::value_variants();
         all.iter().filter(is_wanted).copied().collect()
@@ -215,11 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_has_three_nodes_and_no_tree() {
+    fn a_cluster_has_three_nodes() {
         let arguments = compare("compare --quick --nodes 3");
         assert_eq!(arguments.nodes, 3);
-        assert_eq!(arguments.workloads().len(), 7);
-        assert!(!arguments.workloads().contains(&ComparedWorkload::W12));
+        assert_eq!(arguments.workloads(), compare("compare").workloads());
         assert_eq!(compare("compare").nodes, 1);
         for line in ["compare --nodes 2", "compare --nodes many"] {
             let refused = parse(line).unwrap_err().to_string();

@@ -1,6 +1,9 @@
-//! One phase of a tree's metadata against a system: on one connection, a fixed number of requests in flight, from the
-//! first entry to the last. Every reply is judged.
+//! One phase of a tree's metadata against a system: a fixed number of requests in flight, from the first entry to the
+//! last, on one connection; of a cluster of ours, on one to each leader, which share what may be in flight. Every reply
+//! is judged.
 
+use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::plan::{TREE_IN_FLIGHT, TreePhase};
@@ -9,7 +12,7 @@ use crate::latency::new_histogram;
 use crate::load::{Failures, LoadError, LoadResult};
 use crate::operation::Failure;
 use crate::protocol::{CallId, Page, Reply, Request, Session};
-use crate::system::Target;
+use crate::system::{System, Target};
 
 /// A request under way.
 struct Sent {
@@ -23,29 +26,98 @@ struct Sent {
     is_wrong: bool,
 }
 
+/// The requests of a phase that go to one address.
+struct Share {
+    address: SocketAddr,
+    /// Entries or directories, in their order.
+    positions: Vec<usize>,
+    in_flight_max: usize,
+}
+
 /// Runs a phase to its end. The measured time is all of it.
 pub(in super::super) fn drive_phase(
     target: Target<'_>,
     tree: &TreeMetadata,
     phase: TreePhase,
 ) -> Result<LoadResult, LoadError> {
-    let mut session = Session::connect(target.system, target.addresses[0])?;
-    let count = tree.count(phase);
-    let mut result = empty_result();
-    let mut in_flight: Vec<Sent> = Vec::with_capacity(TREE_IN_FLIGHT);
-    let mut next = 0;
+    let shares = shares_of(target, tree, phase);
+    let mut all = empty_result();
     let started = Instant::now();
-    while next < count || !in_flight.is_empty() {
-        while next < count && in_flight.len() < TREE_IN_FLIGHT {
-            let id = session.submit(&tree.request(phase, next));
+    thread::scope(|scope| {
+        let drive = |share| scope.spawn(move || drive_share(target.system, tree, phase, share));
+        let driving: Vec<_> = shares.iter().map(drive).collect();
+        for share in driving {
+            let found = share.join().expect("whoever drives does not panic")?;
+            all.answered += found.answered;
+            all.failures.count += found.failures.count;
+            all.failures.first = all.failures.first.take().or(found.failures.first);
+            all.latency
+                .add(&found.latency)
+                .expect("all histograms have the same bounds");
+        }
+        Ok::<(), LoadError>(())
+    })?;
+    all.measured = started.elapsed();
+    all.answered_in_all = all.answered;
+    let count = tree.count(phase) as u64;
+    assert_eq!(all.answered, count, "every request was answered");
+    Ok(all)
+}
+
+/// Who is asked for what: a cluster's leaders, each for the keys that it leads, or the one address there is.
+fn shares_of(target: Target<'_>, tree: &TreeMetadata, phase: TreePhase) -> Vec<Share> {
+    let positions = 0..tree.count(phase);
+    let Some(routes) = target.routes else {
+        return vec![Share {
+            address: target.addresses[0],
+            positions: positions.collect(),
+            in_flight_max: TREE_IN_FLIGHT,
+        }];
+    };
+    let leaders = routes.leaders();
+    let mut shares: Vec<Share> = leaders
+        .iter()
+        .enumerate()
+        .map(|(place, &address)| Share {
+            address,
+            positions: Vec::new(),
+            // What does not divide is given to the first.
+            in_flight_max: (TREE_IN_FLIGHT + leaders.len() - 1 - place) / leaders.len(),
+        })
+        .collect();
+    for position in positions {
+        let shard = routes.shard_of(tree.placing_key(phase, position));
+        let leader = routes.leader(shard);
+        let share = shares.iter_mut().find(|share| share.address == leader);
+        let share = share.expect("whoever leads a shard is among the leaders");
+        share.positions.push(position);
+    }
+    shares.retain(|share| !share.positions.is_empty());
+    shares
+}
+
+fn drive_share(
+    system: System,
+    tree: &TreeMetadata,
+    phase: TreePhase,
+    share: &Share,
+) -> Result<LoadResult, LoadError> {
+    let mut session = Session::connect(system, share.address)?;
+    let mut result = empty_result();
+    let mut in_flight: Vec<Sent> = Vec::with_capacity(share.in_flight_max);
+    let mut unsent = share.positions.iter().copied().peekable();
+    while unsent.peek().is_some() || !in_flight.is_empty() {
+        while in_flight.len() < share.in_flight_max
+            && let Some(position) = unsent.next()
+        {
+            let id = session.submit(&tree.request(phase, position));
             in_flight.push(Sent {
                 id,
-                position: next,
+                position,
                 at: Instant::now(),
                 rows: 0,
                 is_wrong: false,
             });
-            next += 1;
         }
         session.next_replies(|id, reply| {
             let place = in_flight.iter().position(|sent| sent.id == id);
@@ -65,9 +137,6 @@ pub(in super::super) fn drive_phase(
             in_flight.swap_remove(place);
         })?;
     }
-    result.measured = started.elapsed();
-    result.answered_in_all = result.answered;
-    assert_eq!(result.answered, count as u64, "every request was answered");
     Ok(result)
 }
 
@@ -94,6 +163,18 @@ impl TreeMetadata {
         match phase {
             TreePhase::Create | TreePhase::Stat => self.entries.len(),
             TreePhase::List => self.directories.len(),
+        }
+    }
+
+    /// A key that lies where a request goes: that of the entry, or the first of the directory. An empty directory may
+    /// lie anywhere.
+    fn placing_key(&self, phase: TreePhase, position: usize) -> &[u8] {
+        match phase {
+            TreePhase::Create | TreePhase::Stat => &self.entries[position].key,
+            TreePhase::List => {
+                let directory = &self.directories[position];
+                directory.first_key.as_deref().unwrap_or(&directory.prefix)
+            }
         }
     }
 
@@ -156,7 +237,9 @@ impl TreeMetadata {
 mod tests {
     use super::super::tests::small_tree;
     use super::*;
+    use crate::fake_cluster::FakeCluster;
     use crate::fake_store::{FakeStore, Manner};
+    use crate::store::Store;
     use crate::test_directory::TestDirectory;
 
     fn tree(name: &str) -> TreeMetadata {
@@ -181,6 +264,31 @@ mod tests {
             assert_eq!(result.latency.len(), count);
             assert!(result.measured > Duration::ZERO);
         }
+    }
+
+    /// Members of a cluster take only what they lead.
+    #[test]
+    fn leaders_share_what_may_be_in_flight_and_each_is_asked_for_its_own() {
+        let tree = tree("leaders_share");
+        let cluster = FakeCluster::start(3, 3);
+        let store = Store::connect(&cluster.addresses()[0].to_string()).unwrap();
+        for (phase, count) in TreePhase::ALL.into_iter().zip([6, 6, 3]) {
+            let shares = shares_of(store.target(), &tree, phase);
+            assert!(shares.len() > 1, "the tree lies in several shards");
+            let in_flight: usize = shares.iter().map(|share| share.in_flight_max).sum();
+            assert!(in_flight <= TREE_IN_FLIGHT);
+            let mut positions: Vec<usize> = shares
+                .into_iter()
+                .flat_map(|share| share.positions)
+                .collect();
+            positions.sort_unstable();
+            assert_eq!(positions, (0..count).collect::<Vec<_>>());
+            let result = drive_phase(store.target(), &tree, phase).unwrap();
+            let failures = &result.failures;
+            assert_eq!(failures.count, 0, "{phase:?}: {:?}", failures.first);
+            assert_eq!(result.answered, count as u64);
+        }
+        assert_eq!(cluster.redirects(), 0);
     }
 
     #[test]
