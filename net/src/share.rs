@@ -21,15 +21,16 @@ enum NodeName {
 }
 
 /// Shares the shards of a map out to the nodes that have replicas of them. Nodes of which `is_avoided` says so are used
-/// only for what no other has; those that are as good as others take turns by `turn`. Shards of which the map knows no
-/// address are in no share.
+/// only for what no other has; those that are as good as others take turns by `turn`. `None` where the map knows no address
+/// for a shard: what is shared out would lack it.
 pub fn share_out(
     map: &ShardMapReply,
     turn: usize,
     is_avoided: impl Fn(&str) -> bool,
-) -> Vec<NodeShare> {
+) -> Option<Vec<NodeShare>> {
     let mut nodes: BTreeMap<NodeName, (String, BTreeSet<u32>)> = BTreeMap::new();
     for place in map.shards.iter().filter(|place| !place.slots.is_empty()) {
+        replicas(place).next()?;
         for (name, address) in replicas(place) {
             let (_, shards) = nodes
                 .entry(name)
@@ -54,7 +55,7 @@ pub fn share_out(
             // Of equals the last is the greatest.
             .max_by_key(|(_, (is_avoided, _, left))| (!is_avoided, left.len()));
         let Some((best, _)) = best else {
-            return shares;
+            return Some(shares);
         };
         let (_, address, taken) = nodes.swap_remove(best);
         for (_, _, left) in &mut nodes {
@@ -116,13 +117,13 @@ mod tests {
         let map = map(&[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]]);
         let mut asked = BTreeSet::new();
         for turn in 0..6 {
-            let shares = share_out(&map, turn, |_| false);
+            let shares = share_out(&map, turn, |_| false).unwrap();
             assert_eq!(shares.len(), 1);
             assert_eq!(shares[0].shards, [0, 1, 2]);
             asked.insert(shares[0].address.clone());
         }
         assert_eq!(asked.len(), 3);
-        let shares = share_out(&map, 0, |address| address != "n2:1");
+        let shares = share_out(&map, 0, |address| address != "n2:1").unwrap();
         assert_eq!(shares[0].address, "n2:1");
     }
 
@@ -132,7 +133,7 @@ mod tests {
         let map = map(four);
         for turn in 0..8 {
             for avoided in 0..5 {
-                let shares = share_out(&map, turn, |one| one == address(avoided));
+                let shares = share_out(&map, turn, |one| one == address(avoided)).unwrap();
                 assert_eq!(shares.len(), 2, "{shares:?}");
                 let mut all: Vec<u32> = shares.iter().flat_map(|one| one.shards.clone()).collect();
                 all.sort_unstable();
@@ -151,9 +152,8 @@ mod tests {
 
     #[test]
     fn what_only_an_avoided_node_has_is_asked_there_and_what_nobody_has_of_nobody() {
-        let mut map = map(&[&[1], &[2], &[3]]);
-        map.shards[2].address.clear();
-        let shares = share_out(&map, 0, |one| one == "n1:1");
+        let mut map = map(&[&[1], &[2]]);
+        let shares = share_out(&map, 0, |one| one == "n1:1").unwrap();
         assert_eq!(shares[0].address, "n2:1");
         assert_eq!(
             (shares[1].address.as_str(), &shares[1].shards[..]),
@@ -163,6 +163,9 @@ mod tests {
         // Of an older server, which tells no nodes.
         map.shards[1].followers = vec!["n1:1".to_owned()];
         map.shards[1].follower_nodes.clear();
-        assert_eq!(share_out(&map, 0, |_| false).len(), 2);
+        assert_eq!(share_out(&map, 0, |_| false).unwrap().len(), 2);
+        // Rows of a shard of which nobody knows where it is would be missing.
+        map.shards[0].address.clear();
+        assert_eq!(share_out(&map, 0, |_| false), None);
     }
 }

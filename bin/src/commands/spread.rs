@@ -159,12 +159,12 @@ impl Rows {
     }
 }
 
-/// Who is asked for what; nobody by name where there is but one node.
+/// Who is asked for what; nobody by name where there is but one node, or where nobody knows who has some shard: whoever
+/// is asked for everything then says so.
 fn shares(map: &ShardMapReply, silent: &[String]) -> Vec<NodeShare> {
-    match has_several_nodes(map) {
-        true => share_out(map, 0, |address| silent.iter().any(|one| one == address)),
-        false => Vec::new(),
-    }
+    let is_silent = |address: &str| silent.iter().any(|one| one == address);
+    let shares = has_several_nodes(map).then(|| share_out(map, 0, is_silent));
+    shares.flatten().unwrap_or_default()
 }
 
 impl Lane {

@@ -241,7 +241,13 @@ fn item_outcome(
             let cause = Box::new(Fault::Server(error));
             Err(Error::OutcomeUnknown { cause })
         }
-        Err(error) => Err(failed(Fault::Server(error))),
+        // It was not done this time; nobody knows of the time before.
+        Err(error) => Err(match before {
+            Some(cause) => Error::OutcomeUnknown {
+                cause: Box::new(cause),
+            },
+            None => failed(Fault::Server(error)),
+        }),
     }
 }
 

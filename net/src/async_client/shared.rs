@@ -311,7 +311,7 @@ impl Shared {
         let placement = self.placement().filter(|map| map.is_spread())?;
         let is_avoided = |address: &str| journey.has_tried(address) || self.suspects.has(address);
         let shares = share_out(placement.map(), journey.turn(), is_avoided);
-        (!shares.is_empty()).then_some(shares)
+        shares.filter(|shares| !shares.is_empty())
     }
 
     /// Every shard and one of its slots, where several nodes lead them; `None` where one core takes what is for all.

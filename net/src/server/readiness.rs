@@ -57,6 +57,8 @@ struct Shared {
     /// By the number that the kernel tells with an event.
     marks: RefCell<Vec<Option<Rc<Mark>>>>,
     free: RefCell<Vec<usize>>,
+    /// Whether a task has let others go first and has more to read, of which the kernel tells nothing.
+    has_more: Cell<bool>,
 }
 
 /// What is known of one socket, and who waits for it.
@@ -127,6 +129,7 @@ impl Readiness {
                 events: RefCell::new(Events::with_capacity(EVENTS_MAX)),
                 marks: RefCell::default(),
                 free: RefCell::default(),
+                has_more: Cell::new(false),
             }),
         })
     }
@@ -196,8 +199,8 @@ impl Readiness {
                 continue;
             }
             empty_looks = 0;
-            let is_ring_due = ring_asked.elapsed() >= RING_INTERVAL;
-            if is_ring_due || !self.wait_in_place(idle()) {
+            let until_ring_due = RING_INTERVAL.saturating_sub(ring_asked.elapsed());
+            if !self.wait_in_place(idle().min(until_ring_due)) {
                 self.wait().await;
                 ring_asked = Instant::now();
             }
@@ -235,7 +238,12 @@ impl Readiness {
                 mark.on_event(event);
             }
         }
-        !events.is_empty()
+        self.shared.has_more.take() || !events.is_empty()
+    }
+
+    /// The task that calls lets others go first, and has more to read.
+    pub(super) fn on_yield(&self) {
+        self.shared.has_more.set(true);
     }
 
     /// Waits until a socket changes.

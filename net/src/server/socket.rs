@@ -125,6 +125,11 @@ impl Socket {
         }
     }
 
+    /// The task of this connection lets others go first, and has more to read.
+    pub(super) fn on_yield(&self) {
+        self.readiness.on_yield();
+    }
+
     /// Who is at the other end, if there still is one.
     pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
         self.stream.peer_addr().ok()

@@ -106,6 +106,7 @@ impl<S: Service> ConnectionTask<S> {
                 Ok(Round::Yield) => break,
             }
         }
+        self.stream.on_yield();
         context.waker().wake_by_ref();
         Poll::Pending
     }

@@ -100,6 +100,22 @@ async fn commands_at_the_end_of_a_batch_that_were_not_done_are_sent_again() {
 }
 
 #[tokio::test]
+async fn a_batch_that_was_lost_once_is_not_told_to_be_undone_for_its_refusal_the_second_time() {
+    let (fake, client) = start().await;
+    let read_only = WireError::new(ErrorCode::ReadOnly);
+    fake.trouble([Trouble::CutAfter, Trouble::RefuseFrom(0, read_only)]);
+    let mut batch = client.batch();
+    batch.retry_unknown(RetryUnknown::Yes);
+    batch.put("/a", "1").put("/b", "2");
+    let answers = batch.await;
+    for answer in &answers {
+        let error = answer.as_ref().unwrap_err();
+        assert_eq!(error.happened(), Happened::Unknown, "{error}");
+    }
+    assert_eq!((answers.len(), fake.applied()), (2, 2));
+}
+
+#[tokio::test]
 async fn a_write_that_names_its_revision_is_repeated_and_applied_once() {
     let (fake, client) = start().await;
     let first = client.put("/k", "1").await.unwrap().revision;

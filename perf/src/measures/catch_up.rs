@@ -142,10 +142,14 @@ pub(super) fn measure_catch_up(
     })?;
     measured.add(clients.measure_marked_at(&mut own.store, rate, span, &is_behind)?);
     bench.output.line(&returned.words(state_bytes))?;
-    Ok(findings(&measured, &returned, state_bytes))
+    Ok(findings(
+        &measured,
+        &returned,
+        (state_bytes, arguments.cuts),
+    ))
 }
 
-fn findings(measured: &Measured, returned: &Return, state_bytes: u64) -> Findings {
+fn findings(measured: &Measured, returned: &Return, (state_bytes, cuts): (u64, u32)) -> Findings {
     let (behind, otherwise) = (
         Latency::of(&measured.behind),
         Latency::of(&measured.otherwise),
@@ -180,6 +184,11 @@ fn findings(measured: &Measured, returned: &Return, state_bytes: u64) -> Finding
                 "bytes that came as snapshots / state",
                 Target::AtLeast(SNAPSHOT_SHARE_MIN),
                 Spread::of([share]),
+            ),
+            Figure::new(
+                "times that its connections were cut meanwhile",
+                Target::AtLeast(f64::from(cuts)),
+                Spread::of([f64::from(returned.cuts)]),
             ),
             Figure::new(
                 "snapshots that were begun anew",
@@ -229,8 +238,16 @@ impl Measured {
 }
 
 impl Returner<'_> {
-    /// Cuts its connections as snapshots arrive, until it has what the others have.
+    /// Watches to the end, and lets nobody wait for it after that, however it comes.
     fn watch(&self) -> Result<Return, PerfError> {
+        let returned = self.cut_until_caught_up();
+        self.is_behind.store(false, Ordering::Relaxed);
+        self.is_over.store(true, Ordering::Release);
+        returned
+    }
+
+    /// Cuts its connections as snapshots arrive, until it has what the others have.
+    fn cut_until_caught_up(&self) -> Result<Return, PerfError> {
         let began = Instant::now();
         let mut returned = Return::default();
         let mut before = DataFiles::default();
@@ -243,8 +260,10 @@ impl Returner<'_> {
             returned.snapshot_bytes = returned.snapshot_bytes.max(arrived);
             let due = self.expected_bytes * u64::from(returned.cuts + 1) / u64::from(self.cuts + 1);
             if returned.cuts < self.cuts && files.unfinished_bytes > 0 && arrived >= due {
-                returned.connections_cut += cut(self.address.port() + PEER_PORTS_ABOVE)?;
-                returned.cuts += 1;
+                let connections = cut(self.address.port() + PEER_PORTS_ABOVE)?;
+                returned.connections_cut += connections;
+                // Where there is none at this moment, there is one at the next look.
+                returned.cuts += u32::from(connections > 0);
             }
             before = files;
             if self.has_caught_up() {
@@ -254,8 +273,6 @@ impl Returner<'_> {
             thread::sleep(LOOK_PAUSE);
         }
         returned.seconds = began.elapsed().as_secs_f64();
-        self.is_behind.store(false, Ordering::Relaxed);
-        self.is_over.store(true, Ordering::Release);
         Ok(returned)
     }
 

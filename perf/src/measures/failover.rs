@@ -160,8 +160,9 @@ fn kill_one(
     let led = leads.values().filter(|lead| lead.node_id == node).count();
     let address = address_of(&mut own.store, node)?;
     let member = own.node.member(address)?;
-    let began = writers.mark();
     own.node.kill_member(&member)?;
+    // Not before: until it is dead it still acknowledges.
+    let began = writers.mark();
     while !writers.progress().is_everywhere() && began.elapsed() < PATIENCE {
         thread::sleep(LOOK_PAUSE);
     }

@@ -99,6 +99,7 @@ impl<S: PeerService> IncomingTask<S> {
         }
         // Others come first. What is here of a batch in time was in time, however long our own turn took; but bytes
         // that are thrown away excuse nobody.
+        self.stream.on_yield();
         context.waker().wake_by_ref();
         match self.use_of_socket {
             UseOfSocket::Receiving => Poll::Pending,

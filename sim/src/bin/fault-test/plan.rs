@@ -240,6 +240,13 @@ impl Plan {
 
 fn draw_kinds(random: &mut Random, possible: &[FaultKind]) -> BTreeSet<FaultKind> {
     let mut kinds = BTreeSet::new();
+    // Somebody may have named one twice.
+    let possible: Vec<FaultKind> = possible
+        .iter()
+        .copied()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     let of_leaders: Vec<_> = FaultKind::OF_LEADERS
         .into_iter()
         .filter(|kind| possible.contains(kind))
