@@ -114,7 +114,8 @@ impl<'a> Range<'a> {
     /// Nothing has happened whatever the error.
     pub async fn stream(self) -> Result<RangeStream, Error> {
         let deadline = Instant::now() + self.deadline;
-        self.open(deadline).await
+        let mut journey = self.client.shared.journey();
+        self.open(&mut journey, deadline).await
     }
 
     /// Reads all rows. Broken off, it begins again while the deadline allows.
@@ -128,7 +129,7 @@ impl<'a> Range<'a> {
         let shared = &self.client.shared;
         let mut journey = shared.journey();
         loop {
-            let mut stream = self.open(deadline).await?;
+            let mut stream = self.open(&mut journey, deadline).await?;
             let failure = match stream.gather(deadline).await? {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
@@ -188,7 +189,7 @@ impl<'a> Range<'a> {
         let shared = &range.client.shared;
         let mut journey = shared.journey();
         loop {
-            let mut stream = range.open(deadline).await?;
+            let mut stream = range.open(&mut journey, deadline).await?;
             let mut count = 0;
             let failure = loop {
                 match stream.pull(Wait::WhileAlive, deadline).await {
@@ -213,22 +214,22 @@ impl<'a> Range<'a> {
         Route::of_range(namespaces, query.namespace, query.prefix, query.scope)
     }
 
-    async fn open(&self, deadline: Instant) -> Result<RangeStream, Error> {
+    /// Goes on with `journey`, so that whoever has answered in part and no further counts as asked in vain.
+    async fn open(&self, journey: &mut Journey, deadline: Instant) -> Result<RangeStream, Error> {
         let shared = &self.client.shared;
         let Some(permit) = shared.streams.permit(deadline).await else {
             return Err(Error::Deadline { last: None });
         };
-        let mut journey = shared.journey();
         let lanes = loop {
-            let Some(shares) = self.shares(&mut journey) else {
+            let Some(shares) = self.shares(journey) else {
                 return Err(Error::Unreachable { last: None });
             };
-            let failure = match self.open_lanes(shares, &mut journey, deadline).await {
+            let failure = match self.open_lanes(shares, journey, deadline).await {
                 Ok(lanes) => break lanes,
                 Err(failure) => failure,
             };
             shared
-                .after_failure(&mut journey, Effect::Read, failure, deadline)
+                .after_failure(journey, Effect::Read, failure, deadline)
                 .await?;
         };
         let query = &self.request.query;
@@ -278,7 +279,8 @@ impl<'a> Range<'a> {
             let means = (&shared.streams, &*shared.dialing);
             let opened = Lane::open(address.clone(), &body, means, deadline);
             let lane = shared.while_alive(&address, opened, deadline).await;
-            lanes.push(lane.inspect_err(|_| journey.note_asked(&address))?);
+            journey.note_asked(&address);
+            lanes.push(lane?);
         }
         Ok(lanes)
     }

@@ -188,7 +188,8 @@ impl Shared {
                 }
             }
             Again::Elsewhere => {
-                if journey.note_in_vain() < self.addresses().len() {
+                let in_vain = journey.note_in_vain();
+                if in_vain > 0 && in_vain < self.addresses().len() {
                     // Somebody has not been asked yet.
                     pause = Duration::ZERO;
                 } else {

@@ -323,6 +323,20 @@ async fn a_broken_range_says_so_and_a_collected_one_begins_again() {
 }
 
 #[tokio::test]
+async fn a_range_that_breaks_every_time_is_not_read_again_without_a_pause() {
+    let (fake, client) = start().await;
+    for index in 10..45 {
+        client.put(&format!("/r/{index}"), "x").await.unwrap();
+    }
+    let before = fake.requests();
+    fake.trouble(vec![Trouble::CutInAnswer; 10_000]);
+    let range = client.range("/r/").deadline(Duration::from_millis(500));
+    range.collect().await.unwrap_err();
+    let asked = fake.requests() - before;
+    assert!((2..40).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
 async fn a_store_that_comes_back_is_found_again() {
     let fake = Fake::start().await;
     let client = Client::connect([&fake.address], ClientSettings::default())
