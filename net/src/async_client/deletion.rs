@@ -1,7 +1,7 @@
 //! A range that is deleted: where its shards are led from several nodes, each shard's part is a call of its own.
 //!
-//! A part whose leader changes in the middle goes on with the next one: what was deleted is told, and what was not
-//! begins where it ended.
+//! A part whose leader changes in the middle is sent to the next one from its beginning: what was deleted is told and
+//! counted, and what somebody has put there meanwhile is deleted, too, because the deletion has not returned.
 
 use crate::async_client::backoff::Backoff;
 use crate::async_client::call::{Call, CallResult, answer_of};

@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// Deletes every key that begins with a prefix, in slices: it is not atomic, and one that ends early can be sent
-    /// again.
+    /// again. Keys that others put until it returns may be deleted as well, wherever they lie in the range.
     pub fn delete_range<'c>(
         &'c self,
         prefix: &'c (impl AsRef<[u8]> + ?Sized),
