@@ -192,7 +192,9 @@ async fn two_that_name_each_other_are_not_asked_in_a_loop() {
     }
     let deadline = Duration::from_millis(300);
     let error = client.put("/k", "v").deadline(deadline).await.unwrap_err();
-    assert!(matches!(error, Error::Deadline { .. }), "{error}");
+    // The time may be over while somebody is being asked.
+    let is_late = matches!(error, Error::Deadline { .. } | Error::OutcomeUnknown { .. });
+    assert!(is_late, "{error}");
     let asked = first.requests() + second.requests();
     assert!((3..=16).contains(&asked), "{asked}");
 }
