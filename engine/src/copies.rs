@@ -31,6 +31,8 @@ pub struct ShardCopy {
     pub last_index: LogIndex,
     /// The last entry that it knows to be committed.
     pub committed: LogIndex,
+    /// The terms of its entries from the last that it knows to be committed on.
+    pub runs: Vec<TermRun>,
     /// The newest replica that it knows to have been a member.
     pub newest: ReplicaId,
     /// Who belongs to the shard as of the last committed entry, and as of each change behind that.
@@ -41,6 +43,15 @@ pub struct ShardCopy {
     pub forced_last: Option<u128>,
     /// Why it cannot be used, if so.
     pub fault: Option<CopyFault>,
+}
+
+/// Entries that follow each other and have one term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TermRun {
+    /// The first of them.
+    pub first_index: LogIndex,
+    /// Their term.
+    pub term: Term,
 }
 
 /// Why a copy of a shard cannot be used.
@@ -126,6 +137,7 @@ fn damaged(known: &RecoveredReplica) -> ShardCopy {
         last_term: Term(0),
         last_index: known.last_index,
         committed: known.hard_state.commit,
+        runs: Vec::new(),
         newest: known.replica,
         groups: Vec::new(),
         keys: 0,
@@ -143,6 +155,8 @@ pub struct Force {
     pub voter: Member,
     /// The last entry of the copy.
     pub last_index: LogIndex,
+    /// The last entry that no lost copy can have had otherwise: revisions are passed over behind it.
+    pub passed_behind: LogIndex,
     /// Newer than any term that any copy has heard of.
     pub term: Term,
     /// The newest replica that any copy knows to have been a member.
@@ -164,6 +178,7 @@ impl Force {
             recovery: self.recovery,
             newest: self.newest,
             revisions_passed: REVISIONS_PASSED,
+            passed_behind: self.passed_behind,
             voter: self.voter,
         };
         Part {

@@ -1,7 +1,7 @@
 //! Targets for fuzzers: each takes any bytes, must never panic, asserts what the format promises, and says whether the
 //! bytes were accepted.
 
-use metastore_wal::{CoreId, NodeId, ReplicaId};
+use metastore_wal::{CoreId, LogIndex, NodeId, ReplicaId};
 
 use crate::membership::{ForcedMembers, Member, Membership};
 use crate::peer::PeerCore;
@@ -37,6 +37,7 @@ pub fn members_seeds() -> Vec<Vec<u8>> {
         recovery: 2,
         newest: ReplicaId(9),
         revisions_passed: 3,
+        passed_behind: LogIndex(4),
         voter: voters[0],
     };
     let groups = [&voters[..1], &voters[..]];

@@ -41,7 +41,7 @@ mod span;
 mod stages;
 mod status;
 
-pub use crate::copies::{CopyFault, Force, Group, REVISIONS_PASSED, ShardCopy};
+pub use crate::copies::{CopyFault, Force, Group, REVISIONS_PASSED, ShardCopy, TermRun};
 pub use crate::core::{
     Core, CoreBuilder, CoreConfig, DiskSpace, LogHistory, SliceKind, SnapshotLoad,
     SnapshotLoadError, StartError,

@@ -152,8 +152,8 @@ impl Cluster {
 
     /// The nodes that were not taken off the list.
     pub(crate) fn living(&self) -> impl Iterator<Item = &ClusterNode> {
-        let mut nodes = self.nodes.iter();
-        std::iter::from_fn(move || nodes.find(|entry| !self.gone.contains(&entry.node)))
+        let nodes = self.nodes.iter();
+        nodes.filter(|entry| !self.gone.contains(&entry.node))
     }
 
     /// The entry of a node, also of one that is gone.

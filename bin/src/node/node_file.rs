@@ -537,19 +537,21 @@ fn check_clustered(node: &NodeFile, plan: &Cluster) -> Result<(), Fault> {
 /// # Errors
 /// What the kernel says.
 pub(crate) fn write_whole(directory: &Path, name: &str, text: &str) -> Result<(), StartError> {
-    let path = directory.join(name);
-    replace(directory, &path, text.as_bytes()).map_err(|source| StartError::File { path, source })
+    replace(directory, name, text.as_bytes()).map_err(|source| StartError::File {
+        path: directory.join(name),
+        source,
+    })
 }
 
 /// Write beside, sync, rename, sync the directory: whatever crashes in between, one whole file is found.
-fn replace(directory: &Path, path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let beside = path.with_extension("toml.new");
+fn replace(directory: &Path, name: &str, content: &[u8]) -> std::io::Result<()> {
+    let beside = directory.join(format!("{name}.new"));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&beside, path)?;
+    fs::rename(&beside, directory.join(name))?;
     File::open(directory)?.sync_all()
 }
 

@@ -135,7 +135,10 @@ fn plan_for_one(nodes: &Nodes) -> String {
     let plan = nodes.beside("plan.json").display().to_string();
     let words = ["plan", &report, "--out", &plan, "--lost"];
     let of = |lost: &str| nodes.recover(&[&words[..], &[lost]].concat());
-    of("2").refused(1, "has a replica on node 3, of which there is no report");
+    of("2").refused(
+        1,
+        "node 3 is one of the cluster's, there is no report of it",
+    );
     of("1,2,3").refused(1, "node 1 has a report and is said to be lost");
     of("2,3,9").refused(1, "the cluster knows of no such node");
     let told = of("2,3").done();

@@ -94,6 +94,12 @@ pub enum BadChange {
         /// The replica.
         replica: ReplicaId,
     },
+    /// A replica is said to be where it is not.
+    #[error("replica {replica} lives elsewhere")]
+    LivesElsewhere {
+        /// The replica.
+        replica: ReplicaId,
+    },
     /// Nobody would vote.
     #[error("nobody would vote")]
     NoVoters,

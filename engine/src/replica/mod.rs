@@ -205,6 +205,8 @@ pub(crate) struct Replica {
     is_disk_hung: bool,
     /// How far a snapshot must go: a replica in quarantine waits for it, or the log has decayed.
     repair_wants: Option<LogIndex>,
+    /// The newest entry that has set its members by force; 0 where there is none in its log.
+    forced_at: LogIndex,
 }
 
 impl Replica {

@@ -27,7 +27,7 @@ use super::snapshots::LastSnapshot;
 use super::state_checks::{Checked, StateChecks};
 use super::tail::EntryTail;
 use super::{Belonging, Changes, Committed, Replica, ShardClock, Watching};
-use crate::copies::{CopyFault, Group, ShardCopy};
+use crate::copies::{CopyFault, Group, ShardCopy, TermRun};
 use crate::core::CoreConfig;
 use crate::ids::{SnapshotId, Time};
 use crate::membership::{BadChange, ForcedMembers, Member, Membership, MembershipChange};
@@ -123,8 +123,12 @@ pub(crate) struct RecoveringReplica {
     quarantine: Option<Quarantine>,
     /// What it has promised, where it needs to be repaired and can be.
     promised: Option<HardState>,
-    /// The newest entry that set its members by force, and the recovery that did.
+    /// The newest applied entry that set its members by force, and the recovery that did.
     forced: Option<(u64, u128)>,
+    /// Entries that set its members by force and are not applied yet, by their index.
+    forces: BTreeMap<u64, ForcedMembers>,
+    /// The newest of them for which revisions were passed over.
+    passed_for: u64,
 }
 
 impl RecoveringReplica {
@@ -152,6 +156,8 @@ impl RecoveringReplica {
             quarantine: None,
             promised: None,
             forced: None,
+            forces: BTreeMap::new(),
+            passed_for: 0,
         })
     }
 
@@ -210,6 +216,8 @@ impl RecoveringReplica {
             quarantine: None,
             promised: None,
             forced: None,
+            forces: BTreeMap::new(),
+            passed_for: 0,
         }
     }
 
@@ -354,6 +362,7 @@ impl RecoveringReplica {
             });
         }
         self.ahead.split_off(&first);
+        self.forces.split_off(&first);
         self.tail.truncate_behind(first - 1);
         Ok(())
     }
@@ -361,6 +370,12 @@ impl RecoveringReplica {
     fn keep<'a>(&mut self, first_index: LogIndex, entries: impl Iterator<Item = EntryRef<'a>>) {
         for (index, entry) in (first_index.0..).zip(entries) {
             let next = self.tail.last() + 1;
+            if index >= next
+                && entry.kind == EntryKind::ConfChange
+                && let Some(forced) = ForcedMembers::decode(entry.data)
+            {
+                self.forces.insert(index, forced);
+            }
             if index == next {
                 self.log_bytes += entry.data.len() as u64;
                 self.tail.append(to_raft_entry(index, &entry));
@@ -400,12 +415,21 @@ impl RecoveringReplica {
             && let Some(entry) = self.tail.entry(self.applied + 1)
         {
             let index = LogIndex(entry.index);
+            if let Some((&at, forced)) = self.forces.range(index.0..).next()
+                && (index > forced.passed_behind || index.0 == at)
+            {
+                if self.passed_for < at {
+                    state.pass_revisions(forced.revisions_passed);
+                    self.passed_for = at;
+                }
+                // What leaders said of their states is not true of this one any more.
+                self.state_checks.forget();
+            }
             let (kind, data) = kind_and_data(entry);
             match kind {
                 EntryKind::ConfChange if is_planted(Mutant::ChangeForgottenByStart) => {}
                 EntryKind::ConfChange => {
-                    if let Some(forced) = ForcedMembers::decode(data) {
-                        state.pass_revisions(forced.revisions_passed);
+                    if let Some(forced) = self.forces.remove(&index.0) {
                         self.forced = Some((index.0, forced.recovery));
                     }
                     let after = members_after(self.tail.members(), data);
@@ -470,6 +494,7 @@ impl RecoveringReplica {
             last_term: Term(last_term),
             last_index: LogIndex(tail.last()),
             committed: LogIndex(self.applied),
+            runs: self.undecided_runs(),
             newest: tail.members().newest(),
             groups: self.groups(),
             keys: self.state.as_ref().map_or(0, StateMachine::key_count),
@@ -478,6 +503,19 @@ impl RecoveringReplica {
                 .and_then(|(index, recovery)| (index == tail.last()).then_some(recovery)),
             fault,
         })
+    }
+
+    /// The terms from the last entry on that is known to be committed.
+    fn undecided_runs(&self) -> Vec<TermRun> {
+        let mut runs: Vec<TermRun> = Vec::new();
+        for index in self.applied..=self.tail.last() {
+            let term = Term(self.tail.term(index).unwrap_or(0));
+            if runs.last().is_none_or(|run| run.term != term) {
+                let first_index = LogIndex(index);
+                runs.push(TermRun { first_index, term });
+            }
+        }
+        runs
     }
 
     /// Whom the newest entries that are known to be committed make its members, and whom each change behind them would.
@@ -575,6 +613,7 @@ impl RecoveringReplica {
             repairs: 0,
             is_disk_hung: false,
             repair_wants: None,
+            forced_at: LogIndex(self.forced.map_or(0, |(index, _)| index)),
         };
         replica.state_checks.begin(now);
         replica.take_members_as_of(replica.node.raft.raft_log.applied());
@@ -627,155 +666,4 @@ pub(super) fn new_node(
 }
 
 #[cfg(test)]
-mod tests {
-    use metastore_statemachine::NamespaceId;
-    use metastore_wal::{CoreId, NodeId};
-
-    use super::*;
-    use crate::copies::{Force, REVISIONS_PASSED};
-    use crate::peer::PeerCore;
-
-    const HARD_STATE: HardState = HardState {
-        term: Term(1),
-        vote: ReplicaId(1),
-        commit: LogIndex(1),
-    };
-
-    fn recovering() -> RecoveringReplica {
-        let home = PeerCore {
-            node: NodeId(1),
-            core: CoreId(0),
-        };
-        let member = Member {
-            replica: ReplicaId(1),
-            home,
-        };
-        let snapshot = SnapshotPoint {
-            index: LogIndex(INITIAL_INDEX),
-            term: Term(INITIAL_TERM),
-            members: Membership::of_voters(&[member]).encode(),
-        };
-        let (id, shard) = (ReplicaId(1), ShardId(0));
-        RecoveringReplica::new(id, shard, &snapshot, Parameters::default(), 1 << 20)
-            .expect("members are readable")
-    }
-
-    fn entries(count: usize) -> std::vec::IntoIter<EntryRef<'static>> {
-        let entry = EntryRef {
-            term: Term(1),
-            kind: EntryKind::Normal,
-            data: &[],
-        };
-        vec![entry; count].into_iter()
-    }
-
-    /// Entries after a hole came first; what was written again to fill it repeats them.
-    #[test]
-    fn entries_that_fill_a_hole_may_repeat_what_came_before_them() {
-        for (first, count) in [(2, 3), (2, 4), (2, 6), (2, 8), (1, 9)] {
-            let mut replica = recovering();
-            let ahead = replica.on_append(HARD_STATE, LogIndex(5), entries(3));
-            assert_eq!(ahead, Ok(()));
-            assert_eq!(replica.tail.last(), 1);
-            assert!(replica.check_end().is_err(), "there is a hole");
-            let filled = replica.on_rewrite(HARD_STATE, LogIndex(first), entries(count));
-            assert_eq!(filled, Ok(()));
-            assert_eq!(replica.check_end(), Ok(()), "{first} {count}");
-            let last = (first + count as u64 - 1).max(7);
-            assert_eq!(replica.tail.last(), last);
-        }
-    }
-
-    /// Three entries are known to be committed and two are not when the other voters are lost.
-    #[test]
-    fn a_copy_that_is_left_alone_goes_on_with_all_that_it_holds() {
-        let member = |replica: u64| Member {
-            replica: ReplicaId(replica),
-            home: PeerCore {
-                node: NodeId(u32::try_from(replica).expect("small")),
-                core: CoreId(0),
-            },
-        };
-        let snapshot = SnapshotPoint {
-            index: LogIndex(INITIAL_INDEX),
-            term: Term(INITIAL_TERM),
-            members: Membership::of_voters(&[member(1), member(2), member(3)]).encode(),
-        };
-        let (id, shard) = (ReplicaId(1), ShardId(0));
-        let begun = RecoveringReplica::new(id, shard, &snapshot, Parameters::default(), 1 << 20);
-        let mut replica = begun.expect("members are readable");
-        let hard_state = HardState {
-            term: Term(4),
-            vote: ReplicaId(2),
-            commit: LogIndex(4),
-        };
-        let taken = replica.on_append(hard_state, LogIndex(2), entries(5));
-        assert_eq!(taken, Ok(()));
-        let copy = replica.describe().expect("it is whole");
-        assert_eq!((copy.term, copy.last_term), (Term(4), Term(1)));
-        assert_eq!(
-            (copy.committed, copy.last_index),
-            (LogIndex(4), LogIndex(6))
-        );
-        assert_eq!((copy.groups.len(), copy.groups[0].voters.len()), (1, 3));
-        assert_eq!((copy.fault, copy.forced_last), (None, None));
-
-        let force = Force {
-            shard,
-            voter: member(1),
-            last_index: copy.last_index,
-            term: Term(copy.term.0 + 1),
-            newest: ReplicaId(3),
-            epoch: 1,
-            recovery: 77,
-        };
-        let part = force.to_part();
-        let PartBody::Append {
-            first_index,
-            entries,
-        } = part.body
-        else {
-            panic!("an entry is appended");
-        };
-        let written = entries.iter().map(|entry| EntryRef {
-            term: entry.term,
-            kind: entry.kind,
-            data: &entry.data,
-        });
-        let written: Vec<_> = written.collect();
-        let taken = replica.on_append(part.hard_state, first_index, written.into_iter());
-        assert_eq!(taken, Ok(()));
-        assert_eq!(replica.check_end(), Ok(()));
-        assert!(!replica.has_peers(), "the others are gone");
-        let copy = replica.describe().expect("it is whole");
-        assert_eq!(
-            (copy.committed, copy.last_index),
-            (LogIndex(7), LogIndex(7))
-        );
-        assert_eq!(
-            (copy.forced_last, copy.groups[0].voters.len()),
-            (Some(77), 1)
-        );
-        let state = replica.state.expect("it began empty");
-        assert_eq!(
-            state.revision(NamespaceId::DEFAULT).0,
-            REVISIONS_PASSED,
-            "nobody is given a revision that a lost change had"
-        );
-    }
-
-    #[test]
-    fn what_is_replaced_before_its_hole_is_filled_is_gone() {
-        let mut replica = recovering();
-        let mut take = |first, count| {
-            let taken = replica.on_append(HARD_STATE, LogIndex(first), entries(count));
-            assert_eq!(taken, Ok(()));
-        };
-        take(5, 3);
-        take(6, 1);
-        let filled = replica.on_rewrite(HARD_STATE, LogIndex(2), entries(3));
-        assert_eq!(filled, Ok(()));
-        assert_eq!(replica.check_end(), Ok(()));
-        assert_eq!(replica.tail.last(), 6);
-    }
-}
+mod tests;

@@ -311,6 +311,11 @@ impl Replica {
         bytes_max: usize,
     ) -> Option<Position> {
         let store = self.node.store();
+        // A replay must come to the entry that has set the members by force before it hears that what is before it is
+        // committed: revisions are passed over behind an entry that lies further back.
+        if LogIndex(store.snapshot().0) < self.forced_at {
+            return None;
+        }
         let state_bytes = self.state.memory().state_bytes / REWRITE_STATE_PART;
         let worth_bytes = usize::try_from(state_bytes)
             .unwrap_or(usize::MAX)

@@ -224,6 +224,7 @@ fn to_force(entry: &ShardEntry, task: &Task, node: NodeId) -> Force {
             },
         },
         last_index: LogIndex(entry.last_index),
+        passed_behind: LogIndex(entry.passed_behind),
         term: Term(entry.term),
         newest: ReplicaId(entry.newest_replica),
         epoch: u32::try_from(task.recoveries.len()).expect("recoveries are few"),

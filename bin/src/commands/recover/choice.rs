@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::report::{CopyEntry, GroupEntry, MemberEntry, Report};
+use super::report::{CopyEntry, GroupEntry, Report};
 
 /// Why reports do not lead to a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +37,15 @@ pub(crate) enum ChoiceError {
         /// The node.
         node: u32,
     },
-    /// Nobody has said what became of a node.
+    /// Nobody has said what became of a node on the list.
+    #[error(
+        "node {node} is one of the cluster's, there is no report of it and it is not said to be lost: bring its report, or name it with --lost if it never comes back"
+    )]
+    Unheard {
+        /// The node.
+        node: u32,
+    },
+    /// Nobody has said what became of a node that is on no list, but has a replica.
     #[error(
         "shard {shard} has a replica on node {node}, of which there is no report and which is not said to be lost: bring its report, or name it with --lost if it never comes back"
     )]
@@ -83,6 +91,8 @@ pub(super) struct Forced {
     pub(super) last_term: u64,
     pub(super) last_index: u64,
     pub(super) committed: u64,
+    /// The last entry that no lost copy can have had otherwise.
+    pub(super) passed_behind: u64,
     /// The term of what is written: newer than all that is known of.
     pub(super) term: u64,
     pub(super) newest_replica: u64,
@@ -153,11 +163,30 @@ fn check(reports: &[Report], lost: &BTreeSet<u32>) -> Result<(), ChoiceError> {
             return Err(ChoiceError::LostReports { node });
         }
     }
-    let is_known = |node: &u32| reports.iter().any(|report| report.nodes.contains(node));
-    match lost.iter().find(|&node| !is_known(node)) {
+    // A node may be on the list of some only: a copy elsewhere may be the newest of its shard, and its group be well.
+    let listed: BTreeSet<u32> = reports
+        .iter()
+        .flat_map(|report| report.nodes.iter().copied())
+        .collect();
+    let is_accounted = |node: &u32| seen.contains(node) || lost.contains(node);
+    if let Some(&node) = listed.iter().find(|&node| !is_accounted(node)) {
+        return Err(ChoiceError::Unheard { node });
+    }
+    let copies = || reports.iter().flat_map(|report| &report.copies);
+    let is_home = |node: u32| copies().any(|copy| homes_of(copy).any(|home| home == node));
+    match lost
+        .iter()
+        .find(|&&node| !listed.contains(&node) && !is_home(node))
+    {
         Some(&node) => Err(ChoiceError::NoSuchNode { node }),
         None => Ok(()),
     }
+}
+
+/// The nodes where a copy knows members.
+fn homes_of(copy: &CopyEntry) -> impl Iterator<Item = u32> {
+    let members = copy.groups.iter().flat_map(|group| &group.members);
+    members.map(|member| member.node)
 }
 
 fn judge(
@@ -178,22 +207,31 @@ fn judge(
     let usable: Vec<Candidate<'_>> = all()
         .filter(|candidate| candidate.copy.fault.is_none())
         .collect();
-    let Some(best) = usable.iter().max_by_key(|one| rank(one, burden)) else {
-        return Ok(Verdict::Gone);
-    };
-    let groups = &best.copy.groups;
     let reporting: BTreeSet<u32> = reports.iter().map(|report| report.node).collect();
-    for &MemberEntry { node, .. } in groups.iter().flat_map(|group| &group.members) {
+    for node in all().flat_map(|one| homes_of(one.copy)) {
         if !reporting.contains(&node) && !lost.contains(&node) {
             return Err(ChoiceError::Unaccounted { shard, node });
         }
     }
+    // One always does: the one that knows most to be committed.
+    let complete = usable.iter().filter(|one| {
+        let mut others = usable.iter();
+        others.all(|other| holds_committed_of(one.copy, other.copy))
+    });
+    let Some(best) = complete.max_by_key(|one| rank(one, burden)) else {
+        return Ok(Verdict::Gone);
+    };
+    let groups = &best.copy.groups;
     let left: BTreeSet<u64> = usable.iter().map(|one| one.copy.replica).collect();
     // A change of members that is not known to be committed may be, so each of them must be able to decide.
     if groups.iter().all(|group| can_decide(group, &left)) {
         return Ok(Verdict::Kept);
     }
     let is_covered = |group: &GroupEntry| meets_every_quorum(group, &left);
+    let loss = match groups.iter().all(is_covered) {
+        true => Loss::Nothing,
+        false => Loss::Perhaps,
+    };
     let newest = all().map(|one| one.copy.newest_replica.max(one.copy.replica));
     let term = all().map(|one| one.copy.term).max();
     Ok(Verdict::Forced(Forced {
@@ -204,18 +242,39 @@ fn judge(
         last_term: best.copy.last_term,
         last_index: best.copy.last_index,
         committed: best.copy.committed,
+        // Where nothing can be lost, clients keep the revisions that they were told.
+        passed_behind: match loss {
+            Loss::Nothing => best.copy.last_index,
+            Loss::Perhaps => best.copy.committed,
+        },
         term: term.unwrap_or(0) + 1,
         newest_replica: newest.max().unwrap_or(0),
         others: usable.len() - 1,
-        loss: match groups.iter().all(is_covered) {
-            true => Loss::Nothing,
-            false => Loss::Perhaps,
-        },
+        loss,
     }))
 }
 
-/// Who has the newest log holds everything that anybody else knows to be committed, as in an election. Of equals one
-/// that votes is taken, then one whose node has few shards so far, then the first.
+/// Whether a copy holds all that another knows to be committed. A log may end with a newer term and yet lack some of it:
+/// its leader was elected before that was committed, by voters that are lost.
+fn holds_committed_of(one: &CopyEntry, other: &CopyEntry) -> bool {
+    // What is committed is the same in all.
+    if other.committed <= one.committed {
+        return true;
+    }
+    let term = term_at(other, other.committed);
+    other.committed <= one.last_index && term.is_some() && term == term_at(one, other.committed)
+}
+
+/// The term of an entry that is not below the last that is known to be committed.
+fn term_at(copy: &CopyEntry, index: u64) -> Option<u64> {
+    let mut runs = copy.runs.iter().rev();
+    runs.find(|run| run.first_index <= index)
+        .map(|run| run.term)
+}
+
+/// Of those that hold what anybody knows to be committed, the newest log by the rule of elections: where every quorum has
+/// somebody who is left, it holds all that was acknowledged. Of equals one that votes is taken, then one whose node has
+/// few shards so far, then the first.
 fn rank(
     one: &Candidate<'_>,
     burden: &BTreeMap<u32, usize>,

@@ -42,6 +42,7 @@ fn read(data: &Path, node: &NodeFile, core: CoreId) -> Result<CoreLog, Refusal> 
     let config = core_config(node, core)?;
     let options = config.log.clone();
     let directory = log_directory(data, core);
+    // It flushes what it finds: nothing is reported that a loss of power could still take.
     let mut source = DirectorySource::open(&directory)?;
     if !source.has_marks() {
         let path = mark_path(&directory);

@@ -55,6 +55,8 @@ pub(super) struct ShardEntry {
     pub(super) last_term: u64,
     pub(super) last_index: u64,
     pub(super) committed: u64,
+    /// Revisions are passed over behind this entry.
+    pub(super) passed_behind: u64,
     pub(super) term: u64,
     pub(super) newest_replica: u64,
 }
@@ -69,6 +71,7 @@ impl ShardEntry {
             last_term: forced.last_term,
             last_index: forced.last_index,
             committed: forced.committed,
+            passed_behind: forced.passed_behind,
             term: forced.term,
             newest_replica: forced.newest_replica,
         }
@@ -177,7 +180,7 @@ fn tell_cost(verdicts: &BTreeMap<u32, Verdict>, out: &mut dyn Write) -> std::io:
     if undecided > 0 {
         writeln!(
             out,
-            "Entries that are not known to be committed, and will be: {undecided}. Nobody was told that these writes have happened."
+            "Entries that are not known to be committed, and will be: {undecided}. Some of these may have been acknowledged; all will be committed."
         )?;
     }
     if kept > 0 {
@@ -203,12 +206,24 @@ fn tell_next(path: &Path, plan: &Plan, out: &mut dyn Write) -> std::io::Result<(
     let lost = numbers(&mut plan.lost.iter().copied());
     writeln!(
         out,
-        "The plan is in {}. Nothing was changed. On each node that is left ({left}):",
+        "All nodes that these know of: {left} are left, {lost} are lost. If there was another, do not go on without its report."
+    )?;
+    writeln!(
+        out,
+        "The plan is in {}. Nothing was changed. On each node that is left ({left}), to hear what it would do:",
         path.display()
     )?;
     writeln!(
         out,
-        "  metastore recover --unsafe-quorum apply --data DIR --plan PLAN          # says what it would do\n  metastore recover --unsafe-quorum apply --data DIR --plan PLAN --yes"
+        "  metastore recover --unsafe-quorum apply --data DIR --plan PLAN"
+    )?;
+    writeln!(
+        out,
+        "Once all of them have agreed, and not before, on each of them:"
+    )?;
+    writeln!(
+        out,
+        "  metastore recover --unsafe-quorum apply --data DIR --plan PLAN --yes"
     )?;
     writeln!(
         out,

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use metastore_engine::{Group, Member, ShardCopy};
+use metastore_engine::{Group, Member, ShardCopy, TermRun};
 use serde::{Deserialize, Serialize};
 
 use super::RecoverError;
@@ -27,6 +27,7 @@ pub(super) struct Report {
     pub(super) map: String,
     pub(super) recoveries: Vec<String>,
     pub(super) shards: u32,
+    /// Those that are on its list, itself included.
     pub(super) nodes: Vec<u32>,
     pub(super) node: u32,
     /// The number that was drawn when its data was formatted.
@@ -45,11 +46,21 @@ pub(super) struct CopyEntry {
     pub(super) last_term: u64,
     pub(super) last_index: u64,
     pub(super) committed: u64,
+    /// From the last entry that it knows to be committed on.
+    pub(super) runs: Vec<RunEntry>,
     pub(super) newest_replica: u64,
     pub(super) keys: u64,
     pub(super) groups: Vec<GroupEntry>,
     /// Why it cannot be used.
     pub(super) fault: Option<String>,
+}
+
+/// Entries that follow each other and have one term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunEntry {
+    pub(super) first_index: u64,
+    pub(super) term: u64,
 }
 
 /// Which replicas of a shard vote, and on which nodes all of them live.
@@ -154,7 +165,7 @@ impl Report {
             map: map_name(cluster),
             recoveries: cluster.recoveries.iter().copied().map(digits).collect(),
             shards: u32::try_from(cluster.members.len()).expect("shards are bounded"),
-            nodes: cluster.nodes.iter().map(|node| node.node.0).collect(),
+            nodes: cluster.living().map(|node| node.node.0).collect(),
             node: stopped.node.node.0,
             data: stopped.data_id(),
             copies: copies.collect(),
@@ -172,10 +183,20 @@ impl CopyEntry {
             last_term: copy.last_term.0,
             last_index: copy.last_index.0,
             committed: copy.committed.0,
+            runs: copy.runs.iter().map(RunEntry::new).collect(),
             newest_replica: copy.newest.0,
             keys: copy.keys,
             groups: copy.groups.iter().map(GroupEntry::new).collect(),
             fault: copy.fault.map(|fault| fault.to_string()),
+        }
+    }
+}
+
+impl RunEntry {
+    fn new(run: &TermRun) -> RunEntry {
+        RunEntry {
+            first_index: run.first_index.0,
+            term: run.term.0,
         }
     }
 }

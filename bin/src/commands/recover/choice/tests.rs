@@ -1,3 +1,4 @@
+use super::super::report::{MemberEntry, RunEntry};
 use super::*;
 
 /// What a test says of the copy of shard 0 on a node: its last term and index.
@@ -35,7 +36,11 @@ fn copy(shard: u32, (node, last_term, last_index): Told, groups: &[GroupEntry]) 
         term: last_term + 1,
         last_term,
         last_index,
-        committed: last_index - 2,
+        committed: last_index.saturating_sub(2),
+        runs: vec![RunEntry {
+            first_index: last_index.saturating_sub(2),
+            term: last_term,
+        }],
         newest_replica: 5,
         keys: 1,
         groups: groups.to_vec(),
@@ -90,8 +95,9 @@ fn the_newest_log_is_chosen_by_its_term_and_then_its_index() {
     for (told, best) in [
         (&[(1, 4, 90)][..], 1),
         (&[(1, 4, 90), (2, 4, 91)], 2),
-        (&[(1, 4, 90), (2, 3, 99)], 1),
-        (&[(1, 2, 200), (2, 3, 99)], 2),
+        // What the other knows to be committed, the newer log does not hold.
+        (&[(1, 4, 90), (2, 3, 99)], 2),
+        (&[(1, 2, 200), (2, 3, 99)], 1),
         // Of equals the first.
         (&[(2, 4, 90), (1, 4, 90)], 1),
     ] {
@@ -103,6 +109,37 @@ fn the_newest_log_is_chosen_by_its_term_and_then_its_index() {
         assert_eq!(forced.newest_replica, 5);
         assert_eq!(forced.loss, Loss::Perhaps);
     }
+}
+
+/// The runs of a copy of shard 0 that knows entry `committed` to be committed.
+fn told_of(node: u32, committed: u64, runs: &[(u64, u64)], last_index: u64) -> Report {
+    let &(_, last_term) = runs.last().expect("an entry is known");
+    let five = [group(&[1, 2, 3, 4, 5])];
+    let mut copy = copy(0, (node, last_term, last_index), &five);
+    copy.committed = committed;
+    let runs = runs.iter();
+    copy.runs = runs
+        .map(|&(first_index, term)| RunEntry { first_index, term })
+        .collect();
+    report(node, vec![copy])
+}
+
+/// Entry 2 of term 2 was committed by a leader of term 4. Before that somebody led in term 3, and a follower of it still
+/// has what it wrote there, and ends with a newer term.
+#[test]
+fn a_newer_log_without_what_another_knows_to_be_committed_is_not_chosen() {
+    let knows = told_of(1, 2, &[(2, 2)], 2);
+    let newer = told_of(2, 1, &[(1, 1), (2, 3)], 9);
+    let best = forced(&[knows.clone(), newer]);
+    assert_eq!((best.node, best.last_index, best.others), (1, 2, 1));
+    assert_eq!(best.term, 5, "newer than that of the other too");
+    // One that holds it and has more is, whatever it knows itself.
+    for runs in [&[(1, 1), (2, 2), (5, 3)][..], &[(1, 2)], &[(1, 1), (2, 2)]] {
+        let longer = told_of(2, 1, runs, 9);
+        assert_eq!(forced(&[knows.clone(), longer]).node, 2, "{runs:?}");
+    }
+    let shorter = told_of(2, 1, &[(1, 3)], 1);
+    assert_eq!(forced(&[knows, shorter]).node, 1);
 }
 
 #[test]
@@ -125,8 +162,10 @@ fn nothing_is_lost_where_every_quorum_has_somebody_who_is_left() {
     let four = [group(&[1, 2, 3, 4])];
     let half = reports(&[(1, 1, 9), (2, 1, 9)], &four);
     assert_eq!(forced(&half).loss, Loss::Nothing);
+    assert_eq!(forced(&half).passed_behind, 9, "revisions stay as told");
     let quarter = reports(&[(1, 1, 9)], &four);
     assert_eq!(forced(&quarter).loss, Loss::Perhaps);
+    assert_eq!(forced(&quarter).passed_behind, 7, "as far as is decided");
     // Both halves of a joint state must agree, so somebody of one of them is enough.
     let both = [joint(&[1, 2, 4], &[1, 2, 3])];
     assert_eq!(forced(&reports(&[(1, 1, 9)], &both)).loss, Loss::Perhaps);
@@ -193,21 +232,41 @@ fn every_node_is_accounted_for_once() {
     let one = reports(&[(1, 1, 9)], &three);
     let lost = |nodes: &[u32]| nodes.iter().copied().collect();
     assert_eq!(
-        choose(&one, &lost(&[2])),
+        choose(&one, &lost(&[2, 4, 5])),
+        Err(ChoiceError::Unheard { node: 3 })
+    );
+    assert!(choose(&one, &lost(&[2, 3, 4, 5])).is_ok());
+    // Also one without a replica that anybody knows of: the group may have moved there.
+    assert_eq!(
+        choose(&one, &lost(&[2, 3, 5])),
+        Err(ChoiceError::Unheard { node: 4 })
+    );
+    // And one that only another node has on its list.
+    let mut lists = reports(&[(1, 1, 9), (2, 1, 9)], &three);
+    lists[1].nodes.push(6);
+    assert_eq!(
+        choose(&lists, &lost(&[3, 4, 5])),
+        Err(ChoiceError::Unheard { node: 6 })
+    );
+    // And one that is off all lists and has a replica still.
+    let mut unlisted = one.clone();
+    unlisted[0].nodes = vec![1, 2];
+    assert_eq!(
+        choose(&unlisted, &lost(&[2])),
         Err(ChoiceError::Unaccounted { shard: 0, node: 3 })
     );
-    assert!(choose(&one, &lost(&[2, 3])).is_ok());
+    assert!(choose(&unlisted, &lost(&[2, 3])).is_ok());
     assert_eq!(
-        choose(&one, &lost(&[1, 2, 3])),
+        choose(&one, &lost(&[1, 2, 3, 4, 5])),
         Err(ChoiceError::LostReports { node: 1 })
     );
     assert_eq!(
-        choose(&one, &lost(&[2, 3, 9])),
+        choose(&one, &lost(&[2, 3, 4, 5, 9])),
         Err(ChoiceError::NoSuchNode { node: 9 })
     );
     let twice = [one.clone(), one.clone()].concat();
     assert_eq!(
-        choose(&twice, &lost(&[2, 3])),
+        choose(&twice, &lost(&[2, 3, 4, 5])),
         Err(ChoiceError::Twice { node: 1 })
     );
     for change in [
@@ -218,7 +277,7 @@ fn every_node_is_accounted_for_once() {
         let mut apart = reports(&[(1, 1, 9), (2, 1, 9)], &three);
         change(&mut apart[1]);
         assert_eq!(
-            choose(&apart, &lost(&[3])),
+            choose(&apart, &lost(&[3, 4, 5])),
             Err(ChoiceError::Apart { node: 2, other: 1 })
         );
     }
