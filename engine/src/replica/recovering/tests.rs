@@ -1,10 +1,13 @@
 use metastore_statemachine::{BatchBuilder, Command, GetQuery, NamespaceId};
-use metastore_wal::{CoreId, NodeId};
+use metastore_wal::{ClusterId, CoreId, Holder, Identity, LogOptions, LogStart, NodeId, SealKey};
 
 use super::*;
 use crate::copies::{Force, REVISIONS_PASSED};
+use crate::ids::BootNonce;
 use crate::membership::{Fate, Step};
 use crate::peer::PeerCore;
+use crate::router::{Namespaces, ShardLocation, ShardMap};
+use crate::settings::Settings;
 
 const HARD_STATE: HardState = HardState {
     term: Term(1),
@@ -261,4 +264,67 @@ fn what_is_replaced_before_its_hole_is_filled_is_gone() {
     assert_eq!(filled, Ok(()));
     assert_eq!(replica.check_end(), Ok(()));
     assert_eq!(replica.tail.last(), 6);
+}
+
+fn config() -> CoreConfig {
+    let identity = Identity {
+        cluster: ClusterId(7),
+        node: NodeId(1),
+        core: CoreId(0),
+    };
+    let location = ShardLocation {
+        shard: ShardId(0),
+        core: CoreId(0),
+    };
+    CoreConfig {
+        identity,
+        cores: 1,
+        replicas: vec![(ReplicaId(1), ShardId(0))],
+        members: BTreeMap::new(),
+        shard_map: ShardMap::split_evenly(vec![location]).expect("a valid map"),
+        namespaces: Namespaces::default(),
+        settings: Settings::default(),
+        log: LogOptions {
+            segment_bytes: 1 << 20,
+            record_bytes_max: 128 << 10,
+            budget_bytes: 8 << 20,
+            ..LogOptions::new(identity, SealKey(7))
+        },
+        parameters: Parameters::default(),
+        seed: 1,
+        boot: BootNonce(1),
+    }
+}
+
+/// Entries that are written again come with the commit index of that time. In a replay that would be known before the
+/// entry that says behind which of them revisions are passed over.
+#[test]
+fn nothing_is_written_again_before_a_snapshot_covers_a_force() {
+    let config = config();
+    for is_forced in [false, true] {
+        let buffers = config.log.new_buffers();
+        let mut log = Log::new(config.log.clone(), LogStart::empty(), buffers);
+        let mut replica = RecoveringReplica::create(
+            ReplicaId(1),
+            ShardId(0),
+            &[member(1), member(2), member(3)],
+            Parameters::default(),
+            1 << 20,
+            &mut log,
+        );
+        append(&mut replica, 3, 2, &[put("/2"), put("/3")]);
+        if is_forced {
+            force(&mut replica, 3, 77);
+        }
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let started = replica.start(Time::default(), &config, &logger);
+        let replica = started.expect("it is whole");
+        let holder = Holder {
+            replica: ReplicaId(1),
+            first_index: LogIndex(2),
+            last_index: LogIndex(3),
+        };
+        let rewritten = replica.rewrite(&mut log, &holder, 1 << 20);
+        assert_eq!(rewritten.is_none(), is_forced);
+    }
 }
