@@ -1,16 +1,16 @@
 //! What a running node says of itself over HTTP, against the document that lists it.
 
 mod harness;
+mod metric_table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{Store, TestDirectory, free_ports, stdout};
+use metric_table::{MetricRow, metric_rows};
 
 /// How long a core may take to hang up its numbers on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -116,28 +116,21 @@ fn check_sample(name: &str, family: &mut Family, sample: &str) {
     family.labels.remove("le");
 }
 
-/// The families that the document lists, from the rows of its tables that begin with a metric's name.
+/// The families that the document lists.
 fn documented() -> BTreeMap<String, Family> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/OPERATIONS.md");
-    let text = fs::read_to_string(path).expect("the document can be read");
     let mut families = BTreeMap::new();
-    for line in text.lines() {
-        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [name, kind, unit, labels, meaning] = cells[..] else {
-            continue;
-        };
-        let Some(name) = name
-            .strip_prefix('`')
-            .and_then(|name| name.strip_suffix('`'))
-        else {
-            continue;
-        };
-        assert!(!meaning.is_empty(), "{name} has no meaning");
+    for row in metric_rows() {
+        let MetricRow {
+            name,
+            kind,
+            unit,
+            labels,
+        } = row;
         // The document has the names that one asks for.
-        let family = match kind {
+        let family = match kind.as_str() {
             "counter" => name.strip_suffix("_total"),
             "info" => name.strip_suffix("_info"),
-            _ => Some(name),
+            _ => Some(name.as_str()),
         };
         let family = family
             .unwrap_or_else(|| panic!("{name} is no {kind}"))
@@ -146,11 +139,8 @@ fn documented() -> BTreeMap<String, Family> {
             .split(',')
             .map(str::trim)
             .filter(|label| !label.is_empty());
-        let found = Family {
-            kind: kind.to_owned(),
-            unit: unit.to_owned(),
-            labels: labels.map(str::to_owned).collect(),
-        };
+        let labels = labels.map(str::to_owned).collect();
+        let found = Family { kind, unit, labels };
         assert!(
             families.insert(family, found).is_none(),
             "{name} stands twice"

@@ -12,6 +12,7 @@ use metastore_net::{ReplicaRole, ReplicaStatus};
 use serde_json::Value;
 
 use crate::harness::{Store, TestDirectory, free_ports, metastore, stderr, stdout};
+use crate::nodes::format_node;
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,16 +75,7 @@ impl Nodes {
     }
 
     fn format(&self, node: u16, joins: &[&str]) {
-        let output = metastore()
-            .args(["format", "--node", &node.to_string(), "--cluster"])
-            .arg(self.file())
-            .arg("--data")
-            .arg(self.path(node))
-            .args(["--segment-bytes", "8MiB", "--flush", "dsync"])
-            .args(joins)
-            .output()
-            .expect("the program can be started");
-        assert!(output.status.success(), "{}", stderr(&output));
+        format_node(&self.file(), &self.path(node), node, joins);
     }
 
     /// Formats a node that joins, as the file of the cluster is now, and starts it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use metastore_net::async_client::{Client, ClientSettings};
@@ -104,16 +105,7 @@ impl Nodes {
     }
 
     fn format_node(&self, node: u16, joins: &[&str]) {
-        let output = metastore()
-            .args(["format", "--node", &node.to_string(), "--cluster"])
-            .arg(self.file())
-            .arg("--data")
-            .arg(self.data(node))
-            .args(["--segment-bytes", "8MiB", "--flush", "dsync"])
-            .args(joins)
-            .output()
-            .expect("the program can be started");
-        assert!(output.status.success(), "{}", stderr(&output));
+        format_node(&self.file(), &self.data(node), node, joins);
     }
 
     fn client_port(&self, node: u16) -> u16 {
@@ -280,4 +272,18 @@ impl Nodes {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Makes the data of a node of the cluster that a file describes.
+pub(crate) fn format_node(file: &Path, data: &Path, node: u16, joins: &[&str]) {
+    let output = metastore()
+        .args(["format", "--node", &node.to_string(), "--cluster"])
+        .arg(file)
+        .arg("--data")
+        .arg(data)
+        .args(["--segment-bytes", "8MiB", "--flush", "dsync"])
+        .args(joins)
+        .output()
+        .expect("the program can be started");
+    assert!(output.status.success(), "{}", stderr(&output));
 }

@@ -339,12 +339,6 @@ impl Connections {
         find(&slots, connection).map_or(0, |slot| slot.outbox.borrow().unsent().len())
     }
 
-    /// Requests under way on one connection, 0 when it has closed.
-    pub fn in_flight_of(&self, connection: ConnectionId) -> usize {
-        let slots = self.registry.slots.borrow();
-        find(&slots, connection).map_or(0, |slot| slot.outbox.borrow().in_flight() as usize)
-    }
-
     /// Requests under way, on all connections.
     pub fn in_flight(&self) -> usize {
         let under_way = |slot: &Rc<Slot>| slot.outbox.borrow().in_flight() as usize;

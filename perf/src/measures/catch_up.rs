@@ -142,6 +142,11 @@ pub(super) fn measure_catch_up(
     })?;
     measured.add(clients.measure_marked_at(&mut own.store, rate, span, &is_behind)?);
     bench.output.line(&returned.words(state_bytes))?;
+    if let Some(why) = measured.void {
+        bench
+            .output
+            .line(&format!("THE COMPARISON IS VOID: {why}"))?;
+    }
     Ok(findings(
         &measured,
         &returned,

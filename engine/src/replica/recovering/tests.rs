@@ -2,7 +2,7 @@ use metastore_statemachine::{BatchBuilder, Command, GetQuery, NamespaceId};
 use metastore_wal::{ClusterId, CoreId, Holder, Identity, LogOptions, LogStart, NodeId, SealKey};
 
 use super::*;
-use crate::copies::{Force, REVISIONS_PASSED};
+use crate::copies::{Force, REVISIONS_PASSED, TermRun};
 use crate::ids::BootNonce;
 use crate::membership::{Fate, Step};
 use crate::peer::PeerCore;
