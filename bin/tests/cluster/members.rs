@@ -55,7 +55,7 @@ fn refused(nodes: &Nodes, noun: &str, words: &[&str], code: i32, why: &str) {
 pub(crate) fn add(nodes: &Nodes, more: &[&str]) -> String {
     let node = NEWCOMER.to_string();
     let (clients, peers) = (nodes.address(NEWCOMER), nodes.peer_address(NEWCOMER));
-    let cores = nodes.cores().to_string();
+    let cores = nodes.cores(NEWCOMER).to_string();
     let mut words = vec!["add", "--node", &node, "--clients", &clients];
     words.extend(["--peers", &peers, "--cores", &cores]);
     words.extend(more);

@@ -17,10 +17,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The node that may join.
 pub(crate) const NEWCOMER: u16 = 4;
 
+/// The most cores that a node may have, so many ports apart.
+const CORES_MAX: u16 = 2;
+
 /// A cluster of three nodes, and one that may join.
 pub(crate) struct Nodes {
     directory: TestDirectory,
-    cores: u16,
+    /// Of each node.
+    cores: [u16; NEWCOMER as usize],
     /// How many nodes it begins with.
     founders: u16,
     port: u16,
@@ -31,20 +35,35 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// Formats three nodes and starts them with these flags.
     pub(crate) fn start(name: &str, cores: u16, shards: usize, arguments: &[&str]) -> Nodes {
-        Nodes::found(name, 3, cores, shards, arguments)
+        Nodes::found(name, 3, [cores; NEWCOMER as usize], shards, arguments)
+    }
+
+    /// Three nodes with so many cores each.
+    pub(crate) fn start_with_cores(
+        name: &str,
+        [one, two, three]: [u16; 3],
+        shards: usize,
+    ) -> Nodes {
+        Nodes::found(name, 3, [one, two, three, 1], shards, &[])
     }
 
     /// Four nodes, of which three have a replica of each shard.
     pub(crate) fn start_four(name: &str, cores: u16, shards: usize) -> Nodes {
-        Nodes::found(name, NEWCOMER, cores, shards, &[])
+        Nodes::found(name, NEWCOMER, [cores; NEWCOMER as usize], shards, &[])
     }
 
-    fn found(name: &str, founders: u16, cores: u16, shards: usize, arguments: &[&str]) -> Nodes {
+    fn found(
+        name: &str,
+        founders: u16,
+        cores: [u16; NEWCOMER as usize],
+        shards: usize,
+        arguments: &[&str],
+    ) -> Nodes {
         let mut nodes = Nodes {
             directory: TestDirectory::new(name),
             cores,
             founders,
-            port: free_ports(2 * NEWCOMER * cores),
+            port: free_ports(2 * NEWCOMER * CORES_MAX),
             arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
             running: [None, None, None, None],
         };
@@ -61,7 +80,7 @@ impl Nodes {
         text += "replicas = 3\n";
         for node in 1..=self.founders {
             let (clients, peers) = (self.client_port(node), self.peer_port(node));
-            let cores = self.cores;
+            let cores = self.cores(node);
             text += &format!(
                 "[[node]]\nid = {node}\nclients = \"127.0.0.1:{clients}\"\npeers = \"127.0.0.1:{peers}\"\ncores = {cores}\n"
             );
@@ -92,7 +111,10 @@ impl Nodes {
     /// Formats the node that may join, and does not start it.
     pub(crate) fn format_newcomer(&self) {
         let clients = self.address(NEWCOMER);
-        let (peers, cores) = (self.peer_address(NEWCOMER), self.cores.to_string());
+        let (peers, cores) = (
+            self.peer_address(NEWCOMER),
+            self.cores(NEWCOMER).to_string(),
+        );
         let joins = [
             "--join-clients",
             &clients,
@@ -109,7 +131,7 @@ impl Nodes {
     }
 
     fn client_port(&self, node: u16) -> u16 {
-        self.port + (node - 1) * self.cores
+        self.port + (node - 1) * CORES_MAX
     }
 
     fn peer_port(&self, node: u16) -> u16 {
@@ -121,8 +143,9 @@ impl Nodes {
         format!("127.0.0.1:{}", self.peer_port(node))
     }
 
-    pub(crate) fn cores(&self) -> u16 {
-        self.cores
+    /// How many cores a node has.
+    pub(crate) fn cores(&self, node: u16) -> u16 {
+        self.cores[usize::from(node) - 1]
     }
 
     /// Where a node has its data.
@@ -189,7 +212,7 @@ impl Nodes {
     /// How the replicas of a node stand; `None` while it does not answer.
     pub(crate) fn replicas(&self, node: u16) -> Option<Vec<ReplicaStatus>> {
         let mut replicas = Vec::new();
-        for core in 0..self.cores {
+        for core in 0..self.cores(node) {
             let address = format!("127.0.0.1:{}", self.client_port(node) + core);
             let mut client = PlainClient::connect(address, Duration::from_secs(2)).ok()?;
             replicas.extend(client.status().ok()?.replicas);
@@ -200,7 +223,7 @@ impl Nodes {
     /// The value of a counter of a node, over its cores.
     pub(crate) fn counter(&self, node: u16, name: &str) -> u64 {
         let mut sum = 0;
-        for core in 0..self.cores {
+        for core in 0..self.cores(node) {
             let address = format!("127.0.0.1:{}", self.client_port(node) + core);
             let client = PlainClient::connect(address, PATIENCE);
             let status = client.and_then(|mut client| client.status());

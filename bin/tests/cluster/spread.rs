@@ -112,6 +112,24 @@ async fn any_of_three_nodes_takes_any_request() {
 }
 
 #[tokio::test]
+async fn nodes_with_different_numbers_of_cores_work_together() {
+    let mut nodes = Nodes::start_with_cores("cluster-cores", [1, 2, 1], 8);
+    for node in 1..=3 {
+        everything_works_at(&nodes, node).await;
+    }
+    // Those that are left agree, and so does the one with more cores when it is back.
+    nodes.kill(2);
+    nodes.await_leaders();
+    for node in [1, 3] {
+        everything_works_at(&nodes, node).await;
+    }
+    nodes.launch(2);
+    nodes.await_some(|nodes| nodes.replicas(2));
+    everything_works_at(&nodes, 2).await;
+    nodes.await_agreement();
+}
+
+#[tokio::test]
 async fn any_of_four_nodes_takes_any_request_although_none_has_all_shards() {
     let mut nodes = Nodes::start_four("cluster-four", 1, 8);
     for node in 1..=NEWCOMER {
