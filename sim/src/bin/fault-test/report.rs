@@ -190,6 +190,17 @@ impl Summary {
         }
     }
 
+    /// How many operations succeeded, in a hundred.
+    pub(crate) fn succeeded_percent(&self) -> u64 {
+        let Tally {
+            succeeded,
+            failed,
+            unknown,
+            ..
+        } = self.tally;
+        100 * succeeded / (succeeded + failed + unknown).max(1)
+    }
+
     /// The seed behind the last one.
     pub(crate) fn next_seed(&self) -> Option<u64> {
         self.seeds.last().map(|last| last + 1)

@@ -63,8 +63,9 @@ const VALUES: ValueSizes = ValueSizes {
     long_per_mille: 100,
     long_bytes_max: 4_000,
 };
-/// How many operations must succeed, in a hundred.
-const SUCCEEDED_PERCENT_MIN: u64 = 60;
+/// How many operations of a round must succeed, in a hundred. Some plans have all nodes dead for most of their time; over
+/// all rounds [more](crate::rounds) must.
+const SUCCEEDED_PERCENT_MIN: u64 = 20;
 
 /// A round while it runs.
 struct Round<'a> {

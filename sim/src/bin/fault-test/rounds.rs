@@ -55,6 +55,14 @@ pub(crate) enum RoundsError {
         /// What was asked for.
         name: String,
     },
+    /// Most of what clients asked for over all rounds was not done: too little was tested.
+    #[error("of the operations of {rounds} rounds only {percent} % succeeded")]
+    Idle {
+        /// How many rounds.
+        rounds: u64,
+        /// How many operations did, in a hundred.
+        percent: u64,
+    },
     /// This process does not get the time that it needs.
     #[error(
         "this process stood still in each of {TRIES_MAX} tries: the machine is too busy, or stops it"
@@ -101,6 +109,10 @@ enum Tried {
 
 /// How often a round is tried that is disturbed.
 const TRIES_MAX: u32 = 20;
+
+/// How many operations of all rounds must succeed, in a hundred, once there are so many rounds that one does not decide.
+const SUCCEEDED_PERCENT_MIN: u64 = 60;
+const ROUNDS_JUDGED_MIN: u64 = 4;
 
 fn all_kinds() -> String {
     FaultKind::ALL.map(FaultKind::name).join(", ")
@@ -160,7 +172,7 @@ impl Rounds {
             }
             self.run_round(number)?;
         }
-        Ok(())
+        check_succeeded(&self.summary)
     }
 
     /// Runs a round, again if this process stood still meanwhile.
@@ -234,6 +246,18 @@ impl Rounds {
     }
 }
 
+/// So much of all rounds must have succeeded that they are worth something.
+fn check_succeeded(summary: &Summary) -> Result<(), RoundsError> {
+    let percent = summary.succeeded_percent();
+    if summary.rounds >= ROUNDS_JUDGED_MIN && percent < SUCCEEDED_PERCENT_MIN {
+        return Err(RoundsError::Idle {
+            rounds: summary.rounds,
+            percent,
+        });
+    }
+    Ok(())
+}
+
 fn file_error(path: &std::path::Path, source: io::Error) -> RoundsError {
     RoundsError::File {
         path: path.display().to_string(),
@@ -302,4 +326,34 @@ fn seed_of_now() -> u64 {
     let now = std::time::SystemTime::now();
     let since = now.duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Of rounds in which so many operations succeeded and failed.
+    fn summary(ended: &[(u64, u64)]) -> Summary {
+        let mut summary = Summary::default();
+        for &(succeeded, failed) in ended {
+            summary.add(&json!({ "succeeded": succeeded, "failed": failed }));
+        }
+        summary
+    }
+
+    #[test]
+    fn a_round_in_which_little_was_possible_counts_and_many_do_not() {
+        let (good, bad) = ((600, 10), (250, 400));
+        assert!(check_succeeded(&summary(&[good, good, good, bad])).is_ok());
+        assert!(
+            check_succeeded(&summary(&[bad])).is_ok(),
+            "one decides nothing"
+        );
+        let refused = check_succeeded(&summary(&[bad, bad, good, bad]));
+        let Err(RoundsError::Idle { rounds, percent }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((rounds, percent), (4, 52));
+    }
 }
