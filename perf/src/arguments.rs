@@ -20,9 +20,9 @@ pub(crate) use goals::{GoalPart, GoalsArguments};
 pub(crate) use idle::IdleArguments;
 pub(crate) use log_alone::{BaselineChoice, LogArguments};
 pub(crate) use own_measurement::{
-    AbuseArguments, CatchUpArguments, FailoverArguments, LiveBytesArguments, LogBytesArguments,
-    OwnMeasurement, OwnStoreArguments, RestartArguments, ShardsArguments, SnapshotArguments,
-    Strictness, UnderLoadArguments,
+    AbuseArguments, CatchUpArguments, DegradedArguments, FailoverArguments, LiveBytesArguments,
+    LogBytesArguments, OwnMeasurement, OwnStoreArguments, RestartArguments, ShardsArguments,
+    SnapshotArguments, Strictness, UnderLoadArguments,
 };
 pub(crate) use page::PageArguments;
 pub(crate) use range_stream::{MapArguments, RangeStreamArguments, Reader};

@@ -56,6 +56,8 @@ pub(crate) enum PerfError {
     NotReplicated { what: &'static str },
     #[error("{what} is measured with several nodes: --nodes 3")]
     NeedsCluster { what: &'static str },
+    #[error("{what} is measured with one shard, whose leader is killed: leave --shards out")]
+    OneShard { what: &'static str },
     #[error("the store could not be prepared: {failure}")]
     Preparation { failure: String },
     #[error(
@@ -69,6 +71,8 @@ pub(crate) enum PerfError {
     Connections(io::Error),
     #[error("connections are cut by `ss`, of the package iproute2, which cannot be started: {0}")]
     NoSs(io::Error),
+    #[error("signals are sent by `sh`, which cannot be started: {0}")]
+    NoShell(io::Error),
     #[error("cannot write the report: {source}")]
     Output { source: io::Error },
     #[error("cannot write the report as JSON: {source}")]

@@ -1,7 +1,7 @@
 //! Several stores for tests that are one cluster: they share what was put, and each shard is led by one of them. Any other
-//! answers that it does not lead, and names the one that does.
+//! answers that it does not lead, and names the one that does. A member may lose its connections, or die, in the middle.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use metastore_net::{ErrorCode, StatusReply};
@@ -41,6 +41,33 @@ struct Places {
     redirects: u64,
     /// Whether hints are given.
     is_mute: bool,
+    /// From so many of them on, so many are answered with an error instead.
+    errors: Option<(u64, u64, WireError)>,
+    losses: Vec<Loss>,
+    /// Open connections, with the member that serves them.
+    streams: Vec<(usize, TcpStream)>,
+    dead: Vec<usize>,
+    /// Who takes the place of the dead when the map was asked for so many times more.
+    successor: Option<(usize, u64)>,
+    /// Times that somebody asked for the map.
+    maps: u64,
+}
+
+/// A member that loses all of its connections.
+struct Loss {
+    /// When so many keys were asked for.
+    at: u64,
+    member: usize,
+    then: Then,
+}
+
+/// What becomes of a member that has lost its connections.
+#[derive(Clone, Copy)]
+pub(crate) enum Then {
+    /// It takes new ones.
+    Returns,
+    /// It is dead, and another one leads what it led once the map was asked for so many times.
+    Dies { successor: usize, after_maps: u64 },
 }
 
 impl FakeCluster {
@@ -83,6 +110,29 @@ impl FakeCluster {
         places.moves.push((at, shard, member));
     }
 
+    /// When so many more keys were asked for, a member loses its connections before it answers.
+    pub(crate) fn lose_after(&self, asked: u64, member: usize, then: Then) {
+        let mut places = self.shared.places();
+        let at = places.asked + asked;
+        places.losses.push(Loss { at, member, then });
+    }
+
+    /// When so many more keys were asked for, so many are answered with an error, whoever is asked.
+    pub(crate) fn err_after(&self, asked: u64, times: u64, error: WireError) {
+        let mut places = self.shared.places();
+        places.errors = Some((places.asked + asked, times, error));
+    }
+
+    /// How often somebody asked for the map.
+    pub(crate) fn maps(&self) -> u64 {
+        self.shared.places().maps
+    }
+
+    /// Counts anew how often somebody asks for the map.
+    pub(crate) fn forget_maps(&self) {
+        self.shared.places().maps = 0;
+    }
+
     /// From now on nobody says who leads instead.
     pub(crate) fn give_no_hints(&self) {
         self.shared.places().is_mute = true;
@@ -107,15 +157,76 @@ impl Shared {
             *leader = member;
             *term += 1;
         }
+        while let Some(due) = places.losses.iter().position(|loss| loss.at <= asked) {
+            let loss = places.losses.remove(due);
+            places.lose(&loss);
+        }
         places
     }
 }
 
+impl Places {
+    fn lose(&mut self, loss: &Loss) {
+        for (member, stream) in &self.streams {
+            if *member == loss.member {
+                let _closed = stream.shutdown(Shutdown::Both);
+            }
+        }
+        self.streams.retain(|(member, _)| *member != loss.member);
+        if let Then::Dies {
+            successor,
+            after_maps,
+        } = loss.then
+        {
+            self.dead.push(loss.member);
+            self.successor = Some((successor, after_maps));
+            // Whoever listens there wakes up, sees that, and listens no more.
+            let _woken = TcpStream::connect(self.addresses[loss.member]);
+        }
+    }
+
+    /// The map was asked for.
+    fn note_map(&mut self) {
+        self.maps += 1;
+        if let Some((successor, maps)) = &mut self.successor {
+            if *maps > 0 {
+                *maps -= 1;
+                return;
+            }
+            for (leader, term) in &mut self.leads {
+                if self.dead.contains(leader) {
+                    *leader = *successor;
+                    *term += 1;
+                }
+            }
+        }
+    }
+}
+
 impl Member {
+    /// Takes a new connection, or says that nobody is there any more.
+    pub(crate) fn admits(&self, stream: &TcpStream) -> bool {
+        let mut places = self.shared.places();
+        if places.dead.contains(&self.number) {
+            return false;
+        }
+        let stream = stream.try_clone().expect("there are descriptors left");
+        places.streams.push((self.number, stream));
+        true
+    }
+
     /// Why this member does not do what is asked of a key, if it does not.
     pub(crate) fn refusal(&self, key: &[u8]) -> Option<WireError> {
         let mut places = self.shared.places();
         places.asked += 1;
+        let asked = places.asked;
+        if let Some((at, times, error)) = &mut places.errors
+            && asked > *at
+            && *times > 0
+        {
+            *times -= 1;
+            return Some(error.clone());
+        }
         let rule = NamespaceRule::Directory { separator: b'/' };
         let slot = slot_of(NamespaceId::DEFAULT, rule.routing_part(key));
         let shard = usize::from(slot.0) * places.leads.len() / SLOT_COUNT;
@@ -133,7 +244,8 @@ impl Member {
 
     /// The map of shards.
     pub(crate) fn shard_map(&self) -> ShardMapReply {
-        let places = self.shared.places();
+        let mut places = self.shared.places();
+        places.note_map();
         let count = places.leads.len();
         let first_slot = |shard: usize| (shard * SLOT_COUNT).div_ceil(count);
         let place = |(shard, &(leader, _)): (usize, &(usize, u64))| {

@@ -80,6 +80,12 @@ impl FakeStore {
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
+                if member
+                    .as_ref()
+                    .is_some_and(|member| !member.admits(&stream))
+                {
+                    return;
+                }
                 let state = Arc::clone(&shared);
                 let place = Place {
                     address,

@@ -10,7 +10,7 @@ use crate::arguments::Effort;
 use crate::error::PerfError;
 use crate::keys::Directories;
 use crate::load::Pace;
-use crate::measurement::{Measurement, measure, measure_marked};
+use crate::measurement::{Measurement, measure, measure_marked, measure_surviving};
 use crate::operation::RequestMaker;
 use crate::preload::{Loaded, ensure_loaded};
 use crate::store::Store;
@@ -129,6 +129,26 @@ impl GoodClients {
             operations_per_second,
         };
         self.measure(store, pace, span, Some(mark))
+    }
+
+    /// As [`GoodClients::measure_at`], and goes on when a node of the cluster is lost that `store` does not observe.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked at all, or nobody leads for too long.
+    pub(crate) fn measure_surviving_at(
+        &mut self,
+        store: &mut Store,
+        operations_per_second: f64,
+        span: Span,
+    ) -> Result<Measurement, PerfError> {
+        let pace = Pace::Poisson {
+            operations_per_second,
+        };
+        let effort = self.effort(span);
+        let requests = &mut self.requests;
+        Ok(measure_surviving(
+            &self.case, pace, &effort, store, requests,
+        )?)
     }
 
     fn measure(

@@ -1,9 +1,11 @@
 //! The load: one thread, many connections, closed or open loop.
 
 mod arrivals;
+mod books;
 mod fleet;
 mod link;
 mod routed;
+mod survival;
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,12 +16,14 @@ use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
 
 use crate::latency::new_histogram;
-use crate::operation::{Ending, Failure, Mix, OperationKind, RequestMaker};
+use crate::operation::{Failure, Mix, OperationKind, RequestMaker};
 use crate::protocol::SessionError;
 use crate::system::Target;
 use arrivals::Arrivals;
+use books::Books;
 use fleet::Fleet;
-use link::{Answer, Link};
+use link::Link;
+pub(crate) use survival::Losses;
 
 /// Bytes taken from a socket at a time: more than the answers to the deepest pipeline.
 const RECEIVE_BYTES: usize = 256 * 1024;
@@ -52,6 +56,9 @@ pub(crate) struct LoadPlan<'a> {
     pub(crate) patience: Duration,
     /// While it is set, requests are marked as they are sent.
     pub(crate) mark: Option<&'a AtomicBool>,
+    /// Of a cluster: whether the load goes on when a node is gone, with whoever leads then. Otherwise a lost connection
+    /// ends the run. A shard may be without a leader as long as answers are awaited.
+    pub(crate) survives_lost_nodes: bool,
 }
 
 /// Whether a request was sent while something was going on.
@@ -94,8 +101,10 @@ pub(crate) struct LoadResult {
     pub(crate) answered_in_all: u64,
     /// Compare-and-swaps that came too late, among those whose latency counts.
     pub(crate) conflicts: u64,
-    /// Requests that were sent once more because another node led their shard. Their latency is from the first time.
+    /// Requests that were sent once more because another node led their shard, or their connection was lost. Their
+    /// latency is from the first time.
     pub(crate) redirected: u64,
+    pub(crate) losses: Losses,
     pub(crate) failures: Failures,
 }
 
@@ -119,6 +128,8 @@ pub(crate) enum LoadError {
     FewKeys { fewest: usize, commands: u64 },
     #[error("{missing} requests have no answer after {waited:?}")]
     NoAnswer { missing: usize, waited: Duration },
+    #[error("a shard has had no leader for {waited:?}")]
+    NoLeader { waited: Duration },
 }
 
 /// Runs the load to its end.
@@ -148,6 +159,8 @@ struct Driver<'a> {
     events: Events,
     /// The connections that the last poll named.
     ready: Vec<usize>,
+    /// Those of them on which nothing more will come than is there.
+    closing: Vec<usize>,
     links: Vec<Link>,
     /// Of a cluster: which of them lead where.
     fleet: Option<Fleet>,
@@ -192,6 +205,7 @@ impl<'a> Driver<'a> {
             poll,
             events: Events::with_capacity(plan.connections),
             ready: Vec::with_capacity(plan.connections),
+            closing: Vec::new(),
             links,
             fleet,
             receive_buffer: vec![0; RECEIVE_BYTES],
@@ -214,6 +228,7 @@ impl<'a> Driver<'a> {
                 answered_in_all: 0,
                 conflicts: 0,
                 redirected: 0,
+                losses: Losses::default(),
                 failures: Failures::default(),
             },
         };
@@ -361,12 +376,18 @@ impl<'a> Driver<'a> {
 
     fn poll_once(&mut self, timeout: Option<Duration>) -> Result<(), LoadError> {
         self.ready.clear();
+        self.closing.clear();
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
-        let numbers = self.events.iter().map(|event| event.token().0);
-        self.ready.extend(numbers);
+        for event in &self.events {
+            let place = event.token().0;
+            self.ready.push(place);
+            if event.is_read_closed() || event.is_error() {
+                self.closing.push(place);
+            }
+        }
         Ok(())
     }
 
@@ -411,65 +432,6 @@ impl<'a> Driver<'a> {
             merged.expect("all histograms have the same bounds");
         }
         result
-    }
-}
-
-/// Where answers are judged and counted.
-struct Books<'b> {
-    measures_from_answer: bool,
-    /// Of one request.
-    commands: u64,
-    window: &'b std::ops::Range<u64>,
-    requests: &'b mut RequestMaker,
-    result: &'b mut LoadResult,
-}
-
-impl<'b> Books<'b> {
-    fn new(
-        plan: &LoadPlan<'_>,
-        window: &'b std::ops::Range<u64>,
-        requests: &'b mut RequestMaker,
-        result: &'b mut LoadResult,
-    ) -> Books<'b> {
-        Books {
-            measures_from_answer: plan.pace == Pace::Closed,
-            commands: plan.mix.commands_per_request(),
-            window,
-            requests,
-            result,
-        }
-    }
-
-    /// Takes an answer, or one part of it.
-    fn take(&mut self, answer: Answer<'_>) {
-        let Books {
-            measures_from_answer,
-            commands,
-            window,
-            requests,
-            result,
-        } = self;
-        let kind = answer.asked.operation.kind();
-        let ending = requests.judge(answer.asked, answer.reply);
-        if ending == Ok(Ending::Unfinished) {
-            return;
-        }
-        result.answered_in_all += *commands;
-        let in_window = window.contains(&answer.at_ns);
-        if in_window {
-            result.answered += *commands;
-        }
-        let is_conflict = match ending {
-            Ok(ending) => ending == Ending::Conflict,
-            Err(failure) => return result.failures.note(failure),
-        };
-        if (*measures_from_answer && in_window)
-            || (!*measures_from_answer && window.contains(&answer.start_ns))
-        {
-            let latency_ns = answer.at_ns.saturating_sub(answer.start_ns);
-            result.note_latency(kind, answer.mark, latency_ns);
-            result.conflicts += u64::from(is_conflict);
-        }
     }
 }
 

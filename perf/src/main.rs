@@ -3,7 +3,8 @@
 //!
 //! It does **not** judge a build by absolute numbers, which say little about another machine: it prints ratios of
 //! one run and costs an operation, with the conditions under which they were measured. It checks no answer beyond
-//! what makes a measurement void, and it never retries, except what another node of a cluster leads by then.
+//! what makes a measurement void, and it never retries, except what another node of a cluster leads by then, and what a
+//! lost node left unanswered where a measurement is about that.
 //!
 //! Exit codes: 0 measured, 1 measured but at least one measurement is void, 2 usage, 3 not measured, 4 a target is
 //! missed or its figure unknown (with `--strict`), or the core takes more instructions than its baseline allows.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arguments::Effort;
 use crate::latency::Latency;
-use crate::load::{LoadError, LoadPlan, LoadResult, Pace, drive};
+use crate::load::{LoadError, LoadPlan, LoadResult, Losses, Pace, drive};
 use crate::machine_use::{busy_time, others_share};
 use crate::operation::{OperationKind, RequestMaker};
 use crate::peer::{Peer, PeerError};
@@ -65,6 +65,9 @@ pub(crate) struct Measurement {
     /// Of a cluster that did not stay as it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) moves: Option<Moves>,
+    /// Of a run that went on without a node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) losses: Option<Losses>,
     /// Over warm-up, measured time and what was answered after it, so that counters and operations match exactly.
     pub(crate) costs: Costs,
     pub(crate) flush_check: FlushCheck,
@@ -140,7 +143,7 @@ pub(crate) struct ClientUse {
 pub(crate) enum Invalid {
     /// Operations failed.
     Failures,
-    /// The store did not keep up with the offered load.
+    /// The store did not keep up with the offered load, although no node was lost that serves it.
     NotAchieved,
     /// The client was the bottleneck: it had too much to do, or did not get its CPU.
     Client,
@@ -219,19 +222,50 @@ pub(crate) fn measure_subject(
     requests: &mut RequestMaker,
 ) -> Result<Measurement, MeasurementError> {
     measure_by(subject, pace, |target| {
+        drive(&plan_of(case, pace, effort, mark, target), requests)
+    })
+}
+
+/// One round of a case against a cluster of which a node may be lost meanwhile: the load goes on with whoever leads then.
+///
+/// Nodes that `store` observes must stay. While leaders are missing nothing is achieved, so that the load may fall behind
+/// what is offered: that does not make the measurement void, because it is what it shows. What never found room counts
+/// with the time that it waited.
+pub(crate) fn measure_surviving(
+    case: &Case,
+    pace: Pace,
+    effort: &Effort,
+    store: &mut Store,
+    requests: &mut RequestMaker,
+) -> Result<Measurement, MeasurementError> {
+    measure_by(&mut Subject::Store(store), pace, |target| {
         let plan = LoadPlan {
-            target,
-            mix: case.mix,
-            connections: case.connections,
-            in_flight_per_connection: case.in_flight_per_connection,
-            pace,
-            warm_up: effort.warm_up,
-            measured: effort.measured,
-            patience: PATIENCE,
-            mark,
+            survives_lost_nodes: true,
+            ..plan_of(case, pace, effort, None, target)
         };
         drive(&plan, requests)
     })
+}
+
+fn plan_of<'a>(
+    case: &Case,
+    pace: Pace,
+    effort: &Effort,
+    mark: Option<&'a AtomicBool>,
+    target: Target<'a>,
+) -> LoadPlan<'a> {
+    LoadPlan {
+        target,
+        mix: case.mix,
+        connections: case.connections,
+        in_flight_per_connection: case.in_flight_per_connection,
+        pace,
+        warm_up: effort.warm_up,
+        measured: effort.measured,
+        patience: PATIENCE,
+        mark,
+        survives_lost_nodes: false,
+    }
 }
 
 /// What `load` costs the system that it is given to, and the client.
@@ -364,6 +398,7 @@ fn conclude(
         marked: Latency::of(&result.latency_marked),
         conflicts: result.conflicts,
         moves: None,
+        losses: (result.losses != Losses::default()).then_some(result.losses),
         flush_check: FlushCheck::of(&costs, cache),
         costs,
         failures: result.failures.count,
@@ -400,7 +435,9 @@ fn find_invalid(result: &LoadResult, pace: Pace, client: &ClientUse) -> Option<I
         Pace::Closed => (client.cpu_share > CLIENT_CPU_SHARE_MAX).then_some(Invalid::Client),
         Pace::Poisson { .. } => {
             let achieved = result.answered as f64 / result.offered.max(1) as f64;
-            if result.unsent > 0 || achieved < ACHIEVED_SHARE_MIN {
+            let is_behind = result.unsent > 0 || achieved < ACHIEVED_SHARE_MIN;
+            // Without a leader nothing can be achieved; then latencies tell what became of the load.
+            if is_behind && result.losses.connections == 0 {
                 return Some(Invalid::NotAchieved);
             }
             let delay_max_ns = result.latency.mean() * CLIENT_DELAY_SHARE_MAX;
@@ -414,107 +451,4 @@ fn find_invalid(result: &LoadResult, pace: Pace, client: &ClientUse) -> Option<I
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::latency::new_histogram;
-    use crate::load::Failures;
-    use crate::operation::Failure;
-
-    fn result() -> LoadResult {
-        let mut latency = new_histogram();
-        for _ in 0..1_000 {
-            latency.record(200_000).unwrap();
-        }
-        LoadResult {
-            latency,
-            latency_by_kind: Vec::new(),
-            latency_marked: new_histogram(),
-            client_delay: new_histogram(),
-            answered: 1_000,
-            offered: 1_000,
-            unsent: 0,
-            measured: Duration::from_secs(2),
-            answered_in_all: 1_250,
-            conflicts: 0,
-            redirected: 0,
-            failures: Failures::default(),
-        }
-    }
-
-    const OPEN: Pace = Pace::Poisson {
-        operations_per_second: 500.0,
-    };
-
-    fn concluded(result: LoadResult, pace: Pace, client_cpu_ms: u64) -> Measurement {
-        let spent = Spent {
-            elapsed: Duration::from_millis(2_500),
-            client_cpu: Duration::from_millis(client_cpu_ms),
-            machine_busy: Some(Duration::from_millis(5_000)),
-        };
-        let costs = Costs {
-            server_cpu: Some(Duration::from_millis(1_250)),
-            ..Costs::default()
-        };
-        conclude(result, pace, costs, None, &spent)
-    }
-
-    #[test]
-    fn rates_are_of_the_measured_time_and_client_costs_of_all_of_it() {
-        let closed = concluded(result(), Pace::Closed, 250);
-        assert!((closed.achieved_per_second - 500.0).abs() < 1e-9);
-        assert_eq!(closed.offered_per_second, None);
-        assert!((closed.client.cpu_share - 0.1).abs() < 1e-9);
-        assert!((closed.client.cpu_us_per_operation - 200.0).abs() < 1e-9);
-        assert!((closed.others_cpu_share.unwrap() - 1.4).abs() < 1e-9);
-        assert_eq!(closed.invalid, None);
-        let open = concluded(result(), OPEN, 2_500);
-        assert_eq!(open.offered_per_second, Some(500.0));
-        assert_eq!(open.invalid, None, "an open loop uses all of its CPU");
-    }
-
-    #[test]
-    fn what_makes_a_measurement_void() {
-        let invalid = |pace, client_cpu_ms, change: fn(&mut LoadResult)| {
-            let mut result = result();
-            change(&mut result);
-            concluded(result, pace, client_cpu_ms).invalid
-        };
-        let failed = |result: &mut LoadResult| {
-            result.failures = Failures {
-                count: 1,
-                first: Some(Failure::Absent),
-            };
-        };
-        assert_eq!(invalid(OPEN, 0, failed), Some(Invalid::Failures));
-        let nothing = |result: &mut LoadResult| result.answered = 0;
-        assert_eq!(invalid(Pace::Closed, 0, nothing), Some(Invalid::Nothing));
-        let busy = invalid(Pace::Closed, 2_450, |_| ());
-        assert_eq!(busy, Some(Invalid::Client));
-
-        let behind = |result: &mut LoadResult| result.answered = 989;
-        assert_eq!(invalid(OPEN, 0, behind), Some(Invalid::NotAchieved));
-        let unsent = |result: &mut LoadResult| result.unsent = 1;
-        assert_eq!(invalid(OPEN, 0, unsent), Some(Invalid::NotAchieved));
-        // 5 % of the mean latency are 10 us.
-        let late = |result: &mut LoadResult| result.client_delay.record(11_000).unwrap();
-        assert_eq!(invalid(OPEN, 0, late), Some(Invalid::Client));
-        let in_time = |result: &mut LoadResult| result.client_delay.record(9_000).unwrap();
-        assert_eq!(invalid(OPEN, 0, in_time), None);
-        // A tail of 60 us where a quarter of the 99th percentile is 50 us, with a mean of about 1 us.
-        let late_at_times = |result: &mut LoadResult| {
-            result.client_delay.record_n(1, 980).unwrap();
-            result.client_delay.record_n(60_000, 20).unwrap();
-        };
-        let busy_at_times = invalid(OPEN, 0, late_at_times);
-        assert_eq!(busy_at_times, Some(Invalid::Client));
-    }
-
-    impl Measurement {
-        /// A measurement of which nothing but the median latency is of interest.
-        pub(crate) fn with_p50(p50_us: f64) -> Measurement {
-            let mut measurement = concluded(result(), Pace::Closed, 0);
-            measurement.latency.p50_us = p50_us;
-            measurement
-        }
-    }
-}
+mod tests;

@@ -3,10 +3,12 @@
 //!
 //! What is compared is measured in turns within a round. A round whose measurements are void does not count.
 
+mod absent_nodes;
 mod abuse;
 mod allocations;
 mod catch_up;
 mod data_files;
+mod degraded;
 mod failover;
 mod live_bytes;
 mod log_bytes;
@@ -157,6 +159,7 @@ impl<'a> Bench<'a> {
             OwnMeasurement::Restart(arguments) => restart::measure_restart(self, arguments),
             OwnMeasurement::Failover(arguments) => failover::measure_failover(self, arguments),
             OwnMeasurement::CatchUp(arguments) => catch_up::measure_catch_up(self, arguments),
+            OwnMeasurement::Degraded(arguments) => degraded::measure_degraded(self, arguments),
         }
     }
 

@@ -39,6 +39,9 @@ pub(crate) enum OwnMeasurement {
     Failover(FailoverArguments),
     /// What clients notice of a node that gets the whole state again, over connections that break.
     CatchUp(CatchUpArguments),
+    /// The tail of latencies with a follower slow and a follower dead, over that without, and the outage when the leader
+    /// is killed.
+    Degraded(DegradedArguments),
 }
 
 impl OwnMeasurement {
@@ -56,6 +59,7 @@ impl OwnMeasurement {
             OwnMeasurement::Restart(_) => "restart",
             OwnMeasurement::Failover(_) => "failover",
             OwnMeasurement::CatchUp(_) => "catch-up",
+            OwnMeasurement::Degraded(_) => "degraded",
         }
     }
 
@@ -67,7 +71,8 @@ impl OwnMeasurement {
             | OwnMeasurement::Snapshot(_)
             | OwnMeasurement::Syscalls(_)
             | OwnMeasurement::Failover(_)
-            | OwnMeasurement::CatchUp(_) => true,
+            | OwnMeasurement::CatchUp(_)
+            | OwnMeasurement::Degraded(_) => true,
             OwnMeasurement::Allocations(_)
             | OwnMeasurement::LiveBytes(_)
             | OwnMeasurement::Shards(_)
@@ -80,7 +85,7 @@ impl OwnMeasurement {
     pub(crate) fn needs_cluster(&self) -> bool {
         matches!(
             self,
-            OwnMeasurement::Failover(_) | OwnMeasurement::CatchUp(_)
+            OwnMeasurement::Failover(_) | OwnMeasurement::CatchUp(_) | OwnMeasurement::Degraded(_)
         )
     }
 
@@ -99,6 +104,7 @@ impl OwnMeasurement {
             OwnMeasurement::Restart(arguments) => &arguments.store,
             OwnMeasurement::Failover(arguments) => &arguments.store,
             OwnMeasurement::CatchUp(arguments) => &arguments.store,
+            OwnMeasurement::Degraded(arguments) => &arguments.store,
         }
     }
 }
@@ -272,6 +278,26 @@ impl CatchUpArguments {
     pub(crate) fn small_log(&self) -> Vec<String> {
         let budget_bytes = (self.state_bytes() / 2).max(256 << 20);
         self.store.small_log(&format!("{budget_bytes}B"))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DegradedArguments {
+    #[command(flatten)]
+    pub(crate) store: OwnStoreArguments,
+    /// The load, as a share of the capacity.
+    #[arg(long, value_name = "SHARE", default_value_t = LOAD_UNDER_SNAPSHOT, value_parser = parse_rate)]
+    pub(crate) load: f64,
+    /// Where the keys lie.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) directories: Directories,
+}
+
+impl DegradedArguments {
+    /// Whether the arguments for the store say how many shards it has, which the measurement does.
+    pub(crate) fn names_shards(&self) -> bool {
+        let mut said = self.store.store_arguments.iter();
+        said.any(|said| said == "--shards" || said.to_string_lossy().starts_with("--shards="))
     }
 }
 

@@ -111,6 +111,7 @@ fn measurements_take_no_workload() {
         "snapshot",
         "restart",
         "syscalls",
+        "degraded",
     ] {
         let line = format!("run {name} --data d --metastore m --quick --strict");
         let Command::Run(run) = parse(&line).unwrap().command else {
@@ -121,6 +122,35 @@ fn measurements_take_no_workload() {
         assert_eq!(measurement.store().strict.strictness(), Strictness::Strict);
     }
     assert!(parse("run --workload w1 shards --data d --metastore m").is_err());
+}
+
+#[test]
+fn degraded_is_about_a_cluster_and_says_itself_how_many_shards_it_has() {
+    let degraded = |more: &str| {
+        let line = format!("run degraded --data d --metastore m {more}");
+        let Command::Run(run) = parse(&line).unwrap().command else {
+            panic!("{line} is a run");
+        };
+        run.measurement.expect("it was named")
+    };
+    let plain = degraded("");
+    assert_eq!(plain.name(), "degraded");
+    assert!(plain.needs_cluster() && plain.is_replicated());
+    let arguments = |more: &str| {
+        let OwnMeasurement::Degraded(arguments) = degraded(more) else {
+            panic!("it is what was asked for");
+        };
+        arguments
+    };
+    let usual = arguments("--nodes 3 -- --flush dsync");
+    assert_eq!(usual.store.nodes, 3);
+    assert!((usual.load - 0.5).abs() < 1e-9);
+    assert!(!usual.names_shards());
+    assert!((arguments("--load 0.3").load - 0.3).abs() < 1e-9);
+    assert!(arguments("-- --flush dsync --shards 3").names_shards());
+    assert!(arguments("-- --shards=1").names_shards());
+    assert!(parse("run degraded --data d --metastore m --load 0").is_err());
+    assert!(parse("run degraded --data d --metastore m --nodes 2").is_err());
 }
 
 #[test]

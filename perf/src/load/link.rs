@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -23,33 +23,26 @@ pub(super) struct Link {
     /// The most requests that may be in flight.
     depth: usize,
     room_since_ns: u64,
+    /// Whether the other end is gone; then nothing is sent or received any more.
+    is_lost: bool,
 }
 
+/// A request that awaits its answer.
 #[derive(Debug, Clone, Copy)]
-struct Sent {
+pub(super) struct Sent {
     id: CallId,
-    start_ns: u64,
-    asked: Asked,
-    mark: Mark,
-}
-
-/// A reply, or one part of it, with its times in nanoseconds since the run's epoch.
-pub(super) struct Answer<'a> {
+    /// Nanoseconds since the run's epoch.
     pub(super) start_ns: u64,
-    pub(super) at_ns: u64,
+    pub(super) asked: Asked,
     pub(super) mark: Mark,
-    pub(super) asked: &'a mut Asked,
-    pub(super) reply: &'a Reply<'a>,
 }
 
-impl<'a> Answer<'a> {
-    /// The hint of a store where another node leads, empty where it has none.
-    pub(super) fn redirect(&self) -> Option<&'a str> {
-        if let Reply::Failed(failure) = self.reply {
-            return failure.redirect();
-        }
-        None
-    }
+/// A reply, or one part of it, to a request of this connection.
+pub(super) struct Answer<'a> {
+    /// When it came, in nanoseconds since the run's epoch.
+    pub(super) at_ns: u64,
+    pub(super) sent: &'a mut Sent,
+    pub(super) reply: &'a Reply<'a>,
 }
 
 impl Link {
@@ -61,7 +54,18 @@ impl Link {
         token: Token,
         depth: usize,
     ) -> Result<Link, SessionError> {
-        let (blocking, connection) = Session::connect(system, address)?.into_parts();
+        let session = Session::connect(system, address)?;
+        Link::of(session, registry, token, depth)
+    }
+
+    /// Joins the poll with a session that is greeted.
+    pub(super) fn of(
+        session: Session,
+        registry: &Registry,
+        token: Token,
+        depth: usize,
+    ) -> Result<Link, SessionError> {
+        let (blocking, connection) = session.into_parts();
         blocking.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(blocking);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
@@ -71,7 +75,23 @@ impl Link {
             in_flight: VecDeque::with_capacity(depth),
             depth,
             room_since_ns: 0,
+            is_lost: false,
         })
+    }
+
+    /// Leaves the poll for good, and hands out what will not be answered here.
+    pub(super) fn abandon(&mut self, registry: &Registry) -> VecDeque<Sent> {
+        self.is_lost = true;
+        // Neither can matter to a connection that is not used again.
+        let _left = registry.deregister(&mut self.stream);
+        let _closed = self.stream.shutdown(Shutdown::Both);
+        self.connection.outbound().clear();
+        std::mem::take(&mut self.in_flight)
+    }
+
+    /// Whether it was abandoned.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     /// How many requests await an answer.
@@ -81,7 +101,7 @@ impl Link {
 
     /// Whether another request may be sent.
     pub(super) fn has_room(&self) -> bool {
-        self.in_flight.len() < self.depth
+        !self.is_lost && self.in_flight.len() < self.depth
     }
 
     /// When an answer last ended a time without room, 0 if there never was such a time.
@@ -120,6 +140,9 @@ impl Link {
 
     /// Sends what the socket takes. The rest leaves when the poll says that there is room.
     pub(super) fn send(&mut self) -> Result<(), SessionError> {
+        if self.is_lost {
+            return Ok(());
+        }
         let outbound = self.connection.outbound();
         let mut sent_bytes = 0;
         while sent_bytes < outbound.len() {
@@ -142,7 +165,7 @@ impl Link {
         epoch: Instant,
         mut on_answer: impl FnMut(Answer<'_>),
     ) -> Result<(), SessionError> {
-        loop {
+        while !self.is_lost {
             let bytes = match self.stream.read(buffer) {
                 Ok(0) => return Err(SessionError::Closed),
                 Ok(bytes) => bytes,
@@ -155,12 +178,9 @@ impl Link {
             let in_flight = &mut self.in_flight;
             self.connection.on_bytes(&buffer[..bytes], |id, reply| {
                 let position = position_of(in_flight, id);
-                let sent = &mut in_flight[position];
                 on_answer(Answer {
-                    start_ns: sent.start_ns,
                     at_ns,
-                    mark: sent.mark,
-                    asked: &mut sent.asked,
+                    sent: &mut in_flight[position],
                     reply,
                 });
                 if reply.is_last() {
@@ -175,6 +195,7 @@ impl Link {
                 return Ok(());
             }
         }
+        Ok(())
     }
 }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 use metastore_net::blocking::{Client, ConnectOptions};
 use mio::Token;
 
-use super::fleet::{Fleet, Redirected};
+use super::fleet::{Fleet, Redirected, Unopened, Wait};
 use super::link::{Answer, Link};
+use super::survival::Fate;
 use super::{Arrivals, Books, Driver, LoadError, nanoseconds, sleep_within};
-use crate::routes::{Routes, resolve};
+use crate::protocol::{Session, SessionError};
+use crate::routes::Routes;
 use crate::system::System;
 
 /// How long it takes at least from one question for leaders to the next.
@@ -20,24 +22,18 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(5);
 /// How long a node may take to say who leads.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a node may take to be connected to, or to say who leads, where nodes may be gone: all of the load waits
+/// meanwhile, and there will be another attempt.
+const SURVIVAL_TIMEOUT: Duration = Duration::from_millis(200);
+
 impl Driver<'_> {
     /// Opens what is missing, and tells whoever makes requests which lane leads to which shard.
     pub(super) fn open_lanes(&mut self) -> Result<(), LoadError> {
         let fleet = self.fleet.as_mut().expect("the load goes to a cluster");
         self.requests.set_lanes(&fleet.lanes_of_shards());
-        for (lane, address, connections) in fleet.unopened() {
-            for _ in 0..connections {
-                let place = self.links.len();
-                let link = Link::open(
-                    System::MetaStore,
-                    address,
-                    self.poll.registry(),
-                    Token(place),
-                    self.plan.in_flight_per_connection,
-                )?;
-                self.links.push(link);
-                fleet.add_link(lane, place);
-            }
+        let links = &self.links;
+        for unopened in fleet.unopened(|link| links[link].is_lost()) {
+            self.open_lane(unopened)?;
         }
         let commands = self.plan.mix.commands_per_request();
         if commands > 1 {
@@ -47,6 +43,45 @@ impl Driver<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Makes the connections that a lane lacks. Where a lost node is survived and one cannot be made, the lane stays
+    /// closed until leaders are asked for again.
+    fn open_lane(&mut self, unopened: Unopened) -> Result<(), LoadError> {
+        let Unopened {
+            lane,
+            address,
+            places,
+        } = unopened;
+        for place in places {
+            let number = place.unwrap_or(self.links.len());
+            let opened = self.open_link(address, number);
+            let fleet = self.fleet.as_mut().expect("the load goes to a cluster");
+            match opened {
+                Ok(link) if number < self.links.len() => self.links[number] = link,
+                Ok(link) => {
+                    self.links.push(link);
+                    fleet.add_link(lane, number);
+                }
+                Err(error) if self.plan.survives_lost_nodes && error.is_loss() => {
+                    fleet.note_gone(lane);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let fleet = self.fleet.as_mut().expect("the load goes to a cluster");
+        fleet.note_open(lane);
+        Ok(())
+    }
+
+    fn open_link(&self, address: SocketAddr, number: usize) -> Result<Link, SessionError> {
+        let session = match self.plan.survives_lost_nodes {
+            true => Session::connect_within(System::MetaStore, address, SURVIVAL_TIMEOUT)?,
+            false => Session::connect(System::MetaStore, address)?,
+        };
+        let depth = self.plan.in_flight_per_connection;
+        Link::of(session, self.poll.registry(), Token(number), depth)
     }
 
     pub(super) fn drive_closed_routed(&mut self) -> Result<(), LoadError> {
@@ -107,19 +142,29 @@ impl Driver<'_> {
         self.fleet.as_ref().expect("the load goes to a cluster")
     }
 
-    /// Gives the next request to the lane of its key.
+    /// Gives the next request to the lane of its key. Where that is gone it waits until somebody leads.
     fn submit_routed(&mut self, start_ns: u64) {
         let fleet = self.fleet.as_mut().expect("the load goes to a cluster");
         let mark = self.plan.current_mark();
         let (request, asked) = self.requests.next_request(self.plan.mix);
+        fleet.note_sent();
+        if fleet.is_gone(asked.lane) {
+            fleet.redirected.push(Redirected {
+                asked,
+                start_ns,
+                mark,
+                wait: Wait::ForLeader { hint: None },
+            });
+            return;
+        }
         let link = fleet.link_for(asked.lane, &self.links);
         self.links[link].submit_request(&request, asked, start_ns, mark);
-        fleet.note_sent();
     }
 
     fn send_all(&mut self) -> Result<(), LoadError> {
-        for link in &mut self.links {
-            link.send()?;
+        for place in 0..self.links.len() {
+            let sent = self.links[place].send();
+            self.outlive(place, sent)?;
         }
         Ok(())
     }
@@ -132,98 +177,159 @@ impl Driver<'_> {
         }
     }
 
-    /// Takes every answer that has arrived, except those that name another leader: their requests come back.
+    /// Takes every answer that has arrived, except those after which a request must be sent once more.
     fn receive_routed(&mut self) -> Result<(), LoadError> {
         for position in 0..self.ready.len() {
-            let link = self.ready[position];
-            let Driver {
-                plan,
-                requests,
-                links,
-                receive_buffer,
-                epoch,
-                window,
-                result,
-                fleet,
-                ..
-            } = self;
-            let fleet = fleet.as_mut().expect("the load goes to a cluster");
-            let mut books = Books::new(plan, window, requests, result);
-            let before = links[link].in_flight();
-            let had_redirected = fleet.redirected.len();
-            links[link].receive(receive_buffer, *epoch, |answer: Answer<'_>| {
-                match answer.redirect() {
-                    Some(hint) => fleet.redirected.push(Redirected {
-                        asked: *answer.asked,
-                        start_ns: answer.start_ns,
-                        mark: answer.mark,
-                        hint: resolve(hint).ok(),
-                    }),
-                    None => books.take(answer),
-                }
-            })?;
-            let came_back = fleet.redirected.len() - had_redirected;
-            result.redirected += came_back as u64;
-            let answered = before - links[link].in_flight() - came_back;
-            fleet.note_answered(answered, nanoseconds(epoch.elapsed()));
+            let place = self.ready[position];
+            let received = self.receive_answers(place);
+            self.outlive(place, received)?;
         }
+        self.outlive_closing()?;
         debug_assert_eq!(
             self.fleet().under_way(),
             self.in_flight() + self.fleet().redirected.len(),
-            "every request is on a connection or has come back"
+            "every request is on a connection or must be sent once more"
         );
         Ok(())
     }
 
-    /// Sends what has come back to whoever leads by now, after asking who that is.
+    /// The same of one connection.
+    pub(super) fn receive_answers(&mut self, place: usize) -> Result<(), SessionError> {
+        let Driver {
+            plan,
+            requests,
+            links,
+            receive_buffer,
+            epoch,
+            window,
+            result,
+            fleet,
+            ..
+        } = self;
+        let fleet = fleet.as_mut().expect("the load goes to a cluster");
+        let mut books = Books::new(plan, window, requests, result);
+        let before = links[place].in_flight();
+        let had_redirected = fleet.redirected.len();
+        let received =
+            links[place].receive(receive_buffer, *epoch, |answer: Answer<'_>| match Fate::of(
+                &answer,
+                plan.survives_lost_nodes,
+            ) {
+                Fate::Answered => books.take(answer),
+                Fate::Elsewhere { hint } => {
+                    books.result.redirected += 1;
+                    let again = Redirected::of(answer.sent, Wait::ForLeader { hint });
+                    fleet.redirected.push(again);
+                }
+                Fate::Later { pause_ns } => {
+                    books.result.losses.put_off += 1;
+                    let at_ns = answer.at_ns + pause_ns;
+                    let again = Redirected::of(answer.sent, Wait::Until { at_ns });
+                    fleet.redirected.push(again);
+                }
+                Fate::Unknown => books.note_unknown(answer.sent, answer.at_ns),
+            });
+        let came_back = fleet.redirected.len() - had_redirected;
+        let answered = before - links[place].in_flight() - came_back;
+        fleet.note_answered(answered, nanoseconds(epoch.elapsed()));
+        received
+    }
+
+    /// Sends once more what must be and may be by now, to whoever leads, after asking who that is.
     fn send_again(&mut self, now_ns: u64) -> Result<(), LoadError> {
         let fleet = self.fleet.as_mut().expect("the load goes to a cluster");
-        let pause_ns = nanoseconds(REFRESH_PAUSE);
-        let is_too_soon = fleet
-            .refreshed_ns
-            .is_some_and(|refreshed_ns| now_ns < refreshed_ns + pause_ns);
-        if fleet.redirected.is_empty() || is_too_soon {
+        if fleet.redirected.is_empty() {
             return Ok(());
         }
-        let redirected = std::mem::take(&mut fleet.redirected);
-        let mut found = Vec::new();
-        for again in &redirected {
-            let wanted = (self.requests.shard_of(&again.asked), again.hint);
-            if !found.contains(&wanted) {
-                found.push(wanted);
+        let has_refreshed = fleet.must_refresh(now_ns, nanoseconds(REFRESH_PAUSE));
+        if has_refreshed {
+            self.refresh()?;
+        }
+        let fleet = self.fleet.as_mut().expect("the load goes to a cluster");
+        let mut is_waiting = false;
+        for again in fleet.take_due(has_refreshed, now_ns) {
+            let (request, asked) = self.requests.again(&again.asked);
+            if fleet.is_gone(asked.lane) {
+                is_waiting = true;
+                fleet.redirected.push(Redirected {
+                    wait: Wait::ForLeader { hint: None },
+                    ..again
+                });
+            } else {
+                let link = fleet.link_for(asked.lane, &self.links);
+                self.links[link].submit_request(&request, asked, again.start_ns, again.mark);
             }
         }
-        follow(&mut fleet.routes, &found, ask_for_routes);
+        if has_refreshed {
+            let leaderless_ns = fleet.note_leaderless(is_waiting, now_ns);
+            if leaderless_ns > nanoseconds(self.plan.patience) {
+                return Err(LoadError::NoLeader {
+                    waited: Duration::from_nanos(leaderless_ns),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks who leads the shards for whose leaders something waits.
+    fn refresh(&mut self) -> Result<(), LoadError> {
+        let fleet = self.fleet.as_mut().expect("the load goes to a cluster");
+        let mut wanted = Vec::new();
+        for again in &fleet.redirected {
+            if let Wait::ForLeader { hint } = again.wait {
+                let shard = self.requests.shard_of(&again.asked);
+                if !wanted.contains(&(shard, hint)) {
+                    wanted.push((shard, hint));
+                }
+            }
+        }
+        let timeout = match self.plan.survives_lost_nodes {
+            true => SURVIVAL_TIMEOUT,
+            false => REFRESH_TIMEOUT,
+        };
+        let gone = fleet.gone();
+        let ask = |address| ask_for_routes(address, timeout);
+        follow(&mut fleet.routes, &wanted, &gone, ask);
         fleet.refreshed_ns = Some(nanoseconds(self.epoch.elapsed()));
         self.open_lanes()?;
-        let fleet = self.fleet.as_mut().expect("the load goes to a cluster");
-        for Redirected {
-            asked,
-            start_ns,
-            mark,
-            ..
-        } in redirected
-        {
-            let (request, asked) = self.requests.again(&asked);
-            let link = fleet.link_for(asked.lane, &self.links);
-            self.links[link].submit_request(&request, asked, start_ns, mark);
+        if self.plan.survives_lost_nodes {
+            let now_ns = self.now_ns();
+            let fleet = self.fleet.as_mut().expect("the load goes to a cluster");
+            fleet.note_interruption(now_ns);
         }
         Ok(())
     }
 }
 
-/// Finds out who leads the shards of which requests came back, each with the hint that came with it: whoever is said to
-/// lead knows it best, then anybody.
+/// Finds out who leads the shards of which requests wait for a leader, each with the hint that came with it: whoever is
+/// said to lead knows it best, then anybody. Those who are gone are asked when nobody else says anything, and believed to
+/// lead when nobody names another.
 fn follow(
     routes: &mut Routes,
     wanted: &[(usize, Option<SocketAddr>)],
+    gone: &[SocketAddr],
     ask: impl Fn(SocketAddr) -> Option<Routes>,
 ) {
     for &(shard, hint) in wanted {
-        let others = routes.addresses().into_iter();
-        let told = hint.into_iter().chain(others).find_map(&ask);
-        let same = told.filter(|told| told.has_slots_of(routes));
-        let leader = same.map(|told| told.leader(shard)).or(hint);
+        let candidates: Vec<SocketAddr> = hint.into_iter().chain(routes.addresses()).collect();
+        let (absent, present): (Vec<SocketAddr>, Vec<SocketAddr>) = candidates
+            .into_iter()
+            .partition(|candidate| gone.contains(candidate));
+        let told_by = |address: SocketAddr| {
+            let told = ask(address)?;
+            told.has_slots_of(routes).then(|| told.leader(shard))
+        };
+        let mut leader = None;
+        for told in present.into_iter().filter_map(told_by) {
+            leader.get_or_insert(told);
+            if !gone.contains(&told) {
+                leader = Some(told);
+                break;
+            }
+        }
+        let leader = leader
+            .or_else(|| absent.into_iter().find_map(told_by))
+            .or(hint);
         if let Some(leader) = leader {
             routes.lead_from(shard, leader);
         }
@@ -231,9 +337,9 @@ fn follow(
 }
 
 /// The leaders as one node knows them; nothing where it does not say.
-fn ask_for_routes(address: SocketAddr) -> Option<Routes> {
+fn ask_for_routes(address: SocketAddr, timeout: Duration) -> Option<Routes> {
     let options = ConnectOptions {
-        timeout: REFRESH_TIMEOUT,
+        timeout,
         client_name: "metastore-perf",
         ..ConnectOptions::default()
     };

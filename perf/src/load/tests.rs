@@ -16,6 +16,7 @@ fn plan(addresses: &[std::net::SocketAddr], mix: Mix, pace: Pace) -> LoadPlan<'_
         measured: Duration::from_millis(250),
         patience: Duration::from_secs(5),
         mark: None,
+        survives_lost_nodes: false,
     }
 }
 

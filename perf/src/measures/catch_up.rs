@@ -17,6 +17,7 @@ use metastore_net::StatusReply;
 use metastore_net::blocking::{Client, ConnectOptions};
 use serde::Serialize;
 
+use super::absent_nodes::connect_without;
 use super::data_files::DataFiles;
 use super::{Bench, Findings};
 use crate::arguments::CatchUpArguments;
@@ -30,7 +31,6 @@ use crate::node::PEER_PORTS_ABOVE;
 use crate::operation::RequestMaker;
 use crate::output::number;
 use crate::preload::preload_store;
-use crate::store::Store;
 
 /// What the tail may grow to.
 const TAIL_RATIO_MAX: f64 = 2.0;
@@ -43,9 +43,6 @@ const MARKED_MIN: u64 = 1_000;
 
 /// How long a node may take to come back.
 const CATCH_UP_MAX: Duration = Duration::from_secs(600);
-
-/// How long the others may take until somebody leads every shard.
-const LEADERS_MAX: Duration = Duration::from_secs(30);
 
 /// Time between two looks at a node.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
@@ -310,23 +307,6 @@ impl Return {
             self.connections_cut,
             self.begun_anew
         )
-    }
-}
-
-/// The store without one of its nodes, as soon as the others lead everything.
-fn connect_without(witness: SocketAddr, away: SocketAddr) -> Result<Store, PerfError> {
-    let began = Instant::now();
-    loop {
-        let found = Store::connect_without(&witness.to_string(), away);
-        let found = found.and_then(|mut store| {
-            let nodes = store.addresses().len();
-            store.check_complete(nodes).map(|()| store)
-        });
-        match found {
-            Ok(store) => return Ok(store),
-            Err(error) if began.elapsed() > LEADERS_MAX => return Err(error.into()),
-            Err(_) => thread::sleep(LOOK_PAUSE),
-        }
     }
 }
 

@@ -11,11 +11,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metastore_net::ReplicaRole;
 use serde::Serialize;
 
+use super::absent_nodes::{address_of, await_return};
 use super::{Bench, Findings, OwnStore, PLAIN};
 use crate::arguments::FailoverArguments;
 use crate::error::PerfError;
@@ -23,7 +24,6 @@ use crate::figure::{Figure, Target};
 use crate::latency::Spread;
 use crate::node::NodeError;
 use crate::output::number;
-use crate::store::{Store, StoreError};
 use writers::{Outcomes, Writers};
 
 /// The share of kills after which every shard must have acknowledged a write within [`KILL_MS_MAX`].
@@ -37,9 +37,6 @@ const TRANSFER_MS_MAX: f64 = 200.0;
 
 /// How long to wait for a shard that acknowledges nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long a node that came back may take to catch up and lead again.
-const RETURN_MAX: Duration = Duration::from_secs(60);
 
 /// Load before each round, and behind a hand-over: a gap would be over by then.
 const CALM: Duration = Duration::from_millis(500);
@@ -168,7 +165,8 @@ fn kill_one(
     }
     let progress = writers.progress();
     bench.revive(own, &member)?;
-    await_return(own)?;
+    let nodes = own.store.addresses().len();
+    await_return(own, nodes)?;
     let later = writers.progress();
     Ok(Kill {
         node,
@@ -179,45 +177,6 @@ fn kill_one(
         outcomes: later.outcomes,
         failure: later.failure,
     })
-}
-
-/// Waits until the nodes are as they were.
-fn await_return(own: &mut OwnStore) -> Result<(), PerfError> {
-    let began = Instant::now();
-    loop {
-        let last = match try_return(own) {
-            Ok(true) => return Ok(()),
-            Ok(false) => StoreError::NoLeader,
-            Err(error) => error,
-        };
-        if began.elapsed() > RETURN_MAX {
-            return Err(NodeError::NotServing { last }.into());
-        }
-        thread::sleep(LOOK_PAUSE * 10);
-    }
-}
-
-/// Whether every node is there and leads something, where there is enough to lead.
-fn try_return(own: &mut OwnStore) -> Result<bool, StoreError> {
-    let address = own.store.addresses()[0].to_string();
-    let nodes = own.store.addresses().len();
-    own.store = Store::connect(&address)?;
-    own.store.check_complete(nodes)?;
-    let observation = own.store.observe()?;
-    let leaders = observation.leads();
-    let is_leading = |node: &u32| leaders.values().any(|lead| lead.node_id == *node);
-    let statuses = observation.statuses();
-    let nodes_lead = statuses.iter().all(|status| is_leading(&status.node_id));
-    Ok(nodes_lead || leaders.len() < nodes)
-}
-
-/// Where the only core of a node listens.
-fn address_of(store: &mut Store, node: u32) -> Result<SocketAddr, PerfError> {
-    let observation = store.observe()?;
-    let statuses = observation.statuses().iter().zip(store.addresses());
-    let mut found = statuses.filter(|(status, _)| status.node_id == node);
-    let (_, address) = found.next().expect("a node that leads has answered");
-    Ok(*address)
 }
 
 /// Asks the leader of a shard to hand over, another shard each time.

@@ -38,6 +38,7 @@ fn run(peer: &Peer, mix: Mix, pace: Pace) -> LoadResult {
         measured: Duration::from_millis(250),
         patience: Duration::from_secs(20),
         mark: None,
+        survives_lost_nodes: false,
     };
     drive(&plan, &mut requests).unwrap()
 }

@@ -50,12 +50,19 @@ pub(crate) enum SessionError {
 impl Session {
     /// Connects and waits for the greeting.
     pub(crate) fn connect(system: System, address: SocketAddr) -> Result<Session, SessionError> {
+        Session::connect_within(system, address, GREETING_TIMEOUT)
+    }
+
+    /// As [`Session::connect`], where connecting and each wait for a part of the greeting may take so long.
+    pub(crate) fn connect_within(
+        system: System,
+        address: SocketAddr,
+        timeout: Duration,
+    ) -> Result<Session, SessionError> {
         let connect = |source| SessionError::Connect { address, source };
-        let stream = TcpStream::connect_timeout(&address, GREETING_TIMEOUT).map_err(connect)?;
+        let stream = TcpStream::connect_timeout(&address, timeout).map_err(connect)?;
         stream.set_nodelay(true).map_err(connect)?;
-        stream
-            .set_read_timeout(Some(GREETING_TIMEOUT))
-            .map_err(connect)?;
+        stream.set_read_timeout(Some(timeout)).map_err(connect)?;
         stream
             .set_write_timeout(Some(ANSWER_TIMEOUT))
             .map_err(connect)?;
@@ -148,6 +155,17 @@ impl Session {
 }
 
 impl SessionError {
+    /// Whether the other end is gone, or is not ready to talk: others may be, and it may be later.
+    pub(crate) fn is_loss(&self) -> bool {
+        match self {
+            SessionError::Connect { .. }
+            | SessionError::Greeting { .. }
+            | SessionError::Io(_)
+            | SessionError::Closed => true,
+            SessionError::Protocol(_) => false,
+        }
+    }
+
     /// The error as it is told of a greeting.
     fn while_greeted(self, address: SocketAddr) -> SessionError {
         if let SessionError::Protocol(TalkError::Greeting(failure)) = self {

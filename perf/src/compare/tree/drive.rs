@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::super::plan::{TREE_IN_FLIGHT, TreePhase};
 use super::{TreeDirectory, TreeEntry, TreeMetadata};
 use crate::latency::new_histogram;
-use crate::load::{Failures, LoadError, LoadResult};
+use crate::load::{Failures, LoadError, LoadResult, Losses};
 use crate::operation::Failure;
 use crate::protocol::{CallId, Page, Reply, Request, Session};
 use crate::system::{System, Target};
@@ -153,6 +153,7 @@ fn empty_result() -> LoadResult {
         answered_in_all: 0,
         conflicts: 0,
         redirected: 0,
+        losses: Losses::default(),
         failures: Failures::default(),
     }
 }

@@ -38,6 +38,7 @@ fn drive_against(
         measured: Duration::from_millis(measured_ms),
         patience: Duration::from_secs(5),
         mark: None,
+        survives_lost_nodes: false,
     };
     drive(&plan, &mut requests)
 }
@@ -189,7 +190,7 @@ fn whoever_is_said_to_lead_is_asked_first_and_anybody_else_then() {
     let follow_from = |hint, tells: &dyn Fn(SocketAddr) -> Option<Routes>| {
         asked.borrow_mut().clear();
         let mut routes = routes.clone();
-        follow(&mut routes, &[(0, hint)], |address| {
+        follow(&mut routes, &[(0, hint)], &[], |address| {
             asked.borrow_mut().push(address);
             tells(address)
         });
@@ -202,4 +203,38 @@ fn whoever_is_said_to_lead_is_asked_first_and_anybody_else_then() {
     // The hint is all that there is then.
     assert_eq!(follow_from(Some(second), &nobody).0, second);
     assert_eq!(follow_from(None, &nobody).0, first);
+}
+
+#[test]
+fn whoever_is_gone_is_asked_last_and_led_by_only_if_nobody_names_another() {
+    let cluster = FakeCluster::start(3, 1);
+    let store = store_of(&cluster);
+    let routes = store.target().routes.unwrap();
+    let [dead, second, third]: [SocketAddr; 3] = cluster.addresses().try_into().unwrap();
+    assert_eq!(routes.leader(0), dead);
+    let mut moved = routes.clone();
+    moved.lead_from(0, third);
+    let asked = RefCell::new(Vec::new());
+    let follow_from = |hint, tells: &dyn Fn(SocketAddr) -> Option<Routes>| {
+        asked.borrow_mut().clear();
+        let mut routes = routes.clone();
+        follow(&mut routes, &[(0, hint)], &[dead], |address| {
+            asked.borrow_mut().push(address);
+            tells(address)
+        });
+        (routes.leader(0), asked.borrow().clone())
+    };
+    // The second has not heard of it yet.
+    let some_know = |address| match address == second {
+        true => Some(routes.clone()),
+        false => Some(moved.clone()),
+    };
+    let all = (third, vec![second, third]);
+    assert_eq!(follow_from(None, &some_know), all);
+    assert_eq!(follow_from(Some(dead), &some_know), all);
+    let nobody_knows = |_| Some(routes.clone());
+    assert_eq!(follow_from(None, &nobody_knows).0, dead);
+    let nobody = |_| None;
+    let everybody = vec![second, third, dead];
+    assert_eq!(follow_from(None, &nobody), (dead, everybody));
 }
