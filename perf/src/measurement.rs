@@ -102,15 +102,19 @@ pub(crate) struct OperationLatency {
 pub(crate) struct Moves {
     /// Requests that came to a core that did not lead their shard.
     pub(crate) redirected: u64,
+    /// Times that a request was refused for the moment, as by a leader that hands over, and sent again after a pause.
+    #[serde(default)]
+    pub(crate) put_off: u64,
     /// Whether a shard was led by another node, or in another term, at the end than at the beginning.
     pub(crate) have_leaders_moved: bool,
 }
 
 impl Moves {
     /// Nothing where nothing has happened.
-    fn of(redirected: u64, have_leaders_moved: bool) -> Option<Moves> {
-        (redirected > 0 || have_leaders_moved).then_some(Moves {
+    fn of(redirected: u64, put_off: u64, have_leaders_moved: bool) -> Option<Moves> {
+        (redirected + put_off > 0 || have_leaders_moved).then_some(Moves {
             redirected,
+            put_off,
             have_leaders_moved,
         })
     }
@@ -121,7 +125,10 @@ impl Moves {
             true => "LEADERS MOVED",
             false => "leaders stayed",
         };
-        format!("{moved}, {} requests were sent elsewhere", self.redirected)
+        format!(
+            "{moved}, {} requests were sent elsewhere, {} put off",
+            self.redirected, self.put_off
+        )
     }
 }
 
@@ -290,7 +297,8 @@ pub(crate) fn measure_by(
     let after = subject.observe()?;
     let costs = after.costs_since(&before, result.answered_in_all);
     let cache = subject.write_cache();
-    let moves = Moves::of(result.redirected, after.has_other_leaders(&before));
+    let is_led_anew = after.has_other_leaders(&before);
+    let moves = Moves::of(result.redirected, result.losses.put_off, is_led_anew);
     Ok(Measurement {
         moves,
         ..conclude(result, pace, costs, cache, &spent)

@@ -1,4 +1,5 @@
-//! What becomes of load when a node is lost, in a run that is told to survive that.
+//! What becomes of load that is refused for the moment, and of load when a node is lost, in a run that is told to survive
+//! that.
 //!
 //! A request without an answer is treated as a careful client would:
 //!
@@ -38,7 +39,7 @@ const PUT_OFF_MAX: Duration = Duration::from_millis(100);
 /// Reads of a connection whose end was seen, at most: what the socket holds is read in fewer.
 const DRAINS_MAX: usize = 64;
 
-/// What was lost and put off in a run that survives lost nodes; nothing in any other.
+/// What was put off, and in a run that survives lost nodes what was lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Losses {
     /// Connections whose other end was gone.
@@ -73,17 +74,17 @@ impl Fate {
                 hint: resolve(hint).ok(),
             };
         }
-        if let Failure::Refused(error) = failure
-            && survives_lost_nodes
-        {
-            return Fate::of_error(error, answer.sent.asked.operation);
+        if let Failure::Refused(error) = failure {
+            return Fate::of_error(error, answer.sent.asked.operation, survives_lost_nodes);
         }
         Fate::Answered
     }
 
-    fn of_error(error: &WireError, operation: Operation) -> Fate {
+    fn of_error(error: &WireError, operation: Operation, survives_lost_nodes: bool) -> Fate {
         if error.happened == Happened::Unknown {
             return match is_read(operation) {
+                // Nothing was lost that would explain it.
+                _ if !survives_lost_nodes => Fate::Answered,
                 true => Fate::Elsewhere { hint: None },
                 false => Fate::Unknown,
             };

@@ -391,6 +391,7 @@ mod tests {
         });
         killed.moves = Some(Moves {
             redirected: 40,
+            put_off: 0,
             have_leaders_moved: true,
         });
         Round {

@@ -188,7 +188,8 @@ fn what_was_refused_for_the_moment_is_sent_again_after_its_pause() {
     let refuse = |cluster: &FakeCluster| cluster.err_after(100, 7, busy.clone());
     let fragile = |plan: &mut LoadPlan<'_>| plan.survives_lost_nodes = false;
     let (result, _) = drive_survivor(PUT, OPEN, refuse, fragile);
-    assert_eq!(result.unwrap().failures.count, 7);
+    let result = result.unwrap();
+    assert_eq!((result.failures.count, result.losses.put_off), (0, 7));
 }
 
 #[test]
@@ -201,6 +202,15 @@ fn an_answer_that_it_may_have_happened_leaves_writes_unknown_and_repeats_reads()
         assert_eq!(result.losses.unknown, unknown, "{mix:?}");
         assert_eq!(result.redirected, redirected, "{mix:?}");
         assert_eq!(result.latency.len(), result.offered, "{mix:?}");
+
+        let refuse = |cluster: &FakeCluster| cluster.err_after(100, 7, doubt.clone());
+        let fragile = |plan: &mut LoadPlan<'_>| plan.survives_lost_nodes = false;
+        let (result, _) = drive_survivor(mix, OPEN, refuse, fragile);
+        let result = result.unwrap();
+        assert_eq!(
+            (result.failures.count, result.losses),
+            (7, Losses::default())
+        );
     }
 }
 
