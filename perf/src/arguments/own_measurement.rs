@@ -273,10 +273,10 @@ impl CatchUpArguments {
         self.state_mib.unwrap_or(usual_mib) << 20
     }
 
-    /// Store arguments by which the log is given up for snapshots before all of the state is loaded. What the command
-    /// line says is left as it is.
+    /// Store arguments by which most of the log is given up for snapshots when all of the state is loaded, and that is not
+    /// refused because it comes faster than snapshots are written. What the command line says is left as it is.
     pub(crate) fn small_log(&self) -> Vec<String> {
-        let budget_bytes = (self.state_bytes() / 2).max(256 << 20);
+        let budget_bytes = (self.state_bytes() / 3 * 4).max(256 << 20);
         self.store.small_log(&format!("{budget_bytes}B"))
     }
 }
