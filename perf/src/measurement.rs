@@ -65,7 +65,7 @@ pub(crate) struct Measurement {
     /// Of a cluster that did not stay as it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) moves: Option<Moves>,
-    /// Of a run that went on without a node.
+    /// Of a run in which something was put off, or that went on without a node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) losses: Option<Losses>,
     /// Over warm-up, measured time and what was answered after it, so that counters and operations match exactly.
