@@ -74,7 +74,7 @@ struct ThrownAway {
 pub(crate) fn run(arguments: &GoalsArguments) -> Result<Verdict, PerfError> {
     let mut output = Output::new(arguments.store.json.clone());
     end_stores_on_signals()?;
-    let pinning = Pinning::choose();
+    let pinning = arguments.store.pinning();
     output.line(&pinning.words_for(u32::from(arguments.store.nodes)))?;
     let rounds = match arguments.includes(GoalPart::Rounds) {
         true => Some(run_rounds(&arguments.store, &pinning, &mut output)?),

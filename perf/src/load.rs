@@ -1,5 +1,6 @@
 //! The load: one thread, many connections, closed or open loop.
 
+mod alarm;
 mod arrivals;
 mod books;
 mod fleet;
@@ -19,6 +20,7 @@ use crate::latency::new_histogram;
 use crate::operation::{Failure, Mix, OperationKind, RequestMaker};
 use crate::protocol::SessionError;
 use crate::system::Target;
+use alarm::Alarm;
 use arrivals::Arrivals;
 use books::Books;
 use fleet::Fleet;
@@ -27,6 +29,9 @@ pub(crate) use survival::Losses;
 
 /// Bytes taken from a socket at a time: more than the answers to the deepest pipeline.
 const RECEIVE_BYTES: usize = 256 * 1024;
+
+/// Time between two looks at whether a run is over or takes too long.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
 
 /// When requests are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -156,6 +161,8 @@ struct Driver<'a> {
     plan: &'a LoadPlan<'a>,
     requests: &'a mut RequestMaker,
     poll: Poll,
+    /// Of an open loop.
+    alarm: Alarm,
     events: Events,
     /// The connections that the last poll named.
     ready: Vec<usize>,
@@ -202,6 +209,7 @@ impl<'a> Driver<'a> {
         let mut driver = Driver {
             plan,
             requests,
+            alarm: Alarm::new(poll.registry())?,
             poll,
             events: Events::with_capacity(plan.connections),
             ready: Vec::with_capacity(plan.connections),
@@ -255,7 +263,7 @@ impl<'a> Driver<'a> {
         }
         let give_up_ns = self.give_up_ns();
         while self.in_flight_or_running() {
-            self.poll_once(Some(Duration::from_millis(100)))?;
+            self.poll_once(Some(SLEEP_MAX))?;
             for position in 0..self.ready.len() {
                 let link = self.ready[position];
                 self.receive(link)?;
@@ -309,10 +317,7 @@ impl<'a> Driver<'a> {
             for link in &mut self.links {
                 link.send()?;
             }
-            let idle_ns = arrivals.next_ns().saturating_sub(self.now_ns());
-            // The kernel's own work on this processor comes first: the end of a flush may be waiting for it.
-            std::thread::yield_now();
-            self.poll_once(Some(sleep_within(idle_ns)))?;
+            self.sleep_until(arrivals.next_ns())?;
             for position in 0..self.ready.len() {
                 self.receive(self.ready[position])?;
             }
@@ -372,6 +377,16 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Polls until something has come, or the next request is due, at most for [`SLEEP_MAX`].
+    fn sleep_until(&mut self, due_ns: u64) -> Result<(), LoadError> {
+        let idle = Duration::from_nanos(due_ns.saturating_sub(self.now_ns()));
+        if idle.is_zero() {
+            return self.poll_once(Some(Duration::ZERO));
+        }
+        self.alarm.set(idle.min(SLEEP_MAX))?;
+        self.poll_once(None)
+    }
+
     // Both.
 
     fn poll_once(&mut self, timeout: Option<Duration>) -> Result<(), LoadError> {
@@ -382,6 +397,9 @@ impl<'a> Driver<'a> {
             result => result?,
         }
         for event in &self.events {
+            if event.token() == Alarm::TOKEN {
+                continue;
+            }
             let place = event.token().0;
             self.ready.push(place);
             if event.is_read_closed() || event.is_error() {
@@ -453,12 +471,6 @@ impl Failures {
         self.count += 1;
         self.first.get_or_insert(failure);
     }
-}
-
-/// How long to sleep when the next request is due in `idle_ns`: the poll's timer counts milliseconds and may be late by
-/// one, so the last two of them are spent asking without sleep.
-fn sleep_within(idle_ns: u64) -> Duration {
-    Duration::from_millis((idle_ns / 1_000_000).saturating_sub(2).min(100))
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

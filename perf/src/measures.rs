@@ -102,7 +102,7 @@ pub(crate) fn run(measurement: &OwnMeasurement) -> Result<Verdict, PerfError> {
     }
     let mut output = Output::new(arguments.json.clone());
     end_stores_on_signals()?;
-    let pinning = Pinning::choose();
+    let pinning = arguments.pinning();
     output.line(&pinning.words_for(u32::from(arguments.nodes)))?;
     let mut bench = Bench::new(arguments, pinning, &mut output)?;
     let findings = bench.measure(measurement)?;

@@ -13,7 +13,8 @@ pub(crate) enum Pinning {
     Apart {
         store_cpu: u32,
         client_cpu: u32,
-        /// What this process may use, as the system writes it.
+        /// What a store of several nodes may use, as the system writes it: what this process may, or all of that but the
+        /// client's.
         allowed: String,
     },
     /// The store on one CPU, the client wherever the system puts it: there is only one CPU, or no `taskset`.
@@ -38,6 +39,24 @@ impl Pinning {
         }
     }
 
+    /// The same, with the nodes of a cluster kept off the client's CPU.
+    pub(crate) fn with_client_alone(mut self) -> Pinning {
+        if let Pinning::Apart {
+            client_cpu,
+            allowed,
+            ..
+        } = &mut self
+        {
+            let others = allowed_cpus(allowed).into_iter();
+            let others = others.filter(|cpu| cpu != client_cpu);
+            *allowed = others
+                .map(|cpu| cpu.to_string())
+                .collect::<Vec<_>>()
+                .join(",");
+        }
+        self
+    }
+
     /// Where the store runs.
     pub(crate) fn store_cpu(&self) -> u32 {
         match self {
@@ -59,7 +78,7 @@ impl Pinning {
         }
     }
 
-    /// Takes the restriction back: a store that is started inherits it and needs other CPUs.
+    /// Leaves this process where a store may run: one that is started inherits it.
     pub(crate) fn free_client(&self) {
         if let Pinning::Apart { allowed, .. } = self {
             restrict_this_process(allowed);
@@ -98,9 +117,15 @@ impl Pinning {
                 client_cpu,
                 allowed,
                 ..
-            } => format!(
-                "all nodes and the floor on CPUs {allowed}, the client on CPU {client_cpu}, which it shares with them"
-            ),
+            } => {
+                let shares = match allowed_cpus(allowed).contains(client_cpu) {
+                    true => "which it shares with them",
+                    false => "which it has to itself",
+                };
+                format!(
+                    "all nodes and the floor on CPUs {allowed}, the client on CPU {client_cpu}, {shares}"
+                )
+            }
             Pinning::StoreOnly { .. } => {
                 "all nodes, the floor and the client wherever the system puts them".to_owned()
             }
@@ -167,6 +192,11 @@ mod tests {
         let command = apart.anywhere(std::ffi::OsStr::new("program"));
         let words: Vec<_> = command.get_args().collect();
         assert_eq!(words, ["-c", "0-1", "program"]);
+        let alone = apart.with_client_alone();
+        assert_eq!(
+            alone.words_for(3),
+            "all nodes and the floor on CPUs 0, the client on CPU 1, which it has to itself"
+        );
     }
 
     #[test]

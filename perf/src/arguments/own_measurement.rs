@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::{EffortArguments, parse_count, parse_nodes, parse_rate};
 use crate::keys::Directories;
+use crate::pinning::Pinning;
 
 /// Shares of the capacity and a number of shards, unless the command line says otherwise.
 pub(super) const LOAD_UNDER_LOAD: f64 = 0.8;
@@ -273,11 +274,15 @@ impl CatchUpArguments {
         self.state_mib.unwrap_or(usual_mib) << 20
     }
 
-    /// Store arguments by which most of the log is given up for snapshots when all of the state is loaded, and that is not
-    /// refused because it comes faster than snapshots are written. What the command line says is left as it is.
+    /// Store arguments by which each of the three shards has a snapshot of three quarters of its state when all of it is
+    /// loaded, and a log that has room for the loading however fast it is. What the command line says is left as it is.
     pub(crate) fn small_log(&self) -> Vec<String> {
-        let budget_bytes = (self.state_bytes() / 3 * 4).max(256 << 20);
-        self.store.small_log(&format!("{budget_bytes}B"))
+        let budget_bytes = (2 * self.state_bytes()).max(256 << 20);
+        let mut arguments = self.store.small_log(&format!("{budget_bytes}B"));
+        let snapshot_bytes = self.state_bytes() / 4;
+        let snapshot = format!("snapshot.log_bytes={snapshot_bytes}B");
+        arguments.extend(["--set".to_owned(), snapshot]);
+        arguments
     }
 }
 
@@ -313,6 +318,9 @@ pub(crate) struct OwnStoreArguments {
     /// How many nodes each store has: 1, or 3 with a replica of everything on each, all on this machine.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_nodes)]
     pub(crate) nodes: u16,
+    /// Keep the nodes of a cluster off the client's CPU, so that it is never late. They have one CPU less.
+    #[arg(long)]
+    pub(crate) client_alone: bool,
     #[command(flatten)]
     pub(crate) effort: EffortArguments,
     #[command(flatten)]
@@ -326,6 +334,15 @@ pub(crate) struct OwnStoreArguments {
 }
 
 impl OwnStoreArguments {
+    /// Who runs where.
+    pub(crate) fn pinning(&self) -> Pinning {
+        let usual = Pinning::choose();
+        match self.client_alone {
+            true => usual.with_client_alone(),
+            false => usual,
+        }
+    }
+
     /// Arguments for a log of small segments and this budget, but what the command line says is left as it is.
     fn small_log(&self, budget: &str) -> Vec<String> {
         let is_said = |name: &str| self.store_arguments.iter().any(|said| said == name);

@@ -11,7 +11,7 @@ use mio::Token;
 use super::fleet::{Fleet, Redirected, Unopened, Wait};
 use super::link::{Answer, Link};
 use super::survival::Fate;
-use super::{Arrivals, Books, Driver, LoadError, nanoseconds, sleep_within};
+use super::{Arrivals, Books, Driver, LoadError, SLEEP_MAX, nanoseconds};
 use crate::protocol::{Session, SessionError};
 use crate::routes::Routes;
 use crate::system::System;
@@ -97,7 +97,7 @@ impl Driver<'_> {
             }
             self.send_again(now_ns)?;
             self.send_all()?;
-            let timeout = self.routed_timeout(Duration::from_millis(100));
+            let timeout = self.routed_timeout(SLEEP_MAX);
             self.poll_once(Some(timeout))?;
             self.receive_routed()?;
             self.check_patience(give_up_ns)?;
@@ -129,10 +129,8 @@ impl Driver<'_> {
             }
             self.send_again(now_ns)?;
             self.send_all()?;
-            let idle_ns = arrivals.next_ns().saturating_sub(self.now_ns());
-            std::thread::yield_now();
-            let timeout = self.routed_timeout(sleep_within(idle_ns));
-            self.poll_once(Some(timeout))?;
+            let look_ns = now_ns + nanoseconds(self.routed_timeout(SLEEP_MAX));
+            self.sleep_until(arrivals.next_ns().min(look_ns))?;
             self.receive_routed()?;
             self.check_patience(give_up_ns)?;
         }

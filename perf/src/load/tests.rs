@@ -145,17 +145,24 @@ fn a_store_that_does_not_answer_is_given_up() {
 }
 
 #[test]
-fn sleep_never_reaches_into_the_time_of_the_next_request() {
-    let sleep_ms = |idle_us: u64| sleep_within(idle_us * 1_000).as_millis();
-    assert_eq!(sleep_ms(0), 0);
-    assert_eq!(sleep_ms(2_999), 0);
-    assert_eq!(sleep_ms(3_000), 1);
-    assert_eq!(sleep_ms(10_500), 8);
-    assert_eq!(
-        sleep_ms(10_000_000),
-        100,
-        "the end of the run is not slept through"
-    );
+fn an_open_loop_sleeps_between_requests() {
+    let store = FakeStore::start(Manner::Reversed);
+    let pace = Pace::Poisson {
+        operations_per_second: 500.0,
+    };
+    let addresses = [store.address()];
+    let plan = plan(&addresses, Mix::Only(Operation::Ping), pace);
+    let cpu_of_this_thread = || {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        let nanoseconds = stat.split(' ').next().unwrap();
+        Duration::from_nanos(nanoseconds.parse().unwrap())
+    };
+    let before = cpu_of_this_thread();
+    let result = drive(&plan, &mut RequestMaker::new(1_000)).unwrap();
+    let spent = cpu_of_this_thread() - before;
+    assert!(result.answered > 0);
+    // Asking without sleep would take all of 300 ms.
+    assert!(spent < Duration::from_millis(150), "{spent:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::OwnStore;
 use crate::error::PerfError;
 use crate::node::NodeError;
-use crate::store::{Store, StoreError};
+use crate::store::{Observation, Store, StoreError};
 
 /// How long a node that came back may take to catch up and lead again.
 const RETURN_MAX: Duration = Duration::from_secs(60);
@@ -79,6 +79,21 @@ fn applied(store: &mut Store) -> Result<Vec<u64>, StoreError> {
     let statuses = observation.statuses().iter();
     let replicas = statuses.flat_map(|status| &status.replicas);
     Ok(replicas.map(|replica| replica.applied).collect())
+}
+
+/// The cluster as soon as somebody leads every shard.
+pub(super) fn await_leaders(store: &mut Store) -> Result<Observation, PerfError> {
+    let began = Instant::now();
+    loop {
+        let observation = store.observe()?;
+        if observation.is_led() {
+            return Ok(observation);
+        }
+        if began.elapsed() > LEADERS_MAX {
+            return Err(StoreError::NoLeader.into());
+        }
+        thread::sleep(SHORT_PAUSE);
+    }
 }
 
 /// Where the only core of a node listens.

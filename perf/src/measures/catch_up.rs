@@ -45,7 +45,7 @@ const MARKED_MIN: u64 = 1_000;
 const CATCH_UP_MAX: Duration = Duration::from_secs(600);
 
 /// Time between two looks at a node.
-const LOOK_PAUSE: Duration = Duration::from_millis(5);
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a node that starts may not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use metastore_net::ReplicaRole;
 use serde::Serialize;
 
-use super::absent_nodes::{address_of, await_return};
+use super::absent_nodes::{address_of, await_leaders, await_return};
 use super::{Bench, Findings, OwnStore, PLAIN};
 use crate::arguments::FailoverArguments;
 use crate::error::PerfError;
@@ -149,7 +149,7 @@ fn kill_one(
     round: u32,
 ) -> Result<Kill, PerfError> {
     thread::sleep(CALM);
-    let leads = own.store.observe()?.leads();
+    let leads = await_leaders(&mut own.store)?.leads();
     let mut nodes: Vec<u32> = leads.values().map(|lead| lead.node_id).collect();
     nodes.sort_unstable();
     nodes.dedup();
@@ -187,7 +187,7 @@ fn hand_over(
     round: u32,
 ) -> Result<HandOver, PerfError> {
     thread::sleep(CALM);
-    let observation = own.store.observe()?;
+    let observation = await_leaders(&mut own.store)?;
     let leads: Vec<_> = observation.leads().into_iter().collect();
     let (shard, lead) = leads[round as usize % leads.len()];
     let follows = |role| matches!(role, ReplicaRole::Follower);
