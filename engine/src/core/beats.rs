@@ -97,7 +97,7 @@ impl Core {
                 self.neighbours.add(home);
             }
         }
-        for (core, change) in self.neighbours.on_tick() {
+        for (core, change) in self.neighbours.on_tick(self.timing.tick_ns()) {
             self.on_neighbour(core, change);
         }
         if missed >= self.config.settings.raft.election_ticks as u64 {

@@ -10,8 +10,13 @@ use super::estimate::Estimate;
 use crate::ids::{BootNonce, Time};
 use crate::peer::{Echo, PeerCore, Stamp};
 
-/// Ticks of silence after a connection has ended beyond which the process at its other end is taken for dead.
+/// Ticks of silence after a connection has ended beyond which the process at its other end is taken for dead: it had
+/// that long to connect again.
 const RESET_TICKS: u32 = 2;
+/// The same where ticks are long. They are when writes and round trips are slow, and connecting waits for no write.
+const RESET_LONG_TICKS: u32 = 1;
+/// How long that is, in nanoseconds.
+const LONG_TICK_NS: u64 = 30_000_000;
 
 /// What became of a neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,16 @@ pub(crate) enum NeighbourChange {
     Gone,
 }
 
+/// What became of the connection since the other end was heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Link {
+    #[default]
+    Whole,
+    Ended,
+    /// It ended, and whoever relies on the other end was told that it is gone.
+    Told,
+}
+
 /// What is known of the other end.
 #[derive(Debug, Default)]
 struct Neighbour {
@@ -35,8 +50,7 @@ struct Neighbour {
     boot_before: Option<u64>,
     is_alive: bool,
     silent_ticks: u32,
-    /// Whether its connection ended since it was heard.
-    is_reset: bool,
+    link: Link,
     /// When its newest beat was sent, by its clock, and when it came.
     newest: Option<(u64, Time)>,
     round_trip: Estimate,
@@ -123,7 +137,7 @@ impl Neighbours {
             other.round_trip.take(away_ns.saturating_sub(held_ns));
         }
         other.silent_ticks = 0;
-        other.is_reset = false;
+        other.link = Link::Whole;
         let was_alive = std::mem::replace(&mut other.is_alive, true);
         match (was_alive, is_restarted) {
             (_, true) => Some(NeighbourChange::Restarted),
@@ -136,16 +150,26 @@ impl Neighbours {
     pub(super) fn on_reset(&mut self, core: PeerCore) {
         if let Some(other) = self.all.get_mut(&core)
             && other.is_alive
-            && !other.is_reset
+            && other.link == Link::Whole
         {
-            other.is_reset = true;
+            other.link = Link::Ended;
             // From now on at least so many ticks, however long ago it was heard.
             other.silent_ticks = 0;
         }
     }
 
-    /// A tick has passed. Says who is not there any more.
-    pub(super) fn on_tick(&mut self) -> Vec<(PeerCore, NeighbourChange)> {
+    /// Whether a connection to it has ended, and it was not heard since.
+    pub(super) fn has_ended(&self, core: PeerCore) -> bool {
+        let other = self.all.get(&core);
+        other.is_some_and(|other| other.link != Link::Whole)
+    }
+
+    /// A tick of this length has passed. Says who is not there any more.
+    pub(super) fn on_tick(&mut self, tick_ns: u64) -> Vec<(PeerCore, NeighbourChange)> {
+        let reset_ticks = match tick_ns >= LONG_TICK_NS {
+            true => RESET_LONG_TICKS,
+            false => RESET_TICKS,
+        };
         let mut changes = Vec::new();
         for (&core, other) in &mut self.all {
             if !other.is_alive {
@@ -155,7 +179,8 @@ impl Neighbours {
             if other.silent_ticks >= self.election_ticks {
                 other.is_alive = false;
                 changes.push((core, NeighbourChange::Silent));
-            } else if other.is_reset && other.silent_ticks == RESET_TICKS + 1 {
+            } else if other.link == Link::Ended && other.silent_ticks > reset_ticks {
+                other.link = Link::Told;
                 changes.push((core, NeighbourChange::Gone));
             }
         }
@@ -221,6 +246,8 @@ mod tests {
         core: CoreId(0),
     };
 
+    const TICK_NS: u64 = 15_000_000;
+
     fn neighbours() -> Neighbours {
         let mut neighbours = Neighbours::new(BootNonce(1), 10);
         neighbours.set(&BTreeSet::from([OTHER]));
@@ -244,12 +271,15 @@ mod tests {
         assert_eq!(hear(&mut neighbours, 1), Some(NeighbourChange::Appeared));
         assert_eq!(hear(&mut neighbours, 2), None);
         for _ in 0..9 {
-            assert_eq!(neighbours.on_tick(), []);
+            assert_eq!(neighbours.on_tick(TICK_NS), []);
         }
         assert!(neighbours.is_alive(OTHER));
-        assert_eq!(neighbours.on_tick(), [(OTHER, NeighbourChange::Silent)]);
+        assert_eq!(
+            neighbours.on_tick(TICK_NS),
+            [(OTHER, NeighbourChange::Silent)]
+        );
         assert!(!neighbours.is_alive(OTHER));
-        assert_eq!(neighbours.on_tick(), []);
+        assert_eq!(neighbours.on_tick(TICK_NS), []);
         assert_eq!(hear(&mut neighbours, 3), Some(NeighbourChange::Appeared));
         assert_eq!(neighbours.silent_ticks(OTHER), 0);
     }
@@ -275,7 +305,7 @@ mod tests {
         let late = neighbours.on_beat(Time(9), OTHER, &stamp(5, 800));
         assert_eq!(late, Some(NeighbourChange::Restarted));
         for tick in 1..20 {
-            neighbours.on_tick();
+            neighbours.on_tick(TICK_NS);
             neighbours.on_beat(Time(tick), OTHER, &stamp(6, 10 + tick));
         }
         assert!(neighbours.is_alive(OTHER));
@@ -287,15 +317,38 @@ mod tests {
         let mut neighbours = neighbours();
         neighbours.on_beat(Time(9), OTHER, &stamp(5, 9));
         neighbours.on_reset(OTHER);
-        assert_eq!(neighbours.on_tick(), []);
-        assert_eq!(neighbours.on_tick(), []);
-        assert_eq!(neighbours.on_tick(), [(OTHER, NeighbourChange::Gone)]);
-        assert_eq!(neighbours.on_tick(), []);
+        assert_eq!(neighbours.on_tick(TICK_NS), []);
+        assert_eq!(neighbours.on_tick(TICK_NS), []);
+        assert!(neighbours.has_ended(OTHER));
+        assert_eq!(
+            neighbours.on_tick(TICK_NS),
+            [(OTHER, NeighbourChange::Gone)]
+        );
+        neighbours.on_reset(OTHER);
+        assert_eq!(neighbours.on_tick(TICK_NS), []);
+        assert!(neighbours.has_ended(OTHER));
         // It was another connection, or another one came.
         neighbours.on_beat(Time(9), OTHER, &stamp(5, 10));
+        assert!(!neighbours.has_ended(OTHER));
         for _ in 0..5 {
-            assert_eq!(neighbours.on_tick(), []);
+            assert_eq!(neighbours.on_tick(TICK_NS), []);
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_connection_for_as_many_ticks_where_they_are_long() {
+        let mut neighbours = neighbours();
+        neighbours.on_beat(Time(9), OTHER, &stamp(5, 9));
+        neighbours.on_reset(OTHER);
+        assert_eq!(neighbours.on_tick(LONG_TICK_NS), []);
+        let gone = [(OTHER, NeighbourChange::Gone)];
+        assert_eq!(neighbours.on_tick(LONG_TICK_NS), gone);
+        // They grew while it was waited for.
+        neighbours.on_beat(Time(9), OTHER, &stamp(5, 10));
+        neighbours.on_reset(OTHER);
+        assert_eq!(neighbours.on_tick(TICK_NS), []);
+        assert_eq!(neighbours.on_tick(TICK_NS), []);
+        assert_eq!(neighbours.on_tick(LONG_TICK_NS), gone);
     }
 
     #[test]

@@ -92,8 +92,19 @@ impl Core {
             {
                 self.counters.peer_appends_refused += 1;
             }
-            PeerKind::Raft(_) => {
+            PeerKind::Raft(kind) => {
                 let target = &mut self.replicas[replica];
+                let asks_for_vote = matches!(
+                    kind,
+                    MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
+                );
+                // Two have seen its connections end: what it was promised holds nobody up.
+                if asks_for_vote
+                    && let Some(leader) = target.leader_home()
+                    && self.neighbours.has_ended(leader)
+                {
+                    target.on_leader_gone(leader);
+                }
                 target.on_peer_message(message.to_raft()?).ok()?;
             }
             PeerKind::ChunkRequest => {

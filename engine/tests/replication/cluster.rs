@@ -253,6 +253,15 @@ impl TestCluster {
         self.collect(number);
     }
 
+    /// A node's connections to another end, with whom it had them.
+    pub(crate) fn reset_connections_to(&mut self, number: NodeNumber, other: NodeNumber) {
+        let peer = core_of(other);
+        let node = self.node(number);
+        node.step(0, Input::PeerUnreachable { peer });
+        node.turn();
+        self.collect(number);
+    }
+
     // ---- Members ----
 
     /// A node more, on which nothing lives.

@@ -3,6 +3,7 @@
 mod ahead;
 pub(crate) mod cluster;
 mod hand_over;
+mod leader_gone;
 mod members;
 mod removal;
 mod script;
