@@ -317,7 +317,7 @@ impl<'a> Driver<'a> {
             for link in &mut self.links {
                 link.send()?;
             }
-            self.sleep_until(arrivals.next_ns())?;
+            self.sleep_until(self.next_due_ns(&arrivals, now_ns))?;
             for position in 0..self.ready.len() {
                 self.receive(self.ready[position])?;
             }
@@ -374,6 +374,14 @@ impl<'a> Driver<'a> {
                 let at_least_ns = self.window.end - intended_ns;
                 self.result.latency.saturating_record(at_least_ns);
             }
+        }
+    }
+
+    /// When the next request is due; never once the run is over.
+    fn next_due_ns(&self, arrivals: &Arrivals, now_ns: u64) -> u64 {
+        match now_ns < self.window.end {
+            true => arrivals.next_ns(),
+            false => u64::MAX,
         }
     }
 

@@ -13,10 +13,12 @@ use crate::peer::{Echo, PeerCore, Stamp};
 /// Ticks of silence after a connection has ended beyond which the process at its other end is taken for dead: it had
 /// that long to connect again.
 const RESET_TICKS: u32 = 2;
-/// The same where ticks are long. They are when writes and round trips are slow, and connecting waits for no write.
+/// The same where ticks are long because the log is slow: connecting waits for no write.
 const RESET_LONG_TICKS: u32 = 1;
-/// How long that is, in nanoseconds.
+/// How long that is, in nanoseconds. Connecting again takes some milliseconds of pause.
 const LONG_TICK_NS: u64 = 30_000_000;
+/// How many round trips must fit into a long tick: connecting again takes two or three.
+const LONG_TICK_ROUND_TRIPS: u64 = 4;
 
 /// What became of a neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,10 @@ pub(crate) enum NeighbourChange {
 enum Link {
     #[default]
     Whole,
-    Ended,
+    Ended {
+        /// A beat has come since, which may have been on its way when the connection ended. Who lives sends another.
+        was_heard: bool,
+    },
     /// It ended, and whoever relies on the other end was told that it is gone.
     Told,
 }
@@ -56,6 +61,18 @@ struct Neighbour {
     round_trip: Estimate,
     tick_needed_us: u32,
     tick_us: u32,
+}
+
+impl Neighbour {
+    /// How many ticks of this length it has to connect again.
+    fn reset_ticks(&self, tick_ns: u64) -> u32 {
+        let round_trips_ns = self.round_trip.high_ns();
+        let is_near = round_trips_ns.is_some_and(|ns| LONG_TICK_ROUND_TRIPS * ns <= tick_ns);
+        match tick_ns >= LONG_TICK_NS && is_near {
+            true => RESET_LONG_TICKS,
+            false => RESET_TICKS,
+        }
+    }
 }
 
 /// All of them.
@@ -137,7 +154,10 @@ impl Neighbours {
             other.round_trip.take(away_ns.saturating_sub(held_ns));
         }
         other.silent_ticks = 0;
-        other.link = Link::Whole;
+        other.link = match other.link {
+            Link::Ended { was_heard: false } => Link::Ended { was_heard: true },
+            Link::Whole | Link::Ended { was_heard: true } | Link::Told => Link::Whole,
+        };
         let was_alive = std::mem::replace(&mut other.is_alive, true);
         match (was_alive, is_restarted) {
             (_, true) => Some(NeighbourChange::Restarted),
@@ -148,28 +168,29 @@ impl Neighbours {
 
     /// A connection to it has ended.
     pub(super) fn on_reset(&mut self, core: PeerCore) {
-        if let Some(other) = self.all.get_mut(&core)
-            && other.is_alive
-            && other.link == Link::Whole
-        {
-            other.link = Link::Ended;
-            // From now on at least so many ticks, however long ago it was heard.
-            other.silent_ticks = 0;
+        let Some(other) = self.all.get_mut(&core).filter(|other| other.is_alive) else {
+            return;
+        };
+        match other.link {
+            Link::Whole => {
+                // From now on at least so many ticks, however long ago it was heard.
+                other.silent_ticks = 0;
+                other.link = Link::Ended { was_heard: false };
+            }
+            Link::Ended { .. } => other.link = Link::Ended { was_heard: false },
+            Link::Told => {}
         }
     }
 
-    /// Whether a connection to it has ended, and it was not heard since.
-    pub(super) fn has_ended(&self, core: PeerCore) -> bool {
+    /// Whether a connection to it has ended, and it was not heard for a tick at least: what came while this process stood
+    /// still has been heard by then.
+    pub(crate) fn seems_dead(&self, core: PeerCore) -> bool {
         let other = self.all.get(&core);
-        other.is_some_and(|other| other.link != Link::Whole)
+        other.is_some_and(|other| other.link != Link::Whole && other.silent_ticks > 0)
     }
 
     /// A tick of this length has passed. Says who is not there any more.
     pub(super) fn on_tick(&mut self, tick_ns: u64) -> Vec<(PeerCore, NeighbourChange)> {
-        let reset_ticks = match tick_ns >= LONG_TICK_NS {
-            true => RESET_LONG_TICKS,
-            false => RESET_TICKS,
-        };
         let mut changes = Vec::new();
         for (&core, other) in &mut self.all {
             if !other.is_alive {
@@ -179,7 +200,9 @@ impl Neighbours {
             if other.silent_ticks >= self.election_ticks {
                 other.is_alive = false;
                 changes.push((core, NeighbourChange::Silent));
-            } else if other.link == Link::Ended && other.silent_ticks > reset_ticks {
+            } else if matches!(other.link, Link::Ended { .. })
+                && other.silent_ticks > other.reset_ticks(tick_ns)
+            {
                 other.link = Link::Told;
                 changes.push((core, NeighbourChange::Gone));
             }
@@ -247,6 +270,7 @@ mod tests {
     };
 
     const TICK_NS: u64 = 15_000_000;
+    const GONE: [(PeerCore, NeighbourChange); 1] = [(OTHER, NeighbourChange::Gone)];
 
     fn neighbours() -> Neighbours {
         let mut neighbours = Neighbours::new(BootNonce(1), 10);
@@ -317,38 +341,75 @@ mod tests {
         let mut neighbours = neighbours();
         neighbours.on_beat(Time(9), OTHER, &stamp(5, 9));
         neighbours.on_reset(OTHER);
+        assert!(!neighbours.seems_dead(OTHER));
         assert_eq!(neighbours.on_tick(TICK_NS), []);
+        assert!(neighbours.seems_dead(OTHER));
         assert_eq!(neighbours.on_tick(TICK_NS), []);
-        assert!(neighbours.has_ended(OTHER));
-        assert_eq!(
-            neighbours.on_tick(TICK_NS),
-            [(OTHER, NeighbourChange::Gone)]
-        );
+        assert_eq!(neighbours.on_tick(TICK_NS), GONE);
         neighbours.on_reset(OTHER);
         assert_eq!(neighbours.on_tick(TICK_NS), []);
-        assert!(neighbours.has_ended(OTHER));
+        assert!(neighbours.seems_dead(OTHER));
         // It was another connection, or another one came.
         neighbours.on_beat(Time(9), OTHER, &stamp(5, 10));
-        assert!(!neighbours.has_ended(OTHER));
+        assert!(!neighbours.seems_dead(OTHER));
         for _ in 0..5 {
             assert_eq!(neighbours.on_tick(TICK_NS), []);
         }
     }
 
     #[test]
-    fn nobody_waits_for_a_connection_for_as_many_ticks_where_they_are_long() {
+    fn one_beat_behind_the_end_of_a_connection_may_have_been_on_its_way() {
         let mut neighbours = neighbours();
         neighbours.on_beat(Time(9), OTHER, &stamp(5, 9));
         neighbours.on_reset(OTHER);
-        assert_eq!(neighbours.on_tick(LONG_TICK_NS), []);
-        let gone = [(OTHER, NeighbourChange::Gone)];
-        assert_eq!(neighbours.on_tick(LONG_TICK_NS), gone);
-        // They grew while it was waited for.
         neighbours.on_beat(Time(9), OTHER, &stamp(5, 10));
+        assert_eq!(neighbours.on_tick(TICK_NS), []);
+        assert!(neighbours.seems_dead(OTHER));
+        assert_eq!(neighbours.on_tick(TICK_NS), []);
+        assert_eq!(neighbours.on_tick(TICK_NS), GONE);
+        // Who lives is heard a second time.
+        neighbours.on_beat(Time(9), OTHER, &stamp(5, 11));
         neighbours.on_reset(OTHER);
-        assert_eq!(neighbours.on_tick(TICK_NS), []);
-        assert_eq!(neighbours.on_tick(TICK_NS), []);
-        assert_eq!(neighbours.on_tick(LONG_TICK_NS), gone);
+        for sent_ns in [12, 13] {
+            neighbours.on_beat(Time(9), OTHER, &stamp(5, sent_ns));
+            assert_eq!(neighbours.on_tick(TICK_NS), []);
+        }
+        assert!(!neighbours.seems_dead(OTHER));
+        for _ in 0..5 {
+            assert_eq!(neighbours.on_tick(TICK_NS), []);
+        }
+    }
+
+    /// One at this distance, whose connection has just ended.
+    fn ended(round_trip_ns: u64) -> Neighbours {
+        let mut neighbours = neighbours();
+        for sent_ns in 1..100 {
+            let mut stamp = stamp(5, sent_ns);
+            stamp.echo = Echo {
+                boot: 1,
+                sent_ns,
+                held_ns: 0,
+            };
+            neighbours.on_beat(Time(sent_ns + round_trip_ns), OTHER, &stamp);
+        }
+        neighbours.on_reset(OTHER);
+        neighbours
+    }
+
+    #[test]
+    fn long_ticks_are_waited_for_once_less_where_the_log_makes_them_long() {
+        let mut near = ended(1_000_000);
+        assert_eq!(near.on_tick(LONG_TICK_NS), []);
+        assert_eq!(near.on_tick(LONG_TICK_NS), GONE);
+        let mut far = ended(LONG_TICK_NS);
+        assert_eq!(far.on_tick(LONG_TICK_NS), []);
+        assert_eq!(far.on_tick(LONG_TICK_NS), []);
+        assert_eq!(far.on_tick(LONG_TICK_NS), GONE);
+        // They grew while it was waited for.
+        let mut near = ended(1_000_000);
+        assert_eq!(near.on_tick(TICK_NS), []);
+        assert_eq!(near.on_tick(TICK_NS), []);
+        assert_eq!(near.on_tick(LONG_TICK_NS), GONE);
     }
 
     #[test]

@@ -92,20 +92,11 @@ impl Core {
             {
                 self.counters.peer_appends_refused += 1;
             }
-            PeerKind::Raft(kind) => {
+            PeerKind::Raft(_) => {
+                let message = message.to_raft()?;
                 let target = &mut self.replicas[replica];
-                let asks_for_vote = matches!(
-                    kind,
-                    MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
-                );
-                // Two have seen its connections end: what it was promised holds nobody up.
-                if asks_for_vote
-                    && let Some(leader) = target.leader_home()
-                    && self.neighbours.has_ended(leader)
-                {
-                    target.on_leader_gone(leader);
-                }
-                target.on_peer_message(message.to_raft()?).ok()?;
+                target.give_up_dead_leader(&message, &self.neighbours);
+                target.on_peer_message(message).ok()?;
             }
             PeerKind::ChunkRequest => {
                 self.on_chunk_request(now, (replica, from), &message.to_chunk()?, out);

@@ -295,18 +295,36 @@ impl Replica {
         self.node.raft.election_elapsed = silent_ticks as usize;
     }
 
+    /// Somebody asks for its vote in a newer term, who did not hear of its leader for as long as that takes, and the
+    /// leader's process seems to be dead from here too: then the vote is not refused for the leader's sake.
+    pub(crate) fn give_up_dead_leader(&mut self, message: &Message, neighbours: &Neighbours) {
+        let asks_for_vote = matches!(
+            message.get_msg_type(),
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
+        );
+        let raft = &self.node.raft;
+        let is_newer = message.term > raft.term && message.from != raft.leader_id;
+        if let Some(leader) = self.leader_home()
+            && asks_for_vote
+            && is_newer
+            && neighbours.seems_dead(leader)
+        {
+            self.on_leader_gone(leader);
+        }
+    }
+
     /// The process of its leader has ended. Each survivor forgets it, and those who could lead ask for votes one after
-    /// the other, so that they do not split them; `false` when it is not concerned.
-    pub(crate) fn on_leader_gone(&mut self, core: PeerCore) -> bool {
+    /// the other, so that they do not split them.
+    pub(crate) fn on_leader_gone(&mut self, core: PeerCore) {
         let leader = ReplicaId(self.node.raft.leader_id);
         if self.role != Role::Follower || self.leader_home() != Some(core) {
-            return false;
+            return;
         }
         self.wake();
         let voters = self.node.store().members().conf_state().get_voters();
         let survivors = voters.iter().filter(|&&id| id != leader.0);
         let Some(rank) = survivors.into_iter().position(|&id| id == self.id.0) else {
-            return true;
+            return;
         };
         let raft = &mut self.node.raft;
         let term = raft.term;
@@ -318,7 +336,6 @@ impl Replica {
         raft.election_elapsed = raft
             .randomized_election_timeout()
             .saturating_sub(left_ticks);
-        true
     }
 }
 

@@ -30,7 +30,16 @@ fn who_has_seen_the_connections_end_votes_before_its_own_patience_is_over() {
     let mut cluster = without_its_leader();
     cluster.reset_connections_to(2, 1);
     cluster.reset_connections_to(3, 1);
+    cluster.tick(3);
     assert_eq!(let_second_wait(&mut cluster, 3), Role::Leader);
+}
+
+#[test]
+fn who_has_had_no_time_to_hear_of_its_leader_keeps_it() {
+    let mut cluster = without_its_leader();
+    cluster.reset_connections_to(2, 1);
+    cluster.reset_connections_to(3, 1);
+    assert_ne!(let_second_wait(&mut cluster, 3), Role::Leader);
 }
 
 #[test]

@@ -280,8 +280,11 @@ impl CatchUpArguments {
         let budget_bytes = (2 * self.state_bytes()).max(256 << 20);
         let mut arguments = self.store.small_log(&format!("{budget_bytes}B"));
         let snapshot_bytes = self.state_bytes() / 4;
-        let snapshot = format!("snapshot.log_bytes={snapshot_bytes}B");
-        arguments.extend(["--set".to_owned(), snapshot]);
+        let key = "snapshot.log_bytes=";
+        let mut said = self.store.store_arguments.iter();
+        if !said.any(|said| said.to_string_lossy().contains(key)) {
+            arguments.extend(["--set".to_owned(), format!("{key}{snapshot_bytes}B")]);
+        }
         arguments
     }
 }
@@ -318,7 +321,7 @@ pub(crate) struct OwnStoreArguments {
     /// How many nodes each store has: 1, or 3 with a replica of everything on each, all on this machine.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_nodes)]
     pub(crate) nodes: u16,
-    /// Keep the nodes of a cluster off the client's CPU, so that it is never late. They have one CPU less.
+    /// Keep the nodes of a cluster off the client's CPU, where there are several. They have one CPU less.
     #[arg(long)]
     pub(crate) client_alone: bool,
     #[command(flatten)]

@@ -130,7 +130,8 @@ impl Driver<'_> {
             self.send_again(now_ns)?;
             self.send_all()?;
             let look_ns = now_ns + nanoseconds(self.routed_timeout(SLEEP_MAX));
-            self.sleep_until(arrivals.next_ns().min(look_ns))?;
+            let due_ns = self.next_due_ns(&arrivals, now_ns);
+            self.sleep_until(due_ns.min(look_ns))?;
             self.receive_routed()?;
             self.check_patience(give_up_ns)?;
         }

@@ -145,8 +145,12 @@ fn a_store_that_does_not_answer_is_given_up() {
 }
 
 #[test]
-fn an_open_loop_sleeps_between_requests() {
-    let store = FakeStore::start(Manner::Reversed);
+fn an_open_loop_sleeps_between_requests_and_while_it_waits_for_the_last_answers() {
+    // The run is over after 300 ms, and the answers come after 700.
+    let store = FakeStore::start(Manner::StallsOnce {
+        after: Duration::from_millis(200),
+        stall: Duration::from_millis(500),
+    });
     let pace = Pace::Poisson {
         operations_per_second: 500.0,
     };
@@ -161,7 +165,7 @@ fn an_open_loop_sleeps_between_requests() {
     let result = drive(&plan, &mut RequestMaker::new(1_000)).unwrap();
     let spent = cpu_of_this_thread() - before;
     assert!(result.answered > 0);
-    // Asking without sleep would take all of 300 ms.
+    // Asking without sleep would take most of 700 ms.
     assert!(spent < Duration::from_millis(150), "{spent:?}");
 }
 
