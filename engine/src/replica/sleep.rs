@@ -304,9 +304,9 @@ impl Replica {
         );
         let raft = &self.node.raft;
         let is_newer = message.term > raft.term && message.from != raft.leader_id;
-        if let Some(leader) = self.leader_home()
-            && asks_for_vote
+        if asks_for_vote
             && is_newer
+            && let Some(leader) = self.leader_home()
             && neighbours.seems_dead(leader)
         {
             self.on_leader_gone(leader);

@@ -245,15 +245,11 @@ impl TestCluster {
     /// A node's connections to all others end; nothing that was on its way is lost with them.
     pub(crate) fn reset_connections(&mut self, number: NodeNumber) {
         for other in self.numbers().filter(|&other| other != number) {
-            let peer = core_of(other);
-            let node = self.node(number);
-            node.step(0, Input::PeerUnreachable { peer });
+            self.reset_connections_to(number, other);
         }
-        self.node(number).turn();
-        self.collect(number);
     }
 
-    /// A node's connections to another end, with whom it had them.
+    /// The same with those to one other.
     pub(crate) fn reset_connections_to(&mut self, number: NodeNumber, other: NodeNumber) {
         let peer = core_of(other);
         let node = self.node(number);
